@@ -1,0 +1,1 @@
+"""One file per algorithm: each exports `Config` and `make(config, spec)`; files starting with `_` are families."""

@@ -1,0 +1,36 @@
+"""The file name is the registry: a module of algos/, envs/ or modifiers/ that exports `Config` and `make` is an entry."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from functools import lru_cache
+from types import ModuleType
+
+from jaxshare.types import RefusedError
+
+KINDS = {"algo": "jaxshare.algos", "env": "jaxshare.envs", "modifiers": "jaxshare.modifiers"}
+
+
+@lru_cache(maxsize=None)
+def modules(kind: str) -> dict[str, ModuleType]:
+    """All entries of a kind ("algo", "env", "modifiers") by name. Heavy packages are imported by their `make` only."""
+    package = importlib.import_module(KINDS[kind])
+    names = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
+    found = {name: importlib.import_module(f"{package.__name__}.{name}") for name in sorted(names)}
+    return {name: module for name, module in found.items() if hasattr(module, "Config") and hasattr(module, "make")}
+
+
+def get(kind: str, name: str) -> ModuleType:
+    """The module of one entry. Raises RefusedError with the nearest names if there is none."""
+    known = modules(kind)
+    if name not in known:
+        raise RefusedError(f"{kind}={name} is not known.{suggest(name, known)} Known: {', '.join(known)}.")
+    return known[name]
+
+
+def suggest(name: str, known: object) -> str:
+    """' Did you mean a or b?' for the names nearest to `name`, or ''."""
+    near = difflib.get_close_matches(name, [str(k) for k in known], n=3, cutoff=0.5)  # type: ignore[attr-defined]
+    return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -1,0 +1,151 @@
+"""The records that pass between the parts of jaxshare.
+
+Letters of the shape comments: S seeds, H hyper-parameter sets, R = S*H runs, T steps, B parallel environments or
+sampled episodes, N agents, A actions, U continuous action size, O observation, G global state, C replay slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+from flax import struct
+
+Array = jax.Array
+Metrics = dict[str, Array]  # {"loss/td": f32[]}
+HParams = dict[str, Array]  # {"lr": f32[], "differ.alpha": f32[]}: swept scalars, traced, never in a Python `if`
+
+
+class RefusedError(Exception):
+    """A request that cannot be met, with a message for the person at the command line (key, value, remedy)."""
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """`num_actions` choices for every agent; agents with fewer are masked by `TimeStep.avail`."""
+
+    num_actions: int
+
+
+@dataclass(frozen=True)
+class Box:
+    """`dim` real numbers per agent between `low` and `high` (one bound per number)."""
+
+    dim: int
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What is static about an environment.
+
+    groups: for each agent the index of its type; parameters and experience are shared within a type only.
+    group_names: one name per type, for logs.
+    common_reward: every agent receives the team reward; otherwise the team reward is the sum over agents.
+    pure: a JAX environment; False for one on the host.
+    """
+
+    name: str
+    num_agents: int
+    obs_dim: int
+    state_dim: int
+    action: Discrete | Box
+    episode_limit: int
+    groups: tuple[int, ...]
+    group_names: tuple[str, ...]
+    common_reward: bool = True
+    pure: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.groups) != self.num_agents:
+            raise ValueError(f"{self.name}: groups has {len(self.groups)} entries for {self.num_agents} agents")
+        if max(self.groups) + 1 != len(self.group_names):
+            raise ValueError(f"{self.name}: {len(self.group_names)} group names for {max(self.groups) + 1} groups")
+
+
+@struct.dataclass
+class TimeStep:
+    """What an environment shows after `reset` or `step`.
+
+    info: scalars that are summed over the episode, such as {"won": 1.0 on the winning step, else 0.0}.
+    """
+
+    obs: Array  # [N, O] f32
+    state: Array  # [G] f32
+    avail: Array  # [N, A] bool; [N, 0] for continuous actions
+    alive: Array  # [N] bool
+    reward: Array  # [N] f32
+    terminated: Array  # [] bool: a true terminal state, never a time limit
+    truncated: Array  # [] bool: cut by the time limit
+    info: dict[str, Array]  # {name: [] f32}
+
+
+@dataclass(frozen=True)
+class Env:
+    """One un-batched environment as pure functions. `step` never resets by itself.
+
+    reset: key -> (state, TimeStep); step: (state, action [N] i32 or [N, U] f32, key) -> (state, TimeStep);
+    render: state -> uint8 [height, width, 3], on the host, or None.
+    """
+
+    spec: EnvSpec
+    reset: Callable[[Array], tuple[Any, TimeStep]]
+    step: Callable[[Any, Array, Array], tuple[Any, TimeStep]]
+    render: Callable[[Any], Any] | None = None
+
+
+@struct.dataclass
+class Episode:
+    """A batch of whole episodes, time first. The true last observation is kept, so the first four have T+1 slots."""
+
+    obs: Array  # [T+1, B, N, O]
+    state: Array  # [T+1, B, G]
+    avail: Array  # [T+1, B, N, A] bool; all ones after the end (an empty row would give -inf, and 0 * inf = nan)
+    alive: Array  # [T+1, B, N] bool
+    action: Array  # [T, B, N] i32 or [T, B, N, U] f32
+    reward: Array  # [T, B, N]
+    terminated: Array  # [T, B] bool: the transition from t to t+1 ended the episode in a terminal state
+    truncated: Array  # [T, B] bool: the transition from t to t+1 met the time limit
+    mask: Array  # [T, B] f32: 1 on real transitions
+    extras: dict[str, Array] = field(default_factory=dict)  # {name: [T, B, ...]}
+
+
+class Clock(NamedTuple):
+    """Counters common to all runs of a program. Never batched, so that tests on it stay real branches under vmap."""
+
+    iteration: Array  # [] i32
+    episodes: Array  # [] i32: collected by each run
+    updates: Array  # [] i32: optimiser steps of each run
+
+
+@struct.dataclass
+class Context:
+    """What any part may read besides its data."""
+
+    hparams: HParams  # {name: [] f32}
+    clock: Clock
+    env_steps: Array  # [] i32: valid environment steps of this run
+    total_env_steps: int = struct.field(pytree_node=False, default=1)
+
+
+@struct.dataclass
+class LearnerState:
+    """Everything an optimiser step changes."""
+
+    params: dict[str, Any]  # {"agent": ..., "mixer": ...}; per-agent leaves carry a leading [N] (or [types]) axis
+    target_params: dict[str, Any]
+    opt_state: Any
+    stats: dict[str, Any]  # running moments and the like
+
+
+@struct.dataclass
+class TrainState:
+    """One run. Keys are derived from (seed, iteration, stage), never carried."""
+
+    seed: Array  # [] i32
+    learner: LearnerState
+    replay: Any
+    env_steps: Array  # [] i32
