@@ -149,3 +149,26 @@ class TrainState:
     learner: LearnerState
     replay: Any
     env_steps: Array  # [] i32
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An assembled algorithm: pure functions and static facts.
+
+    init: key -> LearnerState
+    initial_carry: B -> carry of the acting network
+    act: (params, carry, TimeStep [B, ...], ctx, key, explore) -> (carry, action [B, N], extras {name: [B, ...]})
+    sample: (key, num_stored [] i32, capacity, batch_size, ctx) -> index [batch_size] i32 into the replay
+    update: (LearnerState, Episode, ctx, key) -> (LearnerState, Metrics)
+    inspect: (LearnerState, Episode, ctx) -> {name: [T, B, N]}, for people to look at in evaluations
+    """
+
+    name: str
+    spec: EnvSpec
+    hparams: dict[str, float]
+    init: Callable[[Array], LearnerState]
+    initial_carry: Callable[[int], Any]
+    act: Callable[..., tuple[Any, Array, dict[str, Array]]]
+    sample: Callable[[Array, Array, int, int, Context], Array]
+    update: Callable[[LearnerState, Episode, Context, Array], tuple[LearnerState, Metrics]]
+    inspect: Callable[[LearnerState, Episode, Context], dict[str, Array]]

@@ -1,1 +1,1 @@
-"""One file per modifier: each exports `Config` and `make(config)`, a function from a family's parts to its parts."""
+"""One file per modifier: each exports `Config` and `make(config, parts) -> parts` (see CONTRIBUTING)."""

@@ -1,0 +1,359 @@
+"""The value family: one record of parts, and the only place where they meet.
+
+An algorithm of this family (iql, vdn, qmix, ...) is a `ValueLearner`; a modifier (differ, pps, ...) is a function from
+a `ValueLearner` to a `ValueLearner` that replaces or extends parts; `assemble` makes the `Algorithm`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from jaxshare.models import inputs
+from jaxshare.models.agents import AgentNetwork, q_network
+from jaxshare.models.base import Network, sharing_groups
+from jaxshare.models.mixers import Mixer, MixerInputs
+from jaxshare.ops import td
+from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, take_last
+from jaxshare.ops.policy import epsilon_greedy
+from jaxshare.ops.schedules import crossed, linear
+from jaxshare.replay import uniform_without_replacement
+from jaxshare.types import (
+    Algorithm,
+    Array,
+    Context,
+    Discrete,
+    EnvSpec,
+    Episode,
+    LearnerState,
+    Metrics,
+    RefusedError,
+    TimeStep,
+)
+
+
+@dataclass(frozen=True)
+class ValueHParams:
+    """Swept scalars of the value family. paper: DIFFER appendix B; code: PyMARL's default.yaml."""
+
+    lr: float = 5e-4
+    gamma: float = 0.99
+    epsilon_start: float = 1.0
+    epsilon_end: float = 0.05
+    epsilon_anneal_steps: float = 50_000.0  # environment steps
+    grad_clip: float = 10.0  # global L2 norm of each optimiser group
+    rms_decay: float = 0.99
+    rms_eps: float = 1e-5  # outside the square root, as torch has it
+    adam_eps: float = 1e-8
+    tau: float = 0.01  # only with target_update=soft; code: EPyMARL
+
+
+@dataclass(frozen=True)
+class ValueConfig:
+    """Static settings of the value family."""
+
+    hidden_dim: int = 64  # paper: DIFFER appendix B
+    recurrent: bool = True  # a GRU (PyMARL); false: feed-forward (EPyMARL's QMIX and VDN)
+    share_params: str = "all"  # all | type | none
+    obs_last_action: bool = True  # code: PyMARL
+    obs_agent_id: bool = True  # code: PyMARL
+    double_q: bool = True  # code: PyMARL
+    bootstrap_on_timeout: bool = False  # code: SMAC counts a time-out as terminal
+    optimizer: str = "rmsprop"  # rmsprop (torch's, PyMARL) | adam (EPyMARL)
+    target_update: str = "hard"  # hard (copy) | soft (Polyak with hparams.tau)
+    target_update_period: int = 200  # updates; paper: 200 episodes at one update per episode
+    hparams: ValueHParams = field(default_factory=ValueHParams)
+
+    def __post_init__(self) -> None:
+        choices = {"share_params": ("all", "type", "none"), "optimizer": OPTIMIZERS, "target_update": ("hard", "soft")}
+        for key, allowed in choices.items():
+            if getattr(self, key) not in allowed:
+                raise RefusedError(f"algo.{key}={getattr(self, key)} is not one of {', '.join(allowed)}.")
+        if self.target_update_period < 1:
+            raise RefusedError(f"algo.target_update_period={self.target_update_period} must be at least 1 (updates).")
+        if self.hidden_dim < 1:
+            raise RefusedError(f"algo.hidden_dim={self.hidden_dim} must be at least 1.")
+
+
+OPTIMIZERS = ("rmsprop", "adam")
+
+
+@struct.dataclass
+class Values:
+    """What a loss may look at. `mix` maps taken utilities [T, B, N] to q_tot [T, B] with the online mixer."""
+
+    q: Array  # [T+1, B, N, A] online utilities
+    q_taken: Array  # [T, B, N]
+    next_q: Array  # [T, B, N] target utilities of the next greedy actions
+    q_tot: Array  # [T, B]; zeros where there is no mixer
+    next_q_tot: Array  # [T, B]
+    discount: Array  # [T, B] gamma * (1 - end)
+    team_reward: Array  # [T, B]
+    params: dict[str, Any]  # online
+    mix: Callable[[Array], Array] = struct.field(pytree_node=False)
+
+
+LossFn = Callable[[Values, Episode, Context, Array], tuple[Array, Metrics]]
+
+
+@dataclass(frozen=True)
+class ValueLearner:
+    """The parts of a value-based learner.
+
+    Single-owner parts (`loss`, `groups`) may be claimed by one modifier only; additive parts are tuples and compose.
+
+    modules: further trainables by parameter name; relabel: (batch, learner, ctx) -> batch;
+    loss, aux: (Values, Episode, ctx, key) -> (scalar, metrics); groups: optimiser group -> parameter names (each with
+    its own optimiser state and clip); after_update: (learner, ctx, key) -> (learner, metrics);
+    inspect: (Values, Episode, ctx) -> {name: [T, B, N]}.
+    """
+
+    name: str
+    config: ValueConfig
+    spec: EnvSpec
+    agent: AgentNetwork
+    mixer: Mixer | None
+    loss: LossFn
+    modules: dict[str, Network] = field(default_factory=dict)
+    relabel: tuple[Callable[..., Episode], ...] = ()
+    aux: tuple[LossFn, ...] = ()
+    groups: dict[str, tuple[str, ...]] | None = None  # None: one group of everything
+    after_update: tuple[Callable[..., tuple[LearnerState, Metrics]], ...] = ()
+    inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
+    hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers, as "differ.alpha"
+    owners: dict[str, str] = field(default_factory=dict)
+
+    def claim(self, owner: str, **parts: Any) -> ValueLearner:
+        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
+        for part in parts:
+            if part in self.owners:
+                raise RefusedError(
+                    f"modifiers {self.owners[part]} and {owner} both replace the {part} of {self.name}: use one of them."
+                )
+        return replace(self, owners={**self.owners, **dict.fromkeys(parts, owner)}, **parts)
+
+    def extend(self, **parts: Any) -> ValueLearner:
+        """Add one entry to each named additive part."""
+        return replace(self, **{name: (*getattr(self, name), part) for name, part in parts.items()})
+
+    def with_hparams(self, hparams: dict[str, float]) -> ValueLearner:
+        """Add a modifier's swept scalars, named "modifier.scalar"."""
+        return replace(self, hparams={**self.hparams, **hparams})
+
+    def assemble(self) -> Algorithm:
+        """The finished algorithm."""
+        return assemble(self)
+
+
+def value_learner(name: str, config: ValueConfig, spec: EnvSpec, mixer: Mixer | None, loss: LossFn) -> ValueLearner:
+    """A learner with the family's agent network. Raises RefusedError for continuous actions."""
+    if not isinstance(spec.action, Discrete):
+        raise RefusedError(f"algo={name} needs discrete actions; env={spec.name} has continuous ones (use algo=comix).")
+    agent = q_network(
+        input_dim=inputs.input_dim(spec, config.obs_last_action, config.obs_agent_id),
+        num_actions=spec.action.num_actions,
+        hidden_dim=config.hidden_dim,
+        recurrent=config.recurrent,
+        groups=sharing_groups(config.share_params, spec.groups),
+    )
+    return ValueLearner(name=name, config=config, spec=spec, agent=agent, mixer=mixer, loss=loss)
+
+
+# ---------------------------------------------------------------------------------------------------------- losses
+
+
+def team_td_loss(values: Values, batch: Episode, ctx: Context, key: Array) -> tuple[Array, Metrics]:
+    """sum m delta^2 / sum m with delta = R + discount * Q_tot' - Q_tot (Rashid et al. 2018, eq. 6, as a mean)."""
+    delta = td.td_error(values.team_reward, values.discount, values.next_q_tot, values.q_tot)
+    loss = masked_mean(jnp.square(delta), batch.mask)
+    return loss, {
+        "loss/td": loss,
+        "td_error/abs_mean": masked_mean(jnp.abs(delta), batch.mask),
+        "q/tot_mean": masked_mean(values.q_tot, batch.mask),
+        "q/target_mean": masked_mean(values.team_reward + values.discount * values.next_q_tot, batch.mask),
+    }
+
+
+def individual_td_loss(values: Values, batch: Episode, ctx: Context, key: Array) -> tuple[Array, Metrics]:
+    """sum m (Q_i - y_i)^2 / (N sum m): every agent alone, on its own reward (the team's, if rewards are common)."""
+    shape = values.q_taken.shape
+    discount = jnp.broadcast_to(values.discount[..., None], shape)
+    mask = jnp.broadcast_to(batch.mask[..., None], shape)
+    delta = td.td_error(batch.reward, discount, values.next_q, values.q_taken)
+    loss = masked_mean(jnp.square(delta), mask)
+    return loss, {
+        "loss/td": loss,
+        "td_error/abs_mean": masked_mean(jnp.abs(delta), mask),
+        "q/target_mean": masked_mean(batch.reward + discount * values.next_q, mask),
+    }
+
+
+# -------------------------------------------------------------------------------------------------------- assembly
+
+
+def assemble(parts: ValueLearner) -> Algorithm:
+    """Where the parts meet: parts -> Algorithm."""
+    modules = _modules(parts)
+    groups = parts.groups or {"joint": tuple(modules)}
+    covered = sorted(name for names in groups.values() for name in names)
+    if covered != sorted(modules):
+        raise RefusedError(f"{parts.name}: optimiser groups {groups} must hold each of {sorted(modules)} exactly once.")
+    return Algorithm(
+        name=parts.name,
+        spec=parts.spec,
+        hparams={**vars(parts.config.hparams), **parts.hparams},
+        init=lambda key: _init(parts, modules, groups, key),
+        initial_carry=lambda batch: _initial_carry(parts, batch),
+        act=lambda *args: _act(parts, *args),
+        sample=uniform_without_replacement,
+        update=lambda *args: _update(parts, groups, *args),
+        inspect=lambda *args: _inspect(parts, *args),
+    )
+
+
+def _modules(parts: ValueLearner) -> dict[str, Callable[[Array], Any]]:
+    inits: dict[str, Callable[[Array], Any]] = {"agent": parts.agent.init}
+    if parts.mixer is not None:
+        inits["mixer"] = parts.mixer.init
+    return {**inits, **{name: network.init for name, network in parts.modules.items()}}
+
+
+def _init(parts: ValueLearner, modules: dict[str, Any], groups: dict[str, tuple[str, ...]], key: Array) -> LearnerState:
+    keys = jax.random.split(key, len(modules))
+    params = {name: init(k) for (name, init), k in zip(modules.items(), keys, strict=True)}
+    hparams = {name: jnp.float32(value) for name, value in vars(parts.config.hparams).items()}
+    optimizer = _optimizer(parts.config, hparams)
+    opt_state = {group: optimizer.init({n: params[n] for n in names}) for group, names in groups.items()}
+    return LearnerState(params=params, target_params=params, opt_state=opt_state, stats={})
+
+
+def _optimizer(config: ValueConfig, h: dict[str, Array]) -> optax.GradientTransformation:
+    if config.optimizer == "adam":
+        scale = optax.scale_by_adam(eps=h["adam_eps"])
+    else:  # code: torch's RMSprop has eps outside the square root; optax's default has it inside
+        scale = optax.scale_by_rms(decay=h["rms_decay"], eps=h["rms_eps"], eps_in_sqrt=False, initial_scale=0.0)
+    return optax.chain(optax.clip_by_global_norm(h["grad_clip"]), scale, optax.scale_by_learning_rate(h["lr"]))
+
+
+def _initial_carry(parts: ValueLearner, batch: int) -> tuple[Array, Array]:
+    assert isinstance(parts.spec.action, Discrete)
+    previous = jnp.zeros((batch, parts.spec.num_agents, parts.spec.action.num_actions))
+    return parts.agent.initial_carry(batch), previous
+
+
+def _act(
+    parts: ValueLearner,
+    params: dict[str, Any],
+    carry: tuple[Array, Array],
+    timestep: TimeStep,
+    ctx: Context,
+    key: Array,
+    explore: bool,
+) -> tuple[tuple[Array, Array], Array, dict[str, Array]]:
+    config, spec = parts.config, parts.spec
+    hidden, previous = carry
+    x = inputs.build(timestep.obs[None], previous[None], spec, config.obs_last_action, config.obs_agent_id)
+    hidden, q = parts.agent.unroll(params["agent"], hidden, x)
+    h = ctx.hparams
+    epsilon = linear(h["epsilon_start"], h["epsilon_end"], ctx.env_steps, h["epsilon_anneal_steps"])
+    action = epsilon_greedy(key, q[0], timestep.avail, epsilon if explore else jnp.float32(0.0))
+    return (hidden, jax.nn.one_hot(action, q.shape[-1])), action, {}
+
+
+def _values(parts: ValueLearner, params: dict[str, Any], target: dict[str, Any], batch: Episode, ctx: Context) -> Values:
+    config, spec = parts.config, parts.spec
+    previous = inputs.last_actions(batch.action, spec)
+    x = inputs.build(batch.obs, previous, spec, config.obs_last_action, config.obs_agent_id)
+    start = parts.agent.initial_carry(x.shape[1])
+    q = parts.agent.unroll(params["agent"], start, x)[1]
+    # code: the target network is unrolled from t = 0 as well; starting it at t = 1 gives it another history
+    target_q = jax.lax.stop_gradient(parts.agent.unroll(target["agent"], start, x)[1])
+    q_taken = take_last(q[:-1], batch.action)
+    frozen_q = jax.lax.stop_gradient(q)
+    next_q = td.next_q(frozen_q, target_q, batch.avail, config.double_q)
+    mix, q_tot, next_q_tot = _no_mix, jnp.zeros(batch.mask.shape), jnp.zeros(batch.mask.shape)
+    if parts.mixer is not None:
+        mixer = parts.mixer
+        now = MixerInputs(masked_max(frozen_q[:-1], batch.avail[:-1]), batch.action, batch.state[:-1])
+        greedy = masked_argmax(frozen_q[1:], batch.avail[1:])
+        later = MixerInputs(masked_max(target_q[1:], batch.avail[1:]), greedy, batch.state[1:])
+        mix = lambda taken: mixer.apply(params["mixer"], taken, now)  # noqa: E731
+        q_tot, next_q_tot = mix(q_taken), jax.lax.stop_gradient(mixer.apply(target["mixer"], next_q, later))
+    return Values(
+        q=q,
+        q_taken=q_taken,
+        next_q=next_q,
+        q_tot=q_tot,
+        next_q_tot=next_q_tot,
+        discount=td.discounts(ctx.hparams["gamma"], batch.terminated, batch.truncated, config.bootstrap_on_timeout),
+        team_reward=batch.reward[..., 0] if spec.common_reward else batch.reward.sum(-1),
+        params=params,
+        mix=mix,
+    )
+
+
+def _no_mix(taken: Array) -> Array:
+    raise RefusedError("this learner has no mixer")
+
+
+def _update(
+    parts: ValueLearner, groups: dict[str, tuple[str, ...]], learner: LearnerState, batch: Episode, ctx: Context, key: Array
+) -> tuple[LearnerState, Metrics]:
+    for relabel in parts.relabel:
+        batch = relabel(batch, learner, ctx)
+
+    def loss_fn(params: dict[str, Any]) -> tuple[Array, Metrics]:
+        values = _values(parts, params, learner.target_params, batch, ctx)
+        loss, metrics = parts.loss(values, batch, ctx, key)
+        metrics = {**metrics, "q/taken_mean": _agent_mean(values.q_taken, batch.mask)}
+        for i, aux in enumerate(parts.aux):
+            extra, more = aux(values, batch, ctx, jax.random.fold_in(key, i + 1))
+            loss, metrics = loss + extra, {**metrics, **more}
+        return loss, metrics
+
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params)
+    learner, norms = _optimise(parts.config, groups, learner, grads, ctx)
+    metrics = {**metrics, **norms}
+    for i, hook in enumerate(parts.after_update):
+        learner, more = hook(learner, ctx, jax.random.fold_in(key, -1 - i))
+        metrics = {**metrics, **more}
+    return _update_target(parts.config, learner, ctx), metrics
+
+
+def _agent_mean(x: Array, mask: Array) -> Array:
+    return masked_mean(x, jnp.broadcast_to(mask[..., None], x.shape))
+
+
+def _optimise(
+    config: ValueConfig, groups: dict[str, tuple[str, ...]], learner: LearnerState, grads: dict[str, Any], ctx: Context
+) -> tuple[LearnerState, Metrics]:
+    optimizer, params, opt_state, metrics = _optimizer(config, ctx.hparams), dict(learner.params), {}, {}
+    for group, names in groups.items():
+        own = {name: grads[name] for name in names}
+        updates, opt_state[group] = optimizer.update(own, learner.opt_state[group])
+        params.update(optax.apply_updates({name: params[name] for name in names}, updates))
+        metrics[f"grad_norm/{group}"] = optax.global_norm(own)
+    return learner.replace(params=params, opt_state=opt_state), metrics  # type: ignore[attr-defined]
+
+
+def _update_target(config: ValueConfig, learner: LearnerState, ctx: Context) -> LearnerState:
+    if config.target_update == "soft":
+        target = optax.incremental_update(learner.params, learner.target_params, ctx.hparams["tau"])
+        return learner.replace(target_params=target)  # type: ignore[attr-defined]
+    due = crossed(ctx.clock.updates, ctx.clock.updates + 1, config.target_update_period)
+    target = jax.lax.cond(due, lambda: learner.params, lambda: learner.target_params)
+    return learner.replace(target_params=target)  # type: ignore[attr-defined]
+
+
+def _inspect(parts: ValueLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:
+    values = _values(parts, learner.params, learner.target_params, batch, ctx)
+    found = {"q_taken": values.q_taken}
+    for part in parts.inspect:
+        found.update(part(values, batch, ctx))
+    return found

@@ -1,0 +1,24 @@
+"""Independent Q-learning, also IDQN (Tan 1993; Tampuu et al. 2017): every agent learns alone on its reward.
+
+    L = sum_t,i m_t (Q_i(tau_i, a_i) - y_i)^2 / (N sum_t m_t),   y_i = r_i + gamma (1 - d) Q_i'
+
+Departures: parameters are shared unless `share_params=none` (PyMARL; the MARL book's lecture has one network each).
+Dead agents keep being trained on their only action, as in PyMARL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxshare.algos._value import ValueConfig, ValueLearner, individual_td_loss, value_learner
+from jaxshare.types import EnvSpec
+
+
+@dataclass(frozen=True)
+class Config(ValueConfig):
+    """Settings of the value family, unchanged."""
+
+
+def make(config: Config, spec: EnvSpec) -> ValueLearner:
+    """No mixer, one loss per agent."""
+    return value_learner("iql", config, spec, mixer=None, loss=individual_td_loss)

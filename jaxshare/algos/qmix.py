@@ -1,0 +1,36 @@
+"""QMIX: monotonic value-function factorisation (Rashid et al. 2018, arXiv 1803.11485).
+
+    Q_tot = ELU(q |W1(s)| + b1(s)) . |W2(s)| + V(s),   so that dQ_tot/dQ_i >= 0                  (eq. 5, fig. 2)
+
+ELU is convex and the weights are non-negative, so for a fixed state Q_tot is convex and non-decreasing in the utilities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxshare.algos._value import ValueConfig, ValueLearner, team_td_loss, value_learner
+from jaxshare.models.mixers import qmix_mixer
+from jaxshare.types import EnvSpec, RefusedError
+
+
+@dataclass(frozen=True)
+class Config(ValueConfig):
+    """Settings of the value family, and the mixer's. code: PyMARL's qmix.yaml, DIFFER's the same."""
+
+    embed_dim: int = 32
+    hypernet_dim: int = 64
+    hypernet_layers: int = 2  # 1 in the code of ROMA, MASER and PPS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hypernet_layers not in (1, 2):
+            raise RefusedError(f"algo.hypernet_layers={self.hypernet_layers} is not one of 1, 2.")
+
+
+def make(config: Config, spec: EnvSpec) -> ValueLearner:
+    """The monotone mixer, one team loss."""
+    mixer = qmix_mixer(
+        spec.num_agents, spec.state_dim, config.embed_dim, config.hypernet_dim, config.hypernet_layers
+    )
+    return value_learner("qmix", config, spec, mixer=mixer, loss=team_td_loss)

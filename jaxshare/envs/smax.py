@@ -1,0 +1,201 @@
+"""SMAX: StarCraft-like battles against a scripted enemy, from jaxmarl 0.2.0.
+
+Source: jaxmarl's `HeuristicEnemySMAX` (Rutherford et al. 2023, JaxMARL), stepped by its non-resetting `step_env`.
+
+Faithful: units, physics, enemy policy, observations, available actions (bit for bit those of jaxmarl).
+Departs, on purpose:
+
+* `max_steps` is exact. jaxmarl tests its limit before it counts, and so plays one step more than it is told.
+* A timeout is `truncated`, and only a side without living units is `terminated`; jaxmarl has one flag for both.
+* The dense reward is ten times jaxmarl's, so that a won battle returns exactly 20, the scale of SMAC.
+* The sparse reward (+1 won, -1 lost, 0 drawn or timed out) is that of SMAC, unscaled.
+* The state is jaxmarl's, same size and order, but each number lies in about [0, 1]: jaxmarl gives raw positions up to
+  32, type numbers up to 5, and cooldowns that fall without bound while a unit does not shoot.
+
+Unlike SMAC: the map is open and its walls kill, there are no medivacs and no shields, a dead agent's one action is
+"stop" (number 4; in SMAC it is number 0), and the state holds no last actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxshare.envs import _raster
+from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
+from jaxshare.registry import suggest
+from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
+
+SCENARIOS = (
+    "3m",
+    "2s3z",
+    "25m",
+    "3s5z",
+    "8m",
+    "5m_vs_6m",
+    "10m_vs_11m",
+    "27m_vs_30m",
+    "3s5z_vs_3s6z",
+    "3s_vs_5z",
+    "6h_vs_8z",
+    "smacv2_5_units",
+    "smacv2_10_units",
+    "smacv2_20_units",
+)
+REWARDS = ("dense", "sparse")
+ATTACK_MODES = ("closest", "random")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of SMAX."""
+
+    scenario: str = "3m"  # ours: the smallest map
+    reward: str = "dense"  # SMAC: damage plus a bonus for winning; "sparse": +1 won, -1 lost, 0 otherwise
+    reward_scale: float = 10.0  # ours: jaxmarl's return of 2 for a win becomes SMAC's 20; dense reward only
+    max_steps: int = 100  # jaxmarl's number for every map (SMAC has 60 to 400), here met exactly
+    attack_mode: str = "closest"  # jaxmarl: the enemy shoots at its nearest foe; or "random"
+    enemy_shoots: bool = True  # jaxmarl
+
+
+def scenarios() -> tuple[str, ...]:
+    """Names of the maps, without importing jaxmarl."""
+    return SCENARIOS
+
+
+def make(config: Config) -> Env:
+    """SMAX on one map. Raises RefusedError for an unknown map, reward or attack mode."""
+    _check(config)
+    smax = import_jaxmarl("smax")
+    game = smax.HeuristicEnemySMAX(
+        scenario=smax.map_name_to_scenario(config.scenario),
+        max_steps=config.max_steps - 1,  # code: jaxmarl tests the limit before it counts the step
+        attack_mode=config.attack_mode,
+        enemy_shoots=config.enemy_shoots,
+    )
+    return Env(spec=_spec(game, config), reset=_reset(game), step=_step(game, config), render=_render(game))
+
+
+def _check(config: Config) -> None:
+    for key, value, known in (
+        ("scenario", config.scenario, SCENARIOS),
+        ("reward", config.reward, REWARDS),
+        ("attack_mode", config.attack_mode, ATTACK_MODES),
+    ):
+        if value not in known:
+            raise RefusedError(f"env.{key}={value} is not known.{suggest(value, known)} Known: {', '.join(known)}.")
+    if config.max_steps < 1:
+        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
+
+
+def _spec(game: Any, config: Config) -> EnvSpec:
+    groups, group_names = _groups(game)
+    return EnvSpec(
+        name=f"smax/{config.scenario}",
+        num_agents=game.num_allies,
+        obs_dim=game.obs_size,
+        state_dim=game.state_size,
+        action=Discrete(game.num_ally_actions),
+        episode_limit=config.max_steps,
+        groups=groups,
+        group_names=group_names,
+    )
+
+
+def _groups(game: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Agent -> unit type, renumbered from 0; one group where the types are drawn anew in every episode."""
+    if game.smacv2_unit_type_generation:
+        return (0,) * game.num_allies, ("ally",)
+    types = [int(t) for t in np.asarray(game.scenario)[: game.num_allies]]
+    present = sorted(set(types))
+    return tuple(present.index(t) for t in types), tuple(game.unit_type_names[t] for t in present)
+
+
+def _reset(game: Any) -> Callable[[Array], tuple[Any, TimeStep]]:
+    @lenient
+    def reset(key: Array) -> tuple[Any, TimeStep]:
+        obs, state = game.reset(key)
+        state = _strong(state)
+        no = jnp.zeros((), bool)
+        zero = jnp.zeros((), jnp.float32)
+        return state, _show(game, obs, state, reward=zero, terminated=no, truncated=no, won=no)
+
+    return reset
+
+
+def _step(game: Any, config: Config) -> Callable[[Any, Array, Array], tuple[Any, TimeStep]]:
+    @lenient
+    def step(state: Any, action: Array, key: Array) -> tuple[Any, TimeStep]:
+        actions = {agent: action[i] for i, agent in enumerate(game.agents)}
+        obs, state, rewards, _, _ = game.step_env(key, state, actions)
+        state = _strong(state)
+        allies, enemies = (jnp.any(side) for side in jnp.split(state.state.unit_alive, [game.num_allies]))
+        won, lost = allies & ~enemies, enemies & ~allies
+        terminated = ~allies | ~enemies  # both at once is a draw: no bonus
+        truncated = ~terminated & (state.state.step >= config.max_steps)
+        if config.reward == "sparse":
+            reward = won.astype(jnp.float32) - lost.astype(jnp.float32)
+        else:
+            reward = config.reward_scale * rewards[game.agents[0]]
+        return state, _show(game, obs, state, reward=reward, terminated=terminated, truncated=truncated, won=won)
+
+    return step
+
+
+def _show(
+    game: Any, obs: dict[str, Array], state: Any, *, reward: Array, terminated: Array, truncated: Array, won: Array
+) -> TimeStep:
+    """The record of what jaxmarl returned. The dead go on receiving the team reward."""
+    avail = game.get_avail_actions(state)
+    return TimeStep(
+        obs=jnp.stack([obs[agent] for agent in game.agents]),
+        state=_normalised(game, obs["world_state"], state.state.unit_types),
+        avail=jnp.stack([avail[agent] for agent in game.agents]).astype(bool),
+        alive=state.state.unit_alive[: game.num_allies],
+        reward=jnp.broadcast_to(reward, (game.num_allies,)),
+        terminated=terminated,
+        truncated=truncated,
+        info={"won": won.astype(jnp.float32)},
+    )
+
+
+def _normalised(game: Any, world_state: Array, unit_types: Array) -> Array:
+    """jaxmarl's world state [G] = per unit (health, x, y, cooldown, type bits), then all teams, then all type numbers.
+
+    Cooldowns become what the observations show: a share of the type's own, between 0 and 1.
+    """
+    units = unit_types.shape[0]
+    features, teams, types = jnp.split(world_state, [world_state.shape[0] - 2 * units, world_state.shape[0] - units])
+    health, position, cooldown, bits = jnp.split(features.reshape(units, -1), [1, 3, 4], axis=1)
+    position = position / jnp.array([game.map_width, game.map_height], jnp.float32)
+    cooldown = jnp.clip(cooldown / game.unit_type_weapon_cooldowns[unit_types][:, None], 0.0, 1.0)
+    features = jnp.concatenate([health, position, cooldown, bits], axis=1)
+    return jnp.concatenate([features.reshape(-1), teams, types / (game.unit_type_bits - 1)])
+
+
+def _strong(state: Any) -> Any:
+    """code: parts of jaxmarl's first state are weakly typed, which a scan refuses as a carry."""
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
+
+
+def _render(game: Any) -> Callable[[Any], np.ndarray]:
+    radii, full = np.asarray(game.unit_type_radiuses), np.asarray(game.unit_type_health)
+
+    def render(state: Any) -> np.ndarray:
+        """The battlefield as uint8 [300, 300, 3]: allies blue, enemies red, a bar of health above each living unit."""
+        units = jax.device_get(state.state)
+        picture = _raster.canvas(0.0, float(game.map_width))
+        for i in np.flatnonzero(units.unit_alive):
+            (x, y), kind = units.unit_positions[i], units.unit_types[i]
+            radius, health = radii[kind], units.unit_health[i] / full[kind]
+            picture.disc(x, y, radius, _raster.BLUE if i < game.num_allies else _raster.RED)
+            picture.box(x - radius, y + radius + 0.1, 2 * radius, 0.2, _raster.GREY)
+            picture.box(x - radius, y + radius + 0.1, 2 * radius * health, 0.2, _raster.GREEN)
+        return picture.image
+
+    return render

@@ -1,0 +1,108 @@
+"""Utility networks Q_i(tau_i, .) of the value family: recurrent or feed-forward, lifted to a team."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxshare.models.base import Linear, add_bias, lift_apply, lift_init, uniform_fan
+from jaxshare.models.recurrent import Gates, GRUWeights, gru_unroll
+
+
+@dataclass(frozen=True)
+class AgentNetwork:
+    """The utilities of a team.
+
+    init: key -> params; initial_carry: B -> [B, N, H] zeros (every episode starts there);
+    unroll: (params, carry [B, N, H], inputs [T, B, N, D]) -> (carry, q [T, B, N, A]).
+    groups: parameter set of each agent.
+    """
+
+    init: Callable[[jax.Array], Any]
+    initial_carry: Callable[[int], jax.Array]
+    unroll: Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    groups: tuple[int, ...]
+
+
+class RecurrentQ(nn.Module):
+    """x -> Linear(H) -> ReLU -> GRU(H) -> Linear(A): the agent of PyMARL (Rashid et al. 2018, appendix C).
+
+    carry [rows, H], x [T, rows, D] -> (carry, q [T, rows, A]).
+    """
+
+    hidden_dim: int
+    num_actions: int
+
+    @nn.compact
+    def __call__(self, carry: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Unroll over the leading axis."""
+        x = nn.relu(Linear(self.hidden_dim, name="embed")(x))
+        hidden = GRU(self.hidden_dim, name="gru")(carry, x)
+        return hidden[-1], Linear(self.num_actions, name="head")(hidden)
+
+
+class GRU(nn.Module):
+    """torch's GRU: biases on both halves of all gates, U(-1/sqrt(H), 1/sqrt(H)). [T, rows, D] -> [T, rows, H]."""
+
+    hidden_dim: int
+
+    @nn.compact
+    def __call__(self, carry: jax.Array, x: jax.Array) -> jax.Array:
+        """All hidden states."""
+        init = uniform_fan(self.hidden_dim)
+        square, vector = (self.hidden_dim, self.hidden_dim), (self.hidden_dim,)
+        bias = {g: self.param(f"hidden_{g}_bias", init, vector) for g in ("reset", "update", "new")}
+        weights = GRUWeights(
+            **{g: self.param(f"hidden_{g}_kernel", init, square) for g in ("reset", "update", "new")},
+            new_bias=bias["new"],
+        )
+        half = {g: x @ self.param(f"input_{g}_kernel", init, (x.shape[-1], self.hidden_dim)) for g in bias}
+        half_bias = {g: self.param(f"input_{g}_bias", init, vector) for g in bias}
+        gates = Gates(
+            reset=add_bias(half["reset"], half_bias["reset"] + bias["reset"]),
+            update=add_bias(half["update"], half_bias["update"] + bias["update"]),
+            new=add_bias(half["new"], half_bias["new"]),
+        )
+        return gru_unroll(weights, gates, carry)
+
+
+
+
+class FeedForwardQ(nn.Module):
+    """x -> Linear(H) -> ReLU -> Linear(H) -> ReLU -> Linear(A): the feed-forward agent of EPyMARL. Keeps no memory."""
+
+    hidden_dim: int
+    num_actions: int
+
+    @nn.compact
+    def __call__(self, carry: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Act on each step alone; the carry passes through."""
+        x = nn.relu(Linear(self.hidden_dim, name="embed")(x))
+        x = nn.relu(Linear(self.hidden_dim, name="body")(x))
+        return carry, Linear(self.num_actions, name="head")(x)
+
+
+def q_network(
+    input_dim: int, num_actions: int, hidden_dim: int, recurrent: bool, groups: tuple[int, ...]
+) -> AgentNetwork:
+    """The utility network of a team whose agent i uses parameter set groups[i]."""
+    module = (RecurrentQ if recurrent else FeedForwardQ)(hidden_dim, num_actions)
+    carry_dim = hidden_dim if recurrent else 0
+
+    def init(key: jax.Array) -> Any:
+        return module.init(key, jnp.zeros((1, carry_dim)), jnp.zeros((1, 1, input_dim)))["params"]
+
+    def apply(params: Any, carry: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return module.apply({"params": params}, carry, x)  # type: ignore[return-value]
+
+    return AgentNetwork(
+        init=lift_init(init, groups),
+        initial_carry=lambda batch: jnp.zeros((batch, len(groups), carry_dim)),
+        unroll=lift_apply(apply, groups),
+        groups=groups,
+    )

@@ -1,0 +1,98 @@
+"""Initialisers with torch's distributions, and lifting a network to a team of agents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+SHARING = ("all", "type", "none")
+
+
+@dataclass(frozen=True)
+class Network:
+    """`init(key) -> params` and `apply(params, ...)`; parameters are plain dictionaries of arrays."""
+
+    init: Callable[..., Any]
+    apply: Callable[..., Any]
+
+
+def uniform_fan(fan: int) -> Callable[..., jax.Array]:
+    """U(-1/sqrt(fan), 1/sqrt(fan)): torch's default for Linear and GRU, weights and biases."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -1.0, 1.0) / jnp.sqrt(fan)
+
+    return init
+
+
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """x [..., F] + bias [F], without implicit rank promotion."""
+    return x + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
+
+
+class Linear(nn.Module):
+    """x [..., D] -> [..., features], initialised as torch's Linear (flax's Dense differs in both)."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Affine map of the last axis."""
+        init = uniform_fan(x.shape[-1])
+        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        return add_bias(x @ kernel, self.param("bias", init, (self.features,)))
+
+
+def sharing_groups(share: str, types: tuple[int, ...]) -> tuple[int, ...]:
+    """Parameter set of each agent. share: "all" (one set), "type" (one per agent type), "none" (one per agent)."""
+    if share not in SHARING:
+        raise ValueError(f"share_params={share} is not one of {', '.join(SHARING)}")
+    return {"all": (0,) * len(types), "type": types, "none": tuple(range(len(types)))}[share]
+
+
+def lift_init(init: Callable[[jax.Array], Any], groups: tuple[int, ...]) -> Callable[[jax.Array], Any]:
+    """One parameter set if all agents share, else sets stacked along a leading axis."""
+    num_sets = max(groups) + 1
+    if num_sets == 1:
+        return init
+    return lambda key: jax.vmap(init)(jax.random.split(key, num_sets))
+
+
+def lift_apply(apply: Callable[..., Any], groups: tuple[int, ...]) -> Callable[..., Any]:
+    """Run `apply(params, carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A])` on a team.
+
+    The lifted function takes carry [B, N, H] and x [T, B, N, D] and returns (carry [B, N, H], y [T, B, N, A]). Agents
+    that share parameters are folded into the rows.
+    """
+    num_sets, num_agents = max(groups) + 1, len(groups)
+    if num_sets == 1:
+        return lambda params, carry, x: _folded(apply, params, carry, x)
+    if num_sets == num_agents and groups == tuple(range(num_agents)):
+        return jax.vmap(apply, in_axes=(0, 1, 2), out_axes=(1, 2))
+    return lambda params, carry, x: _by_type(apply, groups, params, carry, x)
+
+
+def _folded(apply: Callable[..., Any], params: Any, carry: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    steps, batch, agents = x.shape[:3]
+    carry, y = apply(params, carry.reshape(batch * agents, -1), x.reshape(steps, batch * agents, -1))
+    return carry.reshape(batch, agents, -1), y.reshape(steps, batch, agents, -1)
+
+
+def _by_type(
+    apply: Callable[..., Any], groups: tuple[int, ...], params: Any, carry: jax.Array, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    members = [[i for i, g in enumerate(groups) if g == s] for s in range(max(groups) + 1)]
+    order = [i for member in members for i in member]
+    back = jnp.array([order.index(i) for i in range(len(groups))])
+    parts = []
+    for s, member in enumerate(members):
+        index = jnp.array(member)
+        own = jax.tree.map(lambda p, s=s: p[s], params)
+        parts.append(_folded(apply, own, carry[:, index], x[:, :, index]))
+    carry = jnp.concatenate([part[0] for part in parts], axis=1)[:, back]
+    return carry, jnp.concatenate([part[1] for part in parts], axis=2)[:, :, back]

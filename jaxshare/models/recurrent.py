@@ -1,0 +1,94 @@
+"""The recurrent unroll, in one place: a GRU over time with its own backward pass.
+
+    r = sigma(a_r + h W_r),  z = sigma(a_z + h W_z),  m = h W_n + b_n,  n = tanh(a_n + r m),  h' = (1 - z) n + z h
+
+The input halves a_r, a_z, a_n are computed for all steps at once outside. ours: autodiff through the scan is the
+expensive half of training on a CPU; the backward pass here keeps only the chain of dh inside the reverse scan and
+forms the weight gradients as one product over all steps (benchmarks/recurrent.py has the ratio).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxshare.models.base import add_bias
+
+
+@struct.dataclass
+class GRUWeights:
+    """The recurrent half of a GRU."""
+
+    reset: jax.Array  # [H, H]
+    update: jax.Array  # [H, H]
+    new: jax.Array  # [H, H]
+    new_bias: jax.Array  # [H]
+
+
+@struct.dataclass
+class Gates:
+    """One array per gate. Split on purpose: slices of a concatenated array cost more than the products on a CPU."""
+
+    reset: jax.Array  # [T, rows, H]
+    update: jax.Array  # [T, rows, H]
+    new: jax.Array  # [T, rows, H]
+
+
+@jax.custom_vjp
+def gru_unroll(weights: GRUWeights, gates: Gates, carry: jax.Array) -> jax.Array:
+    """Hidden states after each step: input halves `gates` [T, rows, H], carry [rows, H] -> [T, rows, H]."""
+    return _forward(weights, gates, carry)[0]
+
+
+def _forward(weights: GRUWeights, gates: Gates, carry: jax.Array):
+    def step(h: jax.Array, a: Gates):
+        r = jax.nn.sigmoid(a.reset + h @ weights.reset)
+        z = jax.nn.sigmoid(a.update + h @ weights.update)
+        n = jnp.tanh(a.new + r * add_bias(h @ weights.new, weights.new_bias))
+        h = (1.0 - z) * n + z * h
+        return h, (h, r, z, n)
+
+    _, (hidden, r, z, n) = jax.lax.scan(step, carry, gates)
+    return hidden, r, z, n
+
+
+def _gru_fwd(weights: GRUWeights, gates: Gates, carry: jax.Array):
+    hidden, r, z, n = _forward(weights, gates, carry)
+    before = jnp.concatenate([carry[None], hidden[:-1]])
+    return hidden, (weights, before, r, z, n)
+
+
+def _gru_bwd(saved, cotangent: jax.Array):
+    weights, before, r, z, n = saved
+    m = add_bias(before @ weights.new, weights.new_bias)
+    slope_n = (1.0 - z) * (1.0 - jnp.square(n))  # d h' / d a_n
+    slope_r = m * r * (1.0 - r)  # d n-preactivation / d a_r
+    slope_z = (before - n) * z * (1.0 - z)  # d h' / d a_z
+
+    def step(dh: jax.Array, at):
+        dh_out, slope_n, slope_r, slope_z, r, z = at
+        dh = dh + dh_out
+        d_new = dh * slope_n
+        d_reset, d_update = d_new * slope_r, dh * slope_z
+        back = d_reset @ weights.reset.T + d_update @ weights.update.T + (d_new * r) @ weights.new.T
+        return dh * z + back, Gates(reset=d_reset, update=d_update, new=d_new)
+
+    per_step = (cotangent, slope_n, slope_r, slope_z, r, z)
+    d_carry, d_gates = jax.lax.scan(step, jnp.zeros_like(cotangent[0]), per_step, reverse=True)
+    d_m = d_gates.new * r
+    d_weights = GRUWeights(
+        reset=_outer(before, d_gates.reset),
+        update=_outer(before, d_gates.update),
+        new=_outer(before, d_m),
+        new_bias=d_m.sum((0, 1)),
+    )
+    return d_weights, d_gates, d_carry
+
+
+def _outer(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Sum over steps and rows of x^T y: [T, rows, D], [T, rows, H] -> [D, H], as one product."""
+    return x.reshape(-1, x.shape[-1]).T @ y.reshape(-1, y.shape[-1])
+
+
+gru_unroll.defvjp(_gru_fwd, _gru_bwd)

@@ -1,0 +1,124 @@
+"""How runs (seeds x sweep points) are laid over devices: the only file that knows meshes.
+
+A *wave* is what runs at the same time: `devices x per_device` runs. strategy=map puts one run on each device (on a CPU
+every core is a device); strategy=vmap puts all runs of a device under one vmap. Waves follow one another in Python, so
+no replay is ever copied from one to the next.
+ours: design's lax.map inside each device would slice and re-stack every replay at each call; waves give the same
+order of work, and the program of one run is the same program however many runs there are.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxshare.config import ParallelConfig
+from jaxshare.types import Clock, RefusedError
+
+AXIS = "seed"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Runs on devices. `waves` lists run indices; the last wave repeats its last run until it is full."""
+
+    mesh: Mesh
+    per_device: int
+    num_runs: int
+
+    @property
+    def wave_size(self) -> int:
+        """Runs at a time."""
+        return self.mesh.size * self.per_device
+
+    @property
+    def num_waves(self) -> int:
+        """Waves until every run had its turn."""
+        return math.ceil(self.num_runs / self.wave_size)
+
+    @property
+    def num_slots(self) -> int:
+        """Runs held in memory, fillers included."""
+        return self.wave_size * self.num_waves
+
+    def waves(self) -> list[list[int]]:
+        """Run indices of each wave."""
+        index = [min(i, self.num_runs - 1) for i in range(self.num_slots)]
+        return [index[i : i + self.wave_size] for i in range(0, self.num_slots, self.wave_size)]
+
+    def place(self, tree: Any) -> Any:
+        """Put a tree with leading [wave_size] on the devices."""
+        return jax.device_put(tree, NamedSharding(self.mesh, P(AXIS)))
+
+    def lift(self, fn: Callable[..., Any], donate: bool) -> Callable[..., Any]:
+        """fn(state, hparams, clock) -> (out, clock) of one run, as a jitted function of a wave (leading [wave_size])."""
+        local = _squeezed(fn) if self.per_device == 1 else jax.vmap(fn, in_axes=(0, 0, None), out_axes=(0, None))
+        # check_vma off: scan carries that start as constants would all have to be marked as varying by hand
+        wave = jax.shard_map(
+            local, mesh=self.mesh, in_specs=(P(AXIS), P(AXIS), P()), out_specs=(P(AXIS), P()), check_vma=False
+        )
+        return jax.jit(wave, donate_argnums=(0,) if donate else ())
+
+
+def _squeezed(fn: Callable[..., Any]) -> Callable[..., Any]:
+    def local(state: Any, hparams: Any, clock: Clock) -> Any:
+        out, clock = fn(jax.tree.map(lambda x: x[0], state), jax.tree.map(lambda x: x[0], hparams), clock)
+        return jax.tree.map(lambda x: x[None], out), clock
+
+    return local
+
+
+def prepare(config: ParallelConfig, num_runs: int) -> None:
+    """Set what must be set before JAX starts: CPU devices, and a scheduler that does not hang vmapped runs."""
+    count = min(config.devices or os.cpu_count() or 1, num_runs)
+    if config.strategy == "vmap":
+        # ours: vmapped runs hang on jaxlib 0.10.2's concurrency-optimised CPU scheduler (seen with two cores)
+        flag = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+        count = min(config.devices or 1, num_runs)
+    jax.config.update("jax_num_cpu_devices", count)
+
+
+def layout(config: ParallelConfig, num_runs: int, pure: bool) -> Layout:
+    """Choose devices and runs per device. Raises RefusedError if more devices are asked for than there are."""
+    devices = jax.devices()
+    if config.devices > len(devices):
+        raise RefusedError(
+            f"parallel.devices={config.devices}, but only {len(devices)} {devices[0].platform} devices can be used here."
+        )
+    strategy = config.strategy
+    if strategy == "auto":
+        strategy = "map" if devices[0].platform == "cpu" and pure else "vmap"
+    wanted = config.devices or (len(devices) if strategy == "map" or devices[0].platform != "cpu" else 1)
+    count = min(wanted, num_runs) if pure else 1  # one host call serves all runs of one device
+    per_device = 1 if strategy == "map" else math.ceil(num_runs / count)
+    return Layout(mesh=Mesh(np.array(devices[:count]), (AXIS,)), per_device=per_device, num_runs=num_runs)
+
+
+def available_bytes() -> int | None:
+    """Free memory of the first device, or of this machine; None if it cannot be told."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    try:
+        with open("/proc/meminfo") as lines:
+            found = {name: int(rest.split()[0]) * 1024 for name, rest in (line.split(":", 1) for line in lines)}
+        return min([found["MemAvailable"], *_cgroup_free()])
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _cgroup_free() -> list[int]:
+    try:
+        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
+            return [int(limit.read()) - int(used.read())]
+    except (OSError, ValueError):  # no cgroup, or "max"
+        return []

@@ -1,0 +1,90 @@
+"""The episode ring: whole episodes, stored compactly, episode first. The only transposition of the project is here.
+
+A slot is written as a whole, tail included, so no step of an older, longer episode stays behind. The write position
+comes from the un-batched clock, so a ring under vmap is written in one place for all runs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxshare.types import Array, Clock, Context, Episode, RefusedError
+
+DTYPES = ("float32", "bfloat16", "float16")
+LOSSY = ("obs", "state")  # stored in replay.dtype; everything else is exact
+
+
+def storage_dtype(name: str, leaf: Any, dtype: str) -> Any:
+    """The dtype in which a field of an Episode is kept."""
+    if name in LOSSY:
+        return jnp.dtype(dtype)
+    if name == "mask":
+        return jnp.dtype(bool)
+    if name == "action" and jnp.issubdtype(leaf.dtype, jnp.integer):
+        return jnp.dtype(jnp.uint8)  # more than 256 actions are refused in init
+    return leaf.dtype
+
+
+def storage(episode: Episode, capacity: int, dtype: str) -> Episode:
+    """Shapes of a ring for such episodes ([T(+1), B, ...] -> [C, T(+1), ...]), as ShapeDtypeStructs."""
+    if dtype not in DTYPES:
+        raise RefusedError(f"replay.dtype={dtype} is not one of {', '.join(DTYPES)}.")
+
+    def slot(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
+        shape = (capacity, leaf.shape[0], *leaf.shape[2:])
+        return jax.ShapeDtypeStruct(shape, storage_dtype(path[0].name, leaf, dtype))
+
+    return jax.tree_util.tree_map_with_path(slot, episode)
+
+
+def num_bytes(ring: Episode) -> int:
+    """Bytes of a ring, or of its shapes."""
+    return sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(ring))
+
+
+def init(episode: Episode, capacity: int, dtype: str) -> Episode:
+    """An empty ring for episodes of these shapes."""
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), storage(episode, capacity, dtype))
+
+
+def add(ring: Episode, episode: Episode, clock: Clock) -> Episode:
+    """Write the B episodes of a rollout at clock.episodes, ..., clock.episodes + B - 1 (modulo C)."""
+    capacity, batch = jax.tree.leaves(ring)[0].shape[0], episode.mask.shape[1]
+    slot = (clock.episodes + jnp.arange(batch)) % capacity
+
+    def write(stored: Array, new: Array) -> Array:
+        return stored.at[slot].set(jnp.swapaxes(new, 0, 1).astype(stored.dtype), unique_indices=True)
+
+    return jax.tree.map(write, ring, episode)
+
+
+def gather(ring: Episode, index: Array) -> Episode:
+    """The episodes at index [B], time first again and in computing dtypes."""
+    batch = jax.tree.map(lambda stored: jnp.swapaxes(stored[index], 0, 1), ring)
+    return batch.replace(  # type: ignore[attr-defined]
+        obs=batch.obs.astype(jnp.float32),
+        state=batch.state.astype(jnp.float32),
+        mask=batch.mask.astype(jnp.float32),
+        action=batch.action.astype(jnp.int32) if jnp.issubdtype(batch.action.dtype, jnp.integer) else batch.action,
+    )
+
+
+def crop(batch: Episode, limit: int) -> Episode:
+    """The first `limit` steps of a batch (limit + 1 slots where there are T + 1)."""
+    longer = {name: getattr(batch, name)[: limit + 1] for name in ("obs", "state", "avail", "alive")}
+    return jax.tree.map(lambda x: x[:limit], batch).replace(**longer)
+
+
+def num_stored(clock: Clock, capacity: int) -> Array:
+    """How many slots hold an episode."""
+    return jnp.minimum(clock.episodes, capacity)
+
+
+def uniform_without_replacement(key: Array, stored: Array, capacity: int, batch_size: int, ctx: Context) -> Array:
+    """batch_size different slots out of the first `stored`, all equally likely: [batch_size] i32."""
+    score = jnp.where(jnp.arange(capacity) < stored, jax.random.uniform(key, (capacity,)), -1.0)
+    return jax.lax.top_k(score, batch_size)[1]

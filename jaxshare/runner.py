@@ -1,0 +1,202 @@
+"""One run as pure functions: init, prefill, iteration (collect -> store -> sample -> update), evaluate.
+
+Keys are derived, `fold_in(fold_in(key(seed), iteration), STAGE)`, never carried: adding a feature does not change the
+draws of the others, and resuming needs no key. The clock is common to all runs of a program and never batched.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxshare import replay, rollout
+from jaxshare.config import RunConfig, update_ratio
+from jaxshare.types import Algorithm, Array, Clock, Context, Env, Episode, HParams, LearnerState, TrainState
+
+INIT, COLLECT, SAMPLE, UPDATE = range(4)
+MIN_CROPPED_LIMIT = 40  # shorter episodes are not worth four compiled updates
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is compiled for a run. All methods are pure; `state` is one run's, un-batched."""
+
+    env: Env
+    algorithm: Algorithm
+    run: RunConfig
+    crop: bool = True  # unroll only as far as the longest sampled episode; off under vmap, where every branch would run
+
+    def init(self, seed: Array) -> TrainState:
+        """A new learner and an empty replay."""
+        learner = self.algorithm.init(_key(seed, jnp.int32(0), INIT))
+        ring = replay.init(self.episode_shapes(), self.run.replay.capacity, self.run.replay.dtype)
+        return TrainState(seed=seed, learner=learner, replay=ring, env_steps=jnp.int32(0))
+
+    def prefill(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[TrainState, Clock]:
+        """Collect until a batch can be drawn, so that the training loop never asks whether it can."""
+
+        def body(carry: Any, _: None) -> Any:
+            state, clock = carry
+            state, clock, _ = self.collect(state, hparams, clock)
+            return (state, clock._replace(iteration=clock.iteration + 1)), None
+
+        (state, clock), _ = jax.lax.scan(body, (state, clock), length=self.prefill_iterations)
+        return state, clock
+
+    def chunk(self, num_iterations: int, state: TrainState, hparams: HParams, clock: Clock) -> tuple[Any, Clock]:
+        """`num_iterations` iterations: ((state, metrics with leading [iterations]), clock)."""
+
+        def body(carry: Any, _: None) -> Any:
+            state, clock, metrics = self.iteration(carry[0], hparams, carry[1])
+            return (state, clock), metrics
+
+        (state, clock), metrics = jax.lax.scan(body, (state, clock), length=num_iterations)
+        return (state, metrics), clock
+
+    def iteration(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[TrainState, Clock, dict[str, Any]]:
+        """Collect num_envs episodes, store them, and make the updates that are due.
+
+        A run that has taken its total_env_steps learns no more: its learner stands still while others go on.
+        """
+        active = state.env_steps < self.run.total_env_steps
+        before = state
+        state, clock, collected = self.collect(state, hparams, clock)
+        state, clock, done, updated = self.updates(state, hparams, clock)
+        learner, env_steps = jax.tree.map(
+            lambda new, old: jnp.where(active, new, old),
+            (state.learner, state.env_steps),
+            (before.learner, before.env_steps),
+        )
+        state = state.replace(learner=learner, env_steps=env_steps)  # type: ignore[attr-defined]
+        clock = clock._replace(iteration=clock.iteration + 1)
+        return state, clock, {"active": active, "collect": collected, "update": updated, "done": done}
+
+    def collect(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[TrainState, Clock, dict[str, Array]]:
+        """Play num_envs episodes and store them; env_steps counts valid steps only."""
+        ctx = self.context(state, hparams, clock)
+        key = _key(state.seed, clock.iteration, COLLECT)
+        played = rollout.episodes(
+            self.env, self.algorithm, state.learner.params, ctx, key, self.run.num_envs, explore=True
+        )
+        steps = played.episode.mask.sum().astype(jnp.int32)
+        ring = replay.add(state.replay, played.episode, clock)
+        state = state.replace(replay=ring, env_steps=state.env_steps + steps)  # type: ignore[attr-defined]
+        return state, clock._replace(episodes=clock.episodes + self.run.num_envs), self.summary(played)
+
+    def updates(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[TrainState, Clock, Array, Any]:
+        """The updates due at this number of episodes: metrics [U] each, and done [U] (was update u made?)."""
+        most = math.ceil(self.ratio * self.run.num_envs)
+        always = self.ratio * self.run.num_envs == most
+        target = self.updates_due(clock.episodes)
+
+        def body(carry: tuple[LearnerState, Clock], _: None) -> Any:
+            learner, clock = carry
+            make = lambda: self.update(learner, state, hparams, clock)  # noqa: E731
+            if always:
+                learner, metrics = make()
+                return (learner, clock._replace(updates=clock.updates + 1)), (jnp.bool_(True), metrics)
+            due = clock.updates < target
+            blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(make)[1])
+            learner, metrics = jax.lax.cond(due, make, lambda: (learner, blank))
+            return (learner, clock._replace(updates=clock.updates + due)), (due, metrics)
+
+        (learner, clock), (done, metrics) = jax.lax.scan(body, (state.learner, clock), length=most)
+        return state.replace(learner=learner), clock, done, metrics  # type: ignore[attr-defined]
+
+    def update(self, learner: LearnerState, state: TrainState, hparams: HParams, clock: Clock) -> Any:
+        """Draw a batch and make one optimiser step: (learner, metrics)."""
+        ctx = self.context(state, hparams, clock)
+        sample_key, update_key = (
+            jax.random.fold_in(_key(state.seed, clock.iteration, stage), clock.updates) for stage in (SAMPLE, UPDATE)
+        )
+        capacity = self.run.replay.capacity
+        stored = replay.num_stored(clock, capacity)
+        index = self.algorithm.sample(sample_key, stored, capacity, self.run.batch_size, ctx)
+        batch = replay.gather(state.replay, index)
+        branches = [
+            lambda limit=limit: self.algorithm.update(learner, replay.crop(batch, limit), ctx, update_key)
+            for limit in self.crops
+        ]
+        longest = jnp.max(batch.mask.sum(0)).astype(jnp.int32)
+        return jax.lax.switch(jnp.sum(longest > jnp.array(self.crops[:-1], jnp.int32)), branches)
+
+    def evaluate(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[dict[str, Array], Clock]:
+        """Greedy episodes with the evaluation's own keys, the same for every run; nothing changes."""
+        played = self.play(state, hparams, clock, self.run.eval.episodes)
+        return self.summary(played), clock
+
+    def play(
+        self, state: TrainState, hparams: HParams, clock: Clock, episodes: int, keep_state: bool = False
+    ) -> rollout.Rollout:
+        """Greedy episodes."""
+        ctx = self.context(state, hparams, clock)
+        key = jax.random.key(self.run.eval.seed)
+        params = state.learner.params
+        return rollout.episodes(self.env, self.algorithm, params, ctx, key, episodes, False, keep_state)
+
+    def context(self, state: TrainState, hparams: HParams, clock: Clock) -> Context:
+        """What parts may read besides their data."""
+        return Context(
+            hparams=hparams, clock=clock, env_steps=state.env_steps, total_env_steps=self.run.total_env_steps
+        )
+
+    def summary(self, played: rollout.Rollout) -> dict[str, Array]:
+        """Means over episodes: return, length, and every info ("won" becomes win_rate)."""
+        info = {"win_rate" if name == "won" else name: x.mean() for name, x in played.info.items()}
+        return {"return": self.returns(played.episode).mean(), "length": played.episode.mask.sum(0).mean(), **info}
+
+    def returns(self, episode: Episode) -> Array:
+        """Undiscounted team return of each episode, [B]: the common reward once, or the sum over agents."""
+        team = episode.reward[..., 0] if self.env.spec.common_reward else episode.reward.sum(-1)
+        return (team * episode.mask).sum(0)
+
+    @property
+    def ratio(self) -> Any:
+        """Updates per episode, as a Fraction."""
+        return update_ratio(self.run)
+
+    @property
+    def crops(self) -> list[int]:
+        """Lengths to which a batch may be cut: quarters of the episode limit."""
+        limit = self.env.spec.episode_limit
+        parts = 4 if self.crop and limit >= MIN_CROPPED_LIMIT else 1
+        return [math.ceil(limit * (i + 1) / parts) for i in range(parts)]
+
+    @property
+    def prefill_iterations(self) -> int:
+        """Collects before the first update."""
+        return math.ceil(self.run.batch_size / self.run.num_envs)
+
+    def updates_due(self, episodes: Array) -> Array:
+        """How many updates should have been made once so many episodes are stored."""
+        counted = episodes - self.prefill_iterations * self.run.num_envs
+        return counted // self.ratio.denominator * self.ratio.numerator + (
+            counted % self.ratio.denominator * self.ratio.numerator // self.ratio.denominator
+        )
+
+    def episode_shapes(self) -> Episode:
+        """Shapes of one collect."""
+        hparams = {name: jnp.float32(value) for name, value in self.algorithm.hparams.items()}
+
+        def collect() -> Episode:
+            learner = self.algorithm.init(jax.random.key(0))
+            ctx = Context(hparams=hparams, clock=start_clock(), env_steps=jnp.int32(0))
+            key = jax.random.key(0)
+            return rollout.episodes(
+                self.env, self.algorithm, learner.params, ctx, key, self.run.num_envs, explore=True
+            ).episode
+
+        return jax.eval_shape(collect)
+
+
+def start_clock() -> Clock:
+    """All zeros."""
+    return Clock(iteration=jnp.int32(0), episodes=jnp.int32(0), updates=jnp.int32(0))
+
+
+def _key(seed: Array, iteration: Array, stage: int) -> Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), iteration), stage)
