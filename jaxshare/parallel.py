@@ -54,9 +54,14 @@ class Layout:
         index = [min(i, self.num_runs - 1) for i in range(self.num_slots)]
         return [index[i : i + self.wave_size] for i in range(0, self.num_slots, self.wave_size)]
 
+    @property
+    def sharding(self) -> NamedSharding:
+        """Of arrays with leading [wave_size]."""
+        return NamedSharding(self.mesh, P(AXIS))
+
     def place(self, tree: Any) -> Any:
         """Put a tree with leading [wave_size] on the devices."""
-        return jax.device_put(tree, NamedSharding(self.mesh, P(AXIS)))
+        return jax.device_put(tree, self.sharding)
 
     def lift(self, fn: Callable[..., Any], donate: bool) -> Callable[..., Any]:
         """fn(state, hparams, clock) -> (out, clock) of one run, as a jitted function of a wave (leading [wave_size])."""

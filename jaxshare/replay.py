@@ -18,14 +18,14 @@ DTYPES = ("float32", "bfloat16", "float16")
 LOSSY = ("obs", "state")  # stored in replay.dtype; everything else is exact
 
 
-def storage_dtype(name: str, leaf: Any, dtype: str) -> Any:
+def storage_dtype(name: str, episode: Any, leaf: Any, dtype: str) -> Any:
     """The dtype in which a field of an Episode is kept."""
     if name in LOSSY:
         return jnp.dtype(dtype)
     if name == "mask":
         return jnp.dtype(bool)
     if name == "action" and jnp.issubdtype(leaf.dtype, jnp.integer):
-        return jnp.dtype(jnp.uint8)  # more than 256 actions are refused in init
+        return jnp.dtype(jnp.uint8 if episode.avail.shape[-1] <= 256 else jnp.int32)
     return leaf.dtype
 
 
@@ -36,7 +36,7 @@ def storage(episode: Episode, capacity: int, dtype: str) -> Episode:
 
     def slot(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
         shape = (capacity, leaf.shape[0], *leaf.shape[2:])
-        return jax.ShapeDtypeStruct(shape, storage_dtype(path[0].name, leaf, dtype))
+        return jax.ShapeDtypeStruct(shape, storage_dtype(path[0].name, episode, leaf, dtype))
 
     return jax.tree_util.tree_map_with_path(slot, episode)
 
@@ -52,9 +52,9 @@ def init(episode: Episode, capacity: int, dtype: str) -> Episode:
 
 
 def add(ring: Episode, episode: Episode, clock: Clock) -> Episode:
-    """Write the B episodes of a rollout at clock.episodes, ..., clock.episodes + B - 1 (modulo C)."""
+    """Write the B episodes of a rollout at clock.stored, ..., clock.stored + B - 1 (modulo C)."""
     capacity, batch = jax.tree.leaves(ring)[0].shape[0], episode.mask.shape[1]
-    slot = (clock.episodes + jnp.arange(batch)) % capacity
+    slot = (clock.stored + jnp.arange(batch)) % capacity
 
     def write(stored: Array, new: Array) -> Array:
         return stored.at[slot].set(jnp.swapaxes(new, 0, 1).astype(stored.dtype), unique_indices=True)
@@ -81,7 +81,7 @@ def crop(batch: Episode, limit: int) -> Episode:
 
 def num_stored(clock: Clock, capacity: int) -> Array:
     """How many slots hold an episode."""
-    return jnp.minimum(clock.episodes, capacity)
+    return jnp.minimum(clock.stored, capacity)
 
 
 def uniform_without_replacement(key: Array, stored: Array, capacity: int, batch_size: int, ctx: Context) -> Array:

@@ -85,7 +85,8 @@ class Program:
         steps = played.episode.mask.sum().astype(jnp.int32)
         ring = replay.add(state.replay, played.episode, clock)
         state = state.replace(replay=ring, env_steps=state.env_steps + steps)  # type: ignore[attr-defined]
-        return state, clock._replace(episodes=clock.episodes + self.run.num_envs), self.summary(played)
+        more = self.run.num_envs
+        return state, clock._replace(episodes=clock.episodes + more, stored=clock.stored + more), self.summary(played)
 
     def updates(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[TrainState, Clock, Array, Any]:
         """The updates due at this number of episodes: metrics [U] each, and done [U] (was update u made?)."""
@@ -195,7 +196,7 @@ class Program:
 
 def start_clock() -> Clock:
     """All zeros."""
-    return Clock(iteration=jnp.int32(0), episodes=jnp.int32(0), updates=jnp.int32(0))
+    return Clock(*[jnp.int32(0)] * len(Clock._fields))
 
 
 def _key(seed: Array, iteration: Array, stage: int) -> Array:

@@ -119,6 +119,7 @@ class Clock(NamedTuple):
     iteration: Array  # [] i32
     episodes: Array  # [] i32: collected by each run
     updates: Array  # [] i32: optimiser steps of each run
+    stored: Array  # [] i32: episodes ever written to the present replay; equals `episodes` unless it was filled anew
 
 
 @struct.dataclass

@@ -113,9 +113,8 @@ def _game(config: Config) -> Any:
 def _team_and_spec(game: Any, config: Config) -> tuple[list[str], EnvSpec]:
     """The learners' names in jaxmarl, and what is static about the environment."""
     team = list(game.adversaries if config.scenario == "tag" else game.agents)
-    obs, _ = jax.eval_shape(
-        lenient(game.reset), jax.random.key(0)
-    )  # the declared sizes of tag hold for 3 predators only
+    # code: the observation sizes that jaxmarl declares for tag hold for 3 predators only
+    obs, _ = jax.eval_shape(lenient(game.reset), jax.random.key(0))
     obs_dim = max(obs[agent].shape[0] for agent in team)
     pair = config.scenario == "speaker_listener"
     spec = EnvSpec(

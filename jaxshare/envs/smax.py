@@ -2,7 +2,7 @@
 
 Source: jaxmarl's `HeuristicEnemySMAX` (Rutherford et al. 2023, JaxMARL), stepped by its non-resetting `step_env`.
 
-Faithful: units, physics, enemy policy, observations, available actions (bit for bit those of jaxmarl).
+Faithful: units, physics, start states, enemy policy, observations, available actions; all are jaxmarl's own.
 Departs, on purpose:
 
 * `max_steps` is exact. jaxmarl tests its limit before it counts, and so plays one step more than it is told.

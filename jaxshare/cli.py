@@ -1,0 +1,219 @@
+"""The command line: hydra's configuration turned into records, and its errors into sentences. Knows hydra, not jax."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from jaxshare import registry
+from jaxshare.config import RunConfig, Settings, config_dir
+from jaxshare.types import RefusedError
+
+LISTS = ("modifiers", "logger")  # a single name is taken as a list of one
+GROUPS = ("algo", "env", "preset")
+
+
+@lru_cache(maxsize=1)
+def register() -> None:
+    """Put the schema and one option per file of algos/ and envs/ into hydra's store."""
+    store = ConfigStore.instance()
+    for kind in ("algo", "env"):
+        for name, module in registry.modules(kind).items():
+            store.store(group=kind, name=name, node=_open(module.Config))
+    schema = _open(RunConfig)
+    OmegaConf.set_struct(schema, False)
+    modifiers = {name: _open(module.Config) for name, module in registry.modules("modifiers").items()}
+    node = {**{f.name: schema[f.name] for f in dataclasses.fields(RunConfig)}, "modifiers": [], "sweep": {}, **modifiers}
+    store.store(name="schema", node=OmegaConf.create(node))
+
+
+def _open(config: type) -> DictConfig:
+    """A structured config that hydra may override: OmegaConf makes those of frozen dataclasses read-only."""
+    node = OmegaConf.structured(config)
+
+    def unlock(node: Any) -> None:
+        if isinstance(node, DictConfig | ListConfig):
+            OmegaConf.set_readonly(node, None)
+            if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+                for key in node:
+                    unlock(node._get_node(key))
+
+    unlock(node)
+    return node
+
+
+def settings(arguments: Sequence[str]) -> Settings:
+    """Settings from `key=value` arguments. Raises RefusedError naming key, value and remedy."""
+    register()
+    overrides = _parse(arguments)
+    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        groups = [o for o in overrides if o.key_or_group in GROUPS]
+        _check_groups(groups)
+        try:
+            base = compose("config", [o.input_line or "" for o in groups], return_hydra_config=True)
+            for override in overrides:
+                _check_key(override, base)
+            cfg = compose("config", [_spelled(o) for o in overrides], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise _refusal(error) from error
+    _check_modifiers(cfg, overrides)
+    return from_config(cfg)
+
+
+def from_config(cfg: DictConfig) -> Settings:
+    """Settings from a composed configuration that includes hydra's own node."""
+    choices = OmegaConf.to_container(cfg.hydra.runtime.choices)
+    assert isinstance(choices, dict)
+    run = {f.name: cfg[f.name] for f in dataclasses.fields(RunConfig) if f.name != "run_dir"}
+    try:
+        names = [str(name) for name in cfg.modifiers]
+        for name in names:
+            registry.get("modifiers", name)
+        return Settings(
+            run=RunConfig(**{k: _object(v) for k, v in run.items()}, run_dir=str(_run_dir(cfg, names))),
+            algo_name=choices["algo"],
+            algo=_object(cfg.algo),
+            env_name=choices["env"],
+            env=_object(cfg.env),
+            modifiers={name: _object(cfg[name]) for name in names},
+            sweep=_sweep(cfg.sweep),
+        )
+    except OmegaConfBaseException as error:
+        raise _refusal(error) from error
+
+
+def _run_dir(cfg: DictConfig, modifiers: list[str]) -> str:
+    return cfg.run_dir
+
+
+def _object(node: Any) -> Any:
+    if isinstance(node, ListConfig):
+        return tuple(OmegaConf.to_object(node))  # type: ignore[arg-type]
+    return OmegaConf.to_object(node) if isinstance(node, DictConfig) else node
+
+
+def _sweep(node: DictConfig) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+
+    def visit(prefix: str, node: Any) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                visit(f"{prefix}{key}.", value)
+                continue
+            values = value if isinstance(value, list) else [value]
+            if not values or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+                raise RefusedError(f"sweep.{prefix}{key}={value} must be a list of numbers, as in sweep.lr=[1e-4,5e-4].")
+            found[prefix + key] = [float(v) for v in values]
+
+    visit("", OmegaConf.to_container(node))
+    return found
+
+
+# --------------------------------------------------------------------------------------------------- before composing
+
+
+def _parse(arguments: Sequence[str]) -> list[Override]:
+    parsed = []
+    for argument in arguments:
+        try:
+            parsed.append(OverridesParser.create().parse_override(_as_list(argument)))
+        except HydraException as error:
+            raise RefusedError(f"'{argument}' is not understood: write key=value, as in seeds=4.") from error
+    return parsed
+
+
+def _as_list(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    return f"{key}=[{value}]" if equals and key in LISTS and not value.startswith("[") else argument
+
+
+def _spelled(override: Override) -> str:
+    line = override.input_line or ""
+    return f"++{line}" if override.key_or_group.startswith("sweep.") and not line.startswith("+") else line
+
+
+def _check_groups(groups: list[Override]) -> None:
+    for override in groups:
+        name = str(override.value())
+        if override.key_or_group == "preset":
+            known = presets()
+            if name not in (*known, "None", "null"):
+                raise RefusedError(f"preset={name} is not known.{registry.suggest(name, known)} Known: {', '.join(known)}.")
+        else:
+            registry.get(override.key_or_group, name)
+
+
+def presets() -> list[str]:
+    """Names of the shipped presets, as 'main_job' or 'differ/fig4'."""
+    folder = config_dir() / "preset"
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+
+
+def _check_key(override: Override, base: DictConfig) -> None:
+    key = override.key_or_group
+    if key in GROUPS or key.split(".")[0] in ("sweep", "hydra"):
+        return
+    known = keys(base)
+    if key not in known:
+        leaf = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
+        near = f" Did you mean {' or '.join(leaf[:3])}?" if leaf else registry.suggest(key, known)
+        raise RefusedError(f"'{key}' (in {override.input_line}) is not a setting.{near} `--help` lists the settings.")
+
+
+def keys(cfg: Any, prefix: str = "") -> list[str]:
+    """All keys of a configuration but hydra's, groups of keys included."""
+    found = []
+    for key in cfg:
+        if prefix or key != "hydra":
+            found.append(f"{prefix}{key}")
+            child = cfg._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_none():
+                found.extend(keys(child, f"{prefix}{key}."))
+    return found
+
+
+def _check_modifiers(cfg: DictConfig, overrides: list[Override]) -> None:
+    for override in overrides:
+        owner = override.key_or_group.split(".")[0]
+        if owner in registry.modules("modifiers") and owner not in cfg.modifiers:
+            raise RefusedError(f"{override.input_line} has no effect: {owner} is not in use. Add modifiers=[{owner}].")
+
+
+def _refusal(error: Exception) -> RefusedError:
+    """One sentence out of a hydra or OmegaConf error."""
+    full_key = getattr(error, "full_key", None)
+    cause = error.__cause__
+    if full_key is None and cause is not None:
+        full_key, error = getattr(cause, "full_key", None), cause if isinstance(cause, Exception) else error
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = lines[0] if lines else type(error).__name__
+    return RefusedError(f"{full_key}: {message}." if full_key else message)
+
+
+# --------------------------------------------------------------------------------------------------------------- main
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run a command; a refusal becomes one message on stderr and exit status 1, never a traceback."""
+    try:
+        command()
+    except RefusedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(f"error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

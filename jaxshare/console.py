@@ -1,0 +1,99 @@
+"""What a person sees while a run goes on: a progress bar, a line per evaluation, a table at the end."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from jaxshare import results
+
+if TYPE_CHECKING:
+    from jaxshare.config import RunConfig, Settings
+    from jaxshare.parallel import Layout
+    from jaxshare.runner import Program
+
+
+class Console:
+    """The person's view of one session. Off a terminal the bar is left out and the lines stay."""
+
+    def __init__(self, run: RunConfig) -> None:
+        self._run = run
+        self._console = RichConsole(highlight=False, soft_wrap=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(), TimeRemainingColumn(),
+            console=self._console, disable=not (run.progress and self._console.is_terminal),
+        )  # fmt: skip
+        self._task = self._bar.add_task("compiling", total=run.total_env_steps, note="")
+        self._since = time.monotonic()
+
+    def start(
+        self, settings: Settings, program: Program, layout: Layout, replay_bytes: int, run_dir: pathlib.Path, resuming: bool
+    ) -> None:
+        """Say what is about to run."""
+        spec, run = program.env.spec, settings.run
+        name = "+".join([settings.algo_name, *settings.modifiers])
+        how = "one per device" if layout.per_device == 1 else f"{layout.per_device} vmapped per device"
+        self._console.print(
+            f"[bold]{name}[/bold] on [bold]{spec.name}[/bold] ({spec.num_agents} agents), {layout.num_runs} runs on "
+            f"{layout.mesh.size} {layout.mesh.devices.flat[0].platform} device(s), {how}; {run.total_env_steps:,} environment "
+            f"steps each; replay {replay_bytes / 1e9:.2f} GB\n{'Going on with' if resuming else 'Writing to'} {run_dir}"
+        )
+        self._bar.start()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Name what happens before the first chunk."""
+        self._bar.update(self._task, description=name)
+        if not self._console.is_terminal:
+            self._console.print(f"{name} …")
+        yield
+
+    def progress(self, env_steps: np.ndarray, metrics: dict[str, Any] | None = None, new_steps: int = 0) -> None:
+        """Move the bar: it counts the slowest run."""
+        done = int(min(env_steps.min(), self._run.total_env_steps))
+        note = ""
+        if metrics is not None:
+            speed = new_steps / max(time.monotonic() - self._since, 1e-9)
+            note = f"return {float(metrics['collect']['return'][:, -1].mean()):.2f}, {speed:,.0f} steps/s"
+        self._since = time.monotonic()
+        self._bar.update(self._task, completed=done, description="training" if metrics else "compiling", note=note)
+
+    def evaluated(self, env_steps: np.ndarray, found: dict[str, np.ndarray]) -> None:
+        """One line per evaluation: means over runs."""
+        shown = ", ".join(f"{name} {value.mean():.3f}" for name, value in sorted(found.items()))
+        self._console.print(f"{int(env_steps.mean()):>11,} steps: {shown}")
+
+    def warn(self, message: str) -> None:
+        """Say what the person should know."""
+        self._console.print(f"[yellow]note:[/yellow] {message}")
+
+    def finish(self, records: list[dict[str, Any]], run_dir: pathlib.Path) -> None:
+        """The table of first and last evaluations, and the picture."""
+        self.stop()
+        self._console.print(self.table(results.first_and_last(records)))
+        picture = results.draw(records, run_dir)
+        self._console.print(f"learning curve: {picture}\nlook closer:    python -m jaxshare.evaluate run_dir={run_dir}")
+
+    def table(self, rows: list[dict[str, Any]]) -> Table:
+        """First against last evaluation, per run and mean."""
+        shown = [name for name in ("win_rate", "return", "length") if f"{name} first" in rows[0]]
+        table = Table(title="first → last evaluation")
+        for column in ("run", "env steps", *shown):
+            table.add_column(column, justify="right")
+        for row in rows:
+            cells = [f"{row[f'{name} first']:.3f} → {row[f'{name} last']:.3f}" for name in shown]
+            table.add_row(str(row["run"]), f"{row['env_steps']:,.0f}", *cells, end_section=row["run"] == "mean")
+        return table
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()

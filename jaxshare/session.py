@@ -1,0 +1,438 @@
+"""A run from settings to results: what Python does around the compiled program (start chunks, log, evaluate, save)."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import pathlib
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import yaml
+
+from jaxshare import __version__, parallel, registry, replay, results
+from jaxshare.checkpoint import Checkpoints
+from jaxshare.config import Settings, check
+from jaxshare.console import Console
+from jaxshare.loggers import JsonLines, Logger, TensorBoard, WandB
+from jaxshare.runner import Program, start_clock
+from jaxshare.types import Algorithm, Clock, Env, EnvSpec, RefusedError, TrainState
+
+CONFIG = "config.yaml"
+VERSIONS = "versions.json"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "jaxmarl", "orbax-checkpoint", "numpy")
+MEMORY_SHARE = 0.9  # of what is free may be used
+
+
+class StoppedError(Exception):
+    """The run was stopped by a signal, after a checkpoint."""
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
+def make_env(settings: Settings) -> Env:
+    """The environment of the settings."""
+    return registry.get("env", settings.env_name).make(settings.env)
+
+
+def make_algorithm(settings: Settings, spec: EnvSpec) -> Algorithm:
+    """The algorithm with its modifiers. Raises RefusedError for what does not go together."""
+    parts = registry.get("algo", settings.algo_name).make(settings.algo, spec)
+    for name, config in settings.modifiers.items():
+        parts = registry.get("modifiers", name).make(config, parts)
+    return parts.assemble()
+
+
+@dataclass
+class Runs:
+    """All runs of a session on their devices."""
+
+    program: Program
+    layout: parallel.Layout
+    labels: list[dict[str, Any]]  # of each run: seed, and its sweep point
+    hparams: list[dict[str, jax.Array]]  # of each wave, leading [wave_size]
+    states: list[Any]  # of each wave
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        lift = self.layout.lift
+        chunk_length = chunk_iterations(self.program)
+        self._chunk = lift(partial(self.program.chunk, chunk_length), donate=True)
+        self._evaluate = lift(self.program.evaluate, donate=False)
+
+    @property
+    def env_steps(self) -> np.ndarray:
+        """Environment steps of each run."""
+        return self._by_run([state.env_steps for state in self.states])
+
+    def chunk(self) -> dict[str, Any]:
+        """Advance all runs by one chunk; its metrics with leading [R, iterations]."""
+        metrics = []
+        for wave, state in enumerate(self.states):
+            self.states[wave] = None  # donated
+            (self.states[wave], found), clock = self._chunk(state, self.hparams[wave], self.clock)
+            metrics.append(found)
+        self.clock = clock
+        return jax.tree.map(lambda *waves: self._by_run(list(waves)), *metrics)
+
+    def evaluate(self) -> dict[str, np.ndarray]:
+        """Greedy evaluation of all runs, {name: [R]}."""
+        waves = zip(self.states, self.hparams, strict=True)
+        found = [self._evaluate(state, hparams, self.clock)[0] for state, hparams in waves]
+        return jax.tree.map(lambda *waves: self._by_run(list(waves)), *found)
+
+    def unstacked(self) -> list[TrainState]:
+        """Every run's state as numpy arrays."""
+        host = [jax.tree.map(np.asarray, state) for state in self.states]
+        size = self.layout.wave_size
+        return [jax.tree.map(lambda x, i=i: x[i % size], host[i // size]) for i in range(len(self.labels))]
+
+    def _by_run(self, waves: list[Any]) -> np.ndarray:
+        return np.concatenate([np.asarray(wave) for wave in waves])[: len(self.labels)]
+
+
+def chunk_iterations(program: Program) -> int:
+    """Iterations between two looks at the run: never more than eval.every environment steps of one run."""
+    run, limit = program.run, program.env.spec.episode_limit
+    return max(1, run.eval.every // (run.num_envs * limit))
+
+
+def prepare(settings: Settings) -> Program:
+    """Check everything that can be checked before compiling."""
+    check(settings.run)
+    env = make_env(settings)
+    algorithm = make_algorithm(settings, env.spec)
+    for name, values in settings.sweep.items():
+        if name not in algorithm.hparams:
+            raise RefusedError(
+                f"sweep.{name}={values} is not a scalar hyper-parameter here."
+                f"{registry.suggest(name, algorithm.hparams)} Known: {', '.join(sorted(algorithm.hparams))}."
+            )
+    return Program(env, algorithm, settings.run)
+
+
+def check_memory(program: Program, layout: parallel.Layout) -> int:
+    """Bytes that the replays take. Raises RefusedError with a suggestion if they do not fit."""
+    run, available = program.run, parallel.available_bytes()
+    ring = replay.num_bytes(replay.storage(program.episode_shapes(), run.replay.capacity, run.replay.dtype))
+    per_device = layout.per_device * layout.num_waves * ring
+    on_cpu = jax.devices()[0].platform == "cpu"
+    needed = per_device * (layout.mesh.size if on_cpu else 1)
+    if available is not None and needed > MEMORY_SHARE * available:
+        fits = int(run.replay.capacity * MEMORY_SHARE * available / needed)
+        raise RefusedError(
+            f"replay.capacity={run.replay.capacity}: the replays of {layout.num_slots} runs take {needed / 1e9:.1f} GB "
+            f"({ring / 1e9:.2f} GB each), but {available / 1e9:.1f} GB are free. Use replay.capacity={max(fits, 1)}, "
+            f"replay.dtype=bfloat16, or fewer seeds at a time."
+        )
+    return needed
+
+
+def train(settings: Settings, max_chunks: int | None = None) -> pathlib.Path:
+    """Run to the end, or for `max_chunks` chunks, or until a signal; returns the run directory.
+
+    Raises RefusedError for what cannot be done, StoppedError after a signal.
+    """
+    parallel.prepare(settings.run.parallel, len(settings.runs()))
+    program = prepare(settings)
+    layout = parallel.layout(settings.run.parallel, len(settings.runs()), program.env.spec.pure)
+    program = dataclasses.replace(program, crop=layout.per_device == 1)
+    size = check_memory(program, layout)
+    run_dir, resuming = open_run_dir(settings)
+    with Session(settings, program, layout, run_dir, resuming) as session:
+        session.console.start(settings, program, layout, size, run_dir, resuming)
+        session.loop(max_chunks)
+    return run_dir
+
+
+class Session:
+    """The state of the Python side of a run."""
+
+    def __init__(
+        self, settings: Settings, program: Program, layout: parallel.Layout, run_dir: pathlib.Path, resuming: bool
+    ) -> None:
+        self.settings, self.run, self.run_dir = settings, settings.run, run_dir
+        self.program, self.layout = program, layout
+        self.console = Console(settings.run)
+        self.checkpoints = Checkpoints(run_dir, settings.run.checkpoint.keep)
+        self.labels = [{"seed": seed, **_sweep_labels(point)} for seed, point in settings.runs()]
+        step = self.checkpoints.latest() if resuming else None
+        meta = {} if step is None else self.checkpoints.meta(step)
+        self.wall_s = float(meta.get("wall_s", 0.0))
+        self.fresh, self._exact = step is None, bool(meta.get("replay", True))
+        # before anything is opened for writing, so that a damaged checkpoint leaves the run untouched
+        self._restored = None if step is None else self._restore(step)
+        self.file = JsonLines(run_dir, int(meta.get("metrics_bytes", 0)))
+        self.loggers: list[Logger] = [self.file, *self._extra_loggers()]
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.console.stop()
+        self.checkpoints.close()
+        for logger in self.loggers:
+            logger.close()
+
+    def loop(self, max_chunks: int | None) -> None:
+        """Chunk after chunk until every run has its environment steps."""
+        with _signals() as caught:
+            runs = self._start()
+            total, chunks = self.run.total_env_steps, 0
+            while runs.env_steps.min() < total and chunks != max_chunks:
+                before, updates = runs.env_steps, int(runs.clock.updates)
+                metrics = runs.chunk()
+                self._stop_on_nonfinite(metrics, updates)
+                self._log_chunk(runs, metrics, before)
+                self._evaluate_due(runs, before)
+                chunks += 1
+                if caught or self._checkpoint_due(before, runs.env_steps):
+                    self._save(runs)
+                if caught:
+                    raise StoppedError(
+                        caught[0], f"Stopped by {signal.Signals(caught[0]).name}; the same command with resume=auto goes on."
+                    )
+            if chunks == max_chunks or self.checkpoints.latest() != int(runs.clock.iteration):
+                self._save(runs)
+        if runs.env_steps.min() >= total:
+            self.console.finish(results.load(self.run_dir), self.run_dir)
+
+    def _start(self) -> Runs:
+        """New runs with a full enough replay and their first evaluation, or the restored ones."""
+        points = [{**self.program.algorithm.hparams, **point} for _, point in self.settings.runs()]
+        waves = self.layout.waves()
+        hparams = [
+            self.layout.place({k: jnp.array([points[i][k] for i in wave], jnp.float32) for k in points[0]})
+            for wave in waves
+        ]
+        with self.console.phase("compiling"):
+            states, clock = self._new_states(waves, hparams) if self.fresh else self._placed(waves, hparams)
+            runs = Runs(self.program, self.layout, self.labels, hparams, states, clock)
+            if self.fresh:
+                self._log_evaluation(runs, np.ones(len(self.labels), bool))
+                self._save(runs)
+        self.console.progress(runs.env_steps)
+        return runs
+
+    def _new_states(self, waves: list[list[int]], hparams: list[Any]) -> tuple[list[Any], Clock]:
+        seeds = [jnp.array([self.labels[i]["seed"] for i in wave], jnp.int32) for wave in waves]
+        states = [jax.jit(jax.vmap(self.program.init), out_shardings=self.layout.sharding)(seed) for seed in seeds]
+        return self._prefill(states, hparams, start_clock())
+
+    def _prefill(self, states: list[Any], hparams: list[Any], clock: Clock) -> tuple[list[Any], Clock]:
+        lifted = self.layout.lift(self.program.prefill, donate=True)
+        filled = [lifted(state, h, clock) for state, h in zip(states, hparams, strict=True)]
+        return [state for state, _ in filled], filled[0][1]
+
+    def _restore(self, step: int) -> tuple[Clock, list[TrainState]]:
+        shapes = jax.eval_shape(self.program.init, jnp.int32(0))
+        return self.checkpoints.restore(step, shapes, len(self.labels), with_replay=True)
+
+    def _placed(self, waves: list[list[int]], hparams: list[Any]) -> tuple[list[Any], Clock]:
+        assert self._restored is not None
+        (clock, states), self._restored = self._restored, None
+        clock = jax.tree.map(jnp.asarray, clock)
+        placed = [self.layout.place(jax.tree.map(lambda *x: np.stack(x), *[states[i] for i in wave])) for wave in waves]
+        if self._exact:
+            return placed, clock
+        self.console.warn("the checkpoint holds no replay: it is filled anew, and the run goes on inexactly.")
+        return self._prefill(placed, hparams, clock._replace(stored=jnp.int32(0)))
+
+    def _log_chunk(self, runs: Runs, metrics: dict[str, Any], before: np.ndarray) -> None:
+        steps, updates = runs.env_steps, int(runs.clock.updates)
+        for i in range(len(self.labels)):
+            active = metrics["active"][i]  # [iterations]
+            if not active.any():
+                continue
+            done = metrics["done"][i] & active[:, None]
+            update = {k: float(v[i][done].mean()) for k, v in metrics["update"].items() if done.any()}
+            train = {f"train/{k}": float(v[i][active].mean()) for k, v in metrics["collect"].items()}
+            self._write(i, int(steps[i]), updates, {**update, **train})
+        self.console.progress(steps, metrics, int((steps - before).sum()))
+
+    def _evaluate_due(self, runs: Runs, before: np.ndarray) -> None:
+        """Evaluate the runs that crossed a multiple of eval.every, or came to their end, in this chunk."""
+        after, every, total = runs.env_steps, self.run.eval.every, self.run.total_env_steps
+        crossed = (after // every > before // every) | ((after >= total) & (before < total))
+        due = crossed & (before < total)
+        if due.any():
+            self._log_evaluation(runs, due)
+
+    def _log_evaluation(self, runs: Runs, due: np.ndarray) -> None:
+        found, steps = runs.evaluate(), runs.env_steps
+        for i in np.flatnonzero(due):
+            record = {f"eval/{name}": float(value[i]) for name, value in found.items()}
+            self._write(int(i), int(steps[i]), int(runs.clock.updates), record)
+        self.console.evaluated(steps, found)
+
+    def _write(self, i: int, env_steps: int, updates: int, metrics: dict[str, float]) -> None:
+        record = {**self.labels[i], "env_steps": env_steps, "updates": updates, "wall_s": round(self.elapsed, 3)}
+        for logger in self.loggers:
+            logger.write(i, {**record, **metrics})
+
+    def _stop_on_nonfinite(self, metrics: dict[str, Any], updates: int) -> None:
+        found = first_nonfinite(metrics)
+        if found is None:
+            return
+        run, offset, name, value = found
+        raise RefusedError(
+            f"{name} became {value} at update {updates + offset + 1} of {_describe(self.labels[run])}. The run is stopped; "
+            f"the last good checkpoint is {self.checkpoints.folder / str(self.checkpoints.latest())}. A smaller algo.hparams.lr, "
+            "a smaller algo.hparams.grad_clip or a smaller env.reward_scale usually helps."
+        )
+
+    def _checkpoint_due(self, before: np.ndarray, after: np.ndarray) -> bool:
+        every = self.run.checkpoint.every
+        return every > 0 and int(after.max()) // every > int(before.max()) // every
+
+    def _save(self, runs: Runs) -> None:
+        meta = {
+            "wall_s": self.elapsed,
+            "metrics_bytes": self.file.tell(),
+            "version": __version__,
+            "labels": self.labels,
+            "env_steps": runs.env_steps.tolist(),
+        }
+        self.checkpoints.save(runs.clock, runs.unstacked(), meta, self.run.checkpoint.replay)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds spent on this run, over all its resumptions."""
+        return self.wall_s + time.monotonic() - self._started
+
+    def _extra_loggers(self) -> list[Logger]:
+        names = [_describe(label).replace(" ", "_").replace("=", "_") for label in self.labels]
+        made: list[Logger] = []
+        if "tensorboard" in self.run.logger:
+            made.append(TensorBoard(self.run_dir, names))
+        if "wandb" in self.run.logger:
+            made.append(WandB(self.run_dir, names, plain(self.settings)))
+        return made
+
+
+def first_nonfinite(metrics: dict[str, Any]) -> tuple[int, int, str, float] | None:
+    """(run, index of the update in the chunk, metric, value) of the earliest nan or inf, or None.
+
+    metrics: "update" {name: [R, iterations, U]}, "done" [R, iterations, U], "active" [R, iterations].
+    """
+    used = metrics["done"] & metrics["active"][..., None]
+    order = np.cumsum(metrics["done"].reshape(len(used), -1), axis=1) - 1
+    worst: tuple[int, int, str, float] | None = None
+    for name in sorted(metrics["update"], key=lambda n: (not n.startswith("loss/"), n)):
+        value = metrics["update"][name]
+        for run, at in np.argwhere((~np.isfinite(value) & used).reshape(len(used), -1))[:1]:
+            offset = int(order[run, at])
+            if worst is None or offset < worst[1]:
+                worst = (int(run), offset, name, float(value.reshape(len(used), -1)[run, at]))
+    return worst
+
+
+def _sweep_labels(point: dict[str, float]) -> dict[str, float]:
+    return {f"sweep.{name}": value for name, value in point.items()}
+
+
+def _describe(label: dict[str, Any]) -> str:
+    return " ".join(f"{name.removeprefix('sweep.')}={value}" for name, value in label.items())
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Note SIGTERM and SIGINT instead of dying; a second SIGINT interrupts at once."""
+    caught: list[int] = []
+
+    def note(signum: int, frame: Any) -> None:
+        if caught and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(signum)
+
+    try:
+        old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: the caller's signals are not ours
+        old = {}
+    try:
+        yield caught
+    finally:
+        for signum, handler in old.items():
+            signal.signal(signum, handler)
+
+
+# --------------------------------------------------------------------------------------------------- run directories
+
+FREE_TO_CHANGE = ("run.resume", "run.run_dir", "run.logger", "run.progress", "run.checkpoint.", "run.parallel.devices")
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Settings as nested dicts of plain values."""
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
+
+
+def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
+    """The run directory, made if need be, and whether there is a run in it to go on with.
+
+    Raises RefusedError if it cannot be written, is used and resume=never, or holds another configuration.
+    """
+    run_dir = pathlib.Path(settings.run.run_dir)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        probe = run_dir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RefusedError(
+            f"run_dir={run_dir} cannot be written ({error.strerror or error}): choose another run_dir."
+        ) from error
+    if not (run_dir / CONFIG).exists():
+        if any((run_dir / name).exists() for name in ("checkpoints", "metrics.jsonl")):
+            raise RefusedError(f"run_dir={run_dir} holds something that is not a jaxshare run: choose another run_dir.")
+        _write_config(settings, run_dir)
+        return run_dir, False
+    if settings.run.resume == "never":
+        raise RefusedError(f"run_dir={run_dir} already holds a run: go on with resume=auto, or choose another run_dir.")
+    _refuse_differences(run_dir, settings)
+    return run_dir, True
+
+
+def _write_config(settings: Settings, run_dir: pathlib.Path) -> None:
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    versions |= {"jaxshare": __version__, "python": platform.python_version()}
+    (run_dir / VERSIONS).write_text(json.dumps(versions, indent=1) + "\n")
+    (run_dir / CONFIG).write_text(yaml.safe_dump(plain(settings), sort_keys=False))
+
+
+def _refuse_differences(run_dir: pathlib.Path, settings: Settings) -> None:
+    old, new = flatten(yaml.safe_load((run_dir / CONFIG).read_text()) or {}), flatten(plain(settings))
+    free = (*FREE_TO_CHANGE, *(() if settings.modifiers else ("run.total_env_steps",)))
+    changed = [
+        f"{key.removeprefix('run.')} was {old.get(key)}, now {new.get(key)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not key.startswith(free)
+    ]
+    if changed:
+        raise RefusedError(
+            f"run_dir={run_dir} holds a run of another configuration ({'; '.join(changed[:5])}"
+            f"{'; …' if len(changed) > 5 else ''}). Use those settings, or choose another run_dir. Nothing was changed."
+        )
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,184 @@
+"""The particle environments against jaxmarl's own, driven side by side."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxshare.envs import mpe
+from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
+from jaxshare.types import RefusedError
+
+SIZES = {  # agents, obs, state, actions, groups
+    "spread": (3, 18, 54, 5, (0, 0, 0)),
+    "tag": (3, 16, 48, 5, (0, 0, 0)),
+    "speaker_listener": (2, 11, 22, 5, (0, 1)),
+}
+
+
+@cache
+def compiled(scenario, **settings):
+    env = mpe.make(mpe.Config(scenario=scenario, **settings))
+    return env, jax.jit(env.reset), jax.jit(env.step)
+
+
+@pytest.mark.parametrize(("scenario", "sizes"), SIZES.items())
+def test_sizes(scenario, sizes):
+    spec = compiled(scenario)[0].spec
+    assert (spec.num_agents, spec.obs_dim, spec.state_dim, spec.action.num_actions, spec.groups) == sizes
+    assert spec.episode_limit == 25
+
+
+def test_spread_with_five_agents():
+    spec = mpe.make(mpe.Config(num_agents=5)).spec
+    assert (spec.num_agents, spec.obs_dim, spec.state_dim) == (5, 30, 150)
+
+
+@pytest.mark.parametrize(("scenario", "predators"), [("tag", 2), ("tag", 4)])
+def test_tag_with_other_numbers_of_predators(scenario, predators):
+    env = mpe.make(mpe.Config(scenario=scenario, num_agents=predators))
+    _, shown = jax.eval_shape(env.reset, jax.random.key(0))
+    assert shown.obs.shape == (predators, env.spec.obs_dim)
+    assert shown.state.shape == (env.spec.state_dim,)
+
+
+def reference(scenario, limit):
+    package = import_jaxmarl("mpe")
+    kinds = {"spread": "SimpleSpreadMPE", "tag": "SimpleTagMPE", "speaker_listener": "SimpleSpeakerListenerMPE"}
+    return getattr(package, kinds[scenario])(max_steps=limit)
+
+
+@pytest.mark.parametrize("scenario", mpe.SCENARIOS)
+def test_same_as_jaxmarl_and_exactly_25_steps(scenario):
+    env, reset, step = compiled(scenario)
+    game = reference(scenario, 24)
+    their_step = jax.jit(lenient(game.step_env))
+    state, shown = reset(jax.random.key(3))
+    their_obs, their_state = lenient(game.reset)(jax.random.key(3))
+    prey = mpe._prey(game, [a for a in game.agents if a != "agent_0"], "flee") if scenario == "tag" else None
+    learners = game.agents[: env.spec.num_agents]
+    for t in range(25):
+        for i, agent in enumerate(learners):
+            width = their_obs[agent].shape[0]
+            np.testing.assert_allclose(shown.obs[i, :width], their_obs[agent], atol=1e-6)
+            assert np.all(shown.obs[i, width:] == 0)
+        np.testing.assert_array_equal(shown.state, shown.obs.reshape(-1))
+        action = [(t + i) % game.action_spaces[agent].n for i, agent in enumerate(learners)]
+        actions = {agent: jnp.int32(a) for agent, a in zip(learners, action, strict=True)}
+        if prey is not None:
+            actions |= prey(their_state, jax.random.key(t))
+        their_obs, their_state, rewards, dones, _ = their_step(jax.random.key(t), their_state, actions)
+        state, shown = step(state, jnp.array(action, jnp.int32), jax.random.key(t))
+        np.testing.assert_allclose(shown.reward, [rewards[agent] for agent in learners], atol=1e-5)
+        assert not shown.terminated
+        assert bool(shown.truncated) == bool(dones["__all__"]) == (t == 24)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "ratio", "common"), [("spread", 0.5, False), ("spread", 0.0, True), ("tag", 0.5, True)]
+)
+def test_common_reward_only_where_it_is(scenario, ratio, common):
+    assert mpe.make(mpe.Config(scenario=scenario, local_ratio=ratio)).spec.common_reward is common
+
+
+def test_common_reward_of_spread_is_common():
+    _env, reset, step = compiled("spread", local_ratio=0.0)
+    state, _ = reset(jax.random.key(1))
+    _, shown = step(state, jnp.array([1, 2, 3]), jax.random.key(2))
+    assert len(set(shown.reward.tolist())) == 1
+    assert shown.reward[0] < 0
+
+
+def test_padded_actions_are_never_available():
+    _env, reset, step = compiled("speaker_listener")
+    state, shown = reset(jax.random.key(0))
+    want = [[True, True, True, False, False], [True] * 5]
+    assert shown.avail.tolist() == want
+    assert step(state, jnp.array([2, 4]), jax.random.key(0))[1].avail.tolist() == want
+
+
+def test_listener_hears_the_speaker():
+    _env, reset, step = compiled("speaker_listener")
+    state, _ = reset(jax.random.key(0))
+    for word in range(3):
+        _, shown = step(state, jnp.array([word, 0]), jax.random.key(0))
+        np.testing.assert_array_equal(shown.obs[1, -3:], np.eye(3)[word])
+
+
+@pytest.mark.parametrize(
+    ("position", "predator", "move"),
+    [
+        ((0.0, 0.0), (0.3, 0.0), 1),
+        ((0.0, 0.0), (-0.3, 0.0), 2),
+        ((0.0, 0.0), (0.0, 0.3), 3),
+        ((0.0, 0.0), (0.0, -0.3), 4),
+    ],
+)
+def test_prey_flees(position, predator, move):
+    assert int(mpe.flee_action(jnp.array(position), jnp.array([predator, (2.0, 2.0)]))) == move
+
+
+def test_prey_stays_inside_the_arena():
+    cornered = mpe.flee_action(jnp.array([0.95, 0.0]), jnp.array([[0.5, 0.02]]))
+    assert int(cornered) == 3  # not 2, through the wall
+
+
+def test_fleeing_prey_is_caught_less_than_a_random_one():
+    def returns(prey):
+        env = mpe.make(mpe.Config(scenario="tag", prey=prey))
+
+        def chase(carry, _):
+            state, key = carry
+            gap = state.p_pos[3:4] - state.p_pos[:3]
+            axis = jnp.argmax(jnp.abs(gap), axis=1)
+            towards = jnp.take_along_axis(gap, axis[:, None], axis=1)[:, 0] > 0
+            key, key_step = jax.random.split(key)
+            state, shown = env.step(state, (1 + 2 * axis + towards).astype(jnp.int32), key_step)
+            return (state, key), (shown.reward[0], jnp.max(jnp.abs(state.p_pos[3])))
+
+        def episode(key):
+            return jax.lax.scan(chase, (env.reset(key)[0], key), None, 25)[1]
+
+        return jax.jit(jax.vmap(episode))(jax.random.split(jax.random.key(0), 64))
+
+    fled, where = returns("flee")
+    wandered, _ = returns("random")
+    assert float(fled.sum(1).mean()) < 0.7 * float(wandered.sum(1).mean())
+    assert float(jnp.quantile(where, 0.99)) < 1.5
+
+
+def test_same_key_same_episode_and_vmap():
+    env, reset, step = compiled("tag", prey="random")
+    keys = jax.random.split(jax.random.key(0), 3)
+    states, shown = jax.jit(jax.vmap(env.reset))(keys)
+    _, later = jax.jit(jax.vmap(env.step))(states, jnp.ones((3, 3), jnp.int32), keys)
+    for i, key in enumerate(keys):
+        state, _ = reset(key)
+        _, one = step(state, jnp.ones(3, jnp.int32), key)
+        np.testing.assert_allclose(one.obs, later.obs[i], atol=1e-5)
+    assert not np.allclose(shown.obs[0], shown.obs[1])
+
+
+def test_picture():
+    env, reset, _ = compiled("speaker_listener")
+    picture = env.render(reset(jax.random.key(0))[0])
+    assert (picture.shape, picture.dtype) == ((300, 300, 3), np.uint8)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 4  # paper, agents, landmarks, goal
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scenario": "spred"}, "Did you mean spread"),
+        ({"scenario": "tag", "prey": "flea"}, "flee"),
+        ({"scenario": "speaker_listener", "num_agents": 3}, "exactly 2"),
+        ({"num_agents": 1}, "at least 2"),
+        ({"local_ratio": 1.5}, "local_ratio"),
+        ({"max_steps": 0}, "max_steps"),
+    ],
+)
+def test_refusals(settings, message):
+    with pytest.raises(RefusedError, match=message):
+        mpe.make(mpe.Config(**settings))
