@@ -64,7 +64,9 @@ class Checkpoints:
             raise self._unreadable(step, ValueError(f"its format is {meta.get('format')}, not {FORMAT}"))
         return meta
 
-    def restore(self, step: int, shapes: TrainState, num_runs: int, with_replay: bool) -> tuple[Clock, list[TrainState]]:
+    def restore(
+        self, step: int, shapes: TrainState, num_runs: int, with_replay: bool
+    ) -> tuple[Clock, list[TrainState]]:
         """Clock and runs of a checkpoint, as numpy arrays. `shapes` is one run as ShapeDtypeStructs.
 
         Without its replay a run comes back with an empty ring. Raises RefusedError if the checkpoint cannot be read or

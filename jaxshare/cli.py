@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -31,11 +32,16 @@ def register() -> None:
     for kind in ("algo", "env"):
         for name, module in registry.modules(kind).items():
             store.store(group=kind, name=name, node=_open(module.Config))
-    schema = _open(RunConfig)
-    OmegaConf.set_struct(schema, False)
-    modifiers = {name: _open(module.Config) for name, module in registry.modules("modifiers").items()}
-    node = {**{f.name: schema[f.name] for f in dataclasses.fields(RunConfig)}, "modifiers": [], "sweep": {}, **modifiers}
-    store.store(name="schema", node=OmegaConf.create(node))
+    extra: list[Any] = [
+        ("modifiers", list[str], dataclasses.field(default_factory=list)),
+        ("sweep", dict[str, Any], dataclasses.field(default_factory=dict)),
+    ]
+    for name, module in registry.modules("modifiers").items():
+        extra.append((name, module.Config, dataclasses.field(default_factory=module.Config)))
+    schema = dataclasses.make_dataclass("Schema", extra, bases=(RunConfig,), frozen=True)
+    node = _open(schema)
+    OmegaConf.set_struct(node, False)  # hydra adds the groups algo and env
+    store.store(name="schema", node=OmegaConf.create({key: node._get_node(key) for key in node}))
 
 
 def _open(config: type) -> DictConfig:
@@ -64,24 +70,24 @@ def settings(arguments: Sequence[str]) -> Settings:
             base = compose("config", [o.input_line or "" for o in groups], return_hydra_config=True)
             for override in overrides:
                 _check_key(override, base)
-            cfg = compose("config", [_spelled(o) for o in overrides], return_hydra_config=True)
+            cfg = compose("config", [spelled(o.input_line or "") for o in overrides], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise _refusal(error) from error
     _check_modifiers(cfg, overrides)
-    return from_config(cfg)
+    return from_config(cfg, cfg.hydra.runtime.choices)
 
 
-def from_config(cfg: DictConfig) -> Settings:
-    """Settings from a composed configuration that includes hydra's own node."""
-    choices = OmegaConf.to_container(cfg.hydra.runtime.choices)
-    assert isinstance(choices, dict)
+def from_config(cfg: DictConfig, choices: Any) -> Settings:
+    """Settings from a composed configuration and the chosen option of each group."""
     run = {f.name: cfg[f.name] for f in dataclasses.fields(RunConfig) if f.name != "run_dir"}
     try:
         names = [str(name) for name in cfg.modifiers]
         for name in names:
             registry.get("modifiers", name)
         return Settings(
-            run=RunConfig(**{k: _object(v) for k, v in run.items()}, run_dir=str(_run_dir(cfg, names))),
+            run=RunConfig(
+                **{k: _object(v) for k, v in run.items()}, run_dir=cfg.run_dir or _default_run_dir(choices, names)
+            ),
             algo_name=choices["algo"],
             algo=_object(cfg.algo),
             env_name=choices["env"],
@@ -93,8 +99,9 @@ def from_config(cfg: DictConfig) -> Settings:
         raise _refusal(error) from error
 
 
-def _run_dir(cfg: DictConfig, modifiers: list[str]) -> str:
-    return cfg.run_dir
+def _default_run_dir(choices: Any, modifiers: list[str]) -> str:
+    name = "+".join([choices["algo"], *modifiers])
+    return f"runs/{name}-{choices['env']}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def _object(node: Any) -> Any:
@@ -113,7 +120,9 @@ def _sweep(node: DictConfig) -> dict[str, list[float]]:
                 continue
             values = value if isinstance(value, list) else [value]
             if not values or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-                raise RefusedError(f"sweep.{prefix}{key}={value} must be a list of numbers, as in sweep.lr=[1e-4,5e-4].")
+                raise RefusedError(
+                    f"sweep.{prefix}{key}={value} must be a list of numbers, as in sweep.lr=[1e-4,5e-4]."
+                )
             found[prefix + key] = [float(v) for v in values]
 
     visit("", OmegaConf.to_container(node))
@@ -138,9 +147,9 @@ def _as_list(argument: str) -> str:
     return f"{key}=[{value}]" if equals and key in LISTS and not value.startswith("[") else argument
 
 
-def _spelled(override: Override) -> str:
-    line = override.input_line or ""
-    return f"++{line}" if override.key_or_group.startswith("sweep.") and not line.startswith("+") else line
+def spelled(argument: str) -> str:
+    """An argument as hydra wants it: `sweep.*` keys are added, not overridden; lists of one may be bare names."""
+    return _as_list(f"++{argument}" if argument.startswith("sweep.") else argument)
 
 
 def _check_groups(groups: list[Override]) -> None:
@@ -149,7 +158,9 @@ def _check_groups(groups: list[Override]) -> None:
         if override.key_or_group == "preset":
             known = presets()
             if name not in (*known, "None", "null"):
-                raise RefusedError(f"preset={name} is not known.{registry.suggest(name, known)} Known: {', '.join(known)}.")
+                raise RefusedError(
+                    f"preset={name} is not known.{registry.suggest(name, known)} Known: {', '.join(known)}."
+                )
         else:
             registry.get(override.key_or_group, name)
 
@@ -181,6 +192,25 @@ def keys(cfg: Any, prefix: str = "") -> list[str]:
             if isinstance(child, DictConfig) and not child._is_none():
                 found.extend(keys(child, f"{prefix}{key}."))
     return found
+
+
+def help_text(template: str, arguments: Sequence[str]) -> str:
+    """`--help`: the template filled with what there is to choose and the settings of the present choice."""
+    register()
+    groups = [o.input_line or "" for o in _parse(arguments) if o.key_or_group in GROUPS]
+    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        cfg = compose("config", groups, return_hydra_config=True)
+    choices = cfg.hydra.runtime.choices
+    lines = []
+    for key in keys(cfg):
+        value = OmegaConf.select(cfg, key)
+        if not isinstance(value, DictConfig) and key != "modifiers":
+            lines.append(f"  {key}={value if value is not None else 'null'}")
+    return template.format(
+        algos="|".join(registry.modules("algo")), envs="|".join(registry.modules("env")),
+        modifiers=", ".join(registry.modules("modifiers")), presets=", ".join(presets()),
+        algo=choices.algo, env=choices.env, settings="\n".join(lines),
+    )  # fmt: skip
 
 
 def _check_modifiers(cfg: DictConfig, overrides: list[Override]) -> None:

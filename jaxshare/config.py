@@ -61,7 +61,7 @@ class RunConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
-    run_dir: str = "runs/default"
+    run_dir: str = ""  # empty: runs/<algorithm>-<environment>-<date>
     resume: str = "never"  # never (refuse a used run_dir) | auto (continue it)
     logger: tuple[str, ...] = ()  # tensorboard, wandb; metrics.jsonl and the console are always there
     progress: bool = True  # the bar on the console

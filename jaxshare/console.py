@@ -36,7 +36,13 @@ class Console:
         self._since = time.monotonic()
 
     def start(
-        self, settings: Settings, program: Program, layout: Layout, replay_bytes: int, run_dir: pathlib.Path, resuming: bool
+        self,
+        settings: Settings,
+        program: Program,
+        layout: Layout,
+        replay_bytes: int,
+        run_dir: pathlib.Path,
+        resuming: bool,
     ) -> None:
         """Say what is about to run."""
         spec, run = program.env.spec, settings.run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from functools import lru_cache
+from functools import cache
 from types import ModuleType
 
 from jaxshare.types import RefusedError
@@ -13,7 +13,7 @@ from jaxshare.types import RefusedError
 KINDS = {"algo": "jaxshare.algos", "env": "jaxshare.envs", "modifiers": "jaxshare.modifiers"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def modules(kind: str) -> dict[str, ModuleType]:
     """All entries of a kind ("algo", "env", "modifiers") by name. Heavy packages are imported by their `make` only."""
     package = importlib.import_module(KINDS[kind])

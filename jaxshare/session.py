@@ -203,7 +203,8 @@ class Session:
                     self._save(runs)
                 if caught:
                     raise StoppedError(
-                        caught[0], f"Stopped by {signal.Signals(caught[0]).name}; the same command with resume=auto goes on."
+                        caught[0],
+                        f"Stopped by {signal.Signals(caught[0]).name}; the same command with resume=auto goes on.",
                     )
             if chunks == max_chunks or self.checkpoints.latest() != int(runs.clock.iteration):
                 self._save(runs)

@@ -19,6 +19,7 @@ Everything is pure and can be jitted and mapped. A priority that is NaN, negativ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -88,11 +89,8 @@ def set(tree: SumTree, index: Array, priority: Array) -> SumTree:
     """
     if index.ndim != 1 or index.shape != priority.shape:
         raise ValueError(f"index {index.shape} and priority {priority.shape} must both be [B]")
-    value = _clean(priority)
-    nodes = lax.platform_dependent(
-        tree.nodes, index, value, cpu=partial(_set_in_order, tree), default=partial(_set_at_once, tree)
-    )
-    return tree.replace(nodes=nodes)
+    cpu, default = partial(_set_in_order, tree), partial(_set_at_once, tree)
+    return SumTree(lax.platform_dependent(tree.nodes, index, priority, cpu=cpu, default=default), tree.capacity)
 
 
 def find(tree: SumTree, u: Array, valid: Array | int | None = None) -> Array:
@@ -106,15 +104,18 @@ def find(tree: SumTree, u: Array, valid: Array | int | None = None) -> Array:
 def sample(tree: SumTree, key: Array, batch: int, stratified: bool = True, valid: Array | int | None = None) -> Array:
     """Draw `batch` leaves with replacement, [batch] i32, in proportion to their priorities; `valid` as in `find`.
 
-    Stratified draws come in increasing order of their queries. Trees of more than COARSE_CAPACITY leaves draw twice as
-    many random bits, because f32 queries alone would make their leaves visibly unequal.
+    Stratified draws come in the order of their strata, that is sorted: shuffle them if position matters.
     """
-    low = _uniform(jax.random.fold_in(key, 1), batch, 32) if tree.capacity > COARSE_CAPACITY else None
-    if not stratified:
-        return _find(tree, _uniform(key, batch, 32), valid, low)
-    # 8 bits of b and 16 of U_b are all that an f32 can hold, and random bits are half of the cost of a large batch
-    jitter = _uniform(key, batch, 16 if batch >= 256 else 32)
-    return _find(tree, (jnp.arange(batch, dtype=jnp.float32) + jitter) / batch, valid, low)
+    fine = tree.capacity > COARSE_CAPACITY
+    if stratified and batch >= 256 and not fine:
+        # an f32 holds the 8 or more bits of b and 16 of U_b, and random bits are half the cost of a large batch
+        word = jax.random.bits(key, (-(-batch // 2),), jnp.uint32)
+        jitter = jnp.concatenate([word >> 16, word & 0xFFFF])[:batch].astype(jnp.float32) * 2.0**-16
+    else:
+        word = jax.random.bits(key, (batch,), jnp.uint32)
+        jitter = (word >> 8).astype(jnp.float32) * 2.0**-24
+    u = (jnp.arange(batch, dtype=jnp.float32) + jitter) / batch if stratified else jitter
+    return _find(tree, u, valid, (word & 0xFF).astype(jnp.float32) * 2.0**-8 if fine else None)
 
 
 def _clean(priority: Array) -> Array:
@@ -136,36 +137,31 @@ def _nodes(leaves: Array) -> Array:
     return jnp.concatenate(levels)
 
 
-def _uniform(key: Array, batch: int, bits: int) -> Array:
-    """U [batch] on [0, 1): multiples of 2**-24, or of 2**-16 at half the price."""
-    if bits == 32:
-        return (jax.random.bits(key, (batch,), jnp.uint32) >> 8).astype(jnp.float32) * 2.0**-24
-    word = jax.random.bits(key, (-(-batch // 2),), jnp.uint32)
-    return jnp.concatenate([word >> 16, word & 0xFFFF])[:batch].astype(jnp.float32) * 2.0**-16
-
-
 def _rebuilds(tree: SumTree, batch: int) -> bool:
     """Whether summing the whole tree is cheaper than following each changed leaf up."""
     return tree.capacity <= 2 * batch
 
 
 def _set_in_order(tree: SumTree, nodes: Array, index: Array, value: Array) -> Array:
-    """One leaf after the other, each with its ancestors: nothing to do about duplicates, few and small operations."""
-    offsets, rebuild = tree.offsets, _rebuilds(tree, index.shape[0])
+    """One leaf after the other, each with its ancestors. An order makes duplicates trivial."""
+    offsets, top = jnp.asarray(tree.offsets, jnp.int32), len(tree.offsets) - 1
+    rebuild = _rebuilds(tree, index.shape[0])
 
-    def body(i: Array, nodes: Array) -> Array:
-        valid = (index[i] >= 0) & (index[i] < tree.capacity)
-        node = jnp.where(valid, index[i], 0)
-        new = jnp.where(valid, value[i], nodes[offsets[-1] + node])
+    def parent(up: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        nodes, node = state
+        level, node = top - up, node // FAN_OUT
+        child = lax.dynamic_slice(nodes, (offsets[level] + node * FAN_OUT,), (FAN_OUT,))
+        return lax.dynamic_update_index_in_dim(nodes, _sum(child), offsets[level - 1] + node, 0), node
+
+    def leaf(i: Array, nodes: Array) -> Array:
+        inside = (index[i] >= 0) & (index[i] < tree.capacity)
+        node = jnp.where(inside, index[i], 0)
+        new = jnp.where(inside, _clean(value[i]), nodes[offsets[-1] + node])
         nodes = lax.dynamic_update_index_in_dim(nodes, new, offsets[-1] + node, 0)
-        for above, level in () if rebuild else zip(offsets[-2::-1], offsets[:0:-1], strict=True):
-            node = node // FAN_OUT
-            new = _sum(lax.dynamic_slice(nodes, (level + node * FAN_OUT,), (FAN_OUT,)))
-            nodes = lax.dynamic_update_index_in_dim(nodes, new, above + node, 0)
-        return nodes
+        return nodes if rebuild else lax.fori_loop(0, top, parent, (nodes, node))[0]
 
-    nodes = lax.fori_loop(0, index.shape[0], body, nodes)
-    return _nodes(nodes[offsets[-1] :]) if rebuild else nodes
+    nodes = lax.fori_loop(0, index.shape[0], leaf, nodes)
+    return _nodes(nodes[tree.offsets[-1] :]) if rebuild else nodes
 
 
 def _set_at_once(tree: SumTree, nodes: Array, index: Array, value: Array) -> Array:
@@ -176,7 +172,7 @@ def _set_at_once(tree: SumTree, nodes: Array, index: Array, value: Array) -> Arr
     last = jnp.full(tree.capacity + 1, -1, jnp.int32).at[index].max(order)[index] == order
     offsets, node = tree.offsets, jnp.minimum(index, tree.capacity - 1)
     kept = jnp.where(last & (index < tree.capacity), offsets[-1] + node, nodes.shape[0])
-    nodes = nodes.at[kept].set(value, mode="drop")
+    nodes = nodes.at[kept].set(_clean(value), mode="drop")
     if _rebuilds(tree, index.shape[0]):
         return _nodes(nodes[offsets[-1] :])
     for above, level in zip(offsets[-2::-1], offsets[:0:-1], strict=True):
@@ -187,57 +183,61 @@ def _set_at_once(tree: SumTree, nodes: Array, index: Array, value: Array) -> Arr
 
 
 def _find(tree: SumTree, u: Array, valid: Array | int | None, low: Array | None) -> Array:
-    """`find`, with uniform draws `low` [B] for the bits of u that f32 cannot hold."""
-    u = jnp.where(u > 0, jnp.minimum(u, BELOW_ONE), 0.0)
-    if u.shape[0] <= SEQUENTIAL_QUERIES:
-        cpu = partial(_one_by_one, tree)
-    else:
-        cpu = partial(_descend, tree)
-    found = lax.platform_dependent(tree.nodes, u, low, cpu=cpu, default=partial(_descend, tree))
+    """`find`, with draws `low` [B] on [0, 1) for the bits of u that an f32 cannot hold."""
     count = jnp.asarray(tree.capacity if valid is None else valid, jnp.int32)
-    uniform = jnp.minimum((u * count).astype(jnp.int32), jnp.maximum(count, 1) - 1)
-    return jnp.where(total(tree) > 0, found, uniform)
+    one = partial(_find_one, tree)
+    at_once = jax.vmap(one, in_axes=(None, None, 0, None if low is None else 0))
+    cpu = partial(_one_by_one, one) if u.shape[0] <= SEQUENTIAL_QUERIES else at_once
+    return lax.platform_dependent(tree.nodes, count, u, low, cpu=cpu, default=at_once)
 
 
-def _one_by_one(tree: SumTree, nodes: Array, u: Array, low: Array | None) -> Array:
-    """[B] -> [B] by a loop over the queries."""
+def _one_by_one(one: Callable[..., Array], nodes: Array, count: Array, u: Array, low: Array | None) -> Array:
+    """What vmap(one) gives, [B], by a loop over the queries."""
 
     def body(i: Array, found: Array) -> Array:
-        leaf = _descend(tree, nodes, u[i], None if low is None else low[i])
+        leaf = one(nodes, count, u[i], None if low is None else low[i])
         return lax.dynamic_update_index_in_dim(found, leaf, i, 0)
 
     return lax.fori_loop(0, u.shape[0], body, jnp.zeros(u.shape, jnp.int32))
 
 
-def _descend(tree: SumTree, nodes: Array, u: Array, low: Array | None) -> Array:
-    """[...] -> [...] by a loop over the levels. It stays rolled: unrolled, XLA's fusion repeats the levels above."""
-    offsets, levels = jnp.asarray(tree.offsets, jnp.int32), len(tree.offsets)
+def _find_one(tree: SumTree, nodes: Array, count: Array, u: Array, low: Array | None) -> Array:
+    """The leaf of one query u [], or a uniform one of the first `count` [] where the total is 0."""
+    u = jnp.where(u > 0, jnp.minimum(u, BELOW_ONE), 0.0)
+    descend = partial(_descend, tree, nodes)
+    turn = 1 if low is None else max(1, len(tree.offsets) - COARSE_LEVELS)
+    q, node = descend(1, turn, u * nodes[0], jnp.int32(0))
+    if low is not None:
+        q = _refine(q, nodes[tree.offsets[turn - 1] + node], low, nodes[0])
+    _, node = descend(turn, len(tree.offsets), q, node)
+    uniform = jnp.clip((u * count).astype(jnp.int32), 0, jnp.maximum(count, 1) - 1)
+    return jnp.where(nodes[0] > 0, node, uniform)
+
+
+def _descend(tree: SumTree, nodes: Array, start: int, stop: int, q: Array, node: Array) -> tuple[Array, Array]:
+    """Through the levels [start, stop): the rest of q [] and the node [] reached.
+
+    The loop stays rolled; unrolled, XLA's fusion would repeat in each level the work of all levels above it.
+    """
+    offsets = jnp.asarray(tree.offsets, jnp.int32)
 
     def body(level: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         q, node = state
-        first = offsets[level] + node * FAN_OUT
-        before = nodes.at[first].get(mode="promise_in_bounds")
-        pick, skipped = jnp.zeros_like(node), jnp.zeros_like(q)
+        child = lax.dynamic_slice(nodes, (offsets[level] + node * FAN_OUT,), (FAN_OUT,))
+        pick, skipped, before = jnp.zeros_like(node), jnp.zeros_like(q), child[0]
         for k in range(1, FAN_OUT):
-            child = nodes.at[first + k].get(mode="promise_in_bounds")
-            go = (child > 0) & (q >= before)
+            go = (child[k] > 0) & (q >= before)
             pick, skipped = jnp.where(go, k, pick), jnp.where(go, before, skipped)
-            before = before + child
+            before = before + child[k]
         return q - skipped, node * FAN_OUT + pick
 
-    state = (u * nodes[0], jnp.zeros(u.shape, jnp.int32))
-    if low is None:
-        return lax.fori_loop(1, levels, body, state)[1]
-    turn = max(1, levels - COARSE_LEVELS)
-    q, node = lax.fori_loop(1, turn, body, state)
-    q = _refine(q, nodes.at[offsets[turn - 1] + node].get(mode="promise_in_bounds"), low, nodes[0])
-    return lax.fori_loop(turn, levels, body, (q, node))[1]
+    return lax.fori_loop(start, stop, body, (q, node))
 
 
 def _refine(q: Array, mass: Array, low: Array, total: Array) -> Array:
-    """Move each q [...] in [0, mass) on by up to 2**-20 of the total, around the circle of length mass.
+    """Move q in [0, mass) on by low * 2**-20 of the total, round a circle of length mass, [].
 
-    What q keeps of the first 20 bits of u is the stratification; the rest is drawn anew, finely enough for any leaf.
+    The first 20 bits of u, which stratify, stay; those below are drawn anew, finely enough for the smallest leaf.
     """
     mass = jnp.maximum(mass, jnp.finfo(jnp.float32).tiny)
     v = q / mass + low * jnp.minimum(1.0, 2.0**-20 * total / mass)

@@ -266,7 +266,9 @@ def _act(
     return (hidden, jax.nn.one_hot(action, q.shape[-1])), action, {}
 
 
-def _values(parts: ValueLearner, params: dict[str, Any], target: dict[str, Any], batch: Episode, ctx: Context) -> Values:
+def _values(
+    parts: ValueLearner, params: dict[str, Any], target: dict[str, Any], batch: Episode, ctx: Context
+) -> Values:
     config, spec = parts.config, parts.spec
     previous = inputs.last_actions(batch.action, spec)
     x = inputs.build(batch.obs, previous, spec, config.obs_last_action, config.obs_agent_id)
@@ -303,7 +305,12 @@ def _no_mix(taken: Array) -> Array:
 
 
 def _update(
-    parts: ValueLearner, groups: dict[str, tuple[str, ...]], learner: LearnerState, batch: Episode, ctx: Context, key: Array
+    parts: ValueLearner,
+    groups: dict[str, tuple[str, ...]],
+    learner: LearnerState,
+    batch: Episode,
+    ctx: Context,
+    key: Array,
 ) -> tuple[LearnerState, Metrics]:
     for relabel in parts.relabel:
         batch = relabel(batch, learner, ctx)

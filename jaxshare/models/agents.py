@@ -71,8 +71,6 @@ class GRU(nn.Module):
         return gru_unroll(weights, gates, carry)
 
 
-
-
 class FeedForwardQ(nn.Module):
     """x -> Linear(H) -> ReLU -> Linear(H) -> ReLU -> Linear(A): the feed-forward agent of EPyMARL. Keeps no memory."""
 

@@ -140,8 +140,9 @@ def select(
     if config.select == "per_expected":
         count = num * probability
     else:
+        tree = sum_tree.build(probability.size, probability.ravel())
         # not stratified: strata come in order, so keeping the first n draws would drop the last transitions
-        index = sum_tree.sample(sum_tree.build(probability.ravel()), key, probability.size, stratified=False)
+        index = sum_tree.sample(tree, key, probability.size, stratified=False)
         count = differ.draw_counts(index, num, probability.size).reshape(probability.shape)
     return count * differ.importance(probability, mask, beta), count
 
@@ -164,9 +165,7 @@ def _inspect(config: Config, values: Values, batch: Episode) -> dict[str, Array]
     return {"individual_reward": _reward(values, batch, delta, gradient)}
 
 
-def _spread_metrics(
-    spec: EnvSpec, reward: Array, error: Array, weight: Array, count: Array, mask: Array
-) -> Metrics:
+def _spread_metrics(spec: EnvSpec, reward: Array, error: Array, weight: Array, count: Array, mask: Array) -> Metrics:
     """Per agent and per type: mean reward, spread of |delta_i| (Fig. 9), sampled share (Fig. 12), effective sample size."""
     over_agents = {"in_axes": -1, "out_axes": 0}
     per_agent = {

@@ -1,0 +1,74 @@
+"""python -m jaxshare.train: settings from the command line -> a run directory."""
+
+from __future__ import annotations
+
+import sys
+
+from jaxshare import cli
+from jaxshare.config import Settings, config_dir
+
+HELP = """\
+usage: python -m jaxshare.train [key=value ...]
+
+Train a cooperative multi-agent algorithm. Example:
+  python -m jaxshare.train algo=qmix modifiers=[differ] env=smax env.scenario=3m seeds=4 \\
+      total_env_steps=200000 run_dir=runs/demo
+
+choose
+  algo={algos}
+  env={envs}   (env.scenario=... or env.game=...; `python -m jaxshare.list` has them all)
+  modifiers=[...]   of: {modifiers}
+  preset=...        of: {presets}
+
+settings and their defaults (for algo={algo}, env={env})
+{settings}
+  sweep.<hyper-parameter>=[a,b,...]   every combination in one compile, e.g. sweep.lr=[1e-4,5e-4], sweep.differ.alpha=[0.6,0.8]
+
+A run goes on with the same command and resume=auto; SIGTERM and Ctrl-C save first. Hydra's own options work too:
+-m algo=qmix,vdn (many runs, one after another or through a launcher), --cfg job (print the configuration), --hydra-help.
+"""
+
+
+def main() -> None:
+    """Entry point."""
+    cli.run_command(_main)
+
+
+def _main() -> None:
+    arguments = sys.argv[1:]
+    if any(a in ("-h", "--help") for a in arguments):
+        print(cli.help_text(HELP, [a for a in arguments if not a.startswith("-")]))
+    elif any(a.startswith("-") for a in arguments):
+        _through_hydra(arguments)
+    else:
+        _train(cli.settings(arguments))
+
+
+def _train(settings: Settings) -> None:
+    from jaxshare.session import StoppedError, train
+
+    try:
+        train(settings)
+    except StoppedError as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(128 + stopped.signum)
+
+
+def _through_hydra(arguments: list[str]) -> None:
+    """Multirun, launchers, --cfg, --info: hydra's own main."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig
+
+    cli.register()
+    sys.argv[1:] = [cli.spelled(a) for a in arguments]
+
+    @hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
+    def task(cfg: DictConfig) -> None:
+        cli.run_command(lambda: _train(cli.from_config(cfg, HydraConfig.get().runtime.choices)))
+
+    task()
+
+
+if __name__ == "__main__":
+    main()
