@@ -1,8 +1,8 @@
 """Checkpoints by orbax: everything a run needs to go on to the same bits. The only file that knows orbax.
 
-Three items per checkpoint: `learner` (clock, and for each run seed, learner and env_steps), `replay` (the filled slots of
-each run's ring; may be left out, and evaluation never reads it) and `meta` (what the folder belongs to). Arrays are saved
-per run and un-batched, so the number of devices may change between save and restore.
+Three items per checkpoint: `learner` (clock, and for each run seed, learner and env_steps), `replay` (the filled slots
+of each run's ring; may be left out, and evaluation never reads it) and `meta` (what the folder belongs to). Arrays are
+saved per run and un-batched, so the number of devices may change between save and restore.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class Checkpoints:
     def latest(self) -> int | None:
         """The newest complete checkpoint's iteration, or None."""
         return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """All complete checkpoints' iterations."""
+        return sorted(self._manager.all_steps())
 
     def save(self, clock: Clock, runs: list[TrainState], meta: dict[str, Any], with_replay: bool) -> None:
         """Write one checkpoint. Raises RefusedError when it cannot be written; the earlier ones stay."""
@@ -128,7 +132,7 @@ def _assemble(found: dict[str, Any], ring: Any, shapes: TrainState) -> TrainStat
     learner = shapes.learner.replace(  # type: ignore[attr-defined]
         params=found["params"], target_params=found["target_params"], stats=found["stats"], opt_state=opt_state
     )
-    if ring is None:
+    if ring is None:  # shapes.replay is None where no replay is wanted at all
         ring = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.replay)
     else:
         ring = jax.tree.map(_pad, ring, shapes.replay)

@@ -84,6 +84,8 @@ def from_config(cfg: DictConfig, choices: Any) -> Settings:
         names = [str(name) for name in cfg.modifiers]
         for name in names:
             registry.get("modifiers", name)
+            if names.count(name) > 1:
+                raise RefusedError(f"modifiers=[{','.join(names)}] has {name} twice: name it once.")
         return Settings(
             run=RunConfig(
                 **{k: _object(v) for k, v in run.items()}, run_dir=cfg.run_dir or _default_run_dir(choices, names)
@@ -97,6 +99,49 @@ def from_config(cfg: DictConfig, choices: Any) -> Settings:
         )
     except OmegaConfBaseException as error:
         raise _refusal(error) from error
+
+
+def from_plain(tree: dict[str, Any]) -> Settings:
+    """Settings from a run directory's `config.yaml`. Raises RefusedError if it does not fit this version."""
+    try:
+        return Settings(
+            run=_record(RunConfig, tree["run"]),
+            algo_name=tree["algo_name"],
+            algo=_record(registry.get("algo", tree["algo_name"]).Config, tree["algo"]),
+            env_name=tree["env_name"],
+            env=_record(registry.get("env", tree["env_name"]).Config, tree["env"]),
+            modifiers={k: _record(registry.get("modifiers", k).Config, v) for k, v in tree["modifiers"].items()},
+            sweep=tree["sweep"],
+        )
+    except (KeyError, TypeError, OmegaConfBaseException) as error:
+        raise RefusedError(
+            f"config.yaml does not fit this version of jaxshare ({str(error).splitlines()[0]})."
+        ) from error
+
+
+def _record(config: type, values: dict[str, Any]) -> Any:
+    return OmegaConf.to_object(OmegaConf.merge(_open(config), values))
+
+
+def small_config(config: type, arguments: Sequence[str]) -> Any:
+    """A dataclass from `key=value` arguments, without groups. Raises RefusedError naming key, value and remedy."""
+    node = _open(config)
+    for override in _parse(arguments):
+        if override.key_or_group not in node:
+            known = [str(key) for key in node]
+            near = registry.suggest(override.key_or_group, known)
+            raise RefusedError(f"'{override.key_or_group}' is not a setting.{near} Known: {', '.join(known)}.")
+        try:
+            node[override.key_or_group] = override.value()
+        except OmegaConfBaseException as error:
+            raise _refusal(error) from error
+    return OmegaConf.to_object(node)
+
+
+def small_help(template: str, config: type) -> str:
+    """The template with the settings of a dataclass."""
+    node = _open(config)
+    return template.format(settings="\n".join(f"  {k}={'null' if node[k] is None else node[k]}" for k in node))
 
 
 def _default_run_dir(choices: Any, modifiers: list[str]) -> str:

@@ -49,9 +49,10 @@ class Console:
         name = "+".join([settings.algo_name, *settings.modifiers])
         how = "one per device" if layout.per_device == 1 else f"{layout.per_device} vmapped per device"
         self._console.print(
-            f"[bold]{name}[/bold] on [bold]{spec.name}[/bold] ({spec.num_agents} agents), {layout.num_runs} runs on "
-            f"{layout.mesh.size} {layout.mesh.devices.flat[0].platform} device(s), {how}; {run.total_env_steps:,} environment "
-            f"steps each; replay {replay_bytes / 1e9:.2f} GB\n{'Going on with' if resuming else 'Writing to'} {run_dir}"
+            f"[bold]{name}[/bold] on [bold]{spec.name}[/bold] ({spec.num_agents} agents), {layout.num_runs} run(s) on "
+            f"{layout.mesh.size} {layout.mesh.devices.flat[0].platform} device(s), {how}; {run.total_env_steps:,} "
+            f"environment steps each; replay {replay_bytes / 1e9:.2f} GB\n"
+            f"{'Going on with' if resuming else 'Writing to'} {run_dir}"
         )
         self._bar.start()
 
@@ -73,10 +74,11 @@ class Console:
         self._since = time.monotonic()
         self._bar.update(self._task, completed=done, description="training" if metrics else "compiling", note=note)
 
-    def evaluated(self, env_steps: np.ndarray, found: dict[str, np.ndarray]) -> None:
-        """One line per evaluation: means over runs."""
-        shown = ", ".join(f"{name} {value.mean():.3f}" for name, value in sorted(found.items()))
-        self._console.print(f"{int(env_steps.mean()):>11,} steps: {shown}")
+    def evaluated(self, env_steps: np.ndarray, found: dict[str, np.ndarray], due: np.ndarray) -> None:
+        """One line per evaluation: means over the runs whose turn it was (due [R] bool)."""
+        shown = ", ".join(f"{name} {value[due].mean():.3f}" for name, value in sorted(found.items()))
+        which = "" if due.all() else f" ({due.sum()} of {due.size} runs)"
+        self._console.print(f"{int(env_steps[due].mean()):>11,} steps: {shown}{which}")
 
     def warn(self, message: str) -> None:
         """Say what the person should know."""

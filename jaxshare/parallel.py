@@ -9,6 +9,7 @@ order of work, and the program of one run is the same program however many runs 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -64,7 +65,7 @@ class Layout:
         return jax.device_put(tree, self.sharding)
 
     def lift(self, fn: Callable[..., Any], donate: bool) -> Callable[..., Any]:
-        """fn(state, hparams, clock) -> (out, clock) of one run, as a jitted function of a wave (leading [wave_size])."""
+        """fn(state, hparams, clock) -> (out, clock) of one run, as a jitted function of a wave: leading [wave_size]."""
         local = _squeezed(fn) if self.per_device == 1 else jax.vmap(fn, in_axes=(0, 0, None), out_axes=(0, None))
         # check_vma off: scan carries that start as constants would all have to be marked as varying by hand
         wave = jax.shard_map(
@@ -89,7 +90,8 @@ def prepare(config: ParallelConfig, num_runs: int) -> None:
         flag = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
         count = min(config.devices or 1, num_runs)
-    jax.config.update("jax_num_cpu_devices", count)
+    with contextlib.suppress(RuntimeError):  # JAX has started in this process: its devices are what they are
+        jax.config.update("jax_num_cpu_devices", count)
 
 
 def layout(config: ParallelConfig, num_runs: int, pure: bool) -> Layout:
@@ -97,7 +99,7 @@ def layout(config: ParallelConfig, num_runs: int, pure: bool) -> Layout:
     devices = jax.devices()
     if config.devices > len(devices):
         raise RefusedError(
-            f"parallel.devices={config.devices}, but only {len(devices)} {devices[0].platform} devices can be used here."
+            f"parallel.devices={config.devices}, but only {len(devices)} {devices[0].platform} devices are here."
         )
     strategy = config.strategy
     if strategy == "auto":

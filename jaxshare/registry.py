@@ -1,4 +1,4 @@
-"""The file name is the registry: a module of algos/, envs/ or modifiers/ that exports `Config` and `make` is an entry."""
+"""The file name is the registry: every module of algos/, envs/ or modifiers/ with `Config` and `make` is an entry."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def add(ring: Episode, episode: Episode, clock: Clock) -> Episode:
 def gather(ring: Episode, index: Array) -> Episode:
     """The episodes at index [B], time first again and in computing dtypes."""
     batch = jax.tree.map(lambda stored: jnp.swapaxes(stored[index], 0, 1), ring)
-    return batch.replace(  # type: ignore[attr-defined]
+    return batch.replace(
         obs=batch.obs.astype(jnp.float32),
         state=batch.state.astype(jnp.float32),
         mask=batch.mask.astype(jnp.float32),

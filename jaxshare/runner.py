@@ -40,8 +40,7 @@ class Program:
         """Collect until a batch can be drawn, so that the training loop never asks whether it can."""
 
         def body(carry: Any, _: None) -> Any:
-            state, clock = carry
-            state, clock, _ = self.collect(state, hparams, clock)
+            state, clock, _summary = self.collect(carry[0], hparams, carry[1])
             return (state, clock._replace(iteration=clock.iteration + 1)), None
 
         (state, clock), _ = jax.lax.scan(body, (state, clock), length=self.prefill_iterations)
@@ -152,8 +151,12 @@ class Program:
 
     def returns(self, episode: Episode) -> Array:
         """Undiscounted team return of each episode, [B]: the common reward once, or the sum over agents."""
+        return self.returns_per_step(episode).sum(0)
+
+    def returns_per_step(self, episode: Episode) -> Array:
+        """Team reward of each step, [T, B], 0 after the end."""
         team = episode.reward[..., 0] if self.env.spec.common_reward else episode.reward.sum(-1)
-        return (team * episode.mask).sum(0)
+        return team * episode.mask
 
     @property
     def ratio(self) -> Any:

@@ -277,7 +277,7 @@ class Session:
         for i in np.flatnonzero(due):
             record = {f"eval/{name}": float(value[i]) for name, value in found.items()}
             self._write(int(i), int(steps[i]), int(runs.clock.updates), record)
-        self.console.evaluated(steps, found)
+        self.console.evaluated(steps, found, due)
 
     def _write(self, i: int, env_steps: int, updates: int, metrics: dict[str, float]) -> None:
         record = {**self.labels[i], "env_steps": env_steps, "updates": updates, "wall_s": round(self.elapsed, 3)}
@@ -290,9 +290,9 @@ class Session:
             return
         run, offset, name, value = found
         raise RefusedError(
-            f"{name} became {value} at update {updates + offset + 1} of {_describe(self.labels[run])}. The run is stopped; "
-            f"the last good checkpoint is {self.checkpoints.folder / str(self.checkpoints.latest())}. A smaller algo.hparams.lr, "
-            "a smaller algo.hparams.grad_clip or a smaller env.reward_scale usually helps."
+            f"{name} became {value} at update {updates + offset + 1} of {_describe(self.labels[run])}. The run is "
+            f"stopped; the last good checkpoint is {self.checkpoints.folder / str(self.checkpoints.latest())}. "
+            "A smaller algo.hparams.lr, algo.hparams.grad_clip or env.reward_scale usually helps."
         )
 
     def _checkpoint_due(self, before: np.ndarray, after: np.ndarray) -> bool:
@@ -406,6 +406,17 @@ def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
     return run_dir, True
 
 
+def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
+    """The plain settings of a run directory. Raises RefusedError if it is not one."""
+    path = run_dir / CONFIG
+    if not path.is_file():
+        raise RefusedError(f"run_dir={run_dir} is not a run directory: it has no {CONFIG}.")
+    try:
+        return yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise RefusedError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
+
+
 def _write_config(settings: Settings, run_dir: pathlib.Path) -> None:
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     versions |= {"jaxshare": __version__, "python": platform.python_version()}
@@ -414,7 +425,7 @@ def _write_config(settings: Settings, run_dir: pathlib.Path) -> None:
 
 
 def _refuse_differences(run_dir: pathlib.Path, settings: Settings) -> None:
-    old, new = flatten(yaml.safe_load((run_dir / CONFIG).read_text()) or {}), flatten(plain(settings))
+    old, new = flatten(read_config(run_dir)), flatten(plain(settings))
     free = (*FREE_TO_CHANGE, *(() if settings.modifiers else ("run.total_env_steps",)))
     changed = [
         f"{key.removeprefix('run.')} was {old.get(key)}, now {new.get(key)}"

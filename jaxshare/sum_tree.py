@@ -107,8 +107,8 @@ def sample(tree: SumTree, key: Array, batch: int, stratified: bool = True, valid
     Stratified draws come in the order of their strata, that is sorted: shuffle them if position matters.
     """
     fine = tree.capacity > COARSE_CAPACITY
-    if stratified and batch >= 256 and not fine:
-        # an f32 holds the 8 or more bits of b and 16 of U_b, and random bits are half the cost of a large batch
+    if stratified and batch >= 1024 and not fine:
+        # an f32 holds the 10 or more bits of b and at most 14 of U_b; random bits are half the cost of a large batch
         word = jax.random.bits(key, (-(-batch // 2),), jnp.uint32)
         jitter = jnp.concatenate([word >> 16, word & 0xFFFF])[:batch].astype(jnp.float32) * 2.0**-16
     else:
@@ -237,7 +237,8 @@ def _descend(tree: SumTree, nodes: Array, start: int, stop: int, q: Array, node:
 def _refine(q: Array, mass: Array, low: Array, total: Array) -> Array:
     """Move q in [0, mass) on by low * 2**-20 of the total, round a circle of length mass, [].
 
-    The first 20 bits of u, which stratify, stay; those below are drawn anew, finely enough for the smallest leaf.
+    The first 20 bits of u, which stratify, stay; those below are drawn anew, finely enough for the smallest leaf. Going
+    round keeps the node's leaves equal, and takes about one draw in a thousand out of its stratum.
     """
     mass = jnp.maximum(mass, jnp.finfo(jnp.float32).tiny)
     v = q / mass + low * jnp.minimum(1.0, 2.0**-20 * total / mass)

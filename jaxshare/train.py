@@ -22,10 +22,10 @@ choose
 
 settings and their defaults (for algo={algo}, env={env})
 {settings}
-  sweep.<hyper-parameter>=[a,b,...]   every combination in one compile, e.g. sweep.lr=[1e-4,5e-4], sweep.differ.alpha=[0.6,0.8]
+  sweep.<hyper-parameter>=[a,b,...]   every combination in one compile: sweep.lr=[1e-4,5e-4], sweep.differ.alpha=[0.6]
 
 A run goes on with the same command and resume=auto; SIGTERM and Ctrl-C save first. Hydra's own options work too:
--m algo=qmix,vdn (many runs, one after another or through a launcher), --cfg job (print the configuration), --hydra-help.
+-m algo=qmix,vdn (many runs, in turn or through a launcher), --cfg job (print the configuration), --hydra-help.
 """
 
 

@@ -134,13 +134,14 @@ class ValueLearner:
         for part in parts:
             if part in self.owners:
                 raise RefusedError(
-                    f"modifiers {self.owners[part]} and {owner} both replace the {part} of {self.name}: use one of them."
+                    f"modifiers {self.owners[part]} and {owner} both replace the {part} of {self.name}: use one."
                 )
         return replace(self, owners={**self.owners, **dict.fromkeys(parts, owner)}, **parts)
 
     def extend(self, **parts: Any) -> ValueLearner:
         """Add one entry to each named additive part."""
-        return replace(self, **{name: (*getattr(self, name), part) for name, part in parts.items()})
+        longer: dict[str, Any] = {name: (*getattr(self, name), part) for name, part in parts.items()}
+        return replace(self, **longer)
 
     def with_hparams(self, hparams: dict[str, float]) -> ValueLearner:
         """Add a modifier's swept scalars, named "modifier.scalar"."""

@@ -2,7 +2,7 @@
 
     Q_tot = ELU(q |W1(s)| + b1(s)) . |W2(s)| + V(s),   so that dQ_tot/dQ_i >= 0                  (eq. 5, fig. 2)
 
-ELU is convex and the weights are non-negative, so for a fixed state Q_tot is convex and non-decreasing in the utilities.
+ELU is convex and the weights are non-negative: for a fixed state Q_tot is convex and non-decreasing in the utilities.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ import numpy as np
 from jaxshare.registry import suggest
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
+ACTIONS = "discrete"
 STAG_HUNT = [[[4, 4], [0, 3]], [[3, 0], [2, 2]]]  # the last axis is the agent
 TABLES: dict[str, list] = {
     "linear": [[1, 5], [5, 9]],

@@ -34,6 +34,7 @@ from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
 from jaxshare.registry import suggest
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
+ACTIONS = "discrete"
 SCENARIOS = ("spread", "tag", "speaker_listener")
 PREYS = ("flee", "random")
 DIRECTIONS = (

@@ -31,6 +31,7 @@ from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
 from jaxshare.registry import suggest
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
+ACTIONS = "discrete"
 SCENARIOS = (
     "3m",
     "2s3z",

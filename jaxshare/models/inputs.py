@@ -15,7 +15,7 @@ def input_dim(spec: EnvSpec, last_action: bool, agent_id: bool) -> int:
 
 
 def last_actions(action: jax.Array, spec: EnvSpec) -> jax.Array:
-    """One-hot (or raw continuous) previous actions of an episode, zeros first: [T, B, N(, U)] -> [T+1, B, N, A or U]."""
+    """One-hot (or continuous) previous actions of an episode, zeros first: [T, B, N(, U)] -> [T+1, B, N, A or U]."""
     encoded = jax.nn.one_hot(action, spec.action.num_actions) if isinstance(spec.action, Discrete) else action
     return jnp.concatenate([jnp.zeros_like(encoded[:1]), encoded])
 

@@ -17,6 +17,7 @@ Not done: the legacy sum-tree loop of the released code.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import jax
@@ -166,13 +167,17 @@ def _inspect(config: Config, values: Values, batch: Episode) -> dict[str, Array]
 
 
 def _spread_metrics(spec: EnvSpec, reward: Array, error: Array, weight: Array, count: Array, mask: Array) -> Metrics:
-    """Per agent and per type: mean reward, spread of |delta_i| (Fig. 9), sampled share (Fig. 12), effective sample size."""
-    over_agents = {"in_axes": -1, "out_axes": 0}
+    """Per agent and type: mean reward, spread of |delta_i| (Fig. 9), sampled share (Fig. 12), effective sample size."""
+
+    def by_agent(fn: Callable[..., Array], x: Array) -> Array:
+        return jax.vmap(fn, in_axes=-1)(x, mask)
+
+    draws = jnp.maximum(masked_sum(count, mask), 1e-9)
     per_agent = {
-        "reward": jax.vmap(masked_mean, **over_agents)(reward, mask),
-        "td_spread": jax.vmap(differ.coefficient_of_variation, **over_agents)(error, mask),
-        "share": jax.vmap(masked_sum, **over_agents)(count, mask) / jnp.maximum(masked_sum(count, mask), 1e-9),
-        "ess": jax.vmap(differ.effective_sample_size, **over_agents)(weight, mask),
+        "reward": by_agent(masked_mean, reward),
+        "td_spread": by_agent(differ.coefficient_of_variation, error),
+        "share": by_agent(masked_sum, count) / draws,
+        "ess": by_agent(differ.effective_sample_size, weight),
     }
     found: Metrics = {
         "differ/reward": masked_mean(reward, mask),

@@ -51,7 +51,8 @@ def importance(probability: jax.Array, mask: jax.Array, beta: jax.Array) -> jax.
 
 
 def greedy_weights(abs_error: jax.Array, mask: jax.Array, num: jax.Array, weighted: bool) -> jax.Array:
-    """Weights of `greedy` (1 for |delta_j| >= the n-th largest, ties kept) or `greedy_weight` ((|delta_j| - pivot)/max).
+    """Weights of `greedy`: 1 for |delta_j| >= the n-th largest, ties kept; or of `greedy_weight`:
+    (|delta_j| - pivot) / max.
 
     abs_error, mask of one shape; num [] f32 -> weights of that shape.
     """

@@ -1,0 +1,52 @@
+# Two commands: `make train` (install, then the main job) and `make test` (install, lint, types, tests).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN_DIR ?= runs/main_job
+# Compiled programs are kept here, so that a second start is faster.
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+
+.PHONY: help train test test-slow lint bench install clean
+
+help:
+	@echo "make train      install into $(VENV) and train QMIX + DIFFER on SMAX 3m (two seeds; RUN_DIR=$(RUN_DIR))"
+	@echo "make test       install what tests need, then lint, types and the tests not marked slow"
+	@echo "make test-slow  the tests marked slow"
+	@echo "make bench      all benchmarks"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: jaxshare needs Python 3.11 or newer; $(PYTHON) is older. Use: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+install: $(VENV)/.installed
+
+train: $(VENV)/.installed
+	$(BIN)/python -m jaxshare.train preset=main_job run_dir=$(RUN_DIR) resume=auto
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow" --durations=10
+
+test-slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow --durations=10
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/sum_tree.py --quick
+	$(BIN)/python benchmarks/differ_overhead.py
+	$(BIN)/python benchmarks/throughput.py
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,94 @@
+"""python -m jaxshare.list: algorithms, environments, modifiers, presets, and which go together."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from types import ModuleType
+from typing import Any
+
+from jaxshare import cli, registry
+from jaxshare.types import Box, Discrete, EnvSpec, RefusedError
+
+HELP = """\
+usage: python -m jaxshare.list
+
+Show every algorithm, environment (with its scenarios), modifier and preset, and which combinations are allowed.
+The table is made by assembling each combination on a small made-up task, so it cannot be out of date.
+"""
+
+
+def main() -> None:
+    """Entry point."""
+    cli.run_command(_main)
+
+
+def _main() -> None:
+    if any(a in ("-h", "--help") for a in sys.argv[1:]):
+        print(HELP)
+        return
+    if sys.argv[1:]:
+        raise RefusedError(f"'{sys.argv[1]}': jaxshare.list takes no arguments.")
+    _print_entries("algorithms (algo=...)", "algo")
+    _print_entries("environments (env=...)", "env")
+    _print_entries("modifiers (modifiers=[...])", "modifiers")
+    print("presets (preset=...)\n  " + "\n  ".join(cli.presets()) + "\n")
+    _print_table()
+
+
+def _print_entries(title: str, kind: str) -> None:
+    print(title)
+    for name, module in registry.modules(kind).items():
+        print(f"  {name:<10} {_summary(module)}")
+        if hasattr(module, "scenarios"):
+            text = ", ".join(module.scenarios())
+            print(textwrap.fill(text, 118, initial_indent=" " * 13, subsequent_indent=" " * 13))
+    print()
+
+
+def _summary(module: ModuleType) -> str:
+    return (module.__doc__ or "").strip().splitlines()[0]
+
+
+def _print_table() -> None:
+    modifiers = {"(none)": (), **{name: (name,) for name in registry.modules("modifiers")}}
+    kinds: dict[str, Discrete | Box] = {"discrete actions": Discrete(3), "continuous actions": Box(1, (-1.0,), (1.0,))}
+    reasons = []
+    print("which go together (+ allowed, - refused)")
+    print(f"  {'':<10} " + " ".join(f"{name:>10}" for name in modifiers) + "   environments with")
+    for algo in registry.modules("algo"):
+        row = [refusal(algo, names, kinds["discrete actions"]) for names in modifiers.values()]
+        reasons += [reason for reason in row if reason]
+        allowed = [kind for kind, action in kinds.items() if refusal(algo, (), action) is None]
+        print(
+            f"  {algo:<10} " + " ".join(f"{'-' if reason else '+':>10}" for reason in row) + f"   {', '.join(allowed)}"
+        )
+    for env, module in registry.modules("env").items():
+        print(f"  env={env} has {module.ACTIONS} actions")
+    for reason in dict.fromkeys(reasons):
+        print(textwrap.fill(reason, 118, initial_indent="  - ", subsequent_indent="    "))
+
+
+def refusal(algo: str, modifiers: tuple[str, ...], action: Discrete | Box) -> str | None:
+    """Why this combination cannot be assembled, or None if it can."""
+    try:
+        entry = registry.get("algo", algo)
+        parts: Any = entry.make(entry.Config(), _probe(action))
+        for name in modifiers:
+            module = registry.get("modifiers", name)
+            parts = module.make(module.Config(), parts)
+        parts.assemble()
+    except RefusedError as error:
+        return str(error)
+    return None
+
+
+def _probe(action: Discrete | Box) -> EnvSpec:
+    return EnvSpec(
+        name="probe", num_agents=2, obs_dim=3, state_dim=4, action=action, episode_limit=5, groups=(0, 0),
+        group_names=("agent",),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
