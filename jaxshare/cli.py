@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import inspect
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -140,8 +142,28 @@ def small_config(config: type, arguments: Sequence[str]) -> Any:
 
 def small_help(template: str, config: type) -> str:
     """The template with the settings of a dataclass."""
-    node = _open(config)
-    return template.format(settings="\n".join(f"  {k}={'null' if node[k] is None else node[k]}" for k in node))
+    shown = {str(key): value for key, value in _open(config).items()}
+    return template.format(settings=_settings_text(shown, notes(config)))
+
+
+def _settings_text(shown: dict[str, Any], explained: dict[str, str]) -> str:
+    lines = []
+    for key, value in shown.items():
+        text = f"  {key}={'null' if value is None else value}"
+        lines.append(f"{text:<38} {explained[key]}" if explained.get(key) else text)
+    return "\n".join(lines)
+
+
+def notes(config: type, prefix: str = "") -> dict[str, str]:
+    """The comment beside each field of a dataclass, by key: what `--help` shows is what the source says."""
+    found: dict[str, str] = {}
+    for base in reversed(config.__mro__[:-1]):
+        for name, note in re.findall(r"^    (\w+): [^#\n]*?(?:  # (.*))?$", inspect.getsource(base), re.MULTILINE):
+            found[prefix + name] = note
+    for field in dataclasses.fields(config):
+        if dataclasses.is_dataclass(field.default_factory):
+            found |= notes(field.default_factory, f"{prefix}{field.name}.")
+    return found
 
 
 def _default_run_dir(choices: Any, modifiers: list[str]) -> str:
@@ -246,15 +268,17 @@ def help_text(template: str, arguments: Sequence[str]) -> str:
     with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
         cfg = compose("config", groups, return_hydra_config=True)
     choices = cfg.hydra.runtime.choices
-    lines = []
-    for key in keys(cfg):
-        value = OmegaConf.select(cfg, key)
-        if not isinstance(value, DictConfig) and key != "modifiers":
-            lines.append(f"  {key}={value if value is not None else 'null'}")
+    values = {key: OmegaConf.select(cfg, key) for key in keys(cfg)}
+    shown = {key: value for key, value in values.items() if not isinstance(value, DictConfig) and key != "modifiers"}
+    explained = notes(RunConfig)
+    explained |= notes(registry.get("algo", choices.algo).Config, "algo.")
+    explained |= notes(registry.get("env", choices.env).Config, "env.")
+    for name, module in registry.modules("modifiers").items():
+        explained |= notes(module.Config, f"{name}.")
     return template.format(
         algos="|".join(registry.modules("algo")), envs="|".join(registry.modules("env")),
         modifiers=", ".join(registry.modules("modifiers")), presets=", ".join(presets()),
-        algo=choices.algo, env=choices.env, settings="\n".join(lines),
+        algo=choices.algo, env=choices.env, settings=_settings_text(shown, explained),
     )  # fmt: skip
 
 

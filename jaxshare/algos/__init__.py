@@ -1,1 +1,1 @@
-"""One file per algorithm: each exports `Config` and `make(config, spec) -> parts`; files like `_value.py` are families."""
+"""One file per algorithm: each exports `Config` and `make(config, spec) -> parts`; `_*.py` are families."""
