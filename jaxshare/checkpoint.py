@@ -39,17 +39,20 @@ class Checkpoints:
         """All complete checkpoints' iterations."""
         return sorted(self._manager.all_steps())
 
-    def save(self, clock: Clock, runs: list[TrainState], meta: dict[str, Any], with_replay: bool) -> None:
-        """Write one checkpoint. Raises RefusedError when it cannot be written; the earlier ones stay."""
-        filled = min(int(clock.stored), _capacity(runs[0]))
+    def save(self, clock: Clock, runs: list[TrainState], meta: dict[str, Any]) -> None:
+        """Write one checkpoint; a run's replay is its filled slots, or None to leave it out.
+
+        Raises RefusedError when it cannot be written; the earlier ones stay.
+        """
+        with_replay = runs[0].replay is not None
+        filled = _slots(runs[0]) if with_replay else 0
         learner = {"clock": _numpy(clock._asdict()), "runs": [_numpy(_without_replay(run)) for run in runs]}
         items = {
             "learner": ocp.args.PyTreeSave(learner),
             "meta": ocp.args.JsonSave({**meta, "format": FORMAT, "filled": filled, "replay": with_replay}),
         }
         if with_replay:
-            rings = [_numpy(jax.tree.map(lambda x: x[:filled], run.replay)) for run in runs]
-            items["replay"] = ocp.args.PyTreeSave({"runs": rings})
+            items["replay"] = ocp.args.PyTreeSave({"runs": [_numpy(run.replay) for run in runs]})
         try:
             self._manager.save(int(clock.iteration), args=ocp.args.Composite(**items), force=True)
         except (OSError, ValueError) as error:
@@ -116,7 +119,7 @@ def _zero_clock() -> dict[str, Any]:
     return dict.fromkeys(Clock._fields, jnp.int32(0))
 
 
-def _capacity(run: TrainState) -> int:
+def _slots(run: TrainState) -> int:
     return jax.tree.leaves(run.replay)[0].shape[0]
 
 

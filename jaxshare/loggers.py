@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pathlib
@@ -11,6 +12,18 @@ from jaxshare.types import RefusedError
 
 METRICS = "metrics.jsonl"
 COMMON = ("seed", "env_steps", "updates", "wall_s")
+
+
+def require(names: tuple[str, ...]) -> None:
+    """Raise RefusedError for a logger whose package is not installed, before a run is begun."""
+    for name in names:
+        package = {"tensorboard": "tensorboardX", "wandb": "wandb"}[name]
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise RefusedError(
+                f"logger=[{name}] needs the package {package}: pip install 'jaxshare[{name}]'."
+            ) from error
 
 
 class Logger(Protocol):
@@ -50,10 +63,8 @@ class TensorBoard:
     """One event folder per run."""
 
     def __init__(self, run_dir: pathlib.Path, names: list[str]) -> None:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise missing("logger=[tensorboard]", "tensorboardX", "tensorboard") from error
+        from tensorboardX import SummaryWriter
+
         self._writers = [SummaryWriter(str(run_dir / "tensorboard" / name)) for name in names]
 
     def write(self, run: int, record: dict[str, Any]) -> None:
@@ -72,10 +83,8 @@ class WandB:
     """One W&B run per run, grouped by run directory."""
 
     def __init__(self, run_dir: pathlib.Path, names: list[str], config: dict[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise missing("logger=[wandb]", "wandb", "wandb") from error
+        import wandb
+
         self._runs = [
             wandb.init(
                 project="jaxshare", group=run_dir.name, name=f"{run_dir.name}-{name}", id=f"{run_dir.name}-{name}",
@@ -92,8 +101,3 @@ class WandB:
         """Finish all runs."""
         for run in self._runs:
             run.finish()
-
-
-def missing(setting: str, package: str, extra: str) -> RefusedError:
-    """The refusal for an optional package that is not installed."""
-    return RefusedError(f"{setting} needs the package {package}: pip install 'jaxshare[{extra}]'.")

@@ -8,6 +8,7 @@ import json
 import pathlib
 import platform
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +22,10 @@ import numpy as np
 import yaml
 
 from jaxshare import __version__, parallel, registry, replay, results
-from jaxshare.checkpoint import Checkpoints
+from jaxshare.checkpoint import FOLDER, Checkpoints
 from jaxshare.config import Settings, check
 from jaxshare.console import Console
-from jaxshare.loggers import JsonLines, Logger, TensorBoard, WandB
+from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
 from jaxshare.runner import Program, start_clock
 from jaxshare.types import Algorithm, Clock, Env, EnvSpec, RefusedError, TrainState
 
@@ -93,9 +94,10 @@ class Runs:
         found = [self._evaluate(state, hparams, self.clock)[0] for state, hparams in waves]
         return jax.tree.map(lambda *waves: self._by_run(list(waves)), *found)
 
-    def unstacked(self) -> list[TrainState]:
-        """Every run's state as numpy arrays."""
-        host = [jax.tree.map(np.asarray, state) for state in self.states]
+    def unstacked(self, filled: int | None) -> list[TrainState]:
+        """Every run's state as numpy arrays, with the first `filled` slots of its replay (None: without it)."""
+        cut = lambda ring: None if filled is None else jax.tree.map(lambda x: x[:, :filled], ring)  # noqa: E731
+        host = [jax.tree.map(np.asarray, state.replace(replay=cut(state.replay))) for state in self.states]
         size = self.layout.wave_size
         return [jax.tree.map(lambda x, i=i: x[i % size], host[i // size]) for i in range(len(self.labels))]
 
@@ -112,6 +114,7 @@ def chunk_iterations(program: Program) -> int:
 def prepare(settings: Settings) -> Program:
     """Check everything that can be checked before compiling."""
     check(settings.run)
+    require(settings.run.logger)
     env = make_env(settings)
     algorithm = make_algorithm(settings, env.spec)
     for name, values in settings.sweep.items():
@@ -169,6 +172,11 @@ class Session:
         self.checkpoints = Checkpoints(run_dir, settings.run.checkpoint.keep)
         self.labels = [{"seed": seed, **_sweep_labels(point)} for seed, point in settings.runs()]
         step = self.checkpoints.latest() if resuming else None
+        if resuming and step is None:
+            raise RefusedError(
+                f"run_dir={run_dir} holds metrics but no complete checkpoint to go on from: choose another run_dir, or "
+                "delete this one."
+            )
         meta = {} if step is None else self.checkpoints.meta(step)
         self.wall_s = float(meta.get("wall_s", 0.0))
         self.fresh, self._exact = step is None, bool(meta.get("replay", True))
@@ -223,8 +231,9 @@ class Session:
             states, clock = self._new_states(waves, hparams) if self.fresh else self._placed(waves, hparams)
             runs = Runs(self.program, self.layout, self.labels, hparams, states, clock)
             if self.fresh:
-                self._log_evaluation(runs, np.ones(len(self.labels), bool))
                 self._save(runs)
+            if self.file.tell() == 0:  # also when a run was killed right after its first checkpoint
+                self._log_evaluation(runs, np.ones(len(self.labels), bool))
         self.console.progress(runs.env_steps)
         return runs
 
@@ -307,7 +316,8 @@ class Session:
             "labels": self.labels,
             "env_steps": runs.env_steps.tolist(),
         }
-        self.checkpoints.save(runs.clock, runs.unstacked(), meta, self.run.checkpoint.replay)
+        filled = min(int(runs.clock.stored), self.run.replay.capacity) if self.run.checkpoint.replay else None
+        self.checkpoints.save(runs.clock, runs.unstacked(filled), meta)
 
     @property
     def elapsed(self) -> float:
@@ -358,6 +368,7 @@ def _signals() -> Iterator[list[int]]:
         if caught and signum == signal.SIGINT:
             raise KeyboardInterrupt
         caught.append(signum)
+        print("saving at the next chunk boundary (Ctrl-C again: stop at once)", file=sys.stderr)
 
     try:
         old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
@@ -395,15 +406,22 @@ def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
         raise RefusedError(
             f"run_dir={run_dir} cannot be written ({error.strerror or error}): choose another run_dir."
         ) from error
-    if not (run_dir / CONFIG).exists():
-        if any((run_dir / name).exists() for name in ("checkpoints", "metrics.jsonl")):
-            raise RefusedError(f"run_dir={run_dir} holds something that is not a jaxshare run: choose another run_dir.")
+    if not _used(run_dir):
         _write_config(settings, run_dir)
         return run_dir, False
+    if not (run_dir / CONFIG).exists():
+        raise RefusedError(f"run_dir={run_dir} holds something that is not a jaxshare run: choose another run_dir.")
     if settings.run.resume == "never":
         raise RefusedError(f"run_dir={run_dir} already holds a run: go on with resume=auto, or choose another run_dir.")
     _refuse_differences(run_dir, settings)
+    (run_dir / CONFIG).write_text(yaml.safe_dump(plain(settings), sort_keys=False))
     return run_dir, True
+
+
+def _used(run_dir: pathlib.Path) -> bool:
+    """Whether there is something to lose. A run that died before its first checkpoint leaves nothing."""
+    metrics, folder = run_dir / METRICS, run_dir / FOLDER
+    return (metrics.exists() and metrics.stat().st_size > 0) or (folder.exists() and any(folder.iterdir()))
 
 
 def read_config(run_dir: pathlib.Path) -> dict[str, Any]:

@@ -250,7 +250,7 @@ def test_leaves_beyond_the_resolution_of_f32_are_equal():
         assert np.abs(share - 1 / 3).max() < 4 * np.sqrt(2 / 9 / drawn.size)
         blocks = np.bincount(drawn.ravel() // (capacity // 96), minlength=96)
         assert ((blocks / (drawn.size / 96) - 1) ** 2).sum() * (drawn.size / 96) < 96 + 4 * np.sqrt(2 * 96)
-    stratum = drawn * 8192 // capacity
+    stratum = drawn.astype(np.int64) * 8192 // capacity
     assert (stratum == np.arange(8192)[None]).mean() > 0.99
 
 
