@@ -10,6 +10,7 @@ order of work, and the program of one run is the same program however many runs 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
