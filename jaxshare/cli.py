@@ -16,6 +16,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -101,6 +102,16 @@ def from_config(cfg: DictConfig, choices: Any) -> Settings:
         )
     except OmegaConfBaseException as error:
         raise _refusal(error) from error
+
+
+def from_hydra(cfg: DictConfig, job: Any) -> Settings:
+    """Settings of one job of hydra's own main; each job of a multirun gets a run directory of its own, by number."""
+    _check_modifiers(cfg, _parse(job.overrides.task))
+    found = from_config(cfg, job.runtime.choices)
+    if job.mode != RunMode.MULTIRUN:
+        return found
+    base = cfg.run_dir or job.sweep.dir
+    return dataclasses.replace(found, run=dataclasses.replace(found.run, run_dir=f"{base}/{job.job.num}"))
 
 
 def from_plain(tree: dict[str, Any]) -> Settings:

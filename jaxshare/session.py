@@ -343,11 +343,12 @@ def first_nonfinite(metrics: dict[str, Any]) -> tuple[int, int, str, float] | No
     order = np.cumsum(metrics["done"].reshape(len(used), -1), axis=1) - 1
     worst: tuple[int, int, str, float] | None = None
     for name in sorted(metrics["update"], key=lambda n: (not n.startswith("loss/"), n)):
-        value = metrics["update"][name]
-        for run, at in np.argwhere((~np.isfinite(value) & used).reshape(len(used), -1))[:1]:
-            offset = int(order[run, at])
-            if worst is None or offset < worst[1]:
-                worst = (int(run), offset, name, float(value.reshape(len(used), -1)[run, at]))
+        value = metrics["update"][name].reshape(len(used), -1)
+        bad = ~np.isfinite(value) & used.reshape(len(used), -1)
+        for run in np.flatnonzero(bad.any(1)):
+            at = int(bad[run].argmax())
+            if worst is None or order[run, at] < worst[1]:
+                worst = (int(run), int(order[run, at]), name, float(value[run, at]))
     return worst
 
 

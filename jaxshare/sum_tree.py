@@ -14,7 +14,8 @@ the bits of a tree built afresh. "The last *positive* child" is what keeps round
     tree = set(tree, index, new_priority)       # jit it with donate_argnums=0: the nodes are then updated in place
 
 Everything is pure and can be jitted and mapped. A priority that is NaN, negative or subnormal counts as 0, one above
-2**100 as 2**100. With total(tree) == 0 there is nothing to go by, and draws are uniform (see `find`).
+2**100 as 2**100. With total(tree) == 0 there is nothing to go by, and draws are uniform (see `find`). On a CPU short
+loops over leaves or queries do the work, one tree after the other under vmap; elsewhere it goes level by level.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
+from jax.custom_batching import sequential_vmap
 
 from jaxshare.types import Array
 
@@ -43,15 +45,6 @@ class SumTree:
 
     nodes: Array  # [M] f32, M <= 4/3 * capacity + O(log capacity)
     capacity: int = struct.field(pytree_node=False)
-
-    @property
-    def offsets(self) -> tuple[int, ...]:
-        """Where each level starts in `nodes`, root first."""
-        sizes, size = [-self.capacity % FAN_OUT + self.capacity], self.capacity
-        while size > 1:
-            size = sizes[0] // FAN_OUT
-            sizes = [size + -size % FAN_OUT, *sizes]
-        return tuple(sum(sizes[:level]) for level in range(len(sizes)))
 
 
 def init(capacity: int) -> SumTree:
@@ -74,7 +67,7 @@ def total(tree: SumTree) -> Array:
 
 def priority(tree: SumTree, index: Array) -> Array:
     """p_l for index [...] in [0, capacity)."""
-    return tree.nodes[tree.offsets[-1] + index]
+    return tree.nodes[_offsets(tree.capacity)[-1] + index]
 
 
 def probability(tree: SumTree, index: Array) -> Array:
@@ -89,7 +82,7 @@ def set(tree: SumTree, index: Array, priority: Array) -> SumTree:
     """
     if index.ndim != 1 or index.shape != priority.shape:
         raise ValueError(f"index {index.shape} and priority {priority.shape} must both be [B]")
-    cpu, default = partial(_set_in_order, tree), partial(_set_at_once, tree)
+    cpu, default = sequential_vmap(partial(_set_in_order, tree.capacity)), partial(_set_at_once, tree.capacity)
     return SumTree(lax.platform_dependent(tree.nodes, index, priority, cpu=cpu, default=default), tree.capacity)
 
 
@@ -123,6 +116,15 @@ def _clean(priority: Array) -> Array:
     return jnp.where(priority >= jnp.finfo(jnp.float32).tiny, jnp.minimum(priority, MAX_PRIORITY), 0.0)
 
 
+def _offsets(capacity: int) -> tuple[int, ...]:
+    """Where each level starts in `nodes`, root first."""
+    sizes, size = [capacity + -capacity % FAN_OUT], capacity
+    while size > 1:
+        size = sizes[0] // FAN_OUT
+        sizes = [size + -size % FAN_OUT, *sizes]
+    return tuple(sum(sizes[:level]) for level in range(len(sizes)))
+
+
 def _sum(child: Array) -> Array:
     """[..., FAN_OUT] -> [...], always in this order, so that every way to update a node gives the same bits."""
     return (child[..., 0] + child[..., 1]) + (child[..., 2] + child[..., 3])
@@ -137,15 +139,15 @@ def _nodes(leaves: Array) -> Array:
     return jnp.concatenate(levels)
 
 
-def _rebuilds(tree: SumTree, batch: int) -> bool:
+def _rebuilds(capacity: int, batch: int) -> bool:
     """Whether summing the whole tree is cheaper than following each changed leaf up."""
-    return tree.capacity <= 2 * batch
+    return capacity <= 16 * batch  # measured
 
 
-def _set_in_order(tree: SumTree, nodes: Array, index: Array, value: Array) -> Array:
+def _set_in_order(capacity: int, nodes: Array, index: Array, value: Array) -> Array:
     """One leaf after the other, each with its ancestors. An order makes duplicates trivial."""
-    offsets, top = jnp.asarray(tree.offsets, jnp.int32), len(tree.offsets) - 1
-    rebuild = _rebuilds(tree, index.shape[0])
+    offsets, top = jnp.asarray(_offsets(capacity), jnp.int32), len(_offsets(capacity)) - 1
+    rebuild = _rebuilds(capacity, index.shape[0])
 
     def parent(up: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         nodes, node = state
@@ -154,26 +156,26 @@ def _set_in_order(tree: SumTree, nodes: Array, index: Array, value: Array) -> Ar
         return lax.dynamic_update_index_in_dim(nodes, _sum(child), offsets[level - 1] + node, 0), node
 
     def leaf(i: Array, nodes: Array) -> Array:
-        inside = (index[i] >= 0) & (index[i] < tree.capacity)
+        inside = (index[i] >= 0) & (index[i] < capacity)
         node = jnp.where(inside, index[i], 0)
         new = jnp.where(inside, _clean(value[i]), nodes[offsets[-1] + node])
         nodes = lax.dynamic_update_index_in_dim(nodes, new, offsets[-1] + node, 0)
         return nodes if rebuild else lax.fori_loop(0, top, parent, (nodes, node))[0]
 
     nodes = lax.fori_loop(0, index.shape[0], leaf, nodes)
-    return _nodes(nodes[tree.offsets[-1] :]) if rebuild else nodes
+    return _nodes(nodes[_offsets(capacity)[-1] :]) if rebuild else nodes
 
 
-def _set_at_once(tree: SumTree, nodes: Array, index: Array, value: Array) -> Array:
+def _set_at_once(capacity: int, nodes: Array, index: Array, value: Array) -> Array:
     """All leaves, then all their parents, and so on."""
     # JAX leaves open which of several equal indices a scatter writes, so all but the last are thrown out of range
     order = jnp.arange(index.shape[0], dtype=jnp.int32)
-    index = jnp.where((index >= 0) & (index < tree.capacity), index, tree.capacity)
-    last = jnp.full(tree.capacity + 1, -1, jnp.int32).at[index].max(order)[index] == order
-    offsets, node = tree.offsets, jnp.minimum(index, tree.capacity - 1)
-    kept = jnp.where(last & (index < tree.capacity), offsets[-1] + node, nodes.shape[0])
+    index = jnp.where((index >= 0) & (index < capacity), index, capacity)
+    last = jnp.full(capacity + 1, -1, jnp.int32).at[index].max(order)[index] == order
+    offsets, node = _offsets(capacity), jnp.minimum(index, capacity - 1)
+    kept = jnp.where(last & (index < capacity), offsets[-1] + node, nodes.shape[0])
     nodes = nodes.at[kept].set(_clean(value), mode="drop")
-    if _rebuilds(tree, index.shape[0]):
+    if _rebuilds(capacity, index.shape[0]):
         return _nodes(nodes[offsets[-1] :])
     for above, level in zip(offsets[-2::-1], offsets[:0:-1], strict=True):
         node = node // FAN_OUT
@@ -185,9 +187,9 @@ def _set_at_once(tree: SumTree, nodes: Array, index: Array, value: Array) -> Arr
 def _find(tree: SumTree, u: Array, valid: Array | int | None, low: Array | None) -> Array:
     """`find`, with draws `low` [B] on [0, 1) for the bits of u that an f32 cannot hold."""
     count = jnp.asarray(tree.capacity if valid is None else valid, jnp.int32)
-    one = partial(_find_one, tree)
+    one = partial(_find_one, tree.capacity)
     at_once = jax.vmap(one, in_axes=(None, None, 0, None if low is None else 0))
-    cpu = partial(_one_by_one, one) if u.shape[0] <= SEQUENTIAL_QUERIES else at_once
+    cpu = sequential_vmap(partial(_one_by_one, one)) if u.shape[0] <= SEQUENTIAL_QUERIES else at_once
     return lax.platform_dependent(tree.nodes, count, u, low, cpu=cpu, default=at_once)
 
 
@@ -201,25 +203,25 @@ def _one_by_one(one: Callable[..., Array], nodes: Array, count: Array, u: Array,
     return lax.fori_loop(0, u.shape[0], body, jnp.zeros(u.shape, jnp.int32))
 
 
-def _find_one(tree: SumTree, nodes: Array, count: Array, u: Array, low: Array | None) -> Array:
+def _find_one(capacity: int, nodes: Array, count: Array, u: Array, low: Array | None) -> Array:
     """The leaf of one query u [], or a uniform one of the first `count` [] where the total is 0."""
     u = jnp.where(u > 0, jnp.minimum(u, BELOW_ONE), 0.0)
-    descend = partial(_descend, tree, nodes)
-    turn = 1 if low is None else max(1, len(tree.offsets) - COARSE_LEVELS)
+    descend = partial(_descend, capacity, nodes)
+    turn = 1 if low is None else max(1, len(_offsets(capacity)) - COARSE_LEVELS)
     q, node = descend(1, turn, u * nodes[0], jnp.int32(0))
     if low is not None:
-        q = _refine(q, nodes[tree.offsets[turn - 1] + node], low, nodes[0])
-    _, node = descend(turn, len(tree.offsets), q, node)
+        q = _refine(q, nodes[_offsets(capacity)[turn - 1] + node], low, nodes[0])
+    _, node = descend(turn, len(_offsets(capacity)), q, node)
     uniform = jnp.clip((u * count).astype(jnp.int32), 0, jnp.maximum(count, 1) - 1)
     return jnp.where(nodes[0] > 0, node, uniform)
 
 
-def _descend(tree: SumTree, nodes: Array, start: int, stop: int, q: Array, node: Array) -> tuple[Array, Array]:
+def _descend(capacity: int, nodes: Array, start: int, stop: int, q: Array, node: Array) -> tuple[Array, Array]:
     """Through the levels [start, stop): the rest of q [] and the node [] reached.
 
     The loop stays rolled; unrolled, XLA's fusion would repeat in each level the work of all levels above it.
     """
-    offsets = jnp.asarray(tree.offsets, jnp.int32)
+    offsets = jnp.asarray(_offsets(capacity), jnp.int32)
 
     def body(level: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         q, node = state

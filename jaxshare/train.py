@@ -65,7 +65,7 @@ def _through_hydra(arguments: list[str]) -> None:
 
     @hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
     def task(cfg: DictConfig) -> None:
-        cli.run_command(lambda: _train(cli.from_config(cfg, HydraConfig.get().runtime.choices)))
+        cli.run_command(lambda: _train(cli.from_hydra(cfg, HydraConfig.get())))
 
     task()
 
