@@ -131,7 +131,7 @@ def drift(updates: int, capacity: int = 16_384, batch: int = 1000) -> dict[str, 
             return set_batch(tree, index, jax.random.uniform(keys[1], (batch,))), None
 
         tree, _ = jax.lax.scan(step, tree, jax.random.split(jax.random.key(0), updates // batch))
-        for part in jnp.arange(capacity).reshape(16, -1):  # in parts: a full batch would build our tree afresh
+        for part in jnp.arange(capacity).reshape(32, -1):  # in parts: a full batch would build our tree afresh
             tree = set_batch(tree, part, jnp.zeros(part.shape))
         return tree.nodes[0]
 

@@ -20,6 +20,7 @@ from jaxshare.types import Clock, RefusedError, TrainState
 
 FORMAT = "jaxshare-1"
 FOLDER = "checkpoints"
+UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is being written, or was when a kill came
 
 
 class Checkpoints:

@@ -40,7 +40,7 @@ class Console:
         settings: Settings,
         program: Program,
         layout: Layout,
-        replay_bytes: int,
+        memory: int,
         run_dir: pathlib.Path,
         resuming: bool,
     ) -> None:
@@ -51,7 +51,7 @@ class Console:
         self._console.print(
             f"[bold]{name}[/bold] on [bold]{spec.name}[/bold] ({spec.num_agents} agents), {layout.num_runs} run(s) on "
             f"{layout.mesh.size} {layout.mesh.devices.flat[0].platform} device(s), {how}; {run.total_env_steps:,} "
-            f"environment steps each; replay {replay_bytes / 1e9:.2f} GB\n"
+            f"environment steps each; about {memory / 1e9:.2f} GB of memory\n"
             f"{'Going on with' if resuming else 'Writing to'} {run_dir}"
         )
         self._bar.start()

@@ -64,6 +64,10 @@ class Layout:
         """Put a tree with leading [wave_size] on the devices."""
         return jax.device_put(tree, self.sharding)
 
+    def replicate(self, tree: Any) -> Any:
+        """Put a tree on every device, such as the clock."""
+        return jax.device_put(tree, NamedSharding(self.mesh, P()))
+
     def lift(self, fn: Callable[..., Any], donate: bool) -> Callable[..., Any]:
         """fn(state, hparams, clock) -> (out, clock) of one run, as a jitted function of a wave: leading [wave_size]."""
         local = _squeezed(fn) if self.per_device == 1 else jax.vmap(fn, in_axes=(0, 0, None), out_axes=(0, None))

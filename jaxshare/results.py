@@ -56,6 +56,7 @@ def draw(records: list[dict[str, Any]], run_dir: pathlib.Path) -> pathlib.Path:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     runs = evaluations(records)
     panels = [key for key in ("eval/win_rate", "eval/return") if key in records[0] or _has(runs, key)]
@@ -67,6 +68,7 @@ def draw(records: list[dict[str, Any]], run_dir: pathlib.Path) -> pathlib.Path:
         if len(curves) > 1:
             axis.plot(*_mean_curve(list(curves.values())), color="black", lw=2, label="mean")
         axis.set_xlabel("environment steps")
+        axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
         axis.set_ylabel(f"test {key[5:].replace('_', ' ')} (greedy)")
         axis.set_ylim((0, 1.02) if key == "eval/win_rate" else None)
         axis.grid(alpha=0.3)

@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 
 from jaxshare import __version__, parallel, registry, replay, results
-from jaxshare.checkpoint import FOLDER, Checkpoints
+from jaxshare.checkpoint import FOLDER, UNFINISHED, Checkpoints
 from jaxshare.config import Settings, check
 from jaxshare.console import Console
 from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
@@ -33,6 +33,7 @@ CONFIG = "config.yaml"
 VERSIONS = "versions.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "jaxmarl", "orbax-checkpoint", "numpy")
 MEMORY_SHARE = 0.9  # of what is free may be used
+BATCH_COPIES = 8  # ours: peak over replay in units of the f32 batch, measured on SMAX 3m and 27m_vs_30m
 
 
 class StoppedError(Exception):
@@ -127,18 +128,23 @@ def prepare(settings: Settings) -> Program:
 
 
 def check_memory(program: Program, layout: parallel.Layout) -> int:
-    """Bytes that the replays take. Raises RefusedError with a suggestion if they do not fit."""
-    run, available = program.run, parallel.available_bytes()
-    ring = replay.num_bytes(replay.storage(program.episode_shapes(), run.replay.capacity, run.replay.dtype))
-    per_device = layout.per_device * layout.num_waves * ring
-    on_cpu = jax.devices()[0].platform == "cpu"
-    needed = per_device * (layout.mesh.size if on_cpu else 1)
+    """Bytes that the run will take, about. Raises RefusedError with a suggestion if they do not fit.
+
+    Replays of all runs, and for the runs at work at one time the batches: gathered, as inputs, and with activations.
+    """
+    run, available, shapes = program.run, parallel.available_bytes(), program.episode_shapes()
+    ring = replay.num_bytes(replay.storage(shapes, run.replay.capacity, run.replay.dtype))
+    batch = replay.num_bytes(replay.storage(shapes, run.batch_size, "float32"))
+    devices = layout.mesh.size if jax.devices()[0].platform == "cpu" else 1  # CPU devices share one memory
+    working = BATCH_COPIES * batch * layout.per_device * devices
+    needed = layout.per_device * layout.num_waves * devices * ring + working
     if available is not None and needed > MEMORY_SHARE * available:
-        fits = int(run.replay.capacity * MEMORY_SHARE * available / needed)
+        fits = int(run.replay.capacity * (MEMORY_SHARE * available - working) / (needed - working))
         raise RefusedError(
-            f"replay.capacity={run.replay.capacity}: the replays of {layout.num_slots} runs take {needed / 1e9:.1f} GB "
-            f"({ring / 1e9:.2f} GB each), but {available / 1e9:.1f} GB are free. Use replay.capacity={max(fits, 1)}, "
-            f"replay.dtype=bfloat16, or fewer seeds at a time."
+            f"replay.capacity={run.replay.capacity}: the replays of {layout.num_slots} run(s) take {ring / 1e9:.2f} GB "
+            f"each and batches {working / 1e9:.2f} GB, but {available / 1e9:.1f} GB are free. Use "
+            + (f"replay.capacity={fits}, " if fits >= run.batch_size else "a smaller batch_size, ")
+            + "replay.dtype=bfloat16, or fewer seeds at a time."
         )
     return needed
 
@@ -214,7 +220,7 @@ class Session:
                         caught[0],
                         f"Stopped by {signal.Signals(caught[0]).name}; the same command with resume=auto goes on.",
                     )
-            if chunks == max_chunks or self.checkpoints.latest() != int(runs.clock.iteration):
+            if self.checkpoints.latest() != int(runs.clock.iteration):
                 self._save(runs)
         if runs.env_steps.min() >= total:
             self.console.finish(results.load(self.run_dir), self.run_dir)
@@ -239,8 +245,8 @@ class Session:
 
     def _new_states(self, waves: list[list[int]], hparams: list[Any]) -> tuple[list[Any], Clock]:
         seeds = [jnp.array([self.labels[i]["seed"] for i in wave], jnp.int32) for wave in waves]
-        states = [jax.jit(jax.vmap(self.program.init), out_shardings=self.layout.sharding)(seed) for seed in seeds]
-        return self._prefill(states, hparams, start_clock())
+        init = jax.jit(jax.vmap(self.program.init), out_shardings=self.layout.sharding)
+        return self._prefill([init(seed) for seed in seeds], hparams, start_clock())
 
     def _prefill(self, states: list[Any], hparams: list[Any], clock: Clock) -> tuple[list[Any], Clock]:
         lifted = self.layout.lift(self.program.prefill, donate=True)
@@ -254,7 +260,7 @@ class Session:
     def _placed(self, waves: list[list[int]], hparams: list[Any]) -> tuple[list[Any], Clock]:
         assert self._restored is not None
         (clock, states), self._restored = self._restored, None
-        clock = jax.tree.map(jnp.asarray, clock)
+        clock = self.layout.replicate(clock)  # as a chunk returns it, or the second chunk would be compiled anew
         placed = [self.layout.place(jax.tree.map(lambda *x: np.stack(x), *[states[i] for i in wave])) for wave in waves]
         if self._exact:
             return placed, clock
@@ -422,7 +428,8 @@ def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
 def _used(run_dir: pathlib.Path) -> bool:
     """Whether there is something to lose. A run that died before its first checkpoint leaves nothing."""
     metrics, folder = run_dir / METRICS, run_dir / FOLDER
-    return (metrics.exists() and metrics.stat().st_size > 0) or (folder.exists() and any(folder.iterdir()))
+    kept = [path for path in folder.iterdir() if UNFINISHED not in path.name] if folder.is_dir() else []
+    return bool(kept) or (metrics.exists() and metrics.stat().st_size > 0)
 
 
 def read_config(run_dir: pathlib.Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def assert_like_rebuilt(tree):
 
 
 def set_by(way, tree, index, value):
-    nodes = jax.jit(partial(WAYS[way], tree))(tree.nodes, jnp.asarray(index, jnp.int32), jnp.asarray(value))
+    nodes = jax.jit(partial(WAYS[way], tree.capacity))(tree.nodes, jnp.asarray(index, jnp.int32), jnp.asarray(value))
     return tree.replace(nodes=nodes)
 
 
@@ -132,7 +132,7 @@ def test_rounding_does_not_lead_to_an_empty_leaf(stride):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("capacity", "batch"), [(5, 20), (100, 30), (1000, 1), (1000, 400), (1000, 600)])
+@pytest.mark.parametrize(("capacity", "batch"), [(5, 20), (100, 30), (1000, 1), (1000, 50), (1000, 600)])
 def test_set_equals_a_loop_and_a_rebuild(way, capacity, batch):
     rng = np.random.default_rng(batch)
     tree, expected = st.init(capacity), np.zeros(capacity, np.float32)
@@ -192,7 +192,7 @@ def test_refused_shapes():
 # ---- no drift
 
 
-@pytest.mark.parametrize("capacity", [1000, 16_384])
+@pytest.mark.parametrize("capacity", [1024, 16_384])
 def test_a_million_updates_leave_no_trace(capacity):
     def step(tree, key):
         keys = jax.random.split(key, 3)
@@ -203,7 +203,7 @@ def test_a_million_updates_leave_no_trace(capacity):
     keys = jax.random.split(jax.random.key(0), 1000)
     tree = jax.jit(lambda tree: jax.lax.scan(step, tree, keys)[0])(st.init(capacity))
     assert_like_rebuilt(tree)
-    everywhere = jnp.arange(capacity).reshape(8, -1)  # in parts, or the tree would be built afresh
+    everywhere = jnp.arange(capacity).reshape(32, -1)  # in parts, or the tree would be built afresh
     for part in everywhere:
         tree = set_(tree, part, jnp.zeros(part.shape))
     assert not np.any(tree.nodes)
