@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -85,9 +86,10 @@ class WandB:
     def __init__(self, run_dir: pathlib.Path, names: list[str], config: dict[str, Any]) -> None:
         import wandb
 
+        tag = hashlib.sha1(str(run_dir.resolve()).encode()).hexdigest()[:8]  # a resumed run goes on in its own W&B run
         self._runs = [
             wandb.init(
-                project="jaxshare", group=run_dir.name, name=f"{run_dir.name}-{name}", id=f"{run_dir.name}-{name}",
+                project="jaxshare", group=run_dir.name, name=f"{run_dir.name}-{name}", id=f"{name}-{tag}",
                 dir=str(run_dir), config=config, resume="allow", reinit="create_new",
             )
             for name in names

@@ -68,7 +68,8 @@ def dif3_values(theta, alive):
     values = Values(
         q=jnp.zeros((3, 1, 2, 2)), q_taken=theta * x, next_q=jnp.zeros((2, 1, 2)),
         q_tot=(g * theta * x).sum(-1) - at_one + error, next_q_tot=jnp.zeros(shape), discount=jnp.zeros(shape),
-        team_reward=jnp.zeros(shape), params={"agent": {"theta": theta}}, mix=lambda q: (g * q).sum(-1) - at_one + error,
+        team_reward=jnp.zeros(shape), params={"agent": {"theta": theta}},
+        mix=lambda q: (g * q).sum(-1) - at_one + error,
     )  # fmt: skip
     batch = Episode(
         obs=jnp.zeros((3, 1, 2, 1)), state=jnp.zeros((3, 1, 1)), avail=jnp.ones((3, 1, 2, 2), bool), alive=alive,
@@ -309,7 +310,7 @@ def test_draws_average_to_the_expected_weights():
     assert np.all(np.abs(count.mean(0) - num * p) <= 5 * sigma)
     omega = np.asarray(differ.importance(jnp.array(p), mask, 0.6))
     assert np.all(np.abs(weight.mean(0) - np.asarray(expected_weight)) <= 5 * sigma * omega + 1e-6)
-    np.testing.assert_allclose(count.var(0), num * p * (1 - p), rtol=0.1, atol=1e-6)  # independent draws, put back
+    np.testing.assert_allclose(count.var(0), num * p * (1 - p), rtol=0.05, atol=5e-3)  # independent draws, put back
 
 
 def test_with_replacement_even_all_draws_miss_a_third():
@@ -330,11 +331,13 @@ def test_keeping_fewer_draws_favours_no_position():
 def test_the_selection_is_the_same_inside_vmap():
     error, mask = cases(num=3)
     keys = jax.random.split(KEY, 3)
-    for select in differ.SELECTIONS:
-        one = lambda e, m, k, s=select: weights(e, m, 5, modifier.Config(select=s), key=k)[0]  # noqa: E731
-        together = jax.jit(jax.vmap(one))(error, mask, keys)
-        alone = np.stack([one(error[k], mask[k], keys[k]) for k in range(3)])
-        np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-7)
+    every = jax.jit(
+        lambda e, m, k: [weights(e, m, 5, modifier.Config(select=s), key=k)[0] for s in differ.SELECTIONS]
+    )
+    together = jax.jit(jax.vmap(every))(error, mask, keys)
+    for run in range(3):
+        for found, alone in zip(together, every(error[run], mask[run], keys[run]), strict=True):
+            np.testing.assert_allclose(found[run], alone, rtol=1e-5, atol=1e-7)
 
 
 def test_learning_needs_no_individual_reward_but_reports_the_exact_one():
@@ -352,7 +355,7 @@ def test_learning_needs_no_individual_reward_but_reports_the_exact_one():
 def test_clamped_gradients_are_reported():
     values, batch = dif3_values(jnp.float32(1.0), jnp.ones((3, 1, 2), bool))
     config = modifier.Config(select="all", g_clamp=1.0)
-    _, metrics = modifier.loss(config, SPEC, values, batch, context(), KEY)
+    _, metrics = jax.jit(lambda: modifier.loss(config, SPEC, values, batch, context(), KEY))()
     np.testing.assert_allclose(metrics["differ/clamped"], 0.5)
     shares = [float(metrics[f"differ/share/agent_{i}"]) for i in range(2)]
     np.testing.assert_allclose(shares, [0.5, 0.5])
@@ -363,6 +366,7 @@ def test_clamped_gradients_are_reported():
 def test_the_l1_term_is_added_to_the_agents_only():
     values, batch = dif3_values(jnp.float32(-3.0), jnp.ones((3, 1, 2), bool))
     config = modifier.Config(select="all")
-    losses = [float(modifier.loss(config, SPEC, values, batch, context(l1_coef=c), KEY)[0]) for c in (0.0, 0.5)]
+    loss = jax.jit(lambda c: modifier.loss(config, SPEC, values, batch, context(l1_coef=c), KEY)[0])
+    losses = [float(loss(c)) for c in (0.0, 0.5)]
     np.testing.assert_allclose(losses[1] - losses[0], 1.5, rtol=1e-4)
     assert HPARAMS["differ.l1_coef"] == 0
