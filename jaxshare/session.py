@@ -33,7 +33,7 @@ CONFIG = "config.yaml"
 VERSIONS = "versions.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "jaxmarl", "orbax-checkpoint", "numpy")
 MEMORY_SHARE = 0.9  # of what is free may be used
-BATCH_COPIES = 8  # ours: peak over replay in units of the f32 batch, measured on SMAX 3m and 27m_vs_30m
+BATCH_COPIES = 16  # measured: the temporary buffers of a chunk are 16 f32 batches on SMAX 3m, 6 on 10m_vs_11m
 
 
 class StoppedError(Exception):
@@ -161,6 +161,7 @@ def train(settings: Settings, max_chunks: int | None = None) -> pathlib.Path:
     size = check_memory(program, layout)
     run_dir, resuming = open_run_dir(settings)
     with Session(settings, program, layout, run_dir, resuming) as session:
+        _write_settings(settings, run_dir)  # what may change when a run goes on, now that its checkpoint was read
         session.console.start(settings, program, layout, size, run_dir, resuming)
         session.loop(max_chunks)
     return run_dir
@@ -421,7 +422,6 @@ def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
     if settings.run.resume == "never":
         raise RefusedError(f"run_dir={run_dir} already holds a run: go on with resume=auto, or choose another run_dir.")
     _refuse_differences(run_dir, settings)
-    (run_dir / CONFIG).write_text(yaml.safe_dump(plain(settings), sort_keys=False))
     return run_dir, True
 
 
@@ -438,16 +438,25 @@ def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
     if not path.is_file():
         raise RefusedError(f"run_dir={run_dir} is not a run directory: it has no {CONFIG}.")
     try:
-        return yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        found = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RefusedError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
+    if not isinstance(found, dict):
+        raise RefusedError(f"{path} cannot be read: it does not hold settings.")
+    return found
 
 
 def _write_config(settings: Settings, run_dir: pathlib.Path) -> None:
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     versions |= {"jaxshare": __version__, "python": platform.python_version()}
     (run_dir / VERSIONS).write_text(json.dumps(versions, indent=1) + "\n")
-    (run_dir / CONFIG).write_text(yaml.safe_dump(plain(settings), sort_keys=False))
+    _write_settings(settings, run_dir)
+
+
+def _write_settings(settings: Settings, run_dir: pathlib.Path) -> None:
+    new = run_dir / f"{CONFIG}.new"  # renamed when whole, so that a kill leaves the old or the new
+    new.write_text(yaml.safe_dump(plain(settings), sort_keys=False))
+    new.replace(run_dir / CONFIG)
 
 
 def _refuse_differences(run_dir: pathlib.Path, settings: Settings) -> None:

@@ -331,9 +331,7 @@ def test_keeping_fewer_draws_favours_no_position():
 def test_the_selection_is_the_same_inside_vmap():
     error, mask = cases(num=3)
     keys = jax.random.split(KEY, 3)
-    every = jax.jit(
-        lambda e, m, k: [weights(e, m, 5, modifier.Config(select=s), key=k)[0] for s in differ.SELECTIONS]
-    )
+    every = jax.jit(lambda e, m, k: [weights(e, m, 5, modifier.Config(select=s), key=k)[0] for s in differ.SELECTIONS])
     together = jax.jit(jax.vmap(every))(error, mask, keys)
     for run in range(3):
         for found, alone in zip(together, every(error[run], mask[run], keys[run]), strict=True):
