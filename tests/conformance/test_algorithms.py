@@ -1,0 +1,229 @@
+"""What every algorithm with every modifier must do, on two small environments: a new file is tested by existing.
+
+The table is filled from the registry. `two_step` has a common reward; `Fading` below has episodes of unequal length,
+agents that die, two types, actions that are not available, and a reward per agent.
+"""
+
+import itertools
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from jaxshare import registry, session
+from jaxshare.config import ReplayConfig, RunConfig
+from jaxshare.envs import matrix
+from jaxshare.runner import Program, start_clock
+from jaxshare.types import Discrete, Env, EnvSpec, RefusedError, TimeStep
+
+RUN = RunConfig(num_envs=4, batch_size=4, total_env_steps=64, replay=ReplayConfig(capacity=8))
+MODIFIERS = [(), *((name,) for name in registry.modules("modifiers"))]
+ROWS = list(itertools.product(registry.modules("algo"), MODIFIERS))
+REFUSED = {("iql", ("differ",))}  # combinations that cannot work
+FAST = {"xla_backend_optimization_level": 0}  # compiling is what this file waits for
+METRIC = re.compile(r"[a-z_0-9]+(/[a-z_0-9]+)+")
+
+
+def fading():
+    """Three agents, two types; each lives for a random time, and the episode ends with agent 0 or after four steps."""
+    spec = EnvSpec(
+        name="fading", num_agents=3, obs_dim=2, state_dim=3, action=Discrete(3), episode_limit=4, groups=(0, 0, 1),
+        group_names=("runner", "healer"), common_reward=False,
+    )  # fmt: skip
+
+    def show(state, reward):
+        time, life = state
+        alive = time < life
+        avail = jnp.stack([~alive, alive, alive & (jnp.arange(3) > 0)], axis=1)
+        obs = jnp.stack([life.astype(jnp.float32), jnp.full(3, time, jnp.float32)], axis=1) * alive[:, None]
+        ended = ~alive[0]
+        return TimeStep(
+            obs=obs, state=life.astype(jnp.float32), avail=avail, alive=alive, reward=reward,
+            terminated=ended, truncated=~ended & (time >= 4), info={"won": (ended & alive[1]).astype(jnp.float32)},
+        )  # fmt: skip
+
+    def reset(key):
+        state = (jnp.int32(0), jax.random.randint(key, (3,), 1, 7))
+        return state, show(state, jnp.zeros(3))
+
+    def step(state, action, key):
+        time, life = state
+        reward = (action == jnp.array([1, 2, 2])) * (time < life)
+        state = (time + 1, life)
+        return state, show(state, reward.astype(jnp.float32))
+
+    return Env(spec, reset, step)
+
+
+ENVS = {"two_step": (lambda: matrix.make(matrix.Config(game="two_step")), "all"), "fading": (fading, "none")}
+
+
+def program(algo, modifiers, env, share):
+    """One combination, with networks as small as they get."""
+    module = registry.get("algo", algo)
+    small = {"hidden_dim": 4, "embed_dim": 4, "hypernet_dim": 4}
+    known = {field: value for field, value in small.items() if field in module.Config.__dataclass_fields__}
+    parts = module.make(module.Config(share_params=share, target_update_period=3, **known), env.spec)
+    for name in modifiers:
+        modifier = registry.get("modifiers", name)
+        parts = modifier.make(modifier.Config(), parts)
+    return Program(env, parts.assemble(), RUN)
+
+
+def finite(tree):
+    return all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def changed(old, new):
+    return [np.any(a != b) for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)]
+
+
+def test_the_refusals_are_of_this_registry():
+    assert set(ROWS) >= REFUSED
+
+
+@pytest.mark.parametrize("env", ENVS)
+@pytest.mark.parametrize("share", ["all", "type", "none"])
+@pytest.mark.parametrize(("algo", "modifiers"), ROWS)
+def test_a_combination_assembles_or_is_refused(algo, modifiers, share, env):
+    make = ENVS[env][0]
+    if (algo, modifiers) in REFUSED:
+        with pytest.raises(RefusedError, match=f"{modifiers[0]}.*{algo}"):
+            program(algo, modifiers, make(), share)
+        return
+    made = program(algo, modifiers, make(), share)
+    sets = {"all": 1, "type": max(made.env.spec.groups) + 1, "none": made.env.spec.num_agents}[share]
+    params = jax.eval_shape(made.init, jnp.int32(0)).learner.params["agent"]
+    for leaf, alone in zip(jax.tree.leaves(params), ONE_SET[env], strict=True):
+        assert leaf.shape == (alone if sets == 1 else (sets, *alone))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_set():
+    """Shapes of the agents' parameters where all share them."""
+    for env, (make, _) in ENVS.items():
+        params = jax.eval_shape(program("vdn", (), make(), "all").init, jnp.int32(0)).learner.params["agent"]
+        ONE_SET[env] = [leaf.shape for leaf in jax.tree.leaves(params)]
+
+
+ONE_SET = {}
+
+
+@pytest.mark.parametrize("env", ENVS)
+@pytest.mark.parametrize(("algo", "modifiers"), [row for row in ROWS if row not in REFUSED])
+def test_it_is_traced_once_and_learns_something_finite(algo, modifiers, env):
+    make, share = ENVS[env]
+    made = program(algo, modifiers, make(), share)
+    hparams = {name: jnp.float32(value) for name, value in made.algorithm.hparams.items()}
+    traces = []
+
+    def advance(state, hparams, clock):
+        traces.append(1)
+        return made.chunk(2, state, hparams, clock)
+
+    start = jax.jit(lambda seed, clock: made.prefill(made.init(seed), hparams, clock), compiler_options=FAST)
+    chunk = jax.jit(advance, compiler_options=FAST)
+    first, clock = start(jnp.int32(0), start_clock())
+    (state, metrics), clock = chunk(first, hparams, clock)
+    swept = {name: value * 0.5 for name, value in hparams.items()}
+    (state, _), clock = chunk(state, swept, clock)
+    assert len(traces) == 1
+    assert chunk._cache_size() == 1
+    assert clock.updates == 2 * 2 * RUN.num_envs
+    assert finite(state)
+    assert finite(metrics)
+    assert all(changed(first.learner.params["agent"], state.learner.params["agent"]))
+    assert all(
+        any(changed(first.learner.params[n], state.learner.params[n])) for n in state.learner.params if n != "mixer"
+    )
+    assert any(changed(first.learner.target_params, state.learner.target_params))
+    check_names(metrics, made)
+
+
+def check_names(metrics, made):
+    """Every metric is "group/name", a scalar, and the common ones are there."""
+    updated = metrics["update"]
+    assert [name for name in updated if not METRIC.fullmatch(name)] == []
+    assert {value.shape for value in updated.values()} == {(2, RUN.num_envs)}
+    assert {"loss/td", "td_error/abs_mean", "q/taken_mean", "q/target_mean"} <= set(updated)
+    assert any(name.startswith("grad_norm/") for name in updated)
+    win_rate = {"win_rate"} if made.env.spec.name == "fading" else set()
+    assert set(metrics["collect"]) == {"return", "length"} | win_rate
+
+
+# ------------------------------------------------------------------------------------------------------ several runs
+
+CHUNKS = 2
+
+
+def learners(run_dir, *arguments):
+    """What each run has learned, and the clock."""
+    clock, states = tiny.restore(run_dir, *arguments)
+    return [state.learner for state in states], clock
+
+
+@pytest.fixture(scope="module")
+def three_seeds(tmp_path_factory):
+    """Three seeds on two devices: two waves, the second filled up with a copy."""
+    arguments = (*tiny.FULL, "seeds=3")
+    run_dir = tiny.train(tmp_path_factory.mktemp("three") / "run", *arguments, max_chunks=CHUNKS)
+    return run_dir, *learners(run_dir, *arguments)
+
+
+def test_seeds_differ(three_seeds):
+    _, (a, b, c), _ = three_seeds
+    for one, other in ((a, b), (b, c), (a, c)):
+        assert any(changed(one.params, other.params))
+
+
+def test_a_run_of_several_is_the_same_seed_alone(three_seeds, tmp_path):
+    together, several, clock = three_seeds
+    arguments = (*tiny.FULL, "seed=2")
+    tiny.train(tmp_path, *arguments, max_chunks=CHUNKS)
+    tiny.assert_equal((several[2:], clock), learners(tmp_path, *arguments))
+    assert [r for r in tiny.records(together) if r["seed"] == 2] == tiny.records(tmp_path)
+
+
+def test_two_devices_are_one(three_seeds, tmp_path):
+    together, several, clock = three_seeds
+    arguments = (*tiny.FULL, "seeds=3", "parallel.devices=1")
+    tiny.train(tmp_path, *arguments, max_chunks=CHUNKS)
+    tiny.assert_equal((several, clock), learners(tmp_path, *arguments))
+    assert tiny.records(together) == tiny.records(tmp_path)
+
+
+def test_a_sweep_is_its_points(three_seeds, tmp_path):
+    """Learning rates 5e-4, the default of `three_seeds`, and 1e-2."""
+    sweep, point = (*tiny.FULL, "sweep.lr=[5e-4,1e-2]"), (*tiny.FULL, "algo.hparams.lr=1e-2")
+    tiny.train(tmp_path / "sweep", *sweep, max_chunks=CHUNKS)
+    tiny.train(tmp_path / "point", *point, max_chunks=CHUNKS)
+    (slow, fast), _ = learners(tmp_path / "sweep", *sweep)
+    assert any(changed(slow.params, fast.params))
+    tiny.assert_close(slow, three_seeds[1][0])
+    tiny.assert_close([fast], learners(tmp_path / "point", *point)[0])
+
+
+def test_vmapped_runs_are_the_same_up_to_rounding(three_seeds, tmp_path):
+    """In a process of its own: the scheduler that does not hang must be chosen before JAX starts."""
+    _, several, clock = three_seeds
+    arguments = (*tiny.FULL, "seeds=3", "parallel.strategy=vmap")
+    code = f"import tiny; tiny.train({str(tmp_path)!r}, *{arguments!r}, max_chunks={CHUNKS})"
+    path = f"import sys; sys.path[:0] = [{str(tiny.REPOSITORY)!r}, {str(tiny.REPOSITORY / 'tests')!r}]"
+    subprocess.run([sys.executable, "-c", f"{path}; {code}"], timeout=300, check=True, env=tiny.ENVIRONMENT)
+    vmapped, own_clock = learners(tmp_path, *arguments)
+    tiny.assert_equal(clock, own_clock)
+    tiny.assert_close(several, vmapped)
+
+
+def test_a_filler_is_no_run(three_seeds):
+    together, several, _ = three_seeds
+    assert len(several) == 3
+    assert {record["seed"] for record in tiny.records(together)} == {0, 1, 2}
+    chosen = tiny.settings(together, *tiny.FULL, "seeds=3")
+    assert [seed for seed, _ in chosen.runs()] == [0, 1, 2]
+    assert session.prepare(chosen).run.seeds == 3

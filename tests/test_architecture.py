@@ -1,0 +1,154 @@
+"""What a reader may rely on: which file knows which package, one direction of imports, and the shape of a file."""
+
+import ast
+import importlib
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+from jaxshare import registry
+
+PACKAGE = tiny.REPOSITORY / "jaxshare"
+FILES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+MAX_FUNCTION_LINES = 60
+LAYERS = ("ops", "models", "algos", "modifiers", "runner")  # each may import itself and what stands before it
+ENTRIES = [(kind, name) for kind in registry.KINDS for name in registry.modules(kind)]
+
+
+def imported(tree):
+    """Dotted names of every module that a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def uses(name, *modules):
+    """Which of `modules` a file imports, or anything below them."""
+    return {m for m in modules if any(i == m or i.startswith(f"{m}.") for i in imported(TREES[name]))}
+
+
+def layer(name):
+    """The position of a file in LAYERS, or None if it is in none."""
+    top = pathlib.PurePath(name).parts[0].removesuffix(".py")
+    return LAYERS.index(top) if top in LAYERS else None
+
+
+def test_there_is_something_to_check():
+    assert len(FILES) > 30
+    assert "flax.linen" in imported(TREES["models/agents.py"])
+    assert uses("session.py", "jaxshare.registry")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if layer(name) is not None])
+def test_imports_go_one_way(name):
+    later = LAYERS[layer(name) + 1 :]
+    outer = ("session", "train", "cli", "console", "checkpoint", "evaluate", "list")
+    assert not uses(name, *(f"jaxshare.{module}" for module in (*later, *outer)))
+
+
+INNER = [name for name in FILES if name.startswith("envs/") or name in ("replay.py", "rollout.py", "sum_tree.py")]
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_environments_and_replay_know_no_algorithm(name):
+    assert not uses(name, "jaxshare.algos", "jaxshare.modifiers", "jaxshare.models", "jaxshare.runner")
+
+
+def test_types_import_nothing_of_ours():
+    assert not uses("types.py", "jaxshare")
+
+
+@pytest.mark.parametrize(
+    ("package", "doors"),
+    [
+        ("hydra", {"cli.py", "train.py"}),
+        ("omegaconf", {"cli.py", "train.py"}),
+        ("orbax", {"checkpoint.py"}),
+        ("flax.linen", {"models/*"}),
+        ("jax.sharding", {"parallel.py"}),
+        ("jaxmarl", {"envs/*"}),
+        ("rich", {"console.py", "evaluate.py", "list.py"}),
+        ("tensorboardX", {"loggers.py"}),
+        ("wandb", {"loggers.py"}),
+        ("flashbax", set()),
+        ("torch", set()),
+    ],
+)
+def test_one_door_per_dependency(package, doors):
+    users = {name for name in FILES if uses(name, package)}
+    assert {name for name in users if not any(pathlib.PurePath(name).match(door) for door in doors)} == set()
+
+
+def loaded_by(statement):
+    """Top-level packages that a fresh interpreter has loaded after `statement`."""
+    code = f"{statement}; import sys; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tiny.REPOSITORY, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_is_light():
+    assert not loaded_by("import jaxshare") & {"jax", "flax", "hydra", "orbax", "jaxmarl", "matplotlib"}
+
+
+def test_the_command_line_reads_settings_without_heavy_packages():
+    heavy = {"orbax", "jaxmarl", "matplotlib", "matplotlib.pyplot", "tensorboardX", "wandb", "imageio"}
+    assert not loaded_by("import jaxshare.train, jaxshare.cli; jaxshare.cli.settings([])") & heavy
+
+
+# ------------------------------------------------------------------------------------------------------------- entries
+
+
+def test_every_file_is_an_entry():
+    for kind, package in registry.KINDS.items():
+        folder = PACKAGE / package.split(".")[-1]
+        files = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+        assert files == set(registry.modules(kind))
+
+
+@pytest.mark.parametrize(("kind", "name"), ENTRIES)
+def test_an_entry_exports_config_and_make_and_names_its_source(kind, name):
+    module = importlib.import_module(f"{registry.KINDS[kind]}.{name}")
+    assert module.Config.__dataclass_params__.frozen
+    assert callable(module.make)
+    assert module.Config()  # every setting has a default
+    assert any(word in module.__doc__ for word in ("19", "20", "arXiv", "JaxMARL")), "no source in the docstring"
+
+
+@pytest.mark.parametrize(
+    "name", [f"{p.split('.')[-1]}/{n}.py" for k, p in registry.KINDS.items() for n in registry.modules(k)]
+)
+def test_an_entry_does_not_know_the_others_of_its_kind(name):
+    folder, own = name.removesuffix(".py").split("/")
+    others = {f"jaxshare.{folder}.{n}" for k, n in ENTRIES if registry.KINDS[k].endswith(folder) and n != own}
+    assert not uses(name, *others)
+
+
+# ------------------------------------------------------------------------------------------------------------- sizes
+
+
+def functions(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_functions_fit_on_a_screen(name):
+    long = {f.name: f.end_lineno - f.lineno + 1 for f in functions(TREES[name])}
+    assert {f: lines for f, lines in long.items() if lines > MAX_FUNCTION_LINES} == {}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith("__init__.py")])
+def test_public_names_have_docstrings(name):
+    assert ast.get_docstring(TREES[name])
+    public = [
+        node for node in TREES[name].body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    ]  # fmt: skip
+    assert [node.name for node in public if not ast.get_docstring(node)] == []
