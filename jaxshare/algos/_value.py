@@ -346,7 +346,7 @@ def _optimise(
         own = {name: grads[name] for name in names}
         updates, opt_state[group] = optimizer.update(own, learner.opt_state[group])
         params.update(optax.apply_updates({name: params[name] for name in names}, updates))
-        metrics[f"grad_norm/{group}"] = optax.global_norm(own)
+        metrics[f"grad_norm/{group}"] = optax.tree.norm(own)
     return learner.replace(params=params, opt_state=opt_state), metrics  # type: ignore[attr-defined]
 
 
