@@ -26,10 +26,15 @@ UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is bein
 class Checkpoints:
     """The checkpoints of one run directory, by iteration."""
 
-    def __init__(self, run_dir: pathlib.Path, keep: int = 2) -> None:
+    def __init__(self, run_dir: pathlib.Path, keep: int = 2, read_only: bool = False) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every save at INFO and WARNING
         self.folder = run_dir / FOLDER
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else keep,
+            enable_async_checkpointing=False,
+            read_only=read_only,
+            create=not read_only,
+        )
         self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options)
 
     def latest(self) -> int | None:
@@ -128,7 +133,8 @@ def _without_replay(run: TrainState) -> dict[str, Any]:
     learner = run.learner
     tree = {"params": learner.params, "target_params": learner.target_params, "stats": learner.stats}
     # optimiser states are tuples of named tuples: kept as a list of leaves, which no version of optax renames
-    return {"seed": run.seed, "env_steps": run.env_steps, "opt_state": jax.tree.leaves(learner.opt_state), **tree}
+    counts = {"seed": run.seed, "env_steps": run.env_steps, "updates": run.updates}
+    return {**counts, "opt_state": jax.tree.leaves(learner.opt_state), **tree}
 
 
 def _assemble(found: dict[str, Any], ring: Any, shapes: TrainState) -> TrainState:
@@ -140,7 +146,8 @@ def _assemble(found: dict[str, Any], ring: Any, shapes: TrainState) -> TrainStat
         ring = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.replay)
     else:
         ring = jax.tree.map(_pad, ring, shapes.replay)
-    return TrainState(seed=found["seed"], learner=learner, replay=ring, env_steps=found["env_steps"])
+    counts = {name: found[name] for name in ("seed", "env_steps", "updates")}
+    return TrainState(learner=learner, replay=ring, **counts)
 
 
 def _pad(stored: np.ndarray, shape: jax.ShapeDtypeStruct) -> np.ndarray:

@@ -202,6 +202,8 @@ def _sweep(node: DictConfig) -> dict[str, list[float]]:
                     f"sweep.{prefix}{key}={value} must be a list of numbers, as in sweep.lr=[1e-4,5e-4]."
                 )
             found[prefix + key] = [float(v) for v in values]
+            if len(values) != len({*found[prefix + key]}):
+                raise RefusedError(f"sweep.{prefix}{key}={value} names a value twice: give each value once.")
 
     visit("", OmegaConf.to_container(node))
     return found

@@ -10,6 +10,7 @@ from typing import Any
 from jaxshare.replay import DTYPES
 from jaxshare.types import RefusedError
 
+MOST = 2**31 - 2**24  # room for the last iteration of a 32-bit count
 LOGGERS = ("tensorboard", "wandb")
 
 
@@ -101,12 +102,16 @@ def check(run: RunConfig) -> None:
     """Raise RefusedError for settings that cannot work, naming key, value and remedy."""
     least = {
         "seeds": 1, "total_env_steps": 1, "num_envs": 1, "batch_size": 1, "replay.capacity": 1, "eval.episodes": 1,
-        "eval.every": 1, "checkpoint.every": 0, "checkpoint.keep": 1, "parallel.devices": 0, "seed": 0,
+        "eval.every": 1, "checkpoint.every": 0, "checkpoint.keep": 1, "parallel.devices": 0, "seed": 0, "eval.seed": 0,
     }  # fmt: skip
     for key, low in least.items():
         value = _lookup(run, key)
         if value < low:
             raise RefusedError(f"{key}={value} must be at least {low}.")
+    counted = {"seed+seeds": run.seed + run.seeds, "eval.seed": run.eval.seed, "total_env_steps": run.total_env_steps}
+    for key, value in counted.items():
+        if value > MOST:
+            raise RefusedError(f"{key}={value} is too large: it is counted in 32 bits, so {MOST} at most.")
     for key, allowed in {
         "replay.dtype": DTYPES,
         "resume": ("never", "auto"),

@@ -69,8 +69,10 @@ def evaluate(config: Config) -> dict[str, Any]:
     from jaxshare.session import prepare
 
     program = prepare(settings)
+    if config.gif and program.env.render is None:
+        raise RefusedError(f"gif={config.gif}: env={program.env.spec.name} has no picture of its states.")
     step, clock, states = _restore(run_dir, config, settings, program)
-    play = jax.jit(lambda state, hparams, clock: program.play(state, hparams, clock, config.episodes))
+    play = jax.jit(lambda state, hparams, clock: _score(program, state, hparams, clock, config.episodes))
     result: dict[str, Any] = {
         "checkpoint": step,
         "episodes": config.episodes,
@@ -79,7 +81,7 @@ def evaluate(config: Config) -> dict[str, Any]:
             {
                 **label,
                 "env_steps": int(state.env_steps),
-                **_score(program, play(state, _hparams(program, point), clock)),
+                **{name: float(value) for name, value in play(state, _hparams(program, point), clock).items()},
             }
             for (label, point), state in zip(_labels(settings), states, strict=True)
         ],
@@ -114,7 +116,7 @@ def _restore(run_dir: pathlib.Path, config: Config, settings: Settings, program:
 
     from jaxshare.checkpoint import Checkpoints
 
-    checkpoints = Checkpoints(run_dir)
+    checkpoints = Checkpoints(run_dir, read_only=True)
     step = checkpoints.latest() if config.checkpoint is None else config.checkpoint
     if step is None or step not in checkpoints.steps():
         has = ", ".join(map(str, checkpoints.steps())) or "none"
@@ -127,9 +129,9 @@ def _restore(run_dir: pathlib.Path, config: Config, settings: Settings, program:
     return step, clock, states
 
 
-def _score(program: Program, played: Any) -> dict[str, float]:
-    summary = {name: float(value) for name, value in program.summary(played).items()}
-    return {**summary, "return_std": float(program.returns(played.episode).std())}
+def _score(program: Program, state: Any, hparams: dict[str, Any], clock: Any, episodes: int) -> dict[str, Any]:
+    played = program.play(state, hparams, clock, episodes)
+    return {**program.summary(played), "return_std": program.returns(played.episode).std()}
 
 
 def _hparams(program: Program, point: dict[str, float]) -> dict[str, Any]:
@@ -167,8 +169,7 @@ def _gif(program: Program, state: Any, hparams: dict[str, Any], clock: Any, path
     import numpy as np
 
     render = program.env.render
-    if render is None:
-        raise RefusedError(f"gif={path}: env={program.env.spec.name} has no picture of its states.")
+    assert render is not None
     played = jax.jit(lambda s, h, c: program.play(s, h, c, 1, keep_state=True))(state, hparams, clock)
     ctx = program.context(state, hparams, clock)
     inspected = jax.jit(program.algorithm.inspect)(state.learner, played.episode, ctx)

@@ -9,7 +9,6 @@ order of work, and the program of one run is the same program however many runs 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -88,20 +87,26 @@ def _squeezed(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def prepare(config: ParallelConfig, num_runs: int) -> None:
     """Set what must be set before JAX starts: CPU devices, and a scheduler that does not hang vmapped runs."""
-    count = min(config.devices or os.cpu_count() or 1, num_runs)
+    count, flags = min(config.devices or os.cpu_count() or 1, num_runs), os.environ.get("XLA_FLAGS", "")
     if config.strategy == "vmap":
         # ours: vmapped runs hang on jaxlib 0.10.2's concurrency-optimised CPU scheduler (seen with two cores)
         flag = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
         count = min(config.devices or 1, num_runs)
-    with contextlib.suppress(RuntimeError):  # JAX has started in this process: its devices are what they are
+    try:
         jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError as error:  # JAX has started in this process: its devices are what they are
+        if config.strategy == "vmap" and jax.devices()[0].platform == "cpu" and flag not in flags:
+            raise RefusedError(
+                "parallel.strategy=vmap cannot be set once JAX has started in this process (it may hang): run this "
+                "job as a command of its own."
+            ) from error
 
 
 def layout(config: ParallelConfig, num_runs: int, pure: bool) -> Layout:
     """Choose devices and runs per device. Raises RefusedError if more devices are asked for than there are."""
     devices = jax.devices()
-    if config.devices > len(devices):
+    if min(config.devices, num_runs) > len(devices):
         raise RefusedError(
             f"parallel.devices={config.devices}, but only {len(devices)} {devices[0].platform} devices are here."
         )
@@ -112,6 +117,12 @@ def layout(config: ParallelConfig, num_runs: int, pure: bool) -> Layout:
     count = min(wanted, num_runs) if pure else 1  # one host call serves all runs of one device
     per_device = 1 if strategy == "map" else math.ceil(num_runs / count)
     return Layout(mesh=Mesh(np.array(devices[:count]), (AXIS,)), per_device=per_device, num_runs=num_runs)
+
+
+def local_rows(x: jax.Array) -> list[np.ndarray]:
+    """The rows x[0], x[1], ... of an array laid over devices; on a CPU without a copy."""
+    shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return [row for shard in shards for row in np.asarray(shard.data)]
 
 
 def available_bytes() -> int | None:

@@ -25,7 +25,7 @@ def load(run_dir: pathlib.Path) -> list[dict[str, Any]]:
 
 def run_name(record: dict[str, Any]) -> str:
     """'seed 0, lr=0.001': which run a record belongs to."""
-    point = [f"{k.removeprefix('sweep.')}={v:g}" for k, v in record.items() if k.startswith("sweep.")]
+    point = [f"{k.removeprefix('sweep.')}={v}" for k, v in record.items() if k.startswith("sweep.")]
     return ", ".join([f"seed {record['seed']}", *point])
 
 

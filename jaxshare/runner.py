@@ -34,7 +34,7 @@ class Program:
         """A new learner and an empty replay."""
         learner = self.algorithm.init(_key(seed, jnp.int32(0), INIT))
         ring = replay.init(self.episode_shapes(), self.run.replay.capacity, self.run.replay.dtype)
-        return TrainState(seed=seed, learner=learner, replay=ring, env_steps=jnp.int32(0))
+        return TrainState(seed=seed, learner=learner, replay=ring, env_steps=jnp.int32(0), updates=jnp.int32(0))
 
     def prefill(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[TrainState, Clock]:
         """Collect until a batch can be drawn, so that the training loop never asks whether it can."""
@@ -65,12 +65,14 @@ class Program:
         before = state
         state, clock, collected = self.collect(state, hparams, clock)
         state, clock, done, updated = self.updates(state, hparams, clock)
+        # the ring of such a run goes on as well: freezing it would copy it
         learner, env_steps = jax.tree.map(
             lambda new, old: jnp.where(active, new, old),
             (state.learner, state.env_steps),
             (before.learner, before.env_steps),
         )
-        state = state.replace(learner=learner, env_steps=env_steps)  # type: ignore[attr-defined]
+        made = state.updates + jnp.where(active, done.sum(), 0)
+        state = state.replace(learner=learner, env_steps=env_steps, updates=made)  # type: ignore[attr-defined]
         clock = clock._replace(iteration=clock.iteration + 1)
         return state, clock, {"active": active, "collect": collected, "update": updated, "done": done}
 

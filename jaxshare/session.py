@@ -32,6 +32,7 @@ from jaxshare.types import Algorithm, Clock, Env, EnvSpec, RefusedError, TrainSt
 CONFIG = "config.yaml"
 VERSIONS = "versions.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "jaxmarl", "orbax-checkpoint", "numpy")
+MOST_UPDATES = 200  # ours: about ten seconds of QMIX on two CPU cores
 MEMORY_SHARE = 0.9  # of what is free may be used
 BATCH_COPIES = 16  # measured: the temporary buffers of a chunk are 16 f32 batches on SMAX 3m, 6 on 10m_vs_11m
 
@@ -79,6 +80,11 @@ class Runs:
         """Environment steps of each run."""
         return self._by_run([state.env_steps for state in self.states])
 
+    @property
+    def updates(self) -> np.ndarray:
+        """Updates made by each run."""
+        return self._by_run([state.updates for state in self.states])
+
     def chunk(self) -> dict[str, Any]:
         """Advance all runs by one chunk; its metrics with leading [R, iterations]."""
         metrics = []
@@ -96,26 +102,36 @@ class Runs:
         return jax.tree.map(lambda *waves: self._by_run(list(waves)), *found)
 
     def unstacked(self, filled: int | None) -> list[TrainState]:
-        """Every run's state as numpy arrays, with the first `filled` slots of its replay (None: without it)."""
-        cut = lambda ring: None if filled is None else jax.tree.map(lambda x: x[:, :filled], ring)  # noqa: E731
-        host = [jax.tree.map(np.asarray, state.replace(replay=cut(state.replay))) for state in self.states]
-        size = self.layout.wave_size
-        return [jax.tree.map(lambda x, i=i: x[i % size], host[i // size]) for i in range(len(self.labels))]
+        """Every run's state as numpy arrays, with the first `filled` slots of its replay (None: without it).
+
+        On a CPU these are views of the devices' memory, not copies: use them before the next chunk.
+        """
+        runs = []
+        for state in self.states:
+            shards = jax.tree.map(parallel.local_rows, state if filled is not None else state.replace(replay=None))
+            for i in range(self.layout.wave_size):
+                run = jax.tree.map(lambda rows, i=i: rows[i], shards, is_leaf=lambda x: isinstance(x, list))
+                runs.append(run.replace(replay=jax.tree.map(lambda x: x[:filled], run.replay)))
+        return runs[: len(self.labels)]
 
     def _by_run(self, waves: list[Any]) -> np.ndarray:
         return np.concatenate([np.asarray(wave) for wave in waves])[: len(self.labels)]
 
 
 def chunk_iterations(program: Program) -> int:
-    """Iterations between two looks at the run: never more than eval.every environment steps of one run."""
+    """Iterations between two looks at the run, which is how long a signal waits.
+
+    Never more environment steps of one run than eval.every or checkpoint.every, nor MOST_UPDATES updates.
+    """
     run, limit = program.run, program.env.spec.episode_limit
-    return max(1, run.eval.every // (run.num_envs * limit))
+    steps = min(run.eval.every, run.checkpoint.every or run.eval.every)
+    updates = max(1, int(MOST_UPDATES / (program.ratio * run.num_envs)))
+    return max(1, min(steps // (run.num_envs * limit), updates))
 
 
 def prepare(settings: Settings) -> Program:
     """Check everything that can be checked before compiling."""
     check(settings.run)
-    require(settings.run.logger)
     env = make_env(settings)
     algorithm = make_algorithm(settings, env.spec)
     for name, values in settings.sweep.items():
@@ -154,6 +170,7 @@ def train(settings: Settings, max_chunks: int | None = None) -> pathlib.Path:
 
     Raises RefusedError for what cannot be done, StoppedError after a signal.
     """
+    require(settings.run.logger)
     parallel.prepare(settings.run.parallel, len(settings.runs()))
     program = prepare(settings)
     layout = parallel.layout(settings.run.parallel, len(settings.runs()), program.env.spec.pure)
@@ -186,6 +203,7 @@ class Session:
             )
         meta = {} if step is None else self.checkpoints.meta(step)
         self.wall_s = float(meta.get("wall_s", 0.0))
+        self._planned = int(meta.get("total_env_steps", self.run.total_env_steps))
         self.fresh, self._exact = step is None, bool(meta.get("replay", True))
         # before anything is opened for writing, so that a damaged checkpoint leaves the run untouched
         self._restored = None if step is None else self._restore(step)
@@ -208,7 +226,7 @@ class Session:
             runs = self._start()
             total, chunks = self.run.total_env_steps, 0
             while runs.env_steps.min() < total and chunks != max_chunks:
-                before, updates = runs.env_steps, int(runs.clock.updates)
+                before, updates = runs.env_steps, runs.updates
                 metrics = runs.chunk()
                 self._stop_on_nonfinite(metrics, updates)
                 self._log_chunk(runs, metrics, before)
@@ -223,6 +241,11 @@ class Session:
                     )
             if self.checkpoints.latest() != int(runs.clock.iteration):
                 self._save(runs)
+        if not runs.updates.all():
+            self.console.warn(
+                f"total_env_steps={total} was used up before the first update, which needs "
+                f"batch_size={self.run.batch_size} episodes: nothing was learned."
+            )
         if runs.env_steps.min() >= total:
             self.console.finish(results.load(self.run_dir), self.run_dir)
 
@@ -242,6 +265,11 @@ class Session:
             if self.file.tell() == 0:  # also when a run was killed right after its first checkpoint
                 self._log_evaluation(runs, np.ones(len(self.labels), bool))
         self.console.progress(runs.env_steps)
+        if self._planned != self.run.total_env_steps:
+            self.console.warn(
+                f"total_env_steps was {self._planned}: the run goes on, but not to the same bits as a run that was "
+                "planned to be longer."
+            )
         return runs
 
     def _new_states(self, waves: list[list[int]], hparams: list[Any]) -> tuple[list[Any], Clock]:
@@ -269,7 +297,7 @@ class Session:
         return self._prefill(placed, hparams, clock._replace(stored=jnp.int32(0)))
 
     def _log_chunk(self, runs: Runs, metrics: dict[str, Any], before: np.ndarray) -> None:
-        steps, updates = runs.env_steps, int(runs.clock.updates)
+        steps, updates = runs.env_steps, runs.updates
         for i in range(len(self.labels)):
             active = metrics["active"][i]  # [iterations]
             if not active.any():
@@ -277,7 +305,7 @@ class Session:
             done = metrics["done"][i] & active[:, None]
             update = {k: float(v[i][done].mean()) for k, v in metrics["update"].items() if done.any()}
             train = {f"train/{k}": float(v[i][active].mean()) for k, v in metrics["collect"].items()}
-            self._write(i, int(steps[i]), updates, {**update, **train})
+            self._write(i, int(steps[i]), int(updates[i]), {**update, **train})
         self.console.progress(steps, metrics, int((steps - before).sum()))
 
     def _evaluate_due(self, runs: Runs, before: np.ndarray) -> None:
@@ -289,10 +317,10 @@ class Session:
             self._log_evaluation(runs, due)
 
     def _log_evaluation(self, runs: Runs, due: np.ndarray) -> None:
-        found, steps = runs.evaluate(), runs.env_steps
+        found, steps, updates = runs.evaluate(), runs.env_steps, runs.updates
         for i in np.flatnonzero(due):
             record = {f"eval/{name}": float(value[i]) for name, value in found.items()}
-            self._write(int(i), int(steps[i]), int(runs.clock.updates), record)
+            self._write(int(i), int(steps[i]), int(updates[i]), record)
         self.console.evaluated(steps, found, due)
 
     def _write(self, i: int, env_steps: int, updates: int, metrics: dict[str, float]) -> None:
@@ -300,20 +328,23 @@ class Session:
         for logger in self.loggers:
             logger.write(i, {**record, **metrics})
 
-    def _stop_on_nonfinite(self, metrics: dict[str, Any], updates: int) -> None:
+    def _stop_on_nonfinite(self, metrics: dict[str, Any], updates: np.ndarray) -> None:
         found = first_nonfinite(metrics)
         if found is None:
             return
         run, offset, name, value = found
-        raise RefusedError(
-            f"{name} became {value} at update {updates + offset + 1} of {_describe(self.labels[run])}. The run is "
-            f"stopped; the last good checkpoint is {self.checkpoints.folder / str(self.checkpoints.latest())}. "
-            "A smaller algo.hparams.lr, algo.hparams.grad_clip or env.reward_scale usually helps."
+        raise self._not_finite(name, str(value), int(updates[run]) + offset + 1, self.labels[run])
+
+    def _not_finite(self, name: str, value: str, update: int, label: dict[str, Any]) -> RefusedError:
+        return RefusedError(
+            f"{name} became {value} at update {update} of {_describe(label)}. The run is stopped; the last good "
+            f"checkpoint is {self.checkpoints.folder / str(self.checkpoints.latest())}. "
+            "A smaller algo.hparams.lr, algo.hparams.grad_clip or env.reward_scale, in a new run_dir, usually helps."
         )
 
     def _checkpoint_due(self, before: np.ndarray, after: np.ndarray) -> bool:
         every = self.run.checkpoint.every
-        return every > 0 and int(after.max()) // every > int(before.max()) // every
+        return every > 0 and int(after.min()) // every > int(before.min()) // every
 
     def _save(self, runs: Runs) -> None:
         meta = {
@@ -322,9 +353,15 @@ class Session:
             "version": __version__,
             "labels": self.labels,
             "env_steps": runs.env_steps.tolist(),
+            "total_env_steps": self.run.total_env_steps,
         }
         filled = min(int(runs.clock.stored), self.run.replay.capacity) if self.run.checkpoint.replay else None
-        self.checkpoints.save(runs.clock, runs.unstacked(filled), meta)
+        states = runs.unstacked(filled)
+        for label, state in zip(self.labels, states, strict=True):
+            # a loss and a gradient can be finite while the step they lead to is not
+            if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params)):
+                raise self._not_finite("a parameter", "not finite", int(state.updates), label)
+        self.checkpoints.save(runs.clock, states, meta)
 
     @property
     def elapsed(self) -> float:
@@ -417,7 +454,7 @@ def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
     if not _used(run_dir):
         _write_config(settings, run_dir)
         return run_dir, False
-    if not (run_dir / CONFIG).exists():
+    if not (run_dir / CONFIG).exists() or not _ours(run_dir):
         raise RefusedError(f"run_dir={run_dir} holds something that is not a jaxshare run: choose another run_dir.")
     if settings.run.resume == "never":
         raise RefusedError(f"run_dir={run_dir} already holds a run: go on with resume=auto, or choose another run_dir.")
@@ -429,7 +466,15 @@ def _used(run_dir: pathlib.Path) -> bool:
     """Whether there is something to lose. A run that died before its first checkpoint leaves nothing."""
     metrics, folder = run_dir / METRICS, run_dir / FOLDER
     kept = [path for path in folder.iterdir() if UNFINISHED not in path.name] if folder.is_dir() else []
-    return bool(kept) or (metrics.exists() and metrics.stat().st_size > 0)
+    foreign = (run_dir / CONFIG).exists() and not _ours(run_dir)
+    return bool(kept) or foreign or (metrics.exists() and metrics.stat().st_size > 0)
+
+
+def _ours(run_dir: pathlib.Path) -> bool:
+    try:
+        return "jaxshare" in json.loads((run_dir / VERSIONS).read_text())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def read_config(run_dir: pathlib.Path) -> dict[str, Any]:

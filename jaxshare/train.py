@@ -6,6 +6,7 @@ import sys
 
 from jaxshare import cli
 from jaxshare.config import Settings, config_dir
+from jaxshare.types import RefusedError
 
 HELP = """\
 usage: python -m jaxshare.train [key=value ...]
@@ -61,13 +62,20 @@ def _through_hydra(arguments: list[str]) -> None:
     from omegaconf import DictConfig
 
     cli.register()
+    refused: list[str] = []
     sys.argv[1:] = [cli.spelled(a) for a in arguments]
 
     @hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
     def task(cfg: DictConfig) -> None:
-        cli.run_command(lambda: _train(cli.from_hydra(cfg, HydraConfig.get())))
+        try:
+            _train(cli.from_hydra(cfg, HydraConfig.get()))
+        except RefusedError as error:  # the other jobs of a multirun go on
+            refused.append(str(error))
+            print(f"error: {error}", file=sys.stderr)
 
     task()
+    if refused:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

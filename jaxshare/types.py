@@ -150,6 +150,7 @@ class TrainState:
     learner: LearnerState
     replay: Any
     env_steps: Array  # [] i32
+    updates: Array  # [] i32: made by this run; the clock's count goes on after a run has its environment steps
 
 
 @dataclass(frozen=True)

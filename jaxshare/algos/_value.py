@@ -6,6 +6,7 @@ a `ValueLearner` to a `ValueLearner` that replaces or extends parts; `assemble` 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -108,9 +109,11 @@ class ValueLearner:
 
     Single-owner parts (`loss`, `groups`) may be claimed by one modifier only; additive parts are tuples and compose.
 
-    modules: further trainables by parameter name; relabel: (batch, learner, ctx) -> batch;
+    modules: further trainables by parameter name; stats: running statistics by name, with their first values;
+    sample: as in `Algorithm`; relabel: (batch, stats, ctx) -> (batch, stats);
     loss, aux: (Values, Episode, ctx, key) -> (scalar, metrics); groups: optimiser group -> parameter names (each with
-    its own optimiser state and clip); after_update: (learner, ctx, key) -> (learner, metrics);
+    its own optimiser state and clip; modules that no group names are a group of their own);
+    after_update: (learner, batch, ctx, key) -> (learner, metrics);
     inspect: (Values, Episode, ctx) -> {name: [T, B, N]}.
     """
 
@@ -121,7 +124,9 @@ class ValueLearner:
     mixer: Mixer | None
     loss: LossFn
     modules: dict[str, Network] = field(default_factory=dict)
-    relabel: tuple[Callable[..., Episode], ...] = ()
+    stats: dict[str, Any] = field(default_factory=dict)
+    sample: Callable[[Array, Array, int, int, Context], Array] = uniform_without_replacement
+    relabel: tuple[Callable[..., tuple[Episode, dict[str, Any]]], ...] = ()
     aux: tuple[LossFn, ...] = ()
     groups: dict[str, tuple[str, ...]] | None = None  # None: one group of everything
     after_update: tuple[Callable[..., tuple[LearnerState, Metrics]], ...] = ()
@@ -139,13 +144,12 @@ class ValueLearner:
         return replace(self, owners={**self.owners, **dict.fromkeys(parts, owner)}, **parts)
 
     def extend(self, **parts: Any) -> ValueLearner:
-        """Add one entry to each named additive part."""
-        longer: dict[str, Any] = {name: (*getattr(self, name), part) for name, part in parts.items()}
+        """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`modules`, …)."""
+        longer: dict[str, Any] = {}
+        for name, part in parts.items():
+            old = getattr(self, name)
+            longer[name] = {**old, **part} if isinstance(old, dict) else (*old, part)
         return replace(self, **longer)
-
-    def with_hparams(self, hparams: dict[str, float]) -> ValueLearner:
-        """Add a modifier's swept scalars, named "modifier.scalar"."""
-        return replace(self, hparams={**self.hparams, **hparams})
 
     def assemble(self) -> Algorithm:
         """The finished algorithm."""
@@ -201,10 +205,7 @@ def individual_td_loss(values: Values, batch: Episode, ctx: Context, key: Array)
 def assemble(parts: ValueLearner) -> Algorithm:
     """Where the parts meet: parts -> Algorithm."""
     modules = _modules(parts)
-    groups = parts.groups or {"joint": tuple(modules)}
-    covered = sorted(name for names in groups.values() for name in names)
-    if covered != sorted(modules):
-        raise RefusedError(f"{parts.name}: optimiser groups {groups} must hold each of {sorted(modules)} exactly once.")
+    groups = _groups(parts, modules)
     return Algorithm(
         name=parts.name,
         spec=parts.spec,
@@ -212,7 +213,7 @@ def assemble(parts: ValueLearner) -> Algorithm:
         init=lambda key: _init(parts, modules, groups, key),
         initial_carry=lambda batch: _initial_carry(parts, batch),
         act=lambda *args: _act(parts, *args),
-        sample=uniform_without_replacement,
+        sample=parts.sample,
         update=lambda *args: _update(parts, groups, *args),
         inspect=lambda *args: _inspect(parts, *args),
     )
@@ -225,13 +226,23 @@ def _modules(parts: ValueLearner) -> dict[str, Callable[[Array], Any]]:
     return {**inits, **{name: network.init for name, network in parts.modules.items()}}
 
 
+def _groups(parts: ValueLearner, modules: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    if parts.groups is None:
+        return {"joint": tuple(modules)}
+    listed = [name for names in parts.groups.values() for name in names]
+    if len(listed) != len(set(listed)) or not set(listed) <= set(modules):
+        raise ValueError(f"{parts.name}: optimiser groups {parts.groups} must name each of {sorted(modules)} once")
+    rest = tuple(name for name in modules if name not in listed)
+    return {**parts.groups, "modules": rest} if rest else parts.groups
+
+
 def _init(parts: ValueLearner, modules: dict[str, Any], groups: dict[str, tuple[str, ...]], key: Array) -> LearnerState:
     keys = jax.random.split(key, len(modules))
     params = {name: init(k) for (name, init), k in zip(modules.items(), keys, strict=True)}
     hparams = {name: jnp.float32(value) for name, value in vars(parts.config.hparams).items()}
     optimizer = _optimizer(parts.config, hparams)
     opt_state = {group: optimizer.init({n: params[n] for n in names}) for group, names in groups.items()}
-    return LearnerState(params=params, target_params=params, opt_state=opt_state, stats={})
+    return LearnerState(params=params, target_params=params, opt_state=opt_state, stats=parts.stats)
 
 
 def _optimizer(config: ValueConfig, h: dict[str, Array]) -> optax.GradientTransformation:
@@ -284,7 +295,7 @@ def _values(
     if parts.mixer is not None:
         mixer = parts.mixer
         now = MixerInputs(masked_max(frozen_q[:-1], batch.avail[:-1]), batch.action, batch.state[:-1])
-        greedy = masked_argmax(frozen_q[1:], batch.avail[1:])
+        greedy = masked_argmax((frozen_q if config.double_q else target_q)[1:], batch.avail[1:])
         later = MixerInputs(masked_max(target_q[1:], batch.avail[1:]), greedy, batch.state[1:])
         mix = lambda taken: mixer.apply(params["mixer"], taken, now)  # noqa: E731
         q_tot, next_q_tot = mix(q_taken), jax.lax.stop_gradient(mixer.apply(target["mixer"], next_q, later))
@@ -313,23 +324,27 @@ def _update(
     ctx: Context,
     key: Array,
 ) -> tuple[LearnerState, Metrics]:
+    stats = learner.stats
     for relabel in parts.relabel:
-        batch = relabel(batch, learner, ctx)
+        batch, stats = relabel(batch, stats, ctx)
+    learner = learner.replace(stats=stats)  # type: ignore[attr-defined]
+    keys = (jax.random.fold_in(key, i) for i in itertools.count())
+    loss_key, aux_keys = next(keys), [next(keys) for _ in parts.aux]
 
     def loss_fn(params: dict[str, Any]) -> tuple[Array, Metrics]:
         values = _values(parts, params, learner.target_params, batch, ctx)
-        loss, metrics = parts.loss(values, batch, ctx, key)
+        loss, metrics = parts.loss(values, batch, ctx, loss_key)
         metrics = {**metrics, "q/taken_mean": _agent_mean(values.q_taken, batch.mask)}
-        for i, aux in enumerate(parts.aux):
-            extra, more = aux(values, batch, ctx, jax.random.fold_in(key, i + 1))
+        for aux, aux_key in zip(parts.aux, aux_keys, strict=True):
+            extra, more = aux(values, batch, ctx, aux_key)
             loss, metrics = loss + extra, {**metrics, **more}
         return loss, metrics
 
     grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params)
     learner, norms = _optimise(parts.config, groups, learner, grads, ctx)
     metrics = {**metrics, **norms}
-    for i, hook in enumerate(parts.after_update):
-        learner, more = hook(learner, ctx, jax.random.fold_in(key, -1 - i))
+    for hook in parts.after_update:
+        learner, more = hook(learner, batch, ctx, next(keys))
         metrics = {**metrics, **more}
     return _update_target(parts.config, learner, ctx), metrics
 

@@ -69,15 +69,13 @@ def make(config: Config, parts: ValueLearner) -> ValueLearner:
             f"modifiers=[differ] cannot be used with algo={parts.name}: it has no mixer, so there is no dQ_tot/dQ_i to "
             "share the team reward by. Use it with an algorithm that mixes utilities, such as vdn or qmix."
         )
-    rest = ("mixer", *parts.modules)
     swept = {f"differ.{f.name}": getattr(config, f.name) for f in fields(Config) if f.type in (float, "float")}
     parts = parts.claim(
         "differ",
         loss=lambda *args: loss(config, parts.spec, *args),
-        groups={"agent": ("agent",), "mixer": rest},
+        groups={"agent": ("agent",), "mixer": ("mixer",)},
     )
-    parts = parts.extend(inspect=lambda values, batch, ctx: _inspect(config, values, batch))
-    return parts.with_hparams(swept)
+    return parts.extend(inspect=lambda values, batch, ctx: _inspect(config, values, batch), hparams=swept)
 
 
 def schedule(hparams: HParams, ctx: Context) -> tuple[Array, Array]:

@@ -33,9 +33,8 @@ MONOTONE_ERROR = 151.5556  # of the best monotone supermodular fit of climbing
 def parts_of(name, game):
     env = matrix.make(matrix.Config(game=game))
     config = {"recurrent": False, "hidden_dim": 64, "obs_last_action": False}
-    return env, learner_parts(
-        name, env.spec, **config, **({"embed_dim": 32, "hypernet_dim": 16} if name == "qmix" else {})
-    )
+    mixer = {"embed_dim": 32, "hypernet_dim": 16} if name == "qmix" else {}
+    return env, learner_parts(name, env.spec, **config, **mixer)
 
 
 @cache
@@ -106,9 +105,8 @@ def test_mg4_differences_of_utilities_on_linear():
     np.testing.assert_allclose(np.diff(found, axis=1), 4, atol=0.3)
 
 
-@pytest.mark.parametrize("game", ["climbing", "two_step"])
-def test_mg5_differ_has_the_base_gradients_on_games(game):
-    env = matrix.make(matrix.Config(game=game))
+def test_mg5_differ_has_the_base_gradients_on_climbing():
+    env = matrix.make(matrix.Config(game="climbing"))
     exact = {"select": "all", "g_clamp": None, "alive_mask": False, "normaliser": "team"}
     base, divided = (learner_parts("qmix", env.spec, differ) for differ in (None, exact))
     algorithm = base.assemble()

@@ -1,0 +1,102 @@
+"""The seams that modifiers use: every additive part is called, keeps its state, and composes in any order."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from jaxshare import registry, replay, rollout
+from jaxshare.models.base import Network
+from jaxshare.modifiers import differ
+from jaxshare.runner import start_clock
+from jaxshare.session import prepare
+from jaxshare.types import Context, RefusedError
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    return prepare(tiny.settings(tmp_path_factory.mktemp("parts") / "run", *tiny.FULL))
+
+
+def parts_of(program, name="vdn"):
+    module = registry.get("algo", name)
+    return module.make(module.Config(hidden_dim=8), program.env.spec)
+
+
+def one_update(program, algorithm):
+    """(learner before, learner after, metrics) of one update on a fresh collect."""
+    hparams = {name: jnp.float32(value) for name, value in algorithm.hparams.items()}
+    ctx = Context(hparams=hparams, clock=start_clock(), env_steps=jnp.int32(0), total_env_steps=64)
+    learner = algorithm.init(jax.random.key(0))
+    played = rollout.episodes(program.env, algorithm, learner.params, ctx, jax.random.key(1), 4, explore=True)
+    ring = replay.add(replay.init(played.episode, 4, "float32"), played.episode, start_clock())
+    batch = replay.gather(ring, jnp.arange(4))
+    return learner, *jax.jit(algorithm.update)(learner, batch, ctx, jax.random.key(2))
+
+
+def halve_rewards(batch, stats, ctx):
+    return batch.replace(reward=batch.reward / 2), {**stats, "seen": stats["seen"] + batch.mask.sum()}
+
+
+def test_relabel_changes_the_batch_and_keeps_statistics(program):
+    parts = parts_of(program).extend(relabel=halve_rewards, stats={"seen": jnp.float32(0)})
+    _, learner, metrics = one_update(program, parts.assemble())
+    _, _, plain = one_update(program, parts_of(program).assemble())
+    assert learner.stats["seen"] == 8  # four episodes of two steps
+    assert metrics["loss/td"] != plain["loss/td"]
+
+
+def test_after_update_sees_the_batch_and_the_stepped_parameters(program):
+    def zero_heads(learner, batch, ctx, key):
+        agent = {**learner.params["agent"], "head": jax.tree.map(jnp.zeros_like, learner.params["agent"]["head"])}
+        return learner.replace(params={**learner.params, "agent": agent}), {"hook/steps": batch.mask.sum()}
+
+    _, learner, metrics = one_update(program, parts_of(program).extend(after_update=zero_heads).assemble())
+    assert metrics["hook/steps"] == 8
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(learner.params["agent"]["head"]))
+
+
+def test_parts_draw_from_keys_of_their_own(program):
+    drawn = []
+
+    def aux(values, batch, ctx, key):
+        drawn.append(key)
+        return 0.0 * values.q_taken.sum(), {f"aux/{len(drawn)}": jax.random.uniform(key)}
+
+    parts = parts_of(program).extend(aux=aux).extend(aux=aux)
+    parts = parts.extend(after_update=lambda learner, batch, ctx, key: (learner, {"aux/hook": jax.random.uniform(key)}))
+    _, _, metrics = one_update(program, parts.assemble())
+    found = [float(value) for name, value in metrics.items() if name.startswith("aux/")]
+    assert len(found) == len(set(found)) == 3
+
+
+@pytest.mark.parametrize("differ_first", [True, False])
+def test_modules_train_before_and_after_a_modifier_that_sets_groups(program, differ_first):
+    def extra(values, batch, ctx, key):
+        loss = jnp.square(values.params["probe"]["w"] - 1.0).sum()
+        return loss, {"loss/probe": loss}
+
+    def add(parts):
+        probe = Network(init=lambda key: {"w": jnp.zeros(3)}, apply=lambda params: params["w"])
+        return parts.extend(modules={"probe": probe}, aux=extra)
+
+    parts = parts_of(program, "qmix")
+    parts = add(differ.make(differ.Config(), parts)) if differ_first else differ.make(differ.Config(), add(parts))
+    before, after, metrics = one_update(program, parts.assemble())
+    assert np.all(after.params["probe"]["w"] > before.params["probe"]["w"])
+    assert metrics["grad_norm/modules"] > 0
+
+
+def test_two_owners_of_a_part_are_refused_by_name(program):
+    parts = differ.make(differ.Config(), parts_of(program))
+    with pytest.raises(RefusedError, match=r"differ and other both replace the loss of vdn"):
+        parts.claim("other", loss=parts.loss)
+
+
+def test_sample_is_a_part(program):
+    first = lambda key, stored, capacity, batch_size, ctx: jnp.arange(batch_size)  # noqa: E731
+    algorithm = dataclasses.replace(parts_of(program), sample=first).assemble()
+    assert algorithm.sample(jax.random.key(0), jnp.int32(8), 8, 3, None).tolist() == [0, 1, 2]
