@@ -45,6 +45,7 @@ test-slow: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/sum_tree.py --quick
+	$(BIN)/python benchmarks/recurrent.py
 	$(BIN)/python benchmarks/differ_overhead.py
 	$(BIN)/python benchmarks/throughput.py
 
