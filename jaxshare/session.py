@@ -170,6 +170,7 @@ def train(settings: Settings, max_chunks: int | None = None) -> pathlib.Path:
 
     Raises RefusedError for what cannot be done, StoppedError after a signal.
     """
+    check(settings.run)
     require(settings.run.logger)
     parallel.prepare(settings.run.parallel, len(settings.runs()))
     program = prepare(settings)

@@ -55,7 +55,7 @@ def test_one_stream_per_seed_and_sweep_point(records):
     assert set(found) == {(seed, lr) for seed in (0, 1) for lr in (1e-3, 1e-2)}
     for stream in found.values():
         training = [(r["env_steps"], r["updates"]) for r in stream if "loss/td" in r]
-        assert training == [(24, 8), (40, 16), (56, 24), (64, 32)]
+        assert training == [(24, 8), (40, 16), (56, 24), (64, 28)]
         assert [r["env_steps"] for r in stream if "eval/return" in r] == [8, 24, 40, 56, 64]
         assert [set(r) for r in stream if "loss/td" in r] == [set(stream[1])] * 4
 

@@ -112,7 +112,7 @@ BAD = [
     (["algo=iql", "modifiers=[differ]"], ["modifiers=[differ]", "algo=iql", "no mixer", "qmix"]),
     (["modifiers=[differ,differ]"], ["differ"]),
     (["algo=vdn", "differ.alpha=0.5"], ["differ.alpha=0.5", "modifiers=[differ]"]),
-    (["parallel.devices=64"], ["parallel.devices=64", "devices"]),
+    (["seeds=64", "parallel.devices=64"], ["parallel.devices=64", "devices"]),
     (["replay.capacity=1000000000"], ["replay.capacity=1000000000", "GB", "Use replay.capacity=", "bfloat16"]),
 ]  # fmt: skip
 

@@ -21,7 +21,7 @@ from jaxshare.models.agents import AgentNetwork, q_network
 from jaxshare.models.base import Network, sharing_groups
 from jaxshare.models.mixers import Mixer, MixerInputs
 from jaxshare.ops import td
-from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, take_last
+from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, masked_mean_square, take_last
 from jaxshare.ops.policy import epsilon_greedy
 from jaxshare.ops.schedules import crossed, linear
 from jaxshare.replay import uniform_without_replacement
@@ -176,7 +176,7 @@ def value_learner(name: str, config: ValueConfig, spec: EnvSpec, mixer: Mixer | 
 def team_td_loss(values: Values, batch: Episode, ctx: Context, key: Array) -> tuple[Array, Metrics]:
     """sum m delta^2 / sum m with delta = R + discount * Q_tot' - Q_tot (Rashid et al. 2018, eq. 6, as a mean)."""
     delta = td.td_error(values.team_reward, values.discount, values.next_q_tot, values.q_tot)
-    loss = masked_mean(jnp.square(delta), batch.mask)
+    loss = masked_mean_square(delta, batch.mask)
     return loss, {
         "loss/td": loss,
         "td_error/abs_mean": masked_mean(jnp.abs(delta), batch.mask),
@@ -191,7 +191,7 @@ def individual_td_loss(values: Values, batch: Episode, ctx: Context, key: Array)
     discount = jnp.broadcast_to(values.discount[..., None], shape)
     mask = jnp.broadcast_to(batch.mask[..., None], shape)
     delta = td.td_error(batch.reward, discount, values.next_q, values.q_taken)
-    loss = masked_mean(jnp.square(delta), mask)
+    loss = masked_mean_square(delta, mask)
     return loss, {
         "loss/td": loss,
         "td_error/abs_mean": masked_mean(jnp.abs(delta), mask),

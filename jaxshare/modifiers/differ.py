@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxshare import sum_tree
 from jaxshare.algos._value import ValueLearner, Values
 from jaxshare.ops import differ, td
-from jaxshare.ops.masking import masked_mean, masked_sum
+from jaxshare.ops.masking import masked_mean, masked_mean_square, masked_sum
 from jaxshare.ops.schedules import linear
 from jaxshare.types import Array, Context, EnvSpec, Episode, HParams, Metrics, RefusedError
 
@@ -90,7 +90,7 @@ def loss(
 ) -> tuple[Array, Metrics]:
     """L(theta_m) + L(theta_p), block-separable by stop-gradients: one backward pass, two optimiser groups."""
     delta, gradient = _decompose(config, values)
-    mixer_loss = masked_mean(jnp.square(delta), batch.mask)
+    mixer_loss = masked_mean_square(delta, batch.mask)
     fixed = jax.lax.stop_gradient(delta)
     error = gradient * fixed[..., None]
     mask = batch.mask[..., None] * (batch.alive[:-1] if config.alive_mask else jnp.ones_like(error))
@@ -98,7 +98,9 @@ def loss(
     weight, count = jax.lax.stop_gradient(select(config, ctx.hparams, jnp.abs(error), mask, eta, beta, key))
     target = jax.lax.stop_gradient(values.q_taken) + error
     valid = jnp.sum(mask if config.normaliser == "individual" else batch.mask)
-    agent_loss = masked_sum(weight * jnp.square(target - values.q_taken), mask) / jnp.maximum(valid, 1.0)
+    agent_loss = masked_sum(weight * jnp.square(jnp.where(mask > 0, target - values.q_taken, 0.0)), mask) / jnp.maximum(
+        valid, 1.0
+    )
     size = sum(jnp.sum(jnp.abs(p)) for p in jax.tree.leaves(values.params["agent"]))
     metrics = {
         "loss/td": mixer_loss,
