@@ -4,7 +4,7 @@ import os
 import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# compiling is most of the suite's time: a quarter less without most optimisations (commands that tests start inherit it)
+# compiling is most of the time: a quarter less without most optimisations (commands that tests start inherit it)
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 CACHE = pathlib.Path(__file__).parent.parent / ".cache" / "jax"
 
