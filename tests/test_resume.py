@@ -17,6 +17,8 @@ from jaxshare.checkpoint import Checkpoints
 from jaxshare.console import Console
 from jaxshare.session import Runs, open_run_dir
 
+pytestmark = pytest.mark.usefixtures("optimised")  # bitwise comparisons
+
 ARGUMENTS = (*tiny.FULL, "seeds=2")
 LONG = (*tiny.PLAIN, "algo.recurrent=false", "total_env_steps=800", "checkpoint.every=64")
 RESUME = "resume=auto"

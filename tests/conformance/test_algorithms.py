@@ -21,6 +21,8 @@ from jaxshare.envs import matrix
 from jaxshare.runner import Program, start_clock
 from jaxshare.types import Discrete, Env, EnvSpec, RefusedError, TimeStep
 
+pytestmark = pytest.mark.usefixtures("optimised")  # bitwise comparisons
+
 RUN = RunConfig(num_envs=4, batch_size=4, total_env_steps=64, replay=ReplayConfig(capacity=8))
 MODIFIERS = [(), *((name,) for name in registry.modules("modifiers"))]
 ROWS = list(itertools.product(registry.modules("algo"), MODIFIERS))
