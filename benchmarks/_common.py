@@ -43,7 +43,6 @@ def program_and_runs(arguments: list[str]) -> tuple[Settings, Program, Runs]:
     program = prepare(settings)
     layout = parallel.layout(settings.run.parallel, len(settings.runs()), program.env.spec.pure)
     program = dataclasses.replace(program, crop=layout.per_device == 1)
-    labels = [{"seed": seed, **point} for seed, point in settings.runs()]
     hparams, states, clock = [], [], start_clock()
     for wave in layout.waves():
         points = [{**program.algorithm.hparams, **settings.runs()[i][1]} for i in wave]
@@ -52,4 +51,4 @@ def program_and_runs(arguments: list[str]) -> tuple[Settings, Program, Runs]:
         state = jax.jit(jax.vmap(program.init), out_shardings=layout.sharding)(seed)
         state, clock = layout.lift(program.prefill, donate=True)(state, hparams[-1], start_clock())
         states.append(state)
-    return settings, program, Runs(program, layout, labels, hparams, states, clock)
+    return settings, program, Runs(program, layout, settings.labels(), hparams, states, clock)

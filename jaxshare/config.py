@@ -92,6 +92,10 @@ class Settings:
         first, seeds = self.run.seed, self.run.seeds
         return [(first + i, point) for point in self.points() for i in range(seeds)]
 
+    def labels(self) -> list[dict[str, Any]]:
+        """How records name each run: {"seed": 0, "sweep.lr": 1e-4}."""
+        return [{"seed": seed, **{f"sweep.{k}": v for k, v in point.items()}} for seed, point in self.runs()]
+
 
 def update_ratio(run: RunConfig) -> Fraction:
     """Updates per episode as a small fraction, so that counting never drifts."""

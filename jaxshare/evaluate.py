@@ -83,7 +83,7 @@ def evaluate(config: Config) -> dict[str, Any]:
                 "env_steps": int(state.env_steps),
                 **{name: float(value) for name, value in play(state, _hparams(program, point), clock).items()},
             }
-            for (label, point), state in zip(_labels(settings), states, strict=True)
+            for label, (_, point), state in zip(settings.labels(), settings.runs(), states, strict=True)
         ],
     }
     result["mean"] = _mean(result["runs"])
@@ -91,7 +91,7 @@ def evaluate(config: Config) -> dict[str, Any]:
     Console().print(_table(result))
     print(f"written: {run_dir / EVALUATION}")
     if config.gif:
-        _, point = _labels(settings)[config.gif_run]
+        _, point = settings.runs()[config.gif_run]
         _gif(program, states[config.gif_run], _hparams(program, point), clock, config.gif)
         print(f"written: {config.gif}")
     return result
@@ -104,10 +104,6 @@ def _settings(run_dir: pathlib.Path, config: Config) -> Settings:
     seed = settings.run.eval.seed if config.seed is None else config.seed
     eval_config = replace(settings.run.eval, episodes=config.episodes, seed=seed)
     return replace(settings, run=replace(settings.run, eval=eval_config))
-
-
-def _labels(settings: Settings) -> list[tuple[dict[str, Any], dict[str, float]]]:
-    return [({"seed": seed, **{f"sweep.{k}": v for k, v in point.items()}}, point) for seed, point in settings.runs()]
 
 
 def _restore(run_dir: pathlib.Path, config: Config, settings: Settings, program: Program) -> tuple[int, Any, list[Any]]:

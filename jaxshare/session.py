@@ -195,7 +195,7 @@ class Session:
         self.program, self.layout = program, layout
         self.console = Console(settings.run)
         self.checkpoints = Checkpoints(run_dir, settings.run.checkpoint.keep)
-        self.labels = [{"seed": seed, **_sweep_labels(point)} for seed, point in settings.runs()]
+        self.labels = settings.labels()
         step = self.checkpoints.latest() if resuming else None
         if resuming and step is None:
             raise RefusedError(
@@ -395,10 +395,6 @@ def first_nonfinite(metrics: dict[str, Any]) -> tuple[int, int, str, float] | No
             if worst is None or order[run, at] < worst[1]:
                 worst = (int(run), int(order[run, at]), name, float(value[run, at]))
     return worst
-
-
-def _sweep_labels(point: dict[str, float]) -> dict[str, float]:
-    return {f"sweep.{name}": value for name, value in point.items()}
 
 
 def _describe(label: dict[str, Any]) -> str:
