@@ -10,12 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from jaxshare import cli, parallel
+from jaxshare import cli
 from jaxshare.config import Settings
-from jaxshare.runner import Program, start_clock
-from jaxshare.session import Runs, prepare
+from jaxshare.runner import Program
+from jaxshare.session import Runs, lay_out
 
 
 def machine() -> str:
@@ -37,18 +36,8 @@ def seconds(fn: Callable[[], Any], repeats: int) -> list[float]:
 
 def program_and_runs(arguments: list[str]) -> tuple[Settings, Program, Runs]:
     """A prefilled session's compiled pieces, without run directory or loggers."""
-    import dataclasses
-
     settings = cli.settings(arguments)
-    program = prepare(settings)
-    layout = parallel.layout(settings.run.parallel, len(settings.runs()), program.env.spec.pure)
-    program = dataclasses.replace(program, crop=layout.per_device == 1)
-    hparams, states, clock = [], [], start_clock()
-    for wave in layout.waves():
-        points = [{**program.algorithm.hparams, **settings.runs()[i][1]} for i in wave]
-        hparams.append(layout.place({k: jnp.array([p[k] for p in points], jnp.float32) for k in points[0]}))
-        seed = jnp.array([settings.runs()[i][0] for i in wave], jnp.int32)
-        state = jax.jit(jax.vmap(program.init), out_shardings=layout.sharding)(seed)
-        state, clock = layout.lift(program.prefill, donate=True)(state, hparams[-1], start_clock())
-        states.append(state)
-    return settings, program, Runs(program, layout, settings.labels(), hparams, states, clock)
+    program, layout = lay_out(settings)
+    runs = Runs(program, layout, settings)
+    runs.start()
+    return settings, program, runs

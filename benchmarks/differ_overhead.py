@@ -14,7 +14,7 @@ import _common
 import jax
 import numpy as np
 
-from jaxshare import cli, parallel, registry, replay
+from jaxshare import cli, registry, replay
 from jaxshare.modifiers import differ
 from jaxshare.session import Runs
 
@@ -37,7 +37,6 @@ def learners(runs: Runs, settings: cli.Settings) -> dict[str, object]:
 
 
 def measure(options: argparse.Namespace) -> None:
-    parallel.prepare(cli.settings(options.settings).run.parallel, 1)
     settings, program, runs = _common.program_and_runs(options.settings)
     runs.chunk()
     state = jax.tree.map(lambda x: x[0], runs.states[0])

@@ -15,7 +15,7 @@ import _common
 import jax
 import numpy as np
 
-from jaxshare import cli, parallel
+from jaxshare import cli
 
 
 def main() -> None:
@@ -28,8 +28,6 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    settings = cli.settings(options.settings)
-    parallel.prepare(settings.run.parallel, len(settings.runs()))
     started = time.perf_counter()
     settings, program, runs = _common.program_and_runs(options.settings)
     runs.chunk()

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jaxshare import registry
 from jaxshare.config import RunConfig, Settings, config_dir
-from jaxshare.types import RefusedError
+from jaxshare.types import HostError, RefusedError
 
 LISTS = ("modifiers", "logger")  # a single name is taken as a list of one
 GROUPS = ("algo", "env", "preset")
@@ -320,7 +320,7 @@ def run_command(command: Callable[[], None]) -> None:
     """Run a command; a refusal becomes one message on stderr and exit status 1, never a traceback."""
     try:
         command()
-    except RefusedError as error:
+    except (RefusedError, HostError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:

@@ -29,6 +29,7 @@ class EvalConfig:
     every: int = 10_000  # environment steps; code: PyMARL's sc2.yaml, DIFFER's
     episodes: int = 32  # code: PyMARL, DIFFER; paper: PPS
     seed: int = 10_000  # of the evaluation episodes
+    num_envs: int = 0  # episodes at a time; 0: all of them in a JAX environment, num_envs of them on the host
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def check(run: RunConfig) -> None:
     least = {
         "seeds": 1, "total_env_steps": 1, "num_envs": 1, "batch_size": 1, "replay.capacity": 1, "eval.episodes": 1,
         "eval.every": 1, "checkpoint.every": 0, "checkpoint.keep": 1, "parallel.devices": 0, "seed": 0, "eval.seed": 0,
+        "eval.num_envs": 0,
     }  # fmt: skip
     for key, low in least.items():
         value = _lookup(run, key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import sys
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +64,17 @@ def evaluate(config: Config) -> dict[str, Any]:
     """Play, print the table, write evaluation.json (and the gif): the written dict."""
     run_dir = pathlib.Path(config.run_dir)
     settings = _settings(run_dir, config)
-    import jax
-    from rich.console import Console
-
     from jaxshare.session import prepare
 
     program = prepare(settings)
+    with closing(program):
+        return _evaluate(config, run_dir, settings, program)
+
+
+def _evaluate(config: Config, run_dir: pathlib.Path, settings: Settings, program: Program) -> dict[str, Any]:
+    import jax
+    from rich.console import Console
+
     if config.gif and program.env.render is None:
         raise RefusedError(f"gif={config.gif}: env={program.env.spec.name} has no picture of its states.")
     step, clock, states = _restore(run_dir, config, settings, program)
@@ -164,14 +170,16 @@ def _gif(program: Program, state: Any, hparams: dict[str, Any], clock: Any, path
     import jax
     import numpy as np
 
-    render = program.env.render
-    assert render is not None
+    env = program.evaluator
+    assert env.render is not None
+    if env.host:
+        env.host.record()
     played = jax.jit(lambda s, h, c: program.play(s, h, c, 1, keep_state=True))(state, hparams, clock)
     ctx = program.context(state, hparams, clock)
     inspected = jax.jit(program.algorithm.inspect)(state.learner, played.episode, ctx)
     name = "individual_reward" if "individual_reward" in inspected else "q_taken"
     length = int(played.episode.mask.sum())
-    frames = [render(jax.tree.map(lambda x, t=t: np.asarray(x[t, 0]), played.env_state)) for t in range(length + 1)]
+    frames = [env.render(jax.tree.map(lambda x, t=t: np.asarray(x[t, 0]), played.env_state)) for t in range(length + 1)]
     alive = np.asarray(played.episode.alive[:length, 0])
     values = np.where(alive, np.asarray(inspected[name][:length, 0]), np.nan)  # dead agents have no bar
     reward = np.asarray(program.returns_per_step(played.episode)[:length, 0])

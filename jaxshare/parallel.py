@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxshare.config import ParallelConfig
-from jaxshare.types import Clock, RefusedError
+from jaxshare.types import RefusedError
 
 AXIS = "seed"
 
@@ -67,54 +67,70 @@ class Layout:
         """Put a tree on every device, such as the clock."""
         return jax.device_put(tree, NamedSharding(self.mesh, P()))
 
-    def lift(self, fn: Callable[..., Any], donate: bool) -> Callable[..., Any]:
-        """fn(state, hparams, clock) -> (out, clock) of one run, as a jitted function of a wave: leading [wave_size]."""
-        local = _squeezed(fn) if self.per_device == 1 else jax.vmap(fn, in_axes=(0, 0, None), out_axes=(0, None))
+    def lift(self, fn: Callable[..., Any], donate: bool, batched: int = 2) -> Callable[..., Any]:
+        """fn(state, hparams, ..., clock) -> (out, clock) of one run, as a jitted function of a wave.
+
+        The first `batched` arguments and `out` have leading [wave_size] then; the clock stays as it is.
+        """
+        axes = (0,) * batched
+        local = _squeezed(fn) if self.per_device == 1 else jax.vmap(fn, in_axes=(*axes, None), out_axes=(0, None))
         # check_vma off: scan carries that start as constants would all have to be marked as varying by hand
         wave = jax.shard_map(
-            local, mesh=self.mesh, in_specs=(P(AXIS), P(AXIS), P()), out_specs=(P(AXIS), P()), check_vma=False
+            local,
+            mesh=self.mesh,
+            in_specs=(*[P(AXIS)] * batched, P()),
+            out_specs=(P(AXIS), P()),
+            check_vma=False,
         )
         return jax.jit(wave, donate_argnums=(0,) if donate else ())
 
 
 def _squeezed(fn: Callable[..., Any]) -> Callable[..., Any]:
-    def local(state: Any, hparams: Any, clock: Clock) -> Any:
-        out, clock = fn(jax.tree.map(lambda x: x[0], state), jax.tree.map(lambda x: x[0], hparams), clock)
+    def local(*args: Any) -> Any:
+        *batched, clock = args
+        out, clock = fn(*jax.tree.map(lambda x: x[0], batched), clock)
         return jax.tree.map(lambda x: x[None], out), clock
 
     return local
 
 
-def prepare(config: ParallelConfig, num_runs: int) -> None:
+def prepare(config: ParallelConfig, num_runs: int, pure: bool) -> None:
     """Set what must be set before JAX starts: CPU devices, and a scheduler that does not hang vmapped runs."""
     count, flags = min(config.devices or os.cpu_count() or 1, num_runs), os.environ.get("XLA_FLAGS", "")
-    if config.strategy == "vmap":
+    vmapped = config.strategy == "vmap" or (not pure and num_runs > 1)
+    if vmapped:
         # ours: vmapped runs hang on jaxlib 0.10.2's concurrency-optimised CPU scheduler (seen with two cores)
         flag = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
         os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
-        count = min(config.devices or 1, num_runs)
+        count = min(config.devices or 1, num_runs) if pure else 1
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError as error:  # JAX has started in this process: its devices are what they are
-        if config.strategy == "vmap" and jax.devices()[0].platform == "cpu" and flag not in flags:
+        if vmapped and jax.devices()[0].platform == "cpu" and flag not in flags:
+            what = "parallel.strategy=vmap" if pure else f"seeds={num_runs} of an environment on the host (one vmap)"
             raise RefusedError(
-                "parallel.strategy=vmap cannot be set once JAX has started in this process (it may hang): run this "
-                "job as a command of its own."
+                f"{what} cannot be set once JAX has started in this process (it may hang): run this job as a command "
+                "of its own."
             ) from error
 
 
 def layout(config: ParallelConfig, num_runs: int, pure: bool) -> Layout:
-    """Choose devices and runs per device. Raises RefusedError if more devices are asked for than there are."""
+    """Choose devices and runs per device. Raises RefusedError if more devices are asked for than there are.
+
+    An environment on the host (not pure) has all runs on one device under vmap, so that one call serves them all.
+    """
     devices = jax.devices()
     if min(config.devices, num_runs) > len(devices):
         raise RefusedError(
             f"parallel.devices={config.devices}, but only {len(devices)} {devices[0].platform} devices are here."
         )
+    if not pure:
+        return Layout(mesh=Mesh(np.array(devices[:1]), (AXIS,)), per_device=num_runs, num_runs=num_runs)
     strategy = config.strategy
     if strategy == "auto":
-        strategy = "map" if devices[0].platform == "cpu" and pure else "vmap"
+        strategy = "map" if devices[0].platform == "cpu" else "vmap"
     wanted = config.devices or (len(devices) if strategy == "map" or devices[0].platform != "cpu" else 1)
-    count = min(wanted, num_runs) if pure else 1  # one host call serves all runs of one device
+    count = min(wanted, num_runs)
     per_device = 1 if strategy == "map" else math.ceil(num_runs / count)
     return Layout(mesh=Mesh(np.array(devices[:count]), (AXIS,)), per_device=per_device, num_runs=num_runs)
 

@@ -59,6 +59,18 @@ def episodes(
     return rollout
 
 
+def joined(rounds: Rollout, num_episodes: int) -> Rollout:
+    """Rollouts stacked along a leading axis, [rounds, T, B, ...], as one of the first `num_episodes` episodes."""
+
+    def side_by_side(x: Array) -> Array:
+        x = jnp.moveaxis(x, 0, 1)
+        return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :num_episodes]
+
+    info = {name: x.reshape(-1)[:num_episodes] for name, x in rounds.info.items()}
+    episode, env_state = jax.tree.map(side_by_side, (rounds.episode, rounds.env_state))
+    return Rollout(episode=episode, info=info, env_state=env_state)
+
+
 def _where(condition: Array, new: Any, old: Any) -> Any:
     def select(n: Array, o: Array) -> Array:
         return jnp.where(condition.reshape(condition.shape + (1,) * (n.ndim - 1)), n, o)

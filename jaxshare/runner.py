@@ -28,6 +28,7 @@ class Program:
     env: Env
     algorithm: Algorithm
     run: RunConfig
+    eval_env: Env | None = None  # with a pool of its own for an environment on the host; None: env
     crop: bool = True  # unroll only as far as the longest sampled episode; off under vmap, where every branch would run
 
     def init(self, seed: Array) -> TrainState:
@@ -40,11 +41,15 @@ class Program:
         """Collect until a batch can be drawn, so that the training loop never asks whether it can."""
 
         def body(carry: Any, _: None) -> Any:
-            state, clock, _summary = self.collect(carry[0], hparams, carry[1])
-            return (state, clock._replace(iteration=clock.iteration + 1)), None
+            return self.fill(carry[0], self.explore(carry[0], hparams, carry[1]), carry[1]), None
 
         (state, clock), _ = jax.lax.scan(body, (state, clock), length=self.prefill_iterations)
         return state, clock
+
+    def fill(self, state: TrainState, played: rollout.Rollout, clock: Clock) -> tuple[TrainState, Clock]:
+        """Store without learning: one iteration of the prefill, once its episodes are played."""
+        state, clock, _summary = self.store(state, played, clock)
+        return state, clock._replace(iteration=clock.iteration + 1)
 
     def chunk(self, num_iterations: int, state: TrainState, hparams: HParams, clock: Clock) -> tuple[Any, Clock]:
         """`num_iterations` iterations: ((state, metrics with leading [iterations]), clock)."""
@@ -61,9 +66,15 @@ class Program:
 
         A run that has taken its total_env_steps learns no more: its learner stands still while others go on.
         """
+        return self.learn(state, self.explore(state, hparams, clock), hparams, clock)
+
+    def learn(
+        self, state: TrainState, played: rollout.Rollout, hparams: HParams, clock: Clock
+    ) -> tuple[TrainState, Clock, dict[str, Any]]:
+        """The rest of an iteration, once its episodes are played."""
         active = state.env_steps < self.run.total_env_steps
         before = state
-        state, clock, collected = self.collect(state, hparams, clock)
+        state, clock, collected = self.store(state, played, clock)
         state, clock, done, updated = self.updates(state, hparams, clock)
         # the ring of such a run goes on as well: freezing it would copy it
         learner, env_steps = jax.tree.map(
@@ -76,13 +87,18 @@ class Program:
         clock = clock._replace(iteration=clock.iteration + 1)
         return state, clock, {"active": active, "collect": collected, "update": updated, "done": done}
 
-    def collect(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[TrainState, Clock, dict[str, Array]]:
-        """Play num_envs episodes and store them; env_steps counts valid steps only."""
+    def explore(self, state: TrainState, hparams: HParams, clock: Clock) -> rollout.Rollout:
+        """Play num_envs episodes with exploration; nothing changes."""
         ctx = self.context(state, hparams, clock)
         key = _key(state.seed, clock.iteration, COLLECT)
-        played = rollout.episodes(
+        return rollout.episodes(
             self.env, self.algorithm, state.learner.params, ctx, key, self.run.num_envs, explore=True
         )
+
+    def store(
+        self, state: TrainState, played: rollout.Rollout, clock: Clock
+    ) -> tuple[TrainState, Clock, dict[str, Array]]:
+        """Store num_envs episodes; env_steps counts valid steps only."""
         steps = played.episode.mask.sum().astype(jnp.int32)
         ring = replay.add(state.replay, played.episode, clock)
         state = state.replace(replay=ring, env_steps=state.env_steps + steps)  # type: ignore[attr-defined]
@@ -128,17 +144,24 @@ class Program:
 
     def evaluate(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[dict[str, Array], Clock]:
         """Greedy episodes with the evaluation's own keys, the same for every run; nothing changes."""
-        played = self.play(state, hparams, clock, self.run.eval.episodes)
-        return self.summary(played), clock
+        return self.summary(self.play(state, hparams, clock, self.run.eval.episodes)), clock
 
     def play(
         self, state: TrainState, hparams: HParams, clock: Clock, episodes: int, keep_state: bool = False
     ) -> rollout.Rollout:
-        """Greedy episodes."""
-        ctx = self.context(state, hparams, clock)
-        key = jax.random.key(self.run.eval.seed)
-        params = state.learner.params
-        return rollout.episodes(self.env, self.algorithm, params, ctx, key, episodes, False, keep_state)
+        """Greedy episodes, `eval_envs` at a time."""
+        ctx, params = self.context(state, hparams, clock), state.learner.params
+        env, batch = self.evaluator, min(episodes, self.eval_envs)
+
+        def play(key: Array) -> rollout.Rollout:
+            return rollout.episodes(env, self.algorithm, params, ctx, key, batch, False, keep_state)
+
+        # the same key for every run, but one of its own, so that vmapped runs have environments of their own on a host
+        own = (0 * state.seed).astype(jnp.uint32)
+        key = jax.random.wrap_key_data(jax.random.key_data(jax.random.key(self.run.eval.seed)) ^ own)
+        if batch == episodes:
+            return play(key)
+        return rollout.joined(jax.lax.map(play, jax.random.split(key, math.ceil(episodes / batch))), episodes)
 
     def context(self, state: TrainState, hparams: HParams, clock: Clock) -> Context:
         """What parts may read besides their data."""
@@ -159,6 +182,23 @@ class Program:
         """Team reward of each step, [T, B], 0 after the end."""
         team = episode.reward[..., 0] if self.env.spec.common_reward else episode.reward.sum(-1)
         return team * episode.mask
+
+    @property
+    def evaluator(self) -> Env:
+        """The environment that evaluations play."""
+        return self.eval_env or self.env
+
+    @property
+    def eval_envs(self) -> int:
+        """Evaluation episodes at a time."""
+        run = self.run
+        return run.eval.num_envs or (run.eval.episodes if self.env.spec.pure else run.num_envs)
+
+    def close(self) -> None:
+        """End what the environments have started outside this process."""
+        for env in (self.env, self.evaluator):
+            if env.host:
+                env.host.close()
 
     @property
     def ratio(self) -> Any:

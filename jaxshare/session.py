@@ -10,9 +10,9 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from jaxshare.config import Settings, check
 from jaxshare.console import Console
 from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
 from jaxshare.runner import Program, start_clock
-from jaxshare.types import Algorithm, Clock, Env, EnvSpec, RefusedError, TrainState
+from jaxshare.types import Algorithm, Clock, Env, EnvSpec, HostError, RefusedError, TrainState
 
 CONFIG = "config.yaml"
 VERSIONS = "versions.json"
@@ -64,16 +64,33 @@ class Runs:
 
     program: Program
     layout: parallel.Layout
-    labels: list[dict[str, Any]]  # of each run: seed, and its sweep point
-    hparams: list[dict[str, jax.Array]]  # of each wave, leading [wave_size]
-    states: list[Any]  # of each wave
-    clock: Clock
+    settings: Settings
+    states: list[Any] = field(default_factory=list)  # of each wave
+    clock: Clock = field(default_factory=start_clock)
+    failure: HostError | None = None  # what stopped an environment of training on the host; the states are sound
 
     def __post_init__(self) -> None:
-        lift = self.layout.lift
-        chunk_length = chunk_iterations(self.program)
-        self._chunk = lift(partial(self.program.chunk, chunk_length), donate=True)
-        self._evaluate = lift(self.program.evaluate, donate=False)
+        self.labels = self.settings.labels()  # of each run: seed, and its sweep point
+        self.hparams = [self.layout.place(values) for values in self._hparams()]  # of each wave, leading [wave_size]
+        self._advance = _Pure(self) if self.program.env.spec.pure else _Hosted(self)
+        self._evaluate = self.layout.lift(self.program.evaluate, donate=False)
+
+    def start(self) -> None:
+        """New learners, and replays that are full enough."""
+        seeds = [jnp.array([self.labels[i]["seed"] for i in wave], jnp.int32) for wave in self.layout.waves()]
+        init = jax.jit(jax.vmap(self.program.init), out_shardings=self.layout.sharding)
+        self.states = [init(seed) for seed in seeds]
+        self.prefill()
+
+    def place(self, clock: Clock, states: list[TrainState]) -> None:
+        """Go on from restored states, one of each run."""
+        # the clock as a chunk returns it, or the second chunk would be compiled anew
+        self.clock, place, waves = self.layout.replicate(clock), self.layout.place, self.layout.waves()
+        self.states = [place(jax.tree.map(lambda *x: np.stack(x), *[states[i] for i in wave])) for wave in waves]
+
+    def prefill(self) -> None:
+        """Fill the replays as far as the first update needs. Raises HostError."""
+        self._advance.prefill()
 
     @property
     def env_steps(self) -> np.ndarray:
@@ -85,21 +102,21 @@ class Runs:
         """Updates made by each run."""
         return self._by_run([state.updates for state in self.states])
 
-    def chunk(self) -> dict[str, Any]:
-        """Advance all runs by one chunk; its metrics with leading [R, iterations]."""
-        metrics = []
-        for wave, state in enumerate(self.states):
-            self.states[wave] = None  # donated
-            (self.states[wave], found), clock = self._chunk(state, self.hparams[wave], self.clock)
-            metrics.append(found)
-        self.clock = clock
-        return jax.tree.map(lambda *waves: self._by_run(list(waves)), *metrics)
+    def chunk(self, interrupted: Sequence[int] = ()) -> dict[str, Any] | None:
+        """Advance all runs by one chunk; its metrics with leading [R, iterations].
+
+        On the host a chunk ends early once `interrupted` is not empty, or at an error, which is then in `failure`;
+        None if not one iteration was completed.
+        """
+        metrics = self._advance.chunk(interrupted)
+        return jax.tree.map(lambda *waves: self._by_run(list(waves)), *metrics) if metrics else None
 
     def evaluate(self) -> dict[str, np.ndarray]:
-        """Greedy evaluation of all runs, {name: [R]}."""
+        """Greedy evaluation of all runs, {name: [R]}. Raises HostError."""
         waves = zip(self.states, self.hparams, strict=True)
-        found = [self._evaluate(state, hparams, self.clock)[0] for state, hparams in waves]
-        return jax.tree.map(lambda *waves: self._by_run(list(waves)), *found)
+        with _host_errors(self.program.evaluator):
+            found = [self._evaluate(state, hparams, self.clock)[0] for state, hparams in waves]
+            return jax.tree.map(lambda *waves: self._by_run(list(waves)), *found)
 
     def unstacked(self, filled: int | None) -> list[TrainState]:
         """Every run's state as numpy arrays, with the first `filled` slots of its replay (None: without it).
@@ -116,6 +133,105 @@ class Runs:
 
     def _by_run(self, waves: list[Any]) -> np.ndarray:
         return np.concatenate([np.asarray(wave) for wave in waves])[: len(self.labels)]
+
+    def _hparams(self) -> Iterator[dict[str, jax.Array]]:
+        points = [{**self.program.algorithm.hparams, **point} for _, point in self.settings.runs()]
+        for wave in self.layout.waves():
+            yield {k: jnp.array([points[i][k] for i in wave], jnp.float32) for k in points[0]}
+
+
+class _Pure:
+    """How runs advance in a JAX environment: a chunk is one program, which may overwrite the states."""
+
+    def __init__(self, runs: Runs) -> None:
+        program, lift = runs.program, runs.layout.lift
+        self._runs = runs
+        self._prefill = lift(program.prefill, donate=True)
+        self._chunk = lift(partial(program.chunk, chunk_iterations(program)), donate=True)
+
+    def prefill(self) -> None:
+        """See `Runs.prefill`."""
+        self._runs.states = self._waves(self._prefill)
+
+    def chunk(self, interrupted: Sequence[int]) -> list[Any]:
+        """The metrics of each wave. After a signal one chunk is short enough to wait for."""
+        out = self._waves(self._chunk)
+        self._runs.states = [state for state, _ in out]
+        return [metrics for _, metrics in out]
+
+    def _waves(self, advance: Callable[..., Any]) -> list[Any]:
+        runs, out = self._runs, []
+        clock = runs.clock
+        for wave, hparams in enumerate(runs.hparams):
+            state, runs.states[wave] = runs.states[wave], None  # donated
+            found, clock = advance(state, hparams, runs.clock)
+            out.append(found)
+        runs.clock = clock
+        return out
+
+
+class _Hosted:
+    """How runs advance when environments are on the host: one program plays episodes, another learns from them.
+
+    Playing changes nothing, so that an environment that fails leaves the states as they were. There is one wave.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        program, lift = runs.program, runs.layout.lift
+
+        def explore(state: Any, hparams: Any, clock: Clock) -> Any:
+            return program.explore(state, hparams, clock), clock
+
+        def fill(state: Any, hparams: Any, played: Any, clock: Clock) -> Any:
+            return program.fill(state, played, clock)
+
+        def learn(state: Any, hparams: Any, played: Any, clock: Clock) -> Any:
+            state, clock, metrics = program.learn(state, played, hparams, clock)
+            return (state, metrics), clock
+
+        self._runs, self._length = runs, chunk_iterations(program)
+        self._explore = lift(explore, donate=False)
+        self._fill, self._learn = (lift(fn, donate=True, batched=3) for fn in (fill, learn))
+
+    def prefill(self) -> None:
+        """See `Runs.prefill`."""
+        runs, (hparams,) = self._runs, self._runs.hparams
+        for _ in range(runs.program.prefill_iterations):
+            played = self._play()
+            runs.states[0], runs.clock = self._fill(runs.states[0], hparams, played, runs.clock)
+
+    def chunk(self, interrupted: Sequence[int]) -> list[Any]:
+        """The metrics of the one wave."""
+        runs, (hparams,) = self._runs, self._runs.hparams
+        metrics: list[Any] = []
+        # after a chunk that was cut short the next one ends where that one would have
+        left = self._length - int(runs.clock.iteration - runs.program.prefill_iterations) % self._length
+        while len(metrics) < left and not interrupted:
+            try:
+                played = self._play()
+            except HostError as error:
+                runs.failure = error
+                break
+            (runs.states[0], found), runs.clock = self._learn(runs.states[0], hparams, played, runs.clock)
+            metrics.append(found)
+        return [jax.tree.map(lambda *x: np.stack(x, axis=1), *metrics)] if metrics else []
+
+    def _play(self) -> Any:
+        runs = self._runs
+        with _host_errors(runs.program.env):
+            return jax.block_until_ready(self._explore(runs.states[0], runs.hparams[0], runs.clock)[0])
+
+
+@contextmanager
+def _host_errors(env: Env) -> Iterator[None]:
+    """What JAX makes of an exception in a callback is a text; raise the HostError behind it instead."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        found = env.host.error() if env.host else None
+        if found is None:
+            raise
+        raise found from error
 
 
 def chunk_iterations(program: Program) -> int:
@@ -140,7 +256,17 @@ def prepare(settings: Settings) -> Program:
                 f"sweep.{name}={values} is not a scalar hyper-parameter here."
                 f"{registry.suggest(name, algorithm.hparams)} Known: {', '.join(sorted(algorithm.hparams))}."
             )
-    return Program(env, algorithm, settings.run)
+    return Program(env, algorithm, settings.run, eval_env=env.host.twin() if env.host else None)
+
+
+def lay_out(settings: Settings) -> tuple[Program, parallel.Layout]:
+    """`prepare`, and the layout of the runs over devices. Must come before JAX starts to count."""
+    check(settings.run)
+    pure = not getattr(registry.get("env", settings.env_name), "HOST", False)
+    parallel.prepare(settings.run.parallel, len(settings.runs()), pure)
+    program = prepare(settings)
+    layout = parallel.layout(settings.run.parallel, len(settings.runs()), program.env.spec.pure)
+    return dataclasses.replace(program, crop=layout.per_device == 1), layout
 
 
 def check_memory(program: Program, layout: parallel.Layout) -> int:
@@ -170,15 +296,11 @@ def train(settings: Settings, max_chunks: int | None = None) -> pathlib.Path:
 
     Raises RefusedError for what cannot be done, StoppedError after a signal.
     """
-    check(settings.run)
     require(settings.run.logger)
-    parallel.prepare(settings.run.parallel, len(settings.runs()))
-    program = prepare(settings)
-    layout = parallel.layout(settings.run.parallel, len(settings.runs()), program.env.spec.pure)
-    program = dataclasses.replace(program, crop=layout.per_device == 1)
+    program, layout = lay_out(settings)
     size = check_memory(program, layout)
     run_dir, resuming = open_run_dir(settings)
-    with Session(settings, program, layout, run_dir, resuming) as session:
+    with closing(program), Session(settings, program, layout, run_dir, resuming) as session:
         _write_settings(settings, run_dir)  # what may change when a run goes on, now that its checkpoint was read
         session.console.start(settings, program, layout, size, run_dir, resuming)
         session.loop(max_chunks)
@@ -228,20 +350,25 @@ class Session:
             total, chunks = self.run.total_env_steps, 0
             while runs.env_steps.min() < total and chunks != max_chunks:
                 before, updates = runs.env_steps, runs.updates
-                metrics = runs.chunk()
-                self._stop_on_nonfinite(metrics, updates)
-                self._log_chunk(runs, metrics, before)
-                self._evaluate_due(runs, before)
+                metrics, failure = runs.chunk(caught), runs.failure
+                if metrics is not None:
+                    self._stop_on_nonfinite(metrics, updates)
+                    self._log_chunk(runs, metrics, before)
+                    try:
+                        self._evaluate_due(runs, before)
+                    except HostError as error:
+                        failure = failure or error
                 chunks += 1
-                if caught or self._checkpoint_due(before, runs.env_steps):
+                if failure or caught or self._checkpoint_due(before, runs.env_steps):
                     self._save(runs)
+                if failure:
+                    raise self._stopped_by_host(runs, failure)
                 if caught:
                     raise StoppedError(
                         caught[0],
                         f"Stopped by {signal.Signals(caught[0]).name}; the same command with resume=auto goes on.",
                     )
-            if self.checkpoints.latest() != int(runs.clock.iteration):
-                self._save(runs)
+            self._save(runs)
         if not runs.updates.all():
             self.console.warn(
                 f"total_env_steps={total} was used up before the first update, which needs "
@@ -252,17 +379,13 @@ class Session:
 
     def _start(self) -> Runs:
         """New runs with a full enough replay and their first evaluation, or the restored ones."""
-        points = [{**self.program.algorithm.hparams, **point} for _, point in self.settings.runs()]
-        waves = self.layout.waves()
-        hparams = [
-            self.layout.place({k: jnp.array([points[i][k] for i in wave], jnp.float32) for k in points[0]})
-            for wave in waves
-        ]
         with self.console.phase("compiling"):
-            states, clock = self._new_states(waves, hparams) if self.fresh else self._placed(waves, hparams)
-            runs = Runs(self.program, self.layout, self.labels, hparams, states, clock)
+            runs = Runs(self.program, self.layout, self.settings)
             if self.fresh:
+                runs.start()
                 self._save(runs)
+            else:
+                self._put_back(runs)
             if self.file.tell() == 0:  # also when a run was killed right after its first checkpoint
                 self._log_evaluation(runs, np.ones(len(self.labels), bool))
         self.console.progress(runs.env_steps)
@@ -273,29 +396,25 @@ class Session:
             )
         return runs
 
-    def _new_states(self, waves: list[list[int]], hparams: list[Any]) -> tuple[list[Any], Clock]:
-        seeds = [jnp.array([self.labels[i]["seed"] for i in wave], jnp.int32) for wave in waves]
-        init = jax.jit(jax.vmap(self.program.init), out_shardings=self.layout.sharding)
-        return self._prefill([init(seed) for seed in seeds], hparams, start_clock())
-
-    def _prefill(self, states: list[Any], hparams: list[Any], clock: Clock) -> tuple[list[Any], Clock]:
-        lifted = self.layout.lift(self.program.prefill, donate=True)
-        filled = [lifted(state, h, clock) for state, h in zip(states, hparams, strict=True)]
-        return [state for state, _ in filled], filled[0][1]
-
     def _restore(self, step: int) -> tuple[Clock, list[TrainState]]:
         shapes = jax.eval_shape(self.program.init, jnp.int32(0))
         return self.checkpoints.restore(step, shapes, len(self.labels), with_replay=True)
 
-    def _placed(self, waves: list[list[int]], hparams: list[Any]) -> tuple[list[Any], Clock]:
+    def _put_back(self, runs: Runs) -> None:
         assert self._restored is not None
         (clock, states), self._restored = self._restored, None
-        clock = self.layout.replicate(clock)  # as a chunk returns it, or the second chunk would be compiled anew
-        placed = [self.layout.place(jax.tree.map(lambda *x: np.stack(x), *[states[i] for i in wave])) for wave in waves]
         if self._exact:
-            return placed, clock
+            runs.place(clock, states)
+            return
         self.console.warn("the checkpoint holds no replay: it is filled anew, and the run goes on inexactly.")
-        return self._prefill(placed, hparams, clock._replace(stored=jnp.int32(0)))
+        runs.place(clock._replace(stored=jnp.int32(0)), states)
+        runs.prefill()
+
+    def _stopped_by_host(self, runs: Runs, failure: HostError) -> HostError:
+        return HostError(
+            f"{failure}\nThe run is stopped at {int(runs.env_steps.min()):,} environment steps; the checkpoint is "
+            f"{self.checkpoints.folder / str(self.checkpoints.latest())}. The same command with resume=auto goes on."
+        )
 
     def _log_chunk(self, runs: Runs, metrics: dict[str, Any], before: np.ndarray) -> None:
         steps, updates = runs.env_steps, runs.updates
@@ -348,6 +467,9 @@ class Session:
         return every > 0 and int(after.min()) // every > int(before.min()) // every
 
     def _save(self, runs: Runs) -> None:
+        """Write a checkpoint, unless the newest one is of this very iteration."""
+        if self.checkpoints.latest() == int(runs.clock.iteration):
+            return
         meta = {
             "wall_s": self.elapsed,
             "metrics_bytes": self.file.tell(),

@@ -22,6 +22,10 @@ class RefusedError(Exception):
     """A request that cannot be met, with a message for the person at the command line (key, value, remedy)."""
 
 
+class HostError(Exception):
+    """An environment on the host failed: its own error, with the environment, its process and its episode."""
+
+
 @dataclass(frozen=True)
 class Discrete:
     """`num_actions` choices for every agent; agents with fewer are masked by `TimeStep.avail`."""
@@ -89,12 +93,14 @@ class Env:
 
     reset: key -> (state, TimeStep); step: (state, action [N] i32 or [N, U] f32, key) -> (state, TimeStep);
     render: state -> uint8 [height, width, 3], on the host, or None.
+    host: `envs.host.HostControl` of an environment that is not pure, else None.
     """
 
     spec: EnvSpec
     reset: Callable[[Array], tuple[Any, TimeStep]]
     step: Callable[[Any, Array, Array], tuple[Any, TimeStep]]
     render: Callable[[Any], Any] | None = None
+    host: Any = None
 
 
 @struct.dataclass

@@ -1,0 +1,461 @@
+"""The host bridge: environments outside JAX, stepped from inside the jitted program. The only door to `io_callback`.
+
+A pool holds the environments of all runs, in worker processes or in this one. One call per step serves every slot
+(run x parallel environment): `step` is a `custom_vmap` function that takes any leading axes, so that vmap over
+environments, over seeds, or over both still makes one call. What JAX carries of an environment is a token; the token
+that one call returns is an argument of the next, so data dependence keeps the order, and the pool checks it.
+
+An episode's seed is derived from its reset key, which the runner derives from (seed, iteration, slot). Episodes
+therefore repeat, do not depend on the number of workers, and a resumed run goes on exactly.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import mmap
+import os
+import pathlib
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import connection
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import custom_vmap
+from jax.experimental import io_callback
+
+from jaxshare.envs.hosted import worker as hosted
+from jaxshare.types import Array, Box, Discrete, Env, EnvSpec, HostError, RefusedError, TimeStep
+
+HOSTED = pathlib.Path(hosted.__file__).parent
+BOOT = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+QUIT_SECONDS = 5.0  # ours: what closing environments may take before a worker is killed
+OUTPUT_BYTES = 1500  # of a dead worker's last words
+
+
+@dataclass(frozen=True)
+class HostConfig:
+    """What every environment on the host has besides its own settings."""
+
+    scenario: str = ""
+    workers: int = 0  # processes; 0: none, in the trainer itself (no limit on time then); -1: one per CPU core
+    timeout: float = 300.0  # ours: seconds for one step or reset of all environments of a worker
+    python: str = ""  # interpreter of the workers; empty: this one
+
+
+class HostState(NamedTuple):
+    """What JAX carries of an environment on the host."""
+
+    token: Array  # [] i32: of the last call that changed it
+
+
+def host_env(name: str, target: str, kwargs: dict[str, Any], config: HostConfig, install: str) -> Env:
+    """An `Env` whose slots are objects made by `target` ('file.py:Class' in hosted/, or 'module:Class') with `kwargs`.
+
+    install: how to get what the environment needs, for the error message.
+    Raises RefusedError if the environment cannot be made.
+    """
+    _check(config)
+    return _env(name, Pool(name, _located(target), kwargs, config, install))
+
+
+def _located(target: str) -> str:
+    file, _, attribute = target.rpartition(":")
+    return f"{HOSTED / file}:{attribute}" if file.endswith(".py") and "/" not in file else target
+
+
+def _check(config: HostConfig) -> None:
+    if config.workers < -1:
+        raise RefusedError(f"env.workers={config.workers} must be -1 (one per core), 0 (no process) or more.")
+    if config.timeout <= 0:
+        raise RefusedError(f"env.timeout={config.timeout} must be a positive number of seconds.")
+    if config.python and config.workers == 0:
+        raise RefusedError(f"env.python={config.python} needs worker processes: add env.workers=1 or more.")
+    if config.python and not os.access(config.python, os.X_OK):
+        raise RefusedError(f"env.python={config.python} is not a program: name a Python interpreter by its path.")
+
+
+def _env(name: str, pool: Pool) -> Env:
+    about = pool.about
+    n, actions = about["num_agents"], about.get("num_actions")
+    dim = 0 if actions else hosted.box_dim(about)
+    spec = EnvSpec(
+        name=name,
+        num_agents=n,
+        obs_dim=about["obs_dim"],
+        state_dim=about["state_dim"],
+        action=Discrete(actions) if actions else Box(dim, (-1.0,) * dim, (1.0,) * dim),
+        episode_limit=about["episode_limit"],
+        groups=tuple(about.get("groups", (0,) * n)),
+        group_names=tuple(about.get("group_names", ("agent",))),
+        common_reward=bool(about.get("common_reward", False)),
+        pure=False,
+    )
+    reset, step = _functions(pool)
+    return Env(spec, reset, step, pool.frame, HostControl(pool, lambda: _env(name, pool.twin())))
+
+
+@dataclass(frozen=True)
+class HostControl:
+    """What a run does with the host side of an environment besides stepping it."""
+
+    pool: Pool
+    twin: Callable[[], Env]  # the same environment with a pool of its own, for evaluation
+
+    def error(self) -> HostError | None:
+        """What stopped the pool, if anything has."""
+        return self.pool.failure
+
+    def record(self) -> None:
+        """Keep the pictures of the first slot from now on, for `Env.render`."""
+        self.pool.frames = {}
+
+    def close(self) -> None:
+        """End the workers. Idempotent."""
+        self.pool.close()
+
+
+def _functions(pool: Pool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    columns = hosted.Columns(pool.about)
+
+    def shapes(leading: tuple[int, ...]) -> Any:
+        return (
+            jax.ShapeDtypeStruct((*leading, columns.width), jnp.float32),
+            jax.ShapeDtypeStruct(leading, jnp.int32),
+        )
+
+    @custom_vmap
+    def call_reset(seed: Array) -> Any:
+        return io_callback(pool.reset, shapes(seed.shape), seed)
+
+    @custom_vmap
+    def call_step(token: Array, action: Array) -> Any:
+        return io_callback(pool.step, shapes(token.shape), token, action)
+
+    for call in (call_reset, call_step):
+        call.def_vmap(_one_call(call))
+
+    def show(block: Array) -> TimeStep:
+        fields = {k: block[columns.slices[k]].reshape(columns.shapes[k]) for k in columns.FIELDS}
+        return TimeStep(
+            obs=fields["obs"],
+            state=fields["state"],
+            avail=fields["avail"] > 0.5,
+            alive=fields["alive"] > 0.5,
+            reward=fields["reward"],
+            terminated=fields["terminated"] > 0.5,
+            truncated=fields["truncated"] > 0.5,
+            info={name: fields["info"][i] for i, name in enumerate(pool.about.get("info", ()))},
+        )
+
+    def reset(key: Array) -> tuple[HostState, TimeStep]:
+        block, token = call_reset(jax.random.bits(key, (), jnp.uint32))
+        return HostState(token), show(block)
+
+    def step(state: HostState, action: Array, key: Array) -> tuple[HostState, TimeStep]:
+        block, token = call_step(state.token, action)
+        return HostState(token), show(block)
+
+    return reset, step
+
+
+def _one_call(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A batching rule: the same call with one more leading axis."""
+
+    def rule(axis_size: int, in_batched: Any, *args: Array) -> Any:
+        pairs = zip(args, in_batched, strict=True)
+        whole = [x if batched else jnp.broadcast_to(x, (axis_size, *x.shape)) for x, batched in pairs]
+        return call(*whole), (True, True)
+
+    return rule
+
+
+# JAX logs every exception of a callback with a traceback; ours reach the person as one message
+logging.getLogger("jax._src.callback").addFilter(
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], HostError))
+)
+
+# ------------------------------------------------------------------------------------------------------------ the pool
+
+_OPEN: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for pool in list(_OPEN):
+        pool.close()
+
+
+class Pool:
+    """The environments of one `Env`. The first reset tells how many there are."""
+
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        kwargs: dict[str, Any],
+        config: HostConfig,
+        install: str,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        self.name, self.target, self.kwargs, self.config, self.install = name, target, kwargs, config, install
+        self.failure: HostError | None = None
+        self.frames: dict[int, np.ndarray] | None = None
+        self._lock, self._workers = threading.Lock(), list[Worker]()
+        self._local: hosted.Slots | None = None
+        self._arrays: dict[str, np.ndarray] = {}
+        self._calls, self._token = 0, np.zeros(0, np.int32)
+        _OPEN.add(self)
+        self.about = about or self._describe()
+
+    def twin(self) -> Pool:
+        """Another pool of the same environments."""
+        return Pool(self.name, self.target, self.kwargs, self.config, self.install, self.about)
+
+    def reset(self, seed: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Start an episode in every slot: (block [..., width], token [...])."""
+        with self._lock:
+            seed = np.asarray(seed)
+            self._guard()
+            if self._token.size != seed.size:
+                self._open(seed.size)
+            self._arrays["seed"][:] = seed.reshape(-1)
+            self._all("reset")
+            return self._answer(np.ones(seed.size, bool), seed.shape)
+
+    def step(self, token: Any, action: Any) -> tuple[np.ndarray, np.ndarray]:
+        """One step of every slot whose episode goes on: (block [..., width], token [...])."""
+        with self._lock:
+            token = np.asarray(token)
+            self._guard()
+            if not np.array_equal(token.reshape(-1), self._token):
+                self._fail(HostError(f"{self.name}: calls of the host bridge came out of order; please report this."))
+            running = ~self._ended()
+            self._arrays["action"][:] = np.asarray(action).reshape(self._arrays["action"].shape)
+            self._all("step")
+            return self._answer(running, token.shape)
+
+    def frame(self, state: HostState) -> np.ndarray:
+        """The recorded picture of the first slot at a token."""
+        assert self.frames is not None, "call HostControl.record before playing"
+        return self.frames[int(state.token)]
+
+    def close(self) -> None:
+        """End the workers and close the environments. Idempotent."""
+        workers, self._workers = self._workers, []
+        for w in workers:
+            w.ask("quit")
+        for w in workers:
+            w.end()
+        local, self._local = self._local, None
+        if local is not None:
+            local.close()
+        self._token = np.zeros(0, np.int32)
+
+    def _ended(self) -> np.ndarray:
+        block, where = self._arrays["block"], self._columns.slices
+        return ((block[:, where["terminated"]] > 0.5) | (block[:, where["truncated"]] > 0.5))[:, 0]
+
+    def _answer(self, changed: np.ndarray, leading: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        self._calls += 1
+        self._token = np.where(changed, np.int32(self._calls), self._token)
+        if self.frames is not None and changed[0]:
+            self._keep_frame()
+        block = self._arrays["block"]
+        # copies: JAX may go on reading what a callback returned
+        return block.reshape(*leading, block.shape[1]).copy(), self._token.reshape(leading).copy()
+
+    def _keep_frame(self) -> None:
+        assert self.frames is not None
+        frame = self._local.render(0) if self._local else self._workers[0].call("render", self.config.timeout, 0)
+        if frame is None:
+            self._fail(HostError(f"{self.name}: this environment draws no picture of itself."))
+        self.frames[int(self._token[0])] = frame
+
+    def _guard(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    def _fail(self, error: HostError) -> None:
+        self.failure = error
+        for w in self._workers:
+            w.kill()
+        self.close()
+        raise error
+
+    def _all(self, name: str) -> None:
+        """Carry out one command in every slot. Raises HostError."""
+        if self._local is not None:
+            try:
+                getattr(self._local, name)()
+            except hosted.SlotError as error:
+                self._fail(self._explained(error.facts))
+            return
+        try:
+            for w in self._workers:
+                w.ask(name)
+            deadline = time.monotonic() + self.config.timeout
+            for w in self._workers:
+                w.answer(name, max(0.0, deadline - time.monotonic()), self.config.timeout)
+        except WorkerError as error:
+            self._fail(self._explained(error.facts) if error.facts else HostError(f"{self.name}: {error}"))
+
+    def _explained(self, facts: dict[str, Any]) -> HostError:
+        where = "" if facts["slot"] is None else (
+            f" in environment {facts['slot']} (episode {facts['episode']} of it, seed {facts['seed']}, "
+            f"step {facts['step']})"
+        )  # fmt: skip
+        return HostError(
+            f"{self.name}: {facts['error']}, raised by {facts['doing']}{where}, process {facts['pid']}.\n"
+            f"{facts['traceback'].rstrip()}"
+        )
+
+    def _describe(self) -> dict[str, Any]:
+        try:
+            if self.config.workers == 0:
+                return hosted.Server(-1).describe(self.target, self.kwargs)
+            probe = Worker(self.config.python, None, range(0))
+            try:
+                return probe.call("describe", self.config.timeout, self.target, self.kwargs)
+            finally:
+                probe.ask("quit")
+                probe.end()
+        except WorkerError as error:
+            raise self._refused(error.facts["error"] if error.facts else str(error)) from error
+        except Exception as error:
+            raise self._refused(f"{type(error).__name__}: {error}") from error
+
+    def _refused(self, found: str) -> RefusedError:
+        lacking = "ModuleNotFoundError" in found or "ImportError" in found
+        where = f" for {self.config.python}" if self.config.python else ""
+        remedy = f" Remedy{where}: {self.install}" if lacking else ""
+        return RefusedError(f"{self.name} cannot be made: {found.rstrip('.')}.{remedy}")
+
+    def _open(self, slots: int) -> None:
+        """Make room for so many slots, in this process or in workers."""
+        self.close()
+        self._columns = hosted.Columns(self.about)
+        layout, common = hosted.layout_of(self.about, slots), (self.target, self.kwargs, self.about)
+        if self.config.workers == 0:
+            self._arrays = hosted.arrays_in(bytearray(hosted.size_of(layout)), layout)
+            self._local = hosted.Slots(*common, range(slots), self._arrays)
+        else:
+            count = os.cpu_count() or 1 if self.config.workers == -1 else self.config.workers
+            with _memory(hosted.size_of(layout)) as file:
+                shares = np.array_split(np.arange(slots), min(count, slots))
+                self._workers = [Worker(self.config.python, file.fileno(), part) for part in shares]
+                self._arrays = hosted.arrays_in(mmap.mmap(file.fileno(), hosted.size_of(layout)), layout)
+            try:
+                for w in self._workers:
+                    w.ask("open", *common, w.slots, layout)
+                for w in self._workers:
+                    w.answer("open", self.config.timeout)
+            except WorkerError as error:
+                self._fail(HostError(f"{self.name}: {error}"))
+        self._token = np.zeros(slots, np.int32)
+
+
+def _memory(size: int) -> Any:
+    """A file without a name, in memory where there is such a place: nothing is left of it when all have closed it."""
+    folder = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+    file.truncate(size)
+    return file
+
+
+class WorkerError(Exception):
+    """A worker failed: its own account of it (`facts`), or what is known of its end."""
+
+    def __init__(self, message: str, facts: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
+class Worker:
+    """One worker process and the socket to it."""
+
+    def __init__(self, python: str, memory: int | None, slots: Any) -> None:
+        self.slots = [int(s) for s in slots]
+        ours, theirs = socket.socketpair()
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115
+        inherited = [theirs.fileno(), *([] if memory is None else [memory])]
+        arguments = [theirs.fileno(), -1 if memory is None else memory, os.getpid()]
+        self.process = subprocess.Popen(
+            [python or sys.executable, "-c", BOOT, str(HOSTED / "worker.py"), *map(str, arguments)],
+            pass_fds=inherited, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that a game which the worker has started can be killed with it
+        )  # fmt: skip
+        theirs.close()
+        self._connection = connection.Connection(ours.detach())
+
+    def ask(self, name: str, *args: Any) -> None:
+        """Send a command. A dead worker is noticed when it is asked for its answer."""
+        with suppress(OSError):
+            self._connection.send_bytes(pickle.dumps((name, args), protocol=4))
+
+    def answer(self, doing: str, timeout: float, limit: float | None = None) -> Any:
+        """The answer to the last command, within `timeout` seconds of a `limit`. Raises WorkerError."""
+        limit = timeout if limit is None else limit
+        try:
+            if not self._connection.poll(timeout):
+                self.kill()
+                raise WorkerError(
+                    f"worker process {self.process.pid} gave no answer to {doing} within env.timeout={limit:g} seconds "
+                    f"and was killed; it held environments {self._range()}.{self._words()}"
+                )
+            kind, value = pickle.loads(self._connection.recv_bytes())
+        except (EOFError, OSError) as error:
+            raise WorkerError(self._obituary(doing)) from error
+        if kind == "error":
+            raise WorkerError(value["error"], value)
+        return value
+
+    def call(self, name: str, timeout: float, *args: Any) -> Any:
+        """`ask` and `answer`."""
+        self.ask(name, *args)
+        return self.answer(name, timeout)
+
+    def kill(self) -> None:
+        """End it now, with the games that it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """Wait for it to close its environments, for a while; then kill it."""
+        try:
+            self.process.wait(QUIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.process.wait()
+        self._connection.close()
+        self._output.close()
+
+    def _range(self) -> str:
+        return f"{self.slots[0]} to {self.slots[-1]}" if self.slots else "none yet"
+
+    def _obituary(self, doing: str) -> str:
+        code = self.process.wait()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        return (
+            f"worker process {self.process.pid} died ({how}) during {doing}; it held environments {self._range()}."
+            f"{self._words()}"
+        )
+
+    def _words(self) -> str:
+        self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, self._output.tell() - OUTPUT_BYTES))
+        text = self._output.read().decode(errors="replace").strip()
+        return f" Its last output:\n{text}" if text else ""

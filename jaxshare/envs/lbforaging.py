@@ -1,0 +1,55 @@
+"""Level-based foraging itself: the package lbforaging 2.0.0 through the host bridge. `env=lbf` is the same task in JAX.
+
+Sources: Albrecht and Ramamoorthy 2013; the tasks of Christianos et al. 2020 (SEAC), Table 1.
+
+Faithful: everything but the ends of an episode and the seeding.
+Departs, on purpose:
+
+* The time limit is `truncated`, and only the last food ends an episode as `terminated`; lbforaging calls both "done".
+* A reset depends on its seed alone. In lbforaging the last positions of the players keep new ones away.
+* The state is the observations of the agents, one after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxshare.envs.host import HostConfig, host_env
+from jaxshare.types import Env, RefusedError
+
+ACTIONS = "discrete"
+HOST = True
+PACKAGES = ("lbforaging",)
+INSTALL = "pip install 'jaxshare[lbforaging]'"
+REWARDS = ("individual", "sum")
+
+
+@dataclass(frozen=True)
+class Config(HostConfig):
+    """Settings of lbforaging."""
+
+    scenario: str = "8x8-2p-2f-coop"  # paper: SEAC; any id of lbforaging, without "Foraging-" and "-v3"
+    max_steps: int = 25  # paper: SEAC (lbforaging itself: 50)
+    reward: str = "individual"  # paper: SEAC; "sum": every agent receives the team's
+    mask_actions: bool = False  # lbforaging has no masks: an invalid action does nothing; true: such are unavailable
+
+
+def scenarios() -> tuple[str, ...]:
+    """The tasks of the SEAC paper; any other id of lbforaging works as well."""
+    return ("8x8-2p-2f-coop", "10x10-3p-3f", "12x12-2p-1f", "15x15-3p-4f")
+
+
+def make(config: Config) -> Env:
+    """lbforaging on one task. Raises RefusedError for an unknown id and if lbforaging is not installed."""
+    if config.reward not in REWARDS:
+        raise RefusedError(f"env.reward={config.reward} is not known. Known: {', '.join(REWARDS)}.")
+    if config.max_steps < 1:
+        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
+    name = config.scenario if config.scenario.startswith("Foraging") else f"Foraging-{config.scenario}-v3"
+    kwargs = {
+        "id": name,
+        "max_steps": config.max_steps,
+        "common_reward": config.reward == "sum",
+        "mask_actions": config.mask_actions,
+    }
+    return host_env(f"lbforaging/{config.scenario}", "tuples.py:Foraging", kwargs, config, INSTALL)

@@ -1,0 +1,111 @@
+"""Whole runs on environments of the host: several seeds, a failure in the middle, a signal; nothing is lost."""
+
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import tiny
+
+from jaxshare import evaluate
+from jaxshare.envs import host, lbforaging
+from jaxshare.types import HostError
+
+FAKE = f"{pathlib.Path(__file__).parent / 'envs' / 'fake_hosted.py'}:Fake"
+# 4 episodes of 6 steps an iteration, 2 iterations a chunk
+SMALL = (
+    "env=lbforaging", "algo=vdn", "algo.recurrent=false", "algo.hidden_dim=8", "num_envs=4", "batch_size=4",
+    "replay.capacity=16", "eval.every=48", "eval.episodes=6", "progress=false", "total_env_steps=168",
+)  # fmt: skip
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """env=lbforaging makes fakes with these settings."""
+    kwargs = {}
+    monkeypatch.setattr(lbforaging, "make", lambda config: host.host_env("fake", FAKE, kwargs, config, ""))
+    return kwargs
+
+
+@pytest.fixture
+def seeds(monkeypatch):
+    """Seeds of every batch of episodes that a pool has started, in order."""
+    found = []
+    reset = host.Pool.reset
+    monkeypatch.setattr(host.Pool, "reset", lambda pool, seed: found.append(list(map(int, seed))) or reset(pool, seed))
+    return found
+
+
+def test_a_failure_is_reported_after_a_checkpoint_and_the_run_goes_on_exactly(fake, seeds, tmp_path, optimised):
+    whole = tiny.train(tmp_path / "whole", *SMALL)
+    started = [s for s in seeds if len(s) == 4 and s != seeds[1]]
+    training = [s for i, s in enumerate(started) if s not in started[:i]]  # without the evaluations, which repeat
+    chosen = training[5][2]  # an episode in the middle of the third chunk
+    fake.update(raise_at=4, only_seed=chosen, marker=str(tmp_path / "mended"))
+    with pytest.raises(HostError) as error:
+        tiny.train(tmp_path / "broken", *SMALL)
+    saved = tiny.steps_saved(tmp_path / "broken")[-1]
+    text = str(error.value)
+    for part in ("the sky fell", f"seed {chosen}", "environment 2", "step 4", f"checkpoints/{saved}", "resume=auto"):
+        assert part in text
+    assert 0 < saved < tiny.steps_saved(whole)[-1]
+    assert len(tiny.records(tmp_path / "broken")) > 1, "what was learned before is in the log"
+    (tmp_path / "mended").touch()
+    tiny.train(tmp_path / "broken", *SMALL, "resume=auto")
+    tiny.assert_equal(tiny.restore(tmp_path / "broken", *SMALL), tiny.restore(whole, *SMALL))
+
+
+def test_evaluation_has_environments_of_its_own_a_few_at_a_time(fake, seeds, tmp_path):
+    run_dir = tiny.train(tmp_path / "run", *SMALL, max_chunks=1)
+    per_call = {tuple(s) for s in seeds}
+    assert all(len(s) == 4 for s in per_call)  # 6 evaluation episodes are two rounds of num_envs
+    seeds.clear()
+    found = evaluate.evaluate(evaluate.Config(run_dir=str(run_dir), episodes=6, gif=str(tmp_path / "episode.gif")))
+    assert len(seeds) == 3  # two rounds, and the one of the picture
+    assert found["mean"]["length"] == 6
+    assert found["mean"]["return"] == 6 * 3  # both agents' rewards, 1 and 2
+    assert (tmp_path / "episode.gif").stat().st_size > 0
+
+
+def command(run_dir, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "jaxshare.train", f"run_dir={run_dir}", *arguments],
+        cwd=tiny.REPOSITORY, env=tiny.ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+REAL = (*SMALL, "env.max_steps=6", "env.scenario=5x5-2p-1f")
+
+
+def test_two_seeds_on_lbforaging_do_not_hang_and_are_the_seeds_alone(tmp_path):
+    with command(tmp_path / "two", *REAL, "seeds=2", "env.workers=1") as process:
+        _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    both = tiny.records(tmp_path / "two")
+    assert {record["seed"] for record in both} == {0, 1}
+    tiny.train(tmp_path / "one", *REAL, "seed=1")
+    alone = tiny.records(tmp_path / "one")
+    second = [record for record in both if record["seed"] == 1]
+    assert len(alone) == len(second)
+    for a, b in zip(alone, second, strict=True):
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_signal_saves_and_leaves_no_worker(tmp_path):
+    arguments = (*REAL, "env.workers=2", "checkpoint.every=48", "total_env_steps=1000000")
+    with command(tmp_path / "run", *arguments) as process:
+        until = time.monotonic() + 240
+        while len(tiny.steps_saved(tmp_path / "run")) < 2 and time.monotonic() < until:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Stopped by SIGTERM" in errors
+    for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert f"\0{process.pid}\0".encode() not in entry.read_bytes()
+        except OSError:
+            continue  # it ended while we looked
