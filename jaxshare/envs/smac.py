@@ -1,0 +1,92 @@
+"""StarCraft II itself: SMAC (Samvelyan et al. 2019) through the host bridge. `env=smax` is the JAX stand-in.
+
+Needs, none of which a package index has: StarCraft II (4.10 in the literature), the SMAC maps, and oxwhirl's package
+`smac`. The `smac` of the registries is AutoML's SMAC3, another thing. SMAC pins an old protobuf, so it is best kept in
+an environment of its own: `env.python=/path/to/that/python` runs the workers there.
+
+Not run against the game by its authors, who cannot have it on their machines: it is tested with a stand-in that
+follows oxwhirl's interface, its errors included.
+
+Faithful: observations, state, masks, reward are SMAC's own.
+Departs, on purpose:
+
+* A battle cut by the time limit is `truncated`. In the literature's default it counts as terminal:
+  `env.time_limit=terminated`.
+* Sparse rewards are exactly +1, -1 and 0; SMAC would still divide them by its scale.
+* An agent is dead when its unit has no health. SMAC's own tracker stands still with sparse rewards.
+* A lost connection cuts the episode (`truncated`, `lost_connection` in the logs) and the next one starts a new game.
+* The game is seeded when it starts, not at each reset, so runs do not repeat, and a resumed run is not exact.
+* Agents are one group: the interface does not tell unit types before a game has started.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxshare.envs.host import HostConfig, host_env
+from jaxshare.registry import suggest
+from jaxshare.types import Env, RefusedError
+
+ACTIONS = "discrete"
+HOST = True
+PACKAGES = ("smac.env",)
+INSTALL = (
+    "pip install git+https://github.com/oxwhirl/smac.git (not the registries' `smac`, which is AutoML's), and "
+    "StarCraft II with the SMAC maps, found through SC2PATH"
+)
+# SMAC's map table: episode limits
+LIMITS = {
+    "3m": 60, "8m": 120, "25m": 150, "5m_vs_6m": 70, "8m_vs_9m": 120, "10m_vs_11m": 150, "27m_vs_30m": 180,
+    "MMM": 150, "MMM2": 180, "2s3z": 120, "3s5z": 150, "3s5z_vs_3s6z": 170, "3s_vs_3z": 150, "3s_vs_4z": 200,
+    "3s_vs_5z": 250, "1c3s5z": 180, "2m_vs_1z": 150, "corridor": 400, "6h_vs_8z": 150, "2s_vs_1sc": 300,
+    "so_many_baneling": 100, "bane_vs_bane": 200, "2c_vs_64zg": 400,
+}  # fmt: skip
+REWARDS = ("dense", "sparse")
+ENDS = ("truncated", "terminated")
+
+
+@dataclass(frozen=True)
+class Config(HostConfig):
+    """Settings of SMAC."""
+
+    scenario: str = "3m"  # ours: the smallest map; SMAC's map_name
+    reward: str = "dense"  # SMAC: scaled so that a win returns 20; "sparse": +1 won, -1 lost, 0 otherwise
+    time_limit: str = "truncated"  # ours; "terminated": SMAC's and the literature's default
+    difficulty: str = "7"  # SMAC: very hard
+    kwargs: dict[str, Any] = field(default_factory=dict)  # further arguments of StarCraft2Env
+    sc2path: str = ""  # folder of the game; empty: SC2PATH, else ~/StarCraftII
+    implementation: str = "smac.env:StarCraft2Env"  # any class with its interface, as module:Class
+    workers: int = 8  # code: PyMARL's parallel runner; every game is a process of its own besides
+
+
+def scenarios() -> tuple[str, ...]:
+    """SMAC's maps."""
+    return tuple(LIMITS)
+
+
+def make(config: Config) -> Env:
+    """SMAC on one map. Raises RefusedError if the map is unknown, or the package, the game or its maps are missing."""
+    own = config.implementation == Config.implementation
+    for key, value, known in (
+        ("scenario", config.scenario, tuple(LIMITS) if own else (config.scenario,)),
+        ("reward", config.reward, REWARDS),
+        ("time_limit", config.time_limit, ENDS),
+    ):
+        if value not in known:
+            raise RefusedError(f"env.{key}={value} is not known.{suggest(value, known)} Known: {', '.join(known)}.")
+    sparse = config.reward == "sparse"
+    kwargs = {
+        "map_name": config.scenario,
+        "implementation": config.implementation,
+        # code: SMAC scales sparse rewards as well
+        "kwargs": {
+            "difficulty": config.difficulty,
+            "reward_sparse": sparse,
+            **({"reward_scale": False} if sparse else {}),
+            **config.kwargs,
+        },
+        "time_limit": config.time_limit,
+        "sc2path": config.sc2path,
+    }
+    return host_env(f"smac/{config.scenario}", "starcraft.py:StarCraft", kwargs, config, INSTALL)

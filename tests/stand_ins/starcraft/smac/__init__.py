@@ -1,0 +1,1 @@
+"""A stand-in for oxwhirl's package: see `smac.env`."""
