@@ -1,9 +1,10 @@
-"""Multi-agent particle environments: spread, tag and speaker-listener, from jaxmarl 0.2.0.
+"""Multi-agent particle environments: spread, tag, speaker-listener, and the particle tasks of single papers.
 
-Sources: Lowe et al. 2017 (MADDPG), as rewritten in jaxmarl; its physics, observations and rewards agree with those of
-mpe2 to 3e-6 from the same state.
+Sources: Lowe et al. 2017 (MADDPG). `spread`, `tag` and `speaker_listener` run jaxmarl 0.2.0's code; its physics,
+observations and rewards agree with those of mpe2 to 3e-6 from the same state. The others run on own code for the same
+physics (`_particle`).
 
-Faithful: physics, start states, observations, rewards.
+Faithful in `spread`, `tag`, `speaker_listener`: physics, start states, observations, rewards.
 Departs, on purpose:
 
 * `max_steps` is exact (25 by default, as in mpe2). jaxmarl plays one step more than it is told.
@@ -17,6 +18,34 @@ Departs, on purpose:
 
 spread: each agent pays for its own collisions (share `local_ratio`), all pay for uncovered landmarks (the rest).
 Rewards are therefore individual unless `local_ratio` is 0.
+
+`pred_prey_3a`, `pred_prey_6a`, `pred_prey_9a`: FACMAC's predator-prey, the one task here with continuous actions (two
+numbers per agent); see `_pred_prey`. `prey=flee` is FACMAC's prey.
+
+`sparse_tag`: the sparse predator-prey of SEAC (Christianos et al. 2020). paper: three predators, a slowly moving prey,
++1 for each predator on a step on which at least two are adjacent to the prey, a charge for leaving the map, nothing
+else, individual rewards. No code was published. ours:
+
+* Bodies, obstacles, start states and observations are those of tag. The prey's speed is at most 0.5, half a predator's.
+* Adjacent means that less than 0.1 lies between the two bodies.
+* A predator pays simple_tag's charge for its own place: 0 up to 0.9 from the centre line, 1 at 1.0, more outside.
+* The prey of the paper was trained with MADDPG; this one follows `prey`, by default tag's rule.
+* `info` counts the catches (`caught`), since charges hide them in the return.
+
+`CN_3ls3l`, `CN_4ls4l`: cooperative navigation of SIT (Tian et al. 2023). paper: spread with three or four agents and
+as many landmarks; an agent sees itself, one other agent and two landmarks. ours: those are the nearest ones (agent,
+then landmarks, the nearest first). All receive the sum over the agents of what each earned in the first version of
+spread, unweighted, without the constant -1 that it charged an agent for touching itself: only then are the returns that
+the paper reports possible (-37 for its best policy). It is twice the sum of what `spread` gives with `local_ratio` 0.5.
+
+`PP_3p1p`: the predator-prey of SIT. paper: three slower predators, one faster prey that always moves straight away from
+the nearest predator (`prey=flee`; nothing keeps it in the arena); a predator sees itself, one other predator and the
+prey. ours: the nearest other; the prey's velocity is seen, tag's two obstacles are there and are not. The reward is not
+in the paper, only that returns are negative: all receive - (sum of the predators' distances to the prey) + 10 for each
+predator that touches it. Random play returns -156 here and about -270 there (it returns -159 and -244 in the two
+navigations, inside the paper's ranges): compare methods on this task, not numbers with the paper.
+
+In the tasks of SIT the state is the whole world (all velocities, positions and landmarks).
 """
 
 from __future__ import annotations
@@ -29,25 +58,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare.envs import _raster
+from jaxshare.envs import _particle_tasks, _pred_prey, _raster
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
+from jaxshare.envs._particle import NUM_MOVES, PICTURE, flee_action
 from jaxshare.registry import suggest
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
-ACTIONS = "discrete"
-SCENARIOS = ("spread", "tag", "speaker_listener")
+ACTIONS = "discrete or continuous"
+FROM_JAXMARL = ("spread", "tag", "speaker_listener")
+SCENARIOS = (*FROM_JAXMARL, "sparse_tag", *_particle_tasks.SEEKERS, "PP_3p1p", *_pred_prey.SIZES)
 PREYS = ("flee", "random")
-DIRECTIONS = (
-    (0.0, 0.0),
-    (-1.0, 0.0),
-    (1.0, 0.0),
-    (0.0, -1.0),
-    (0.0, 1.0),
-)  # what jaxmarl's actions 0 to 4 push towards
-NUM_MOVES = len(DIRECTIONS)
-REACH = 0.2  # ours: how far ahead the fleeing prey looks; it covers at most 0.13 in one step
-ARENA = 1.0  # start states lie within ±1, and the original charges the prey for leaving that square
-PICTURE = 1.5  # ours: half the width of the rendered square
 
 
 @dataclass(frozen=True)
@@ -55,10 +75,11 @@ class Config:
     """Settings of the particle environments."""
 
     scenario: str = "spread"  # ours
-    num_agents: int | None = None  # mpe2: 3 agents and landmarks in spread, 3 predators in tag; 2 in speaker_listener
+    num_agents: int | None = None  # mpe2: 3 in spread and tag; SEAC: 3 in sparse_tag; fixed in all others
     local_ratio: float = 0.5  # mpe2; spread only: weight of an agent's own collisions, 0 for a purely common reward
-    prey: str = "flee"  # ours; tag only: "flee" or "random"
-    max_steps: int = 25  # mpe2's max_cycles
+    prey: str = "flee"  # ours in tag and sparse_tag, FACMAC's in pred_prey_*, SIT's in PP_3p1p; or "random"
+    view_radius: float = 1.5  # FACMAC; pred_prey_* only: an agent sees what is no farther than this
+    max_steps: int = 25  # mpe2's max_cycles, and FACMAC's limit
 
 
 def scenarios() -> tuple[str, ...]:
@@ -69,6 +90,8 @@ def scenarios() -> tuple[str, ...]:
 def make(config: Config) -> Env:
     """One particle environment. Raises RefusedError for an unknown task or prey and for impossible sizes."""
     _check(config)
+    if config.scenario not in FROM_JAXMARL:
+        return _own(config)
     game = _game(config)
     team, spec = _team_and_spec(game, config)
     prey = _prey(game, team, config.prey)
@@ -89,10 +112,25 @@ def _check(config: Config) -> None:
     _num_agents(config)
     if not 0.0 <= config.local_ratio <= 1.0:
         raise RefusedError(f"env.local_ratio={config.local_ratio} must lie between 0 and 1.")
+    if config.view_radius < 0:
+        raise RefusedError(f"env.view_radius={config.view_radius}: a distance, 0 or more (1e9 to see all).")
+
+
+def _own(config: Config) -> Env:
+    if config.scenario in _pred_prey.SIZES:
+        return _pred_prey.make(config.scenario, config.view_radius, config.prey, config.max_steps)
+    if config.scenario in _particle_tasks.SEEKERS:
+        return _particle_tasks.navigation(config.scenario, config.max_steps)
+    if config.scenario == "PP_3p1p":
+        return _particle_tasks.pursuit(config.prey, config.max_steps)
+    return _particle_tasks.sparse_tag(_num_agents(config), config.prey, config.max_steps)
 
 
 def _num_agents(config: Config) -> int:
-    least, usual, most = {"spread": (2, 3, None), "tag": (1, 3, None), "speaker_listener": (2, 2, 2)}[config.scenario]
+    open_ended = {"spread": (2, 3, None), "tag": (1, 3, None), "sparse_tag": (_particle_tasks.NEEDED, 3, None)}
+    sizes = {"speaker_listener": 2, "PP_3p1p": 3} | _particle_tasks.SEEKERS | _pred_prey.SIZES
+    fixed = {name: (size, size, size) for name, size in sizes.items()}
+    least, usual, most = (open_ended | fixed)[config.scenario]
     n = usual if config.num_agents is None else config.num_agents
     if n < least or (most is not None and n > most):
         bound = f"exactly {least}" if most == least else f"at least {least}"
@@ -195,16 +233,6 @@ def _prey(game: Any, team: list[str], policy: str) -> Callable[[Any, Array], dic
         return {agent: flee_action(state.p_pos[game.a_to_i[agent]], predators) for agent in others}
 
     return flee if policy == "flee" else random
-
-
-def flee_action(position: Array, predators: Array) -> Array:
-    """The move that ends farthest from the nearest predator and inside the arena. position [2], predators [P, 2]."""
-    ends = position[None] + REACH * jnp.array(DIRECTIONS)
-    nearest = jnp.min(jnp.linalg.norm(ends[:, None] - predators[None], axis=-1), axis=1)
-    outside = jnp.sum(jnp.maximum(jnp.abs(ends) - ARENA, 0.0), axis=1)
-    return jnp.argmax(nearest - 10.0 * outside).astype(
-        jnp.int32
-    )  # ours: the walls weigh as in the original's 10 per unit
 
 
 def _render(game: Any) -> Callable[[Any], np.ndarray]:

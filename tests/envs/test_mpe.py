@@ -1,4 +1,4 @@
-"""The particle environments against jaxmarl's own, driven side by side."""
+"""The particle environments against jaxmarl's own, driven side by side. FACMAC's are in test_pred_prey.py."""
 
 from functools import cache
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.envs import mpe
+from jaxshare.envs import _particle, mpe
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
 from jaxshare.types import RefusedError
 
@@ -15,6 +15,10 @@ SIZES = {  # agents, obs, state, actions, groups
     "spread": (3, 18, 54, 5, (0, 0, 0)),
     "tag": (3, 16, 48, 5, (0, 0, 0)),
     "speaker_listener": (2, 11, 22, 5, (0, 1)),
+    "sparse_tag": (3, 16, 48, 5, (0, 0, 0)),
+    "CN_3ls3l": (3, 10, 18, 5, (0, 0, 0)),
+    "CN_4ls4l": (4, 10, 24, 5, (0, 0, 0, 0)),
+    "PP_3p1p": (3, 10, 20, 5, (0, 0, 0)),
 }
 
 
@@ -50,7 +54,7 @@ def reference(scenario, limit):
     return getattr(package, kinds[scenario])(max_steps=limit)
 
 
-@pytest.mark.parametrize("scenario", mpe.SCENARIOS)
+@pytest.mark.parametrize("scenario", mpe.FROM_JAXMARL)
 def test_same_as_jaxmarl_and_exactly_25_steps(scenario):
     env, reset, step = compiled(scenario)
     game = reference(scenario, 24)
@@ -177,8 +181,153 @@ def test_picture():
         ({"num_agents": 1}, "at least 2"),
         ({"local_ratio": 1.5}, "local_ratio"),
         ({"max_steps": 0}, "max_steps"),
+        ({"scenario": "sparse_tag", "num_agents": 1}, "at least 2"),
+        ({"scenario": "CN_4ls4l", "num_agents": 3}, "exactly 4"),
+        ({"scenario": "PP_3p1p", "num_agents": 4}, "exactly 3"),
+        ({"scenario": "pred_prey_6a", "num_agents": 3}, "exactly 6"),
+        ({"scenario": "pred_prey_3a", "view_radius": -1.0}, "view_radius"),
     ],
 )
 def test_refusals(settings, message):
     with pytest.raises(RefusedError, match=message):
         mpe.make(mpe.Config(**settings))
+
+
+OWN = ("sparse_tag", "CN_3ls3l", "CN_4ls4l", "PP_3p1p")
+
+
+@cache
+def their_step(scenario):
+    """jaxmarl's world with the bodies of the task; its prey takes numbers, so that it can go anywhere."""
+    package = import_jaxmarl("mpe")
+    if scenario in ("CN_3ls3l", "CN_4ls4l"):
+        n = int(scenario[3])
+        game = package.SimpleSpreadMPE(num_agents=n, num_landmarks=n, action_type="Continuous")
+    else:
+        game = package.SimpleTagMPE(action_type="Continuous")
+        if scenario == "sparse_tag":
+            game.max_speed = game.max_speed.at[3].set(0.5)
+    return game, jax.jit(lenient(game.step_env))
+
+
+def their_actions(game, state, action, scenario):
+    """Five numbers per agent: nothing, left, right, down, up."""
+    pushes = [np.eye(5)[a] for a in action]
+    if scenario == "sparse_tag":
+        pushes.append(np.eye(5)[int(mpe.flee_action(state.position[3], state.position[:3]))])
+    elif scenario == "PP_3p1p":
+        place = np.asarray(state.position, np.float64)
+        away = place[3] - place[np.argmin(np.linalg.norm(place[:3] - place[3], axis=1))]
+        x, y = away / np.linalg.norm(away)
+        pushes.append(np.array([0, max(-x, 0), max(x, 0), max(-y, 0), max(y, 0)]))
+    return {agent: jnp.asarray(p, jnp.float32) for agent, p in zip(game.agents, pushes, strict=True)}
+
+
+def near_first(vectors, count):
+    vectors = np.asarray(vectors).reshape(-1, 2)
+    return vectors[np.argsort(np.linalg.norm(vectors, axis=1))][:count].reshape(-1)
+
+
+def want_obs(scenario, obs):
+    """The observation of one agent, from that of jaxmarl: own velocity, place, landmarks, others, (prey velocity)."""
+    obs = np.asarray(obs)
+    if scenario == "sparse_tag":
+        return obs
+    if scenario == "PP_3p1p":
+        mates, prey = obs[8:12], obs[12:14]
+        return np.concatenate([obs[:4], near_first(mates, 1), prey, obs[14:]])
+    n = int(scenario[3])
+    landmarks, mates = np.split(obs[4 : 4 + 2 * n + 2 * (n - 1)], [2 * n])
+    return np.concatenate([obs[:4], near_first(mates, 1), near_first(landmarks, 2)])
+
+
+def charge(x):
+    x = abs(x)
+    return 0.0 if x < 0.9 else 10 * (x - 0.9) if x < 1.0 else min(np.exp(2 * x - 2), 10.0)
+
+
+def want_reward(scenario, rewards, place):
+    if scenario.startswith("CN"):
+        return [2 * sum(float(r) for r in rewards.values())] * len(rewards)
+    gap = np.linalg.norm(place[:3] - place[3], axis=1)
+    if scenario == "PP_3p1p":
+        return [float(rewards["adversary_0"]) - gap.sum()] * 3
+    caught = float(np.sum(gap < 0.225) >= 2)
+    return [caught - sum(charge(x) for x in place[i]) for i in range(3)]
+
+
+@pytest.mark.parametrize("scenario", OWN)
+@pytest.mark.parametrize("crowding", [0.2, 1.0])
+def test_tasks_of_papers_same_as_jaxmarl(scenario, crowding):
+    env, reset, step = compiled(scenario)
+    game, their = their_step(scenario)
+    state, _ = reset(jax.random.key(7))
+    state = state.replace(position=crowding * state.position)
+    _, template = lenient(game.reset)(jax.random.key(0))
+    for t in range(25):
+        action = np.random.default_rng(t).integers(0, 5, env.spec.num_agents)
+        theirs = template.replace(
+            p_pos=jnp.concatenate([state.position, state.landmark]),
+            p_vel=jnp.concatenate([state.velocity, jnp.zeros_like(state.landmark)]),
+        )
+        obs, theirs, rewards, _, _ = their(jax.random.key(0), theirs, their_actions(game, state, action, scenario))
+        state, shown = step(state, jnp.asarray(action, jnp.int32), jax.random.key(t))
+        moving = state.position.shape[0]
+        np.testing.assert_allclose(state.position, theirs.p_pos[:moving], atol=1e-5)
+        np.testing.assert_allclose(state.velocity, theirs.p_vel[:moving], atol=2e-4)
+        want = [want_obs(scenario, obs[agent]) for agent in game.agents[: env.spec.num_agents]]
+        np.testing.assert_allclose(shown.obs, want, atol=2e-4)
+        place = np.asarray(theirs.p_pos, np.float64)
+        np.testing.assert_allclose(shown.reward, want_reward(scenario, rewards, place), atol=1e-3)
+        assert (bool(shown.terminated), bool(shown.truncated)) == (False, t == 24)
+
+
+@pytest.mark.parametrize(("scenario", "common"), [("sparse_tag", False), ("CN_3ls3l", True), ("PP_3p1p", True)])
+def test_common_reward_of_the_tasks_of_papers(scenario, common):
+    assert compiled(scenario)[0].spec.common_reward is common
+
+
+@pytest.mark.parametrize(
+    ("places", "caught"),
+    [
+        ([(0.2, 0.0), (0.0, 0.2), (0.8, 0.8)], 1.0),
+        ([(0.2, 0.0), (0.0, 0.2), (-0.2, 0.0)], 1.0),
+        ([(0.2, 0.0), (0.0, 0.3), (0.8, 0.8)], 0.0),
+    ],
+)
+def test_sparse_tag_pays_for_two_adjacent_predators(places, caught):
+    _env, reset, step = compiled("sparse_tag", prey="random")
+    state, _ = reset(jax.random.key(0))
+    state = state.replace(position=jnp.array([*places, (0.0, 0.0)]), landmark=jnp.array([[-0.8, 0.8], [0.8, -0.8]]))
+    _, shown = step(state, jnp.zeros(3, jnp.int32), jax.random.key(0))  # places change with the velocity, now 0
+    assert shown.reward.tolist() == [caught] * 3
+    assert float(shown.info["caught"]) == caught
+
+
+def test_sparse_tag_charges_only_who_leaves():
+    _env, reset, step = compiled("sparse_tag")
+    state, _ = reset(jax.random.key(0))
+    state = state.replace(position=jnp.array([(0.95, 0.0), (0.0, -1.5), (0.5, 0.5), (-0.5, -0.5)]))
+    _, shown = step(state, jnp.zeros(3, jnp.int32), jax.random.key(0))
+    np.testing.assert_allclose(shown.reward, [-0.5, -np.exp(1.0), 0.0], rtol=1e-5)
+
+
+def test_state_of_the_tasks_of_sit_is_the_whole_world():
+    _env, reset, _ = compiled("PP_3p1p")
+    state, shown = reset(jax.random.key(0))
+    whole = [state.velocity.ravel(), state.position.ravel(), state.landmark.ravel()]
+    np.testing.assert_array_equal(shown.state, np.concatenate(whole))
+
+
+def test_without_self_drops_the_diagonal():
+    pairs = jnp.arange(32).reshape(4, 4, 2)
+    want = [[pairs[i, j] for j in range(4) if j != i] for i in range(4)]
+    np.testing.assert_array_equal(_particle.without_self(pairs), want)
+
+
+@pytest.mark.parametrize("scenario", OWN)
+def test_picture_of_the_tasks_of_papers(scenario):
+    env, reset, _ = compiled(scenario)
+    picture = env.render(reset(jax.random.key(0))[0])
+    assert (picture.shape, picture.dtype) == ((300, 300, 3), np.uint8)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == (3 if scenario.startswith("CN") else 4)
