@@ -13,7 +13,8 @@ from jaxshare.types import Box, Discrete, EnvSpec, RefusedError
 HELP = """\
 usage: python -m jaxshare.list
 
-Show every algorithm, environment (with its scenarios), modifier and preset, and which combinations are allowed.
+Show every algorithm, environment (installed, or how to install it; its scenarios), modifier and preset, and which
+combinations are allowed.
 The table is made by assembling each combination on a small made-up task, so it cannot be out of date.
 """
 
@@ -39,11 +40,19 @@ def _main() -> None:
 def _print_entries(title: str, kind: str) -> None:
     print(title)
     for name, module in registry.modules(kind).items():
-        print(f"  {name:<10} {_summary(module)}")
+        print(_filled(_summary(module), f"  {name:<10} "))
+        if kind == "env":
+            missing = registry.lacking(module)
+            where = "on the host" if getattr(module, "HOST", False) else "JAX"
+            state = f"not installed: {missing}" if missing else "installed"
+            print(_filled(f"{where}, {module.ACTIONS} actions, {state}"))
         if hasattr(module, "scenarios"):
-            text = ", ".join(module.scenarios())
-            print(textwrap.fill(text, 118, initial_indent=" " * 13, subsequent_indent=" " * 13))
+            print(_filled(", ".join(module.scenarios())))
     print()
+
+
+def _filled(text: str, first: str = " " * 13, rest: str = " " * 13) -> str:
+    return textwrap.fill(text, 118, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def _summary(module: ModuleType) -> str:
@@ -63,10 +72,8 @@ def _print_table() -> None:
         print(
             f"  {algo:<10} " + " ".join(f"{'-' if reason else '+':>10}" for reason in row) + f"   {', '.join(allowed)}"
         )
-    for env, module in registry.modules("env").items():
-        print(f"  env={env} has {module.ACTIONS} actions")
     for reason in dict.fromkeys(reasons):
-        print(textwrap.fill(reason, 118, initial_indent="  - ", subsequent_indent="    "))
+        print(_filled(reason, "  - ", "    "))
 
 
 def refusal(algo: str, modifiers: tuple[str, ...], action: Discrete | Box) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import pkgutil
 from functools import cache
 from types import ModuleType
@@ -28,6 +29,18 @@ def get(kind: str, name: str) -> ModuleType:
     if name not in known:
         raise RefusedError(f"{kind}={name} is not known.{suggest(name, known)} Known: {', '.join(known)}.")
     return known[name]
+
+
+def lacking(module: ModuleType) -> str | None:
+    """How to install what an environment needs and has not, or None if it can be used here."""
+    for package in getattr(module, "PACKAGES", ()):
+        try:
+            found = importlib.util.find_spec(package)
+        except ModuleNotFoundError:  # of a parent package, or the parent is no package
+            found = None
+        if found is None:
+            return module.INSTALL
+    return None
 
 
 def suggest(name: str, known: object) -> str:

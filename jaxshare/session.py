@@ -296,8 +296,8 @@ def train(settings: Settings, max_chunks: int | None = None) -> pathlib.Path:
 
     Raises RefusedError for what cannot be done, StoppedError after a signal.
     """
-    require(settings.run.logger)
     program, layout = lay_out(settings)
+    require(settings.run.logger)
     size = check_memory(program, layout)
     run_dir, resuming = open_run_dir(settings)
     with closing(program), Session(settings, program, layout, run_dir, resuming) as session:

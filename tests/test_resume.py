@@ -102,9 +102,9 @@ def test_resuming_compiles_the_chunk_once(half, monkeypatch):
     """The states and the clock read from a checkpoint are laid out as a chunk returns them."""
     compiled, chunk = set(), Runs.chunk
 
-    def spy(self):
-        found = chunk(self)
-        compiled.add(self._chunk._cache_size())
+    def spy(self, interrupted):
+        found = chunk(self, interrupted)
+        compiled.add(self._advance._chunk._cache_size())
         return found
 
     monkeypatch.setattr(Runs, "chunk", spy)
