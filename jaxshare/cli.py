@@ -229,7 +229,12 @@ def _as_list(argument: str) -> str:
 
 def spelled(argument: str) -> str:
     """An argument as hydra wants it: `sweep.*` keys are added, not overridden; lists of one may be bare names."""
-    return _as_list(f"++{argument}" if argument.startswith("sweep.") else argument)
+    return _as_list(f"++{argument}" if _is_free(argument.partition("=")[0]) else argument)
+
+
+def _is_free(key: str) -> bool:
+    """Whether any name may follow: sweep.<hyper-parameter>, and arguments handed on to a package, env.kwargs.<name>."""
+    return key.split(".")[0] == "sweep" or "kwargs" in key.split(".")
 
 
 def _check_groups(groups: list[Override]) -> None:
@@ -256,6 +261,8 @@ def _check_key(override: Override, base: DictConfig) -> None:
     if key in GROUPS or key.split(".")[0] in ("sweep", "hydra"):
         return
     known = keys(base)
+    if _is_free(key):
+        key = key[: key.index("kwargs") + len("kwargs")]
     if key not in known:
         leaf = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
         near = f" Did you mean {' or '.join(leaf[:3])}?" if leaf else registry.suggest(key, known)
@@ -282,7 +289,8 @@ def help_text(template: str, arguments: Sequence[str]) -> str:
         cfg = compose("config", groups, return_hydra_config=True)
     choices = cfg.hydra.runtime.choices
     values = {key: OmegaConf.select(cfg, key) for key in keys(cfg)}
-    shown = {key: value for key, value in values.items() if not isinstance(value, DictConfig) and key != "modifiers"}
+    hidden = ("modifiers", "sweep")  # explained in the template
+    shown = {k: v for k, v in values.items() if k not in hidden and (not isinstance(v, DictConfig) or not v)}
     explained = notes(RunConfig)
     explained |= notes(registry.get("algo", choices.algo).Config, "algo.")
     explained |= notes(registry.get("env", choices.env).Config, "env.")

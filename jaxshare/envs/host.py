@@ -50,7 +50,6 @@ OUTPUT_BYTES = 1500  # of a dead worker's last words
 class HostConfig:
     """What every environment on the host has besides its own settings."""
 
-    scenario: str = ""
     workers: int = 0  # processes; 0: none, in the trainer itself (no limit on time then); -1: one per CPU core
     timeout: float = 300.0  # ours: seconds for one step or reset of all environments of a worker
     python: str = ""  # interpreter of the workers; empty: this one
@@ -280,7 +279,10 @@ class Pool:
 
     def _keep_frame(self) -> None:
         assert self.frames is not None
-        frame = self._local.render(0) if self._local else self._workers[0].call("render", self.config.timeout, 0)
+        try:
+            frame = self._local.render(0) if self._local else self._workers[0].call("render", self.config.timeout, 0)
+        except Exception as error:
+            self._fail(HostError(f"{self.name}: the environment cannot draw itself: {error}"))
         if frame is None:
             self._fail(HostError(f"{self.name}: this environment draws no picture of itself."))
         self.frames[int(self._token[0])] = frame

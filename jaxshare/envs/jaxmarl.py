@@ -38,7 +38,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -112,7 +112,7 @@ class Config:
     id: str = "switch_riddle"  # ours: the smallest
     max_steps: int | None = None  # jaxmarl's own limit
     common_reward: bool = False  # jaxmarl: each agent its own; True: every agent receives the sum
-    kwargs: Any = None  # for jaxmarl.make, as in env.kwargs={num_agents:5}; jaxmarl's own defaults
+    kwargs: dict[str, Any] = field(default_factory=dict)  # for jaxmarl.make, as in env.kwargs={num_agents:5}
 
 
 @struct.dataclass
@@ -154,8 +154,6 @@ def make(config: Config) -> Env:
 def _facts(config: Config) -> Facts:
     if config.max_steps is not None and config.max_steps < 1:
         raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
-    if not isinstance(config.kwargs, dict | None):
-        raise RefusedError(f"env.kwargs={config.kwargs} must be {{name:value,...}}.")
     game, limit = _game(config)
     obs, state = jax.eval_shape(lenient(game.reset), jax.random.key(0))
     sizes = [view.shape[0] for view in jax.eval_shape(lambda o: _views(game, o), obs)]
@@ -220,7 +218,7 @@ def _own_limit(game: Any) -> int:
 
 def _looked_up(config: Config) -> dict[str, Any]:
     """`kwargs`, with the names that jaxmarl wants as objects replaced by them."""
-    kwargs = dict(config.kwargs or {})
+    kwargs = dict(config.kwargs)
     if config.id == "overcooked" and isinstance(kwargs.get("layout"), str):
         known = import_jaxmarl("overcooked").overcooked_layouts
         name = kwargs["layout"]

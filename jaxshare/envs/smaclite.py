@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxshare.envs.host import HostConfig, host_env
-from jaxshare.envs.smac import LIMITS, REWARDS
 from jaxshare.registry import suggest
 from jaxshare.types import Env, RefusedError
 
@@ -25,10 +24,11 @@ ACTIONS = "discrete"
 HOST = True
 PACKAGES = ("smaclite",)
 INSTALL = "pip install git+https://github.com/uoe-agents/smaclite.git 'rtree>=1.4'"
-MAPS = (
-    "2s3z", "3s5z", "3s_vs_5z", "10m_vs_11m", "27m_vs_30m", "3s5z_vs_3s6z", "MMM", "MMM2", "2s_vs_1sc",
-    "2c_vs_64zg", "corridor", "bane_vs_bane",
-)  # fmt: skip
+LIMITS = {  # SMAC's of the same maps
+    "2s3z": 120, "3s5z": 150, "3s_vs_5z": 250, "10m_vs_11m": 150, "27m_vs_30m": 180, "3s5z_vs_3s6z": 170, "MMM": 150,
+    "MMM2": 180, "2s_vs_1sc": 300, "2c_vs_64zg": 400, "corridor": 400, "bane_vs_bane": 200,
+}  # fmt: skip
+REWARDS = ("dense", "sparse")
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Config(HostConfig):
 
 def scenarios() -> tuple[str, ...]:
     """SMAClite's maps."""
-    return MAPS
+    return tuple(LIMITS)
 
 
 def make(config: Config) -> Env:
     """SMAClite on one map. Raises RefusedError for an unknown map and if the package is not installed."""
-    for key, value, known in (("scenario", config.scenario, MAPS), ("reward", config.reward, REWARDS)):
+    for key, value, known in (("scenario", config.scenario, tuple(LIMITS)), ("reward", config.reward, REWARDS)):
         if value not in known:
             raise RefusedError(f"env.{key}={value} is not known.{suggest(value, known)} Known: {', '.join(known)}.")
     limit = config.max_steps if config.max_steps is not None else 0 if config.map_file else LIMITS[config.scenario]

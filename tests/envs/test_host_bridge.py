@@ -26,7 +26,7 @@ def made():
     envs = []
 
     def make(workers=0, timeout=30.0, python="", **kwargs):
-        envs.append(host_env("fake", FAKE, kwargs, HostConfig("", workers, timeout, python), "install it"))
+        envs.append(host_env("fake", FAKE, kwargs, HostConfig(workers, timeout, python), "install it"))
         return envs[-1]
 
     yield make
@@ -292,7 +292,7 @@ import sys, time
 import jax
 sys.path.insert(0, {folder!r})
 from test_host_bridge import FAKE, HostConfig, host_env, run
-env = host_env("fake", FAKE, {{}}, HostConfig("", 2), "")
+env = host_env("fake", FAKE, {{}}, HostConfig(2), "")
 run(env)
 print("ready", flush=True)
 time.sleep(100)

@@ -4,66 +4,86 @@ import importlib
 
 import numpy as np
 
+LIMITS = ("max_steps", "_max_episode_steps", "max_cycles", "episode_limit")  # how environments call their time limit
+
 
 class Tuples:
     """`gymnasium.make(id, **kwargs)` as a hosted environment.
 
     imports: modules to import first, which register ids.
-    max_steps: the time limit; the environment's own is left alone, and ends an episode as that environment says.
+    max_steps: the time limit; without it the registered one, or what the environment names as its own. An episode may
+    also end as the environment says; an end at the step that it names as its own limit is a time limit.
     common_reward: every agent receives the sum of the rewards.
+    It draws itself as "rgb_array" where it offers that.
     """
 
-    def __init__(self, id, max_steps, kwargs=None, imports=(), common_reward=False, render_mode=None):
+    def __init__(self, id, max_steps=None, kwargs=None, imports=(), common_reward=False):
         import gymnasium
 
         for name in imports:
             importlib.import_module(name)
-        self.env = gymnasium.make(id, disable_env_checker=True, render_mode=render_mode, **(kwargs or {}))
+        options = {"render_mode": offered(gymnasium, id), **(kwargs or {})}
+        if max_steps:
+            options["max_episode_steps"] = max_steps  # so that ours replaces the registered one
+        self.env = gymnasium.make(id, disable_env_checker=True, **options)
         self.game = self.env.unwrapped
         self.max_steps, self.common_reward = max_steps, common_reward
+        named = [getattr(self.game, key, None) for key in LIMITS]
+        self.own, self.steps = next((n for n in named if isinstance(n, int) and n > 0), None), 0
+        self.obs_spaces = entries(self.env.observation_space, "observation")
+        self.action_spaces = entries(self.env.action_space, "action")
+        self.sizes = [size_of(space) for space in self.obs_spaces]
+        self.masks = getattr(self.game, "get_avail_actions", None)  # PyMARL's names
+        self.whole = getattr(self.game, "get_state", None)
 
     def describe(self):
         """See `hosted.worker`."""
-        spaces = self.env.observation_space.spaces
-        sizes = [int(np.prod(space.shape, dtype=int)) for space in spaces]
-        return {
-            "num_agents": len(spaces),
-            "obs_dim": max(sizes),
-            "state_dim": sum(sizes),
+        found = {
+            "num_agents": len(self.obs_spaces),
+            "obs_dim": max(self.sizes),
+            "state_dim": sum(self.sizes),
             "episode_limit": self.limit(),
             "common_reward": self.common_reward,
-            **actions_of(self.env.action_space.spaces),
+            **actions_of(self.action_spaces),
         }
+        if self.whole:
+            found["state_dim"] = len(self.reset(0)["state"])
+        return found
 
     def limit(self):
-        """The time limit: ours, or the environment's own."""
-        own = getattr(self.env.spec, "max_episode_steps", None)
-        if self.max_steps or own:
-            return int(self.max_steps or own)
-        raise ValueError("this environment has no time limit of its own: give one, as in env.max_steps=100")
+        """The time limit: ours, the registered one, or the environment's own."""
+        found = self.max_steps or getattr(self.env.spec, "max_episode_steps", None) or self.own
+        if found:
+            return int(found)
+        raise ValueError("it tells no time limit of its own: give one, as in env.max_steps=100")
 
     def reset(self, seed):
         """See `hosted.worker`."""
         obs, _ = self.env.reset(seed=seed)
+        self.steps = 0
         return self.shown(obs, 0.0, False, False)
 
     def step(self, action):
         """See `hosted.worker`."""
         obs, reward, terminated, truncated, _ = self.env.step(self.chosen(action))
+        self.steps += 1
+        if self.steps == self.own and np.all(terminated):
+            terminated, truncated = False, True
         return self.shown(obs, reward, terminated, truncated)
 
     def chosen(self, action):
         """Actions as the environment wants them."""
-        return tuple(int(a) for a in action) if isinstance(action, np.ndarray) else tuple(action)
+        return tuple(action_for(space, a) for space, a in zip(self.action_spaces, action))
 
     def shown(self, obs, reward, terminated, truncated):
-        """The record of one step. The state is the observations, one after the other."""
-        flat = [np.ravel(o) for o in obs]
-        reward = np.sum(reward) if self.common_reward else np.asarray(reward, np.float32)
+        """The record of one step. Without a `get_state` the state is the observations, one after the other."""
+        flat = [flat_of(space, o) for space, o in zip(self.obs_spaces, obs)]
+        reward = np.asarray(reward, np.float32)
         return {
             "obs": flat,
-            "state": np.concatenate(flat),
-            "reward": reward,
+            "state": np.ravel(self.whole()) if self.whole else np.concatenate(flat),
+            "avail": self.masks() if self.masks else avail_of(self.action_spaces),
+            "reward": reward.sum() if self.common_reward and reward.ndim else reward,
             "terminated": np.all(terminated),
             "truncated": np.all(truncated),
         }
@@ -77,18 +97,68 @@ class Tuples:
         self.env.close()
 
 
+def offered(gymnasium, id):
+    """ "rgb_array" if the environment can draw itself in that way, else None."""
+    module, colon, name = id.rpartition(":")
+    if colon:
+        importlib.import_module(module)
+    creator = gymnasium.spec(name).entry_point
+    if isinstance(creator, str):
+        where, _, attribute = creator.partition(":")
+        creator = getattr(importlib.import_module(where), attribute)
+    modes = getattr(creator, "metadata", {}).get("render_modes", ())
+    return "rgb_array" if "rgb_array" in modes else None
+
+
+def entries(space, what):
+    """The spaces of a Tuple, one per agent."""
+    if type(space).__name__ != "Tuple":
+        raise ValueError(
+            f"its {what} space is of kind {type(space).__name__}, not a Tuple with one entry per agent, so it is no "
+            "environment for a team"
+        )
+    return list(space.spaces)
+
+
+def size_of(space):
+    """Numbers in a flat observation."""
+    import gymnasium
+
+    return int(gymnasium.spaces.flatdim(space))
+
+
+def flat_of(space, value):
+    """One observation as a vector; what is no Box as Gymnasium flattens it (a Discrete one becomes one-hot)."""
+    if type(space).__name__ == "Box":
+        return np.ravel(value)
+    import gymnasium
+
+    return np.ravel(gymnasium.spaces.flatten(space, value))
+
+
 def actions_of(spaces):
     """{"num_actions"} of Discrete spaces, or {"low", "high"} of Boxes; one space per agent."""
     kinds = {type(space).__name__ for space in spaces}
     if kinds == {"Discrete"}:
         return {"num_actions": max(int(space.n) for space in spaces)}
     if kinds == {"Box"}:
+        if not all(np.isfinite(space.low).all() and np.isfinite(space.high).all() for space in spaces):
+            raise ValueError("a Box of actions has no bounds, to which numbers in [-1, 1] could be scaled")
         return {side: [np.ravel(getattr(space, side)).tolist() for space in spaces] for side in ("low", "high")}
     raise ValueError("actions of kind {}: all agents must have Discrete ones, or all Boxes".format(", ".join(kinds)))
 
 
+def action_for(space, action):
+    """One agent's action as its space has it: a Python number, or an array of the Box's shape and type."""
+    if type(space).__name__ == "Discrete":
+        return int(action) + int(getattr(space, "start", 0))
+    return np.asarray(action, space.dtype).reshape(space.shape)
+
+
 def avail_of(spaces):
-    """[N, A] bool: agents with fewer actions than others never have the rest."""
+    """[N, A] bool: agents with fewer actions than others never have the rest. None for Boxes."""
+    if type(spaces[0]).__name__ != "Discrete":
+        return None
     counts = np.array([int(space.n) for space in spaces])
     return np.arange(counts.max())[None] < counts[:, None]
 
@@ -100,6 +170,7 @@ class Foraging(Tuples):
         super().__init__(id, max_steps, kwargs, ("lbforaging",), common_reward)
         self.mask_actions = mask_actions
         self.game._max_episode_steps = max_steps + 1  # code: its own limit looks like the end of the food
+        self.own = None
 
     def describe(self):
         """See `hosted.worker`."""
@@ -111,17 +182,25 @@ class Foraging(Tuples):
             player.position = None  # code: where players stood before would keep new ones away
         return super().reset(seed)
 
+    def step(self, action):
+        """See `hosted.worker`. Past Gymnasium's wrappers, which only check."""
+        return self.shown(*self.game.step(action.tolist())[:4])
+
     def shown(self, obs, reward, terminated, truncated):
-        """See `Tuples.shown`; info: the share of all food, by level, that was eaten in this step."""
-        left, whole = self.game.field.sum(), self.game._food_spawned
+        """The record of one step; info: the share of all food, by level, that was eaten in it."""
+        left = int(self.game.field.sum())
         before = left if self.game.current_step == 0 else self.left
         self.left = left
-        found = super().shown(obs, reward, terminated, truncated)
-        found["info"] = {"food_eaten": float(before - left) / whole}
+        found = {"obs": obs, "reward": np.sum(reward) if self.common_reward else reward, "terminated": terminated}
+        found["info"] = {"food_eaten": (before - left) / self.game._food_spawned}
         if self.mask_actions:
             valid = self.game._valid_actions
             found["avail"] = np.array([[a in map(int, valid[p]) for a in range(6)] for p in self.game.players])
         return found
+
+    def render(self):
+        """See `hosted.worker`."""
+        return self.game.render(mode="rgb_array")  # code: not among the modes that it declares
 
 
 class Warehouse(Tuples):
@@ -129,8 +208,17 @@ class Warehouse(Tuples):
 
     def __init__(self, id, max_steps, kwargs=None, common_reward=False):
         super().__init__(id, max_steps, kwargs, ("rware",), common_reward)
-        self.game.max_steps = None
+        self.game.max_steps = self.own = None
 
     def describe(self):
         """See `hosted.worker`."""
         return {**super().describe(), "group_names": ("robot",)}
+
+    def step(self, action):
+        """See `hosted.worker`. Past Gymnasium's wrappers, which only check."""
+        obs, reward, _, _, _ = self.game.step(action.tolist())
+        return self.shown(obs, reward, False, False)
+
+    def shown(self, obs, reward, terminated, truncated):
+        """The record of one step."""
+        return {"obs": obs, "reward": np.sum(reward) if self.common_reward else reward}

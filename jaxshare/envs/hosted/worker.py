@@ -7,8 +7,8 @@ A hosted environment is any object with
 
 * `describe()` -> dict: num_agents, obs_dim, state_dim, num_actions (or low, high [N][U] for continuous actions),
   episode_limit, and optionally info (names), groups, group_names, common_reward;
-* `reset(seed)` and `step(action)` -> dict: obs, state, reward, terminated, truncated, and optionally avail, alive,
-  info; obs is [N][<= O] (short rows are padded), reward a number or [N];
+* `reset(seed)` and `step(action)` -> dict: obs [N][<= O] (short rows are padded), reward (a number or [N]), terminated,
+  truncated, and, always or never, state (otherwise the observations, one after the other), avail, alive, info;
 * optionally `render()` -> uint8 [height, width, 3], `close()`, and `global_random = True` if it draws from the
   generators of `random` or `numpy.random`, which are then its own while it is called.
 """
@@ -68,8 +68,10 @@ class Columns:
         self.width = start
 
     def views(self, row):
-        """The fields of one row, as views of it."""
-        return {name: row[self.slices[name]].reshape(self.shapes[name]) for name in self.FIELDS}
+        """The fields of one row, as views of it; "ends" are terminated and truncated."""
+        found = {name: row[self.slices[name]].reshape(self.shapes[name]) for name in self.FIELDS}
+        found["obs"] = list(found["obs"])
+        return {**found, "ends": row[self.slices["terminated"].start : self.slices["truncated"].stop]}
 
 
 class SlotError(Exception):
@@ -100,10 +102,12 @@ class Slots:
         self.about, self.mine, self.arrays = about, list(mine), arrays
         columns = Columns(about)
         self.views = {s: columns.views(arrays["block"][s]) for s in self.mine}
+        self.block = arrays["block"][self.mine[0] : self.mine[-1] + 1]  # slots of a worker lie side by side
+        self.avail, self.avail_shape = columns.slices["avail"], (len(self.mine), *columns.shapes["avail"])
         self.envs, self.running, self.steps, self.random = {}, {}, {}, {}
         self.episodes, self.seeds = dict.fromkeys(self.mine, 0), {}
         self.limit, self.info = about["episode_limit"], tuple(about.get("info", ()))
-        self.bounds = None
+        self.bounds, self.global_random = None, False
         if not about.get("num_actions"):
             pairs = zip(about["low"], about["high"])
             self.bounds = [(np.asarray(low, np.float32), np.asarray(high, np.float32)) for low, high in pairs]
@@ -117,11 +121,13 @@ class Slots:
             try:
                 if slot not in self.envs:
                     self.envs[slot] = self.make()
+                    self.global_random = getattr(self.envs[slot], "global_random", False)
                 shown = self._call(slot, "reset", seed)
-                self._write(slot, shown, "reset")
+                self._write(slot, shown, True)
             except Exception as error:
                 raise self._failed(slot, "reset", error) from error
             self.running[slot] = True
+        self._check("reset")
 
     def step(self):
         """Take one step in every slot whose episode has not ended; the others keep what they show."""
@@ -131,9 +137,10 @@ class Slots:
             self.steps[slot] += 1
             try:
                 shown = self._call(slot, "step", self._scaled(self.arrays["action"][slot]))
-                self.running[slot] = not self._write(slot, shown, "step")
+                self.running[slot] = not self._write(slot, shown, False)
             except Exception as error:
                 raise self._failed(slot, "step", error) from error
+        self._check("step")
 
     def render(self, slot):
         """The picture of one slot, or None."""
@@ -155,7 +162,7 @@ class Slots:
     def _call(self, slot, name, argument):
         """Reset or step an environment, with generators of its own if it uses the global ones."""
         env = self.envs[slot]
-        if not getattr(env, "global_random", False):
+        if not self.global_random:
             return getattr(env, name)(argument)
         before = random.getstate(), np.random.get_state()
         try:
@@ -180,56 +187,69 @@ class Slots:
             for numbers, (low, high) in zip(action, self.bounds)
         ]
 
-    def _write(self, slot, shown, doing):
+    def _write(self, slot, shown, first):
         """Put what an environment showed into its row; True if the episode has ended."""
-        view = self.views[slot]
-        obs, width = view["obs"], view["obs"].shape[1]
-        if len(shown["obs"]) != len(obs):
-            raise ValueError("obs of {} agents, but {} were declared".format(len(shown["obs"]), len(obs)))
-        for row, values in zip(obs, shown["obs"]):
-            values = np.asarray(values)
-            size = values.shape[0] if values.ndim == 1 else -1
-            if size == width:
+        view, obs = self.views[slot], shown["obs"]
+        rows, width = view["obs"], self.about["obs_dim"]
+        if len(obs) != len(rows):
+            raise ValueError(f"obs of {len(obs)} agents, but {len(rows)} were declared")
+        for row, values in zip(rows, obs):
+            shape = values.shape if isinstance(values, np.ndarray) else np.shape(values)
+            if shape == (width,):
                 row[:] = values
-            elif 0 <= size < width:
-                row[:size], row[size:] = values, 0
+            elif len(shape) == 1 and shape[0] < width:
+                row[: shape[0]], row[shape[0] :] = values, 0
             else:
-                raise ValueError(f"obs of shape {values.shape}, but at most ({width},) was declared")
-        _fill(view["state"], shown["state"], "state")
-        reward = np.asarray(shown.get("reward", 0.0))
+                raise ValueError(f"obs of shape {shape}, but at most ({width},) was declared")
+        state, reward = shown.get("state"), np.asarray(shown.get("reward", 0.0))
+        if state is None:
+            np.concatenate(obs, out=view["state"], casting="same_kind")
+        else:
+            _fill(view["state"], state, "state")
         view["reward"][:] = reward if reward.ndim == 0 else _checked(reward, view["reward"], "reward")
         for name in ("avail", "alive"):
-            if shown.get(name) is None:
-                view[name].fill(1)
-            else:
+            if shown.get(name) is not None:
                 _fill(view[name], shown[name], name)
-        self._check(view)
+            elif first:
+                view[name].fill(1)
         terminated = bool(shown.get("terminated", False))
-        ended = shown.get("truncated", False) or (doing == "step" and self.steps[slot] >= self.limit)
-        view["terminated"][()], view["truncated"][()] = terminated, bool(ended) and not terminated
-        for i, name in enumerate(self.info):
-            view["info"][i] = shown.get("info", {}).get(name, 0.0)
-        return terminated or bool(ended)
+        ended = terminated or bool(shown.get("truncated", False)) or (not first and self.steps[slot] >= self.limit)
+        view["ends"][:] = terminated, ended and not terminated
+        if self.info:
+            found = shown.get("info", {})
+            view["info"][:] = [found.get(name, 0.0) for name in self.info]
+        return ended
 
-    def _check(self, view):
-        """Numbers that would spoil the training without a word."""
-        if not np.isfinite(view["obs"]).all():
-            agents = np.flatnonzero(~np.isfinite(view["obs"]).all(1))
-            raise ValueError("obs of agent {} is not finite (nan or inf)".format(agents[0]))
-        for name in ("state", "reward"):
+    def _check(self, doing):
+        """Numbers that would spoil the training without a word, in any slot: looked for once a call, which is cheap."""
+        block = self.block
+        sound = np.isfinite(block).all()
+        if sound and (self.bounds is not None or block[:, self.avail].reshape(self.avail_shape).any(2).all()):
+            return
+        for slot in self.mine:
+            try:
+                self._check_row(self.views[slot])
+            except ValueError as error:
+                raise self._failed(slot, doing, error) from error
+
+    def _check_row(self, view):
+        for agent, row in enumerate(view["obs"]):
+            if not np.isfinite(row).all():
+                raise ValueError(f"obs of agent {agent} is not finite (nan or inf)")
+        for name in ("state", "reward", "avail", "alive", "info"):
             if not np.isfinite(view[name]).all():
-                raise ValueError("{} is not finite (nan or inf)".format(name))
+                raise ValueError(f"{name} is not finite (nan or inf)")
         if self.bounds is None and not view["avail"].any(1).all():
             raise ValueError("agent {} has no available action".format(int(view["avail"].any(1).argmin())))
 
 
 def _fill(view, values, name):
-    view[...] = _checked(np.asarray(values), view, name)
+    view[...] = _checked(values, view, name)
 
 
 def _checked(values, view, name):
-    if values.shape != view.shape:
-        raise ValueError(f"{name} of shape {values.shape}, but {view.shape} was declared")
+    if np.shape(values) != view.shape:
+        raise ValueError(f"{name} of shape {np.shape(values)}, but {view.shape} was declared")
     return values
 
 

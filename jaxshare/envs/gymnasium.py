@@ -1,0 +1,65 @@
+"""Any Gymnasium environment with a tuple of agents, by its id, through the host bridge.
+
+Source: the interface of Gymnasium (Towers et al. 2024), as the multi-agent packages of EPyMARL's authors use it.
+
+The spaces must be Tuples with one entry per agent, as those of lbforaging, rware and SMAClite are. Rewards are one
+number or one per agent. Where the environment has PyMARL's `get_avail_actions` and `get_state`, masks and states come
+from there; else all actions are available, and the state is the observations, one after the other.
+
+Faithful: observations, rewards, ends.
+Departs, on purpose:
+
+* env.max_steps replaces the registered time limit. An end at the step that the environment names as its own limit (its
+  `max_steps` and the like) is `truncated`: lbforaging and rware report that as the end of the task.
+* Continuous actions are in [-1, 1] and scaled to each agent's box.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxshare.envs.host import HostConfig, host_env
+from jaxshare.registry import suggest
+from jaxshare.types import Env, RefusedError
+
+ACTIONS = "discrete or continuous"
+HOST = True
+PACKAGES = ("gymnasium",)
+INSTALL = "pip install gymnasium, and the package that registers env.id (name its module: env.imports=[module])"
+REWARDS = ("individual", "sum")
+HOMES = {"Foraging": "lbforaging", "rware": "rware", "smaclite": "smaclite"}  # who registers ids that begin so
+
+
+@dataclass(frozen=True)
+class Config(HostConfig):
+    """Settings of gymnasium."""
+
+    id: str = "rware-tiny-2ag-v2"  # any registered id whose spaces are tuples
+    imports: list[str] = field(default_factory=list)  # modules that register ids; known for lbforaging, rware, smaclite
+    kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={sight:2}
+    max_steps: int | None = None  # null: the registered limit, or the environment's own, if it tells one
+    reward: str = "individual"  # as the environment gives it; sum: every agent receives the team's
+
+
+def scenarios() -> tuple[str, ...]:
+    """Examples; SMAClite tells no limit, so that it needs env.max_steps."""
+    return ("rware-tiny-2ag-v2", "Foraging-8x8-2p-2f-coop-v3", "smaclite/2s3z-v0")
+
+
+def make(config: Config) -> Env:
+    """The environment of an id. Raises RefusedError if it cannot be made."""
+    if config.reward not in REWARDS:
+        near = suggest(config.reward, REWARDS)
+        raise RefusedError(f"env.reward={config.reward} is not known.{near} Known: {', '.join(REWARDS)}.")
+    if config.max_steps is not None and config.max_steps < 1:
+        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
+    homes = [module for prefix, module in HOMES.items() if config.id.startswith(prefix)]
+    kwargs = {
+        "id": config.id,
+        "max_steps": config.max_steps,
+        "kwargs": config.kwargs,
+        "imports": [*config.imports] or homes,
+        "common_reward": config.reward == "sum",
+    }
+    return host_env(f"gymnasium/{config.id}", "tuples.py:Tuples", kwargs, config, INSTALL)
