@@ -1,19 +1,22 @@
 """SMAX: StarCraft-like battles against a scripted enemy, from jaxmarl 0.2.0.
 
-Source: jaxmarl's `HeuristicEnemySMAX` (Rutherford et al. 2023, JaxMARL), stepped by its non-resetting `step_env`.
+Source: jaxmarl's `HeuristicEnemySMAX` (Rutherford et al. 2023, JaxMARL), stepped by its non-resetting `step_env`. The
+maps with Medivacs, Colossi and Spine Crawlers (MMM, MMM2, 1c3s5z, 2s_vs_1sc, 2c_vs_64zg) run by the same rules and a
+few more, which `_smax_units` states.
 
 Faithful: units, physics, start states, enemy policy, observations, available actions; all are jaxmarl's own.
 Departs, on purpose:
 
 * `max_steps` is exact. jaxmarl tests its limit before it counts, and so plays one step more than it is told.
-* A timeout is `truncated`, and only a side without living units is `terminated`; jaxmarl has one flag for both.
+* A timeout is `truncated`, and only a side without living units that can fight is `terminated`; jaxmarl has one flag.
 * The dense reward is ten times jaxmarl's, so that a won battle returns exactly 20, the scale of SMAC.
 * The sparse reward (+1 won, -1 lost, 0 drawn or timed out) is that of SMAC, unscaled.
 * The state is jaxmarl's, same size and order, but each number lies in about [0, 1]: jaxmarl gives raw positions up to
   32, type numbers up to 5, and cooldowns that fall without bound while a unit does not shoot.
 
-Unlike SMAC: the map is open and its walls kill, there are no medivacs and no shields, a dead agent's one action is
-"stop" (number 4; in SMAC it is number 0), and the state holds no last actions.
+Unlike SMAC: the map is open and its walls kill, shields are part of health and do not grow back, a dead agent's one
+action is "stop" (number 4; in SMAC it is number 0), and the state holds no last actions. corridor_open is SMAC's
+corridor without the choke point that makes it winnable.
 """
 
 from __future__ import annotations
@@ -26,13 +29,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare.envs import _raster
+from jaxshare.envs import _raster, _smax_units
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
 from jaxshare.registry import suggest
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 ACTIONS = "discrete"
-SCENARIOS = (
+STOCK = (
     "3m",
     "2s3z",
     "25m",
@@ -48,6 +51,11 @@ SCENARIOS = (
     "smacv2_10_units",
     "smacv2_20_units",
 )
+LINEUPS = {  # allies, enemies: SMAC's, of units that jaxmarl has
+    "8m_vs_9m": (("marine",) * 8, ("marine",) * 9),
+    "corridor_open": (("zealot",) * 6, ("zergling",) * 24),  # SMAC's corridor, whose choke point SMAX cannot have
+}
+SCENARIOS = (*STOCK, *LINEUPS, *_smax_units.MAPS)
 REWARDS = ("dense", "sparse")
 ATTACK_MODES = ("closest", "random")
 
@@ -72,13 +80,30 @@ def scenarios() -> tuple[str, ...]:
 def make(config: Config) -> Env:
     """SMAX on one map. Raises RefusedError for an unknown map, reward or attack mode."""
     _check(config)
+    return _env(_game(config), config)
+
+
+def _game(config: Config) -> Any:
+    """jaxmarl's own game wherever it has the units."""
+    if config.scenario in _smax_units.MAPS:
+        allies, enemies = _smax_units.MAPS[config.scenario]
+        return _smax_units.Skirmish(allies, enemies, config.attack_mode, config.enemy_shoots)
     smax = import_jaxmarl("smax")
-    game = smax.HeuristicEnemySMAX(
-        scenario=smax.map_name_to_scenario(config.scenario),
+    if config.scenario in LINEUPS:
+        allies, enemies = LINEUPS[config.scenario]
+        types = jnp.array([_smax_units.NAMES.index(unit) for unit in (*allies, *enemies)], jnp.uint8)
+        scenario = smax.Scenario(types, len(allies), len(enemies), False, False)
+    else:
+        scenario = smax.map_name_to_scenario(config.scenario)
+    return smax.HeuristicEnemySMAX(
+        scenario=scenario,
         max_steps=config.max_steps - 1,  # code: jaxmarl tests the limit before it counts the step
         attack_mode=config.attack_mode,
         enemy_shoots=config.enemy_shoots,
     )
+
+
+def _env(game: Any, config: Config) -> Env:
     return Env(spec=_spec(game, config), reset=_reset(game), step=_step(game, config), render=_render(game))
 
 
@@ -135,7 +160,8 @@ def _step(game: Any, config: Config) -> Callable[[Any, Array, Array], tuple[Any,
         actions = {agent: action[i] for i, agent in enumerate(game.agents)}
         obs, state, rewards, _, _ = game.step_env(key, state, actions)
         state = _strong(state)
-        allies, enemies = (jnp.any(side) for side in jnp.split(state.state.unit_alive, [game.num_allies]))
+        fighting = state.state.unit_alive & (state.state.unit_types != _smax_units.MEDIVAC)
+        allies, enemies = (jnp.any(side) for side in jnp.split(fighting, [game.num_allies]))
         won, lost = allies & ~enemies, enemies & ~allies
         terminated = ~allies | ~enemies  # both at once is a draw: no bonus
         truncated = ~terminated & (state.state.step >= config.max_steps)
@@ -188,13 +214,22 @@ def _render(game: Any) -> Callable[[Any], np.ndarray]:
     radii, full = np.asarray(game.unit_type_radiuses), np.asarray(game.unit_type_health)
 
     def render(state: Any) -> np.ndarray:
-        """The battlefield as uint8 [300, 300, 3]: allies blue, enemies red, a bar of health above each living unit."""
+        """The battlefield as uint8 [300, 300, 3]: allies blue, enemies red, a bar of health above each living unit.
+
+        Air units are rings, Colossi have a grey head, and units that never move are square.
+        """
         units = jax.device_get(state.state)
         picture = _raster.canvas(0.0, float(game.map_width))
         for i in np.flatnonzero(units.unit_alive):
-            (x, y), kind = units.unit_positions[i], units.unit_types[i]
-            radius, health = radii[kind], units.unit_health[i] / full[kind]
-            picture.disc(x, y, radius, _raster.BLUE if i < game.num_allies else _raster.RED)
+            (x, y), kind = units.unit_positions[i], _smax_units.UNIT_TYPES[units.unit_types[i]]
+            radius, health = radii[units.unit_types[i]], units.unit_health[i] / full[units.unit_types[i]]
+            colour = _raster.BLUE if i < game.num_allies else _raster.RED
+            if kind.speed == 0:
+                picture.box(x - radius, y - radius, 2 * radius, 2 * radius, colour)
+            else:
+                picture.disc(x, y, radius, colour)
+            if kind.layer != _smax_units.GROUND:
+                picture.disc(x, y, radius / 2, _raster.WHITE if kind.layer == _smax_units.AIR else _raster.GREY)
             picture.box(x - radius, y + radius + 0.1, 2 * radius, 0.2, _raster.GREY)
             picture.box(x - radius, y + radius + 0.1, 2 * radius * health, 0.2, _raster.GREEN)
         return picture.image

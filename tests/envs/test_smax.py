@@ -30,6 +30,8 @@ SIZES = {  # agents, enemies, obs, state, actions
     "smacv2_5_units": (5, 5, 127, 120, 10),
     "smacv2_10_units": (10, 10, 257, 240, 15),
     "smacv2_20_units": (20, 20, 517, 480, 25),
+    "8m_vs_9m": (8, 9, 218, 204, 14),
+    "corridor_open": (6, 24, 387, 360, 29),
 }
 
 
@@ -83,7 +85,7 @@ def battles():
 
 def test_scenarios_are_those_of_the_wheel():
     known = import_jaxmarl("smax.smax_env").MAP_NAME_TO_SCENARIO
-    assert set(smax.scenarios()) == set(known) == set(SIZES)
+    assert set(smax.STOCK) == set(known) == set(SIZES) - set(smax.LINEUPS)
 
 
 @pytest.mark.parametrize(("scenario", "sizes"), SIZES.items())
@@ -101,6 +103,7 @@ def test_sizes(scenario, sizes):
         ("3m", (0, 0, 0), ("marine",)),
         ("2s3z", (0, 0, 1, 1, 1), ("stalker", "zealot")),
         ("6h_vs_8z", (0,) * 6, ("hydralisk",)),
+        ("corridor_open", (0,) * 6, ("zealot",)),
         ("smacv2_5_units", (0,) * 5, ("ally",)),  # their types change with the episode
     ],
 )
@@ -268,7 +271,9 @@ def test_picture_shows_the_living():
     ("settings", "message"),
     [
         ({"scenario": "2s3s"}, "Did you mean 2s3z"),
-        ({"scenario": "MMM2"}, "27m_vs_30m"),
+        ({"scenario": "MMM3"}, "Did you mean MMM"),
+        ({"scenario": "corridor"}, "corridor_open"),
+        ({"scenario": "4m"}, "27m_vs_30m"),
         ({"reward": "shaped"}, "dense, sparse"),
         ({"attack_mode": "nearest"}, "closest"),
         ({"max_steps": 0}, "max_steps"),
