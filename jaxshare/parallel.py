@@ -56,7 +56,7 @@ class Layout:
 
     @property
     def sharding(self) -> NamedSharding:
-        """Of arrays with leading [wave_size]; on one device as jit names it, or the next chunk would be compiled anew."""
+        """Of arrays with leading [wave_size]; on one device as jit names it, or the next chunk would compile anew."""
         return NamedSharding(self.mesh, P(AXIS) if self.mesh.size > 1 else P())
 
     def place(self, tree: Any) -> Any:
