@@ -257,7 +257,6 @@ def test_types_of_agents():
         ({"id": "LearnedPolicyEnemySMAX"}, "HeuristicEnemySMAX"),
         ({"id": "JaxRobotarium_rware"}, "checkout"),
         ({"max_steps": 0}, "max_steps"),
-        ({"kwargs": "num_agents"}, "name:value"),
         ({"kwargs": {"num_agents": 2}}, "num_agents"),
         ({"kwargs": {"sides": 2}}, "sides"),
         ({"id": "overcooked", "kwargs": {"layout": "coord_rink"}}, "Did you mean coord_ring"),
