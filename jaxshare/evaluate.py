@@ -64,10 +64,10 @@ def evaluate(config: Config) -> dict[str, Any]:
     """Play, print the table, write evaluation.json (and the gif): the written dict."""
     run_dir = pathlib.Path(config.run_dir)
     settings = _settings(run_dir, config)
-    from jaxshare.session import prepare
+    from jaxshare.session import host_errors, prepare
 
     program = prepare(settings)
-    with closing(program):
+    with closing(program), host_errors(program.evaluator):
         return _evaluate(config, run_dir, settings, program)
 
 
@@ -206,7 +206,8 @@ def _write_gif(frames: list[Any], values: Any, reward: Any, title: str, path: pa
         step = min(t, len(values) - 1)
         right.bar(range(values.shape[1]), np.nan_to_num(values[step]), color="tab:blue")
         right.set_ylim(low * 1.1 - 1e-3, high * 1.1 + 1e-3)
-        right.set_xticks(range(values.shape[1]), [f"agent {i}" for i in range(values.shape[1])], fontsize=7)
+        right.set_xticks(range(values.shape[1]))
+        right.set_xlabel("agent")
         right.set_title(f"{title}; team reward {reward[step]:.2f}", fontsize=9)
         canvas.draw()
         pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))

@@ -114,7 +114,7 @@ class Runs:
     def evaluate(self) -> dict[str, np.ndarray]:
         """Greedy evaluation of all runs, {name: [R]}. Raises HostError."""
         waves = zip(self.states, self.hparams, strict=True)
-        with _host_errors(self.program.evaluator):
+        with host_errors(self.program.evaluator):
             found = [self._evaluate(state, hparams, self.clock)[0] for state, hparams in waves]
             return jax.tree.map(lambda *waves: self._by_run(list(waves)), *found)
 
@@ -218,13 +218,16 @@ class _Hosted:
 
     def _play(self) -> Any:
         runs = self._runs
-        with _host_errors(runs.program.env):
+        with host_errors(runs.program.env):
             return jax.block_until_ready(self._explore(runs.states[0], runs.hparams[0], runs.clock)[0])
 
 
 @contextmanager
-def _host_errors(env: Env) -> Iterator[None]:
-    """What JAX makes of an exception in a callback is a text; raise the HostError behind it instead."""
+def host_errors(env: Env) -> Iterator[None]:
+    """What JAX makes of an exception in a callback is a text; raise the HostError behind it instead.
+
+    Wait for results inside: they are computed in the background.
+    """
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
