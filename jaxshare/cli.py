@@ -241,11 +241,8 @@ def _check_groups(groups: list[Override]) -> None:
     for override in groups:
         name = str(override.value())
         if override.key_or_group == "preset":
-            known = presets()
-            if name not in (*known, "None", "null"):
-                raise RefusedError(
-                    f"preset={name} is not known.{registry.suggest(name, known)} Known: {', '.join(known)}."
-                )
+            if name not in ("None", "null"):
+                registry.one_of("preset", name, presets())
         else:
             registry.get(override.key_or_group, name)
 

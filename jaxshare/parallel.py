@@ -120,6 +120,11 @@ def layout(config: ParallelConfig, num_runs: int, pure: bool) -> Layout:
     An environment on the host (not pure) has all runs on one device under vmap, so that one call serves them all.
     """
     devices = jax.devices()
+    if not pure and (config.devices > 1 or config.strategy == "map"):
+        raise RefusedError(
+            f"parallel.devices={config.devices} parallel.strategy={config.strategy}: all runs of an environment on the "
+            "host share one device under vmap, so that one call serves them all. Leave both settings out."
+        )
     if min(config.devices, num_runs) > len(devices):
         raise RefusedError(
             f"parallel.devices={config.devices}, but only {len(devices)} {devices[0].platform} devices are here."

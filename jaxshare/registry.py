@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
 from types import ModuleType
 
@@ -26,8 +27,7 @@ def modules(kind: str) -> dict[str, ModuleType]:
 def get(kind: str, name: str) -> ModuleType:
     """The module of one entry. Raises RefusedError with the nearest names if there is none."""
     known = modules(kind)
-    if name not in known:
-        raise RefusedError(f"{kind}={name} is not known.{suggest(name, known)} Known: {', '.join(known)}.")
+    one_of(kind, name, known)
     return known[name]
 
 
@@ -41,6 +41,19 @@ def lacking(module: ModuleType) -> str | None:
         if found is None:
             return module.INSTALL
     return None
+
+
+def one_of(key: str, value: str, known: Iterable[str]) -> None:
+    """Raise RefusedError naming key, value and what is nearest, unless the value is among the known ones."""
+    names = list(known)
+    if value not in names:
+        raise RefusedError(f"{key}={value} is not known.{suggest(value, names)} Known: {', '.join(names)}.")
+
+
+def at_least_one_step(max_steps: int | None) -> None:
+    """Raise RefusedError for a time limit that is none; None is the environment's own."""
+    if max_steps is not None and max_steps < 1:
+        raise RefusedError(f"env.max_steps={max_steps}: an episode needs at least one step.")
 
 
 def suggest(name: str, known: object) -> str:

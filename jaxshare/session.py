@@ -75,12 +75,12 @@ class Runs:
         self._advance = _Pure(self) if self.program.env.spec.pure else _Hosted(self)
         self._evaluate = self.layout.lift(self.program.evaluate, donate=False)
 
-    def start(self) -> None:
-        """New learners, and replays that are full enough."""
+    def start(self, interrupted: Sequence[int] = ()) -> None:
+        """New learners, and replays that are full enough. See `prefill`."""
         seeds = [jnp.array([self.labels[i]["seed"] for i in wave], jnp.int32) for wave in self.layout.waves()]
         init = jax.jit(jax.vmap(self.program.init), out_shardings=self.layout.sharding)
         self.states = [init(seed) for seed in seeds]
-        self.prefill()
+        self.prefill(interrupted)
 
     def place(self, clock: Clock, states: list[TrainState]) -> None:
         """Go on from restored states, one of each run."""
@@ -88,9 +88,12 @@ class Runs:
         self.clock, place, waves = self.layout.replicate(clock), self.layout.place, self.layout.waves()
         self.states = [place(jax.tree.map(lambda *x: np.stack(x), *[states[i] for i in wave])) for wave in waves]
 
-    def prefill(self) -> None:
-        """Fill the replays as far as the first update needs. Raises HostError."""
-        self._advance.prefill()
+    def prefill(self, interrupted: Sequence[int] = ()) -> None:
+        """Fill the replays as far as the first update needs; on the host only until `interrupted` is not empty.
+
+        Raises HostError.
+        """
+        self._advance.prefill(interrupted)
 
     @property
     def env_steps(self) -> np.ndarray:
@@ -149,7 +152,7 @@ class _Pure:
         self._prefill = lift(program.prefill, donate=True)
         self._chunk = lift(partial(program.chunk, chunk_iterations(program)), donate=True)
 
-    def prefill(self) -> None:
+    def prefill(self, interrupted: Sequence[int]) -> None:
         """See `Runs.prefill`."""
         self._runs.states = self._waves(self._prefill)
 
@@ -193,10 +196,12 @@ class _Hosted:
         self._explore = lift(explore, donate=False)
         self._fill, self._learn = (lift(fn, donate=True, batched=3) for fn in (fill, learn))
 
-    def prefill(self) -> None:
+    def prefill(self, interrupted: Sequence[int]) -> None:
         """See `Runs.prefill`."""
         runs, (hparams,) = self._runs, self._runs.hparams
         for _ in range(runs.program.prefill_iterations):
+            if interrupted:
+                return
             played = self._play()
             runs.states[0], runs.clock = self._fill(runs.states[0], hparams, played, runs.clock)
 
@@ -330,6 +335,8 @@ class Session:
         meta = {} if step is None else self.checkpoints.meta(step)
         self.wall_s = float(meta.get("wall_s", 0.0))
         self._planned = int(meta.get("total_env_steps", self.run.total_env_steps))
+        # environment steps of each run's last evaluation, -1: none; a failed one is made up for when the run goes on
+        self._evaluated = np.array(meta.get("evaluated", [-1] * len(self.labels)))
         self.fresh, self._exact = step is None, bool(meta.get("replay", True))
         # before anything is opened for writing, so that a damaged checkpoint leaves the run untouched
         self._restored = None if step is None else self._restore(step)
@@ -349,7 +356,7 @@ class Session:
     def loop(self, max_chunks: int | None) -> None:
         """Chunk after chunk until every run has its environment steps."""
         with _signals() as caught:
-            runs = self._start()
+            runs = self._start(caught)
             total, chunks = self.run.total_env_steps, 0
             while runs.env_steps.min() < total and chunks != max_chunks:
                 before, updates = runs.env_steps, runs.updates
@@ -357,20 +364,11 @@ class Session:
                 if metrics is not None:
                     self._stop_on_nonfinite(metrics, updates)
                     self._log_chunk(runs, metrics, before)
-                    try:
-                        self._evaluate_due(runs, before)
-                    except HostError as error:
-                        failure = failure or error
+                    failure = failure or self._evaluate_due(runs)
                 chunks += 1
                 if failure or caught or self._checkpoint_due(before, runs.env_steps):
                     self._save(runs)
-                if failure:
-                    raise self._stopped_by_host(runs, failure)
-                if caught:
-                    raise StoppedError(
-                        caught[0],
-                        f"Stopped by {signal.Signals(caught[0]).name}; the same command with resume=auto goes on.",
-                    )
+                self._stop_if(runs, failure, caught)
             self._save(runs)
         if not runs.updates.all():
             self.console.warn(
@@ -380,17 +378,20 @@ class Session:
         if runs.env_steps.min() >= total:
             self.console.finish(results.load(self.run_dir), self.run_dir)
 
-    def _start(self) -> Runs:
+    def _start(self, caught: list[int]) -> Runs:
         """New runs with a full enough replay and their first evaluation, or the restored ones."""
+        failure = None
         with self.console.phase("compiling"):
             runs = Runs(self.program, self.layout, self.settings)
-            if self.fresh:
-                runs.start()
+            try:
+                self._fill(runs, caught)
+            except HostError as error:
+                raise HostError(f"{error}\nThe run is stopped before anything was learned.") from error
+            if self.fresh and int(runs.clock.stored) >= self.run.batch_size:  # else a signal cut the prefill short
                 self._save(runs)
-            else:
-                self._put_back(runs)
-            if self.file.tell() == 0:  # also when a run was killed right after its first checkpoint
-                self._log_evaluation(runs, np.ones(len(self.labels), bool))
+            if not caught:
+                failure = self._evaluate_due(runs)
+        self._stop_if(runs, failure, caught)
         self.console.progress(runs.env_steps)
         if self._planned != self.run.total_env_steps:
             self.console.warn(
@@ -399,11 +400,28 @@ class Session:
             )
         return runs
 
+    def _stop_if(self, runs: Runs, failure: HostError | None, caught: list[int]) -> None:
+        """Raise what stops the run, if something does; what there was to save is saved."""
+        if failure:
+            saved = self.checkpoints.folder / str(self.checkpoints.latest())
+            raise HostError(
+                f"{failure}\nThe run is stopped at {int(runs.env_steps.min()):,} environment steps; the checkpoint is "
+                f"{saved}. The same command with resume=auto goes on."
+            ) from failure
+        if caught:
+            name, kept = signal.Signals(caught[0]).name, self.checkpoints.latest() is not None
+            then = "the same command with resume=auto goes on" if kept else "nothing was learned yet"
+            raise StoppedError(caught[0], f"Stopped by {name}; {then}.")
+
     def _restore(self, step: int) -> tuple[Clock, list[TrainState]]:
         shapes = jax.eval_shape(self.program.init, jnp.int32(0))
         return self.checkpoints.restore(step, shapes, len(self.labels), with_replay=True)
 
-    def _put_back(self, runs: Runs) -> None:
+    def _fill(self, runs: Runs, caught: list[int]) -> None:
+        """States for the runs: new ones, or those of the checkpoint. Raises HostError."""
+        if self.fresh:
+            runs.start(caught)
+            return
         assert self._restored is not None
         (clock, states), self._restored = self._restored, None
         if self._exact:
@@ -411,13 +429,7 @@ class Session:
             return
         self.console.warn("the checkpoint holds no replay: it is filled anew, and the run goes on inexactly.")
         runs.place(clock._replace(stored=jnp.int32(0)), states)
-        runs.prefill()
-
-    def _stopped_by_host(self, runs: Runs, failure: HostError) -> HostError:
-        return HostError(
-            f"{failure}\nThe run is stopped at {int(runs.env_steps.min()):,} environment steps; the checkpoint is "
-            f"{self.checkpoints.folder / str(self.checkpoints.latest())}. The same command with resume=auto goes on."
-        )
+        runs.prefill(caught)
 
     def _log_chunk(self, runs: Runs, metrics: dict[str, Any], before: np.ndarray) -> None:
         steps, updates = runs.env_steps, runs.updates
@@ -431,20 +443,27 @@ class Session:
             self._write(i, int(steps[i]), int(updates[i]), {**update, **train})
         self.console.progress(steps, metrics, int((steps - before).sum()))
 
-    def _evaluate_due(self, runs: Runs, before: np.ndarray) -> None:
-        """Evaluate the runs that crossed a multiple of eval.every, or came to their end, in this chunk."""
-        after, every, total = runs.env_steps, self.run.eval.every, self.run.total_env_steps
-        crossed = (after // every > before // every) | ((after >= total) & (before < total))
-        due = crossed & (before < total)
-        if due.any():
-            self._log_evaluation(runs, due)
+    def _evaluate_due(self, runs: Runs) -> HostError | None:
+        """Evaluate the runs that crossed a multiple of eval.every, or came to their end, since their last evaluation.
 
-    def _log_evaluation(self, runs: Runs, due: np.ndarray) -> None:
-        found, steps, updates = runs.evaluate(), runs.env_steps, runs.updates
+        Returns what went wrong on the host; the evaluation is still due then.
+        """
+        now, every, total = runs.env_steps, self.run.eval.every, self.run.total_env_steps
+        crossed = (now // every > self._evaluated // every) | (now >= total)
+        due = (crossed & (self._evaluated < total)) | (self._evaluated < 0)
+        if not due.any():
+            return None
+        try:
+            found = runs.evaluate()
+        except HostError as error:
+            return error
+        steps, updates = runs.env_steps, runs.updates
         for i in np.flatnonzero(due):
             record = {f"eval/{name}": float(value[i]) for name, value in found.items()}
             self._write(int(i), int(steps[i]), int(updates[i]), record)
         self.console.evaluated(steps, found, due)
+        self._evaluated = np.where(due, steps, self._evaluated)
+        return None
 
     def _write(self, i: int, env_steps: int, updates: int, metrics: dict[str, float]) -> None:
         record = {**self.labels[i], "env_steps": env_steps, "updates": updates, "wall_s": round(self.elapsed, 3)}
@@ -479,6 +498,7 @@ class Session:
             "version": __version__,
             "labels": self.labels,
             "env_steps": runs.env_steps.tolist(),
+            "evaluated": self._evaluated.tolist(),
             "total_env_steps": self.run.total_env_steps,
         }
         filled = min(int(runs.clock.stored), self.run.replay.capacity) if self.run.checkpoint.replay else None
@@ -550,7 +570,11 @@ def _signals() -> Iterator[list[int]]:
 
 # --------------------------------------------------------------------------------------------------- run directories
 
-FREE_TO_CHANGE = ("run.resume", "run.run_dir", "run.logger", "run.progress", "run.checkpoint.", "run.parallel.devices")
+FREE_TO_CHANGE = (
+    "run.resume", "run.run_dir", "run.logger", "run.progress", "run.checkpoint.", "run.parallel.devices",
+    # where and how environments on the host run, on which their episodes do not depend
+    "env.workers", "env.timeout", "env.python", "env.sc2path",
+)  # fmt: skip
 
 
 def plain(settings: Settings) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import tiny
 
 from jaxshare import evaluate
 from jaxshare.envs import host, lbforaging
+from jaxshare.session import Runs
 from jaxshare.types import HostError
 
 FAKE = f"{pathlib.Path(__file__).parent / 'envs' / 'fake_hosted.py'}:Fake"
@@ -30,12 +31,23 @@ def fake(monkeypatch):
 
 
 @pytest.fixture
-def seeds(monkeypatch):
+def seeds(monkeypatch, pools):
     """Seeds of every batch of episodes that a pool has started, in order."""
-    found = []
-    reset = host.Pool.reset
-    monkeypatch.setattr(host.Pool, "reset", lambda pool, seed: found.append(list(map(int, seed))) or reset(pool, seed))
+    found, reset = [], host.Pool.reset
+
+    def note(pool, seed):
+        found.append(list(map(int, seed)))
+        pools.append(pool)
+        return reset(pool, seed)
+
+    monkeypatch.setattr(host.Pool, "reset", note)
     return found
+
+
+@pytest.fixture
+def pools():
+    """The pools of `seeds`, in the same order."""
+    return []
 
 
 def test_a_failure_is_reported_after_a_checkpoint_and_the_run_goes_on_exactly(fake, seeds, tmp_path, optimised):
@@ -57,16 +69,44 @@ def test_a_failure_is_reported_after_a_checkpoint_and_the_run_goes_on_exactly(fa
     tiny.assert_equal(tiny.restore(tmp_path / "broken", *SMALL), tiny.restore(whole, *SMALL))
 
 
-def test_evaluation_has_environments_of_its_own_a_few_at_a_time(fake, seeds, tmp_path):
+def test_evaluation_has_environments_of_its_own_a_few_at_a_time(fake, seeds, pools, tmp_path):
     run_dir = tiny.train(tmp_path / "run", *SMALL, max_chunks=1)
-    per_call = {tuple(s) for s in seeds}
-    assert all(len(s) == 4 for s in per_call)  # 6 evaluation episodes are two rounds of num_envs
+    assert all(len(s) == 4 for s in seeds)  # 6 evaluation episodes are two rounds of num_envs
+    training, evaluation = pools[0], pools[1]
+    # one iteration of the prefill, the first evaluation, two iterations, the second evaluation
+    assert pools == [training, *[evaluation] * 2, *[training] * 2, *[evaluation] * 2]
+    assert training is not evaluation
+    assert seeds[1:3] == seeds[5:7]
     seeds.clear()
     found = evaluate.evaluate(evaluate.Config(run_dir=str(run_dir), episodes=6, gif=str(tmp_path / "episode.gif")))
     assert len(seeds) == 3  # two rounds, and the one of the picture
     assert found["mean"]["length"] == 6
     assert found["mean"]["return"] == 6 * 3  # both agents' rewards, 1 and 2
     assert (tmp_path / "episode.gif").stat().st_size > 0
+
+
+def test_a_failed_evaluation_is_made_up_for(fake, seeds, tmp_path, monkeypatch):
+    whole = tiny.train(tmp_path / "whole", *SMALL)
+    last = [s for s in seeds if seeds.count(s) == 4][-1]  # a round of every evaluation
+    fake.update(raise_at=4, only_seed=last[0], marker=str(tmp_path / "mended"))
+    evaluated, original = [], Runs.evaluate
+
+    def evaluate_last_wrong(runs):
+        evaluated.append(int(runs.env_steps[0]))
+        fake_seed = None if evaluated[-1] < 168 else last[0]
+        for slot in getattr(runs.program.evaluator.host.pool._local, "envs", {}).values():
+            slot.only_seed = fake_seed if fake_seed is not None else -1
+        return original(runs)
+
+    monkeypatch.setattr(Runs, "evaluate", evaluate_last_wrong)
+    fake["only_seed"] = -1
+    with pytest.raises(HostError, match="the sky fell"):
+        tiny.train(tmp_path / "broken", *SMALL)
+    assert evaluated[-1] == 168
+    (tmp_path / "mended").touch()
+    tiny.train(tmp_path / "broken", *SMALL, "resume=auto", "env.timeout=77")
+    tiny.assert_equal(tiny.restore(tmp_path / "broken", *SMALL), tiny.restore(whole, *SMALL))
+    assert tiny.records(tmp_path / "broken") == tiny.records(whole)
 
 
 def command(run_dir, *arguments):
@@ -81,7 +121,10 @@ REAL = (*SMALL, "env.max_steps=6", "env.scenario=5x5-2p-1f")
 
 def test_two_seeds_on_lbforaging_do_not_hang_and_are_the_seeds_alone(tmp_path):
     with command(tmp_path / "two", *REAL, "seeds=2", "env.workers=1") as process:
-        _, errors = process.communicate(timeout=300)
+        try:
+            _, errors = process.communicate(timeout=300)
+        finally:
+            process.kill()  # or leaving the block would wait for one that hangs
     assert process.returncode == 0, errors
     both = tiny.records(tmp_path / "two")
     assert {record["seed"] for record in both} == {0, 1}
@@ -101,7 +144,10 @@ def test_a_signal_saves_and_leaves_no_worker(tmp_path):
         while len(tiny.steps_saved(tmp_path / "run")) < 2 and time.monotonic() < until:
             time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=120)
+        try:
+            _, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 128 + signal.SIGTERM
     assert "Stopped by SIGTERM" in errors
     for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):

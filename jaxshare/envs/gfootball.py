@@ -27,7 +27,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxshare.envs.host import HostConfig, host_env
-from jaxshare.registry import suggest
+from jaxshare.registry import at_least_one_step, one_of, suggest
 from jaxshare.types import Env, RefusedError
 
 ACTIONS = "discrete"
@@ -85,10 +85,8 @@ def make(config: Config) -> Env:
         ("reward", config.reward, REWARDS),
         ("ends", config.ends, ENDS),
     ):
-        if value not in known:
-            raise RefusedError(f"env.{key}={value} is not known.{suggest(value, known)} Known: {', '.join(known)}.")
-    if config.max_steps < 1:
-        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
+        one_of(f"env.{key}", value, known)
+    at_least_one_step(config.max_steps)
     name = config.scenario if config.scenario.startswith("academy_") else f"academy_{config.scenario}"
     if name not in TASKS:
         near = suggest(config.scenario, TASKS)

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, host_env
-from jaxshare.registry import suggest
-from jaxshare.types import Env, RefusedError
+from jaxshare.registry import at_least_one_step, one_of
+from jaxshare.types import Env
 
 ACTIONS = "discrete or continuous"
 HOST = True
 PACKAGES = ("gymnasium",)
-INSTALL = "pip install gymnasium, and the package that registers env.id (name its module: env.imports=[module])"
+INSTALL = "pip install 'jaxshare[gymnasium]', and the package that registers env.id (its module: env.imports=[module])"
 REWARDS = ("individual", "sum")
 HOMES = {"Foraging": "lbforaging", "rware": "rware", "smaclite": "smaclite"}  # who registers ids that begin so
 
@@ -49,11 +49,8 @@ def scenarios() -> tuple[str, ...]:
 
 def make(config: Config) -> Env:
     """The environment of an id. Raises RefusedError if it cannot be made."""
-    if config.reward not in REWARDS:
-        near = suggest(config.reward, REWARDS)
-        raise RefusedError(f"env.reward={config.reward} is not known.{near} Known: {', '.join(REWARDS)}.")
-    if config.max_steps is not None and config.max_steps < 1:
-        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
+    one_of("env.reward", config.reward, REWARDS)
+    at_least_one_step(config.max_steps)
     homes = [module for prefix, module in HOMES.items() if config.id.startswith(prefix)]
     kwargs = {
         "id": config.id,
@@ -62,4 +59,4 @@ def make(config: Config) -> Env:
         "imports": [*config.imports] or homes,
         "common_reward": config.reward == "sum",
     }
-    return host_env(f"gymnasium/{config.id}", "tuples.py:Tuples", kwargs, config, INSTALL)
+    return host_env(f"gymnasium/{config.id}", "tuples.py:Tuples", kwargs, config, INSTALL, f"env.id={config.id}")

@@ -25,8 +25,8 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any, NamedTuple
@@ -44,6 +44,7 @@ HOSTED = pathlib.Path(hosted.__file__).parent
 BOOT = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
 QUIT_SECONDS = 5.0  # ours: what closing environments may take before a worker is killed
 OUTPUT_BYTES = 1500  # of a dead worker's last words
+MOST_OUTPUT = 10_000_000  # bytes of what a worker has printed are kept
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,14 @@ class HostState(NamedTuple):
     token: Array  # [] i32: of the last call that changed it
 
 
-def host_env(name: str, target: str, kwargs: dict[str, Any], config: HostConfig, install: str) -> Env:
+def host_env(name: str, target: str, kwargs: dict[str, Any], config: HostConfig, install: str, asked: str = "") -> Env:
     """An `Env` whose slots are objects made by `target` ('file.py:Class' in hosted/, or 'module:Class') with `kwargs`.
 
-    install: how to get what the environment needs, for the error message.
+    install: how to get what the environment needs; asked: the settings that chose it. Both are for error messages.
     Raises RefusedError if the environment cannot be made.
     """
     _check(config)
-    return _env(name, Pool(name, _located(target), kwargs, config, install))
+    return _env(name, Pool(name, _located(target), kwargs, config, install, asked))
 
 
 def _located(target: str) -> str:
@@ -114,9 +115,9 @@ class HostControl:
     pool: Pool
     twin: Callable[[], Env]  # the same environment with a pool of its own, for evaluation
 
-    def error(self) -> HostError | None:
+    def error(self) -> BaseException | None:
         """What stopped the pool, if anything has."""
-        return self.pool.failure
+        return KeyboardInterrupt() if self.pool.interrupted else self.pool.failure
 
     def record(self) -> None:
         """Keep the pictures of the first slot from now on, for `Env.render`."""
@@ -208,10 +209,13 @@ class Pool:
         kwargs: dict[str, Any],
         config: HostConfig,
         install: str,
+        asked: str = "",
         about: dict[str, Any] | None = None,
     ) -> None:
         self.name, self.target, self.kwargs, self.config, self.install = name, target, kwargs, config, install
+        self.asked = asked
         self.failure: HostError | None = None
+        self.interrupted = False  # by a second Ctrl-C, inside a callback
         self.frames: dict[int, np.ndarray] | None = None
         self._lock, self._workers = threading.Lock(), list[Worker]()
         self._local: hosted.Slots | None = None
@@ -222,11 +226,11 @@ class Pool:
 
     def twin(self) -> Pool:
         """Another pool of the same environments."""
-        return Pool(self.name, self.target, self.kwargs, self.config, self.install, self.about)
+        return Pool(self.name, self.target, self.kwargs, self.config, self.install, self.asked, self.about)
 
     def reset(self, seed: Any) -> tuple[np.ndarray, np.ndarray]:
         """Start an episode in every slot: (block [..., width], token [...])."""
-        with self._lock:
+        with self._lock, self._noting_interrupts():
             seed = np.asarray(seed)
             self._guard()
             if self._token.size != seed.size:
@@ -237,7 +241,7 @@ class Pool:
 
     def step(self, token: Any, action: Any) -> tuple[np.ndarray, np.ndarray]:
         """One step of every slot whose episode goes on: (block [..., width], token [...])."""
-        with self._lock:
+        with self._lock, self._noting_interrupts():
             token = np.asarray(token)
             self._guard()
             if not np.array_equal(token.reshape(-1), self._token):
@@ -246,6 +250,15 @@ class Pool:
             self._arrays["action"][:] = np.asarray(action).reshape(self._arrays["action"].shape)
             self._all("step")
             return self._answer(running, token.shape)
+
+    @contextmanager
+    def _noting_interrupts(self) -> Iterator[None]:
+        """JAX makes a text of what a callback raises, and callbacks run in the main thread."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.interrupted = True
+            raise
 
     def frame(self, state: HostState) -> np.ndarray:
         """The recorded picture of the first slot at a token."""
@@ -257,8 +270,9 @@ class Pool:
         workers, self._workers = self._workers, []
         for w in workers:
             w.ask("quit")
+        deadline = time.monotonic() + QUIT_SECONDS
         for w in workers:
-            w.end()
+            w.end(deadline)
         local, self._local = self._local, None
         if local is not None:
             local.close()
@@ -306,9 +320,13 @@ class Pool:
             except hosted.SlotError as error:
                 self._fail(self._explained(error.facts))
             return
+        self._ask_all(name)
+
+    def _ask_all(self, name: str, *args: Any, layout: Any = None) -> None:
+        """One command to all workers (`open` with the slots of each), and their answers within one time limit."""
         try:
             for w in self._workers:
-                w.ask(name)
+                w.ask(name, *args, *([] if layout is None else [w.slots, layout]))
             deadline = time.monotonic() + self.config.timeout
             for w in self._workers:
                 w.answer(name, max(0.0, deadline - time.monotonic()), self.config.timeout)
@@ -334,7 +352,7 @@ class Pool:
                 return probe.call("describe", self.config.timeout, self.target, self.kwargs)
             finally:
                 probe.ask("quit")
-                probe.end()
+                probe.end(time.monotonic() + QUIT_SECONDS)
         except WorkerError as error:
             raise self._refused(error.facts["error"] if error.facts else str(error)) from error
         except Exception as error:
@@ -344,7 +362,8 @@ class Pool:
         lacking = "ModuleNotFoundError" in found or "ImportError" in found
         where = f" for {self.config.python}" if self.config.python else ""
         remedy = f" Remedy{where}: {self.install}" if lacking else ""
-        return RefusedError(f"{self.name} cannot be made: {found.rstrip('.')}.{remedy}")
+        asked = f"{self.asked}: " if self.asked else ""
+        return RefusedError(f"{asked}{self.name} cannot be made: {found.rstrip('.')}.{remedy}")
 
     def _open(self, slots: int) -> None:
         """Make room for so many slots, in this process or in workers."""
@@ -356,17 +375,14 @@ class Pool:
             self._local = hosted.Slots(*common, range(slots), self._arrays)
         else:
             count = os.cpu_count() or 1 if self.config.workers == -1 else self.config.workers
-            with _memory(hosted.size_of(layout)) as file:
-                shares = np.array_split(np.arange(slots), min(count, slots))
-                self._workers = [Worker(self.config.python, file.fileno(), part) for part in shares]
-                self._arrays = hosted.arrays_in(mmap.mmap(file.fileno(), hosted.size_of(layout)), layout)
             try:
-                for w in self._workers:
-                    w.ask("open", *common, w.slots, layout)
-                for w in self._workers:
-                    w.answer("open", self.config.timeout)
-            except WorkerError as error:
-                self._fail(HostError(f"{self.name}: {error}"))
+                with _memory(hosted.size_of(layout)) as file:
+                    for share in np.array_split(np.arange(slots), min(count, slots)):
+                        self._workers.append(Worker(self.config.python, file.fileno(), share))
+                    self._arrays = hosted.arrays_in(mmap.mmap(file.fileno(), hosted.size_of(layout)), layout)
+            except OSError as error:  # no more processes, files or memory
+                self._fail(HostError(f"{self.name}: workers cannot be started: {error}"))
+            self._ask_all("open", *common, layout=layout)
         self._token = np.zeros(slots, np.int32)
 
 
@@ -393,18 +409,22 @@ class Worker:
         self.slots = [int(s) for s in slots]
         ours, theirs = socket.socketpair()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
-        inherited = [theirs.fileno(), *([] if memory is None else [memory])]
-        arguments = [theirs.fileno(), -1 if memory is None else memory, os.getpid()]
+        lifeline, self._lifeline = os.pipe()
+        inherited = [theirs.fileno(), lifeline, *([] if memory is None else [memory])]
+        arguments = [theirs.fileno(), -1 if memory is None else memory, lifeline]
         self.process = subprocess.Popen(
             [python or sys.executable, "-c", BOOT, str(HOSTED / "worker.py"), *map(str, arguments)],
             pass_fds=inherited, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
             start_new_session=True,  # so that a game which the worker has started can be killed with it
         )  # fmt: skip
         theirs.close()
+        os.close(lifeline)
         self._connection = connection.Connection(ours.detach())
 
     def ask(self, name: str, *args: Any) -> None:
         """Send a command. A dead worker is noticed when it is asked for its answer."""
+        if os.fstat(self._output.fileno()).st_size > MOST_OUTPUT:
+            self._output.truncate(0)
         with suppress(OSError):
             self._connection.send_bytes(pickle.dumps((name, args), protocol=4))
 
@@ -416,7 +436,8 @@ class Worker:
                 self.kill()
                 raise WorkerError(
                     f"worker process {self.process.pid} gave no answer to {doing} within env.timeout={limit:g} seconds "
-                    f"and was killed; it held environments {self._range()}.{self._words()}"
+                    f"and was killed; it held environments {self._range()}. If it is only slow, raise "
+                    f"env.timeout.{self._words()}"
                 )
             kind, value = pickle.loads(self._connection.recv_bytes())
         except (EOFError, OSError) as error:
@@ -435,21 +456,25 @@ class Worker:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def end(self) -> None:
-        """Wait for it to close its environments, for a while; then kill it."""
-        try:
-            self.process.wait(QUIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self.process.wait()
+    def end(self, deadline: float) -> None:
+        """Wait for it to close its environments, but not past the deadline; then kill what is left of it."""
+        self._wait(deadline - time.monotonic())
         self._connection.close()
         self._output.close()
+        os.close(self._lifeline)
+
+    def _wait(self, seconds: float) -> int:
+        """Its exit status, by force if need be. Games that it has not ended are killed."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(max(0.0, seconds))
+        self.kill()
+        return self.process.wait()
 
     def _range(self) -> str:
         return f"{self.slots[0]} to {self.slots[-1]}" if self.slots else "none yet"
 
     def _obituary(self, doing: str) -> str:
-        code = self.process.wait()
+        code = self._wait(QUIT_SECONDS)
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         return (
             f"worker process {self.process.pid} died ({how}) during {doing}; it held environments {self._range()}."

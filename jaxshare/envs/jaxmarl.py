@@ -48,7 +48,7 @@ from flax import struct
 
 from jaxshare.envs import _raster
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
-from jaxshare.registry import suggest
+from jaxshare.registry import at_least_one_step, suggest
 from jaxshare.types import Array, Box, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 ACTIONS = "discrete or continuous"
@@ -152,8 +152,7 @@ def make(config: Config) -> Env:
 
 
 def _facts(config: Config) -> Facts:
-    if config.max_steps is not None and config.max_steps < 1:
-        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
+    at_least_one_step(config.max_steps)
     game, limit = _game(config)
     obs, state = jax.eval_shape(lenient(game.reset), jax.random.key(0))
     sizes = [view.shape[0] for view in jax.eval_shape(lambda o: _views(game, o), obs)]

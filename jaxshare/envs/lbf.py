@@ -43,7 +43,7 @@ import numpy as np
 from flax import struct
 
 from jaxshare.envs import _lbf_views as views
-from jaxshare.registry import suggest
+from jaxshare.registry import at_least_one_step, suggest
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 ACTIONS = "discrete"
@@ -180,8 +180,7 @@ def _check(config: Config, task: Task) -> None:
         raise RefusedError(
             f"env.reward={config.reward} is not known.{suggest(config.reward, REWARDS)} Known: {', '.join(REWARDS)}."
         )
-    if config.max_steps < 1:
-        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
+    at_least_one_step(config.max_steps)
     if config.min_player_level < 1:
         raise RefusedError(f"env.min_player_level={config.min_player_level}: the lowest level is 1.")
     if config.max_player_level < config.min_player_level:

@@ -12,10 +12,12 @@ Departs, on purpose:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from jaxshare.envs.host import HostConfig, host_env
-from jaxshare.types import Env, RefusedError
+from jaxshare.registry import at_least_one_step, one_of
+from jaxshare.types import Env
 
 ACTIONS = "discrete"
 HOST = True
@@ -31,6 +33,7 @@ class Config(HostConfig):
     scenario: str = "8x8-2p-2f-coop"  # paper: SEAC; any id of lbforaging, without "Foraging-" and "-v3"
     max_steps: int = 25  # paper: SEAC (lbforaging itself: 50)
     reward: str = "individual"  # paper: SEAC; "sum": every agent receives the team's
+    kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={sight:2}
     mask_actions: bool = False  # lbforaging has no masks: an invalid action does nothing; true: such are unavailable
 
 
@@ -41,15 +44,16 @@ def scenarios() -> tuple[str, ...]:
 
 def make(config: Config) -> Env:
     """lbforaging on one task. Raises RefusedError for an unknown id and if lbforaging is not installed."""
-    if config.reward not in REWARDS:
-        raise RefusedError(f"env.reward={config.reward} is not known. Known: {', '.join(REWARDS)}.")
-    if config.max_steps < 1:
-        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
-    name = config.scenario if config.scenario.startswith("Foraging") else f"Foraging-{config.scenario}-v3"
+    one_of("env.reward", config.reward, REWARDS)
+    at_least_one_step(config.max_steps)
+    middle = config.scenario.removeprefix("Foraging").removeprefix("-").removesuffix("-v3")
     kwargs = {
-        "id": name,
+        "id": f"Foraging-{middle}-v3",
         "max_steps": config.max_steps,
+        "kwargs": config.kwargs,
         "common_reward": config.reward == "sum",
         "mask_actions": config.mask_actions,
     }
-    return host_env(f"lbforaging/{config.scenario}", "tuples.py:Foraging", kwargs, config, INSTALL)
+    return host_env(
+        f"lbforaging/{middle}", "tuples.py:Foraging", kwargs, config, INSTALL, f"env.scenario={config.scenario}"
+    )

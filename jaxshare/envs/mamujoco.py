@@ -18,13 +18,13 @@ import re
 from dataclasses import dataclass
 
 from jaxshare.envs.host import HostConfig, host_env
-from jaxshare.registry import suggest
+from jaxshare.registry import at_least_one_step, suggest
 from jaxshare.types import Env, RefusedError
 
 ACTIONS = "continuous"
 HOST = True
 PACKAGES = ("gymnasium_robotics", "mujoco")
-INSTALL = "pip install gymnasium-robotics==1.4.2 mujoco==4.0.0"
+INSTALL = "pip install 'jaxshare[mamujoco]'"
 PARTS = {
     "HalfCheetah": ("2x3", "6x1"),
     "Walker2d": ("2x3",),
@@ -65,8 +65,7 @@ def make(config: Config) -> Env:
     robot, parts, steps = _task(config.scenario)
     if config.agent_obsk < 0:
         raise RefusedError(f"env.agent_obsk={config.agent_obsk} must be 0 (its own joints only) or more.")
-    if config.max_steps is not None and config.max_steps < 1:
-        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
+    at_least_one_step(config.max_steps)
     kwargs = {
         "scenario": robot,
         "agent_conf": parts,

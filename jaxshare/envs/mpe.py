@@ -61,7 +61,7 @@ import numpy as np
 from jaxshare.envs import _particle_tasks, _pred_prey, _raster
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
 from jaxshare.envs._particle import NUM_MOVES, PICTURE, flee_action
-from jaxshare.registry import suggest
+from jaxshare.registry import at_least_one_step, one_of
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 ACTIONS = "discrete or continuous"
@@ -105,10 +105,8 @@ def make(config: Config) -> Env:
 
 def _check(config: Config) -> None:
     for key, value, known in (("scenario", config.scenario, SCENARIOS), ("prey", config.prey, PREYS)):
-        if value not in known:
-            raise RefusedError(f"env.{key}={value} is not known.{suggest(value, known)} Known: {', '.join(known)}.")
-    if config.max_steps < 1:
-        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
+        one_of(f"env.{key}", value, known)
+    at_least_one_step(config.max_steps)
     _num_agents(config)
     if not 0.0 <= config.local_ratio <= 1.0:
         raise RefusedError(f"env.local_ratio={config.local_ratio} must lie between 0 and 1.")

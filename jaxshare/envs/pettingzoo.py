@@ -21,15 +21,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, host_env
-from jaxshare.registry import suggest
+from jaxshare.registry import at_least_one_step, one_of
 from jaxshare.types import Env, RefusedError
 
 ACTIONS = "discrete or continuous"
 HOST = True
 PACKAGES = ("pettingzoo",)
-INSTALL = "pip install pettingzoo, and the package of the environment (env.id=mpe2...: pip install mpe2)"
+INSTALL = "pip install 'jaxshare[pettingzoo]', and the package of env.id if it is another than mpe2"
 STATES = ("auto", "concat")
-REWARDS = ("individual", "sum")
+REWARDS = ("individual", "sum", "common")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Config(HostConfig):
     kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={N:4}
     max_steps: int | None = None  # null: the environment's own limit, if it tells one
     state: str = "auto"  # auto (its state(), if it has one) | concat (all observations)
-    reward: str = "individual"  # PettingZoo; sum: every agent receives the team's
+    reward: str = "individual"  # PettingZoo; sum: each receives the team's sum; common: they are all equal
 
 
 def scenarios() -> tuple[str, ...]:
@@ -51,10 +51,8 @@ def scenarios() -> tuple[str, ...]:
 def make(config: Config) -> Env:
     """The environment at an import path. Raises RefusedError if it cannot be made."""
     for key, value, known in (("state", config.state, STATES), ("reward", config.reward, REWARDS)):
-        if value not in known:
-            raise RefusedError(f"env.{key}={value} is not known.{suggest(value, known)} Known: {', '.join(known)}.")
-    if config.max_steps is not None and config.max_steps < 1:
-        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
+        one_of(f"env.{key}", value, known)
+    at_least_one_step(config.max_steps)
     if not all(part.isidentifier() for part in config.id.replace(":", ".", 1).split(".")):
         raise RefusedError(
             f"env.id={config.id} is not an import path: write module or module:attribute, as in "
@@ -67,4 +65,4 @@ def make(config: Config) -> Env:
         "state": config.state,
         "reward": config.reward,
     }
-    return host_env(f"pettingzoo/{config.id}", "parallel.py:Parallel", kwargs, config, INSTALL)
+    return host_env(f"pettingzoo/{config.id}", "parallel.py:Parallel", kwargs, config, INSTALL, f"env.id={config.id}")

@@ -35,7 +35,7 @@ import numpy as np
 
 from jaxshare.envs import _raster, _rware_rules
 from jaxshare.envs._rware_rules import DOWN, EAST, UP, WEST, Layout, State
-from jaxshare.registry import suggest
+from jaxshare.registry import at_least_one_step, suggest
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 ACTIONS = "discrete"
@@ -113,8 +113,7 @@ def _check(config: Config) -> None:
             raise RefusedError(
                 f"env.{key}={value} is not known.{suggest(str(value), names)} Known: {', '.join(names)}."
             )
-    if config.max_steps < 1:
-        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
+    at_least_one_step(config.max_steps)
     if config.max_inactivity_steps is not None and config.max_inactivity_steps < 1:
         raise RefusedError(
             f"env.max_inactivity_steps={config.max_inactivity_steps} must be 1 or more, or null for off."

@@ -8,10 +8,12 @@ The state is the observations of the robots, one after the other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from jaxshare.envs.host import HostConfig, host_env
-from jaxshare.types import Env, RefusedError
+from jaxshare.registry import at_least_one_step, one_of
+from jaxshare.types import Env
 
 ACTIONS = "discrete"
 HOST = True
@@ -27,6 +29,7 @@ class Config(HostConfig):
     scenario: str = "tiny-2ag"  # paper: SEAC; any id of rware, without "rware-" and "-v2"
     max_steps: int = 500  # rware
     reward: str = "individual"  # paper: SEAC; "sum": every agent receives the team's
+    kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={sensor_range:2}
 
 
 def scenarios() -> tuple[str, ...]:
@@ -36,10 +39,11 @@ def scenarios() -> tuple[str, ...]:
 
 def make(config: Config) -> Env:
     """The warehouse on one task. Raises RefusedError for an unknown id and if rware is not installed."""
-    if config.reward not in REWARDS:
-        raise RefusedError(f"env.reward={config.reward} is not known. Known: {', '.join(REWARDS)}.")
-    if config.max_steps < 1:
-        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
-    name = config.scenario if config.scenario.startswith("rware-") else f"rware-{config.scenario}-v2"
-    kwargs = {"id": name, "max_steps": config.max_steps, "common_reward": config.reward == "sum"}
-    return host_env(f"rware_host/{config.scenario}", "tuples.py:Warehouse", kwargs, config, INSTALL)
+    one_of("env.reward", config.reward, REWARDS)
+    at_least_one_step(config.max_steps)
+    middle = config.scenario.removeprefix("rware-").removesuffix("-v2")
+    kwargs = {"id": f"rware-{middle}-v2", "max_steps": config.max_steps, "kwargs": config.kwargs}
+    kwargs["common_reward"] = config.reward == "sum"
+    return host_env(
+        f"rware_host/{middle}", "tuples.py:Warehouse", kwargs, config, INSTALL, f"env.scenario={config.scenario}"
+    )

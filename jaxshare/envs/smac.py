@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, host_env
-from jaxshare.registry import suggest
-from jaxshare.types import Env, RefusedError
+from jaxshare.registry import one_of
+from jaxshare.types import Env
 
 ACTIONS = "discrete"
 HOST = True
@@ -73,8 +73,7 @@ def make(config: Config) -> Env:
         ("reward", config.reward, REWARDS),
         ("time_limit", config.time_limit, ENDS),
     ):
-        if value not in known:
-            raise RefusedError(f"env.{key}={value} is not known.{suggest(value, known)} Known: {', '.join(known)}.")
+        one_of(f"env.{key}", value, known)
     sparse = config.reward == "sparse"
     kwargs = {
         "map_name": config.scenario,

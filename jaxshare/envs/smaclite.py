@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxshare.envs.host import HostConfig, host_env
-from jaxshare.registry import suggest
+from jaxshare.registry import one_of
 from jaxshare.types import Env, RefusedError
 
 ACTIONS = "discrete"
@@ -50,8 +50,7 @@ def scenarios() -> tuple[str, ...]:
 def make(config: Config) -> Env:
     """SMAClite on one map. Raises RefusedError for an unknown map and if the package is not installed."""
     for key, value, known in (("scenario", config.scenario, tuple(LIMITS)), ("reward", config.reward, REWARDS)):
-        if value not in known:
-            raise RefusedError(f"env.{key}={value} is not known.{suggest(value, known)} Known: {', '.join(known)}.")
+        one_of(f"env.{key}", value, known)
     limit = config.max_steps if config.max_steps is not None else 0 if config.map_file else LIMITS[config.scenario]
     if limit < 1:
         raise RefusedError(f"env.max_steps={config.max_steps}: a number of at least 1 is needed here.")

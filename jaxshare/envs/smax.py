@@ -31,8 +31,8 @@ import numpy as np
 
 from jaxshare.envs import _raster, _smax_units
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
-from jaxshare.registry import suggest
-from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
+from jaxshare.registry import at_least_one_step, one_of
+from jaxshare.types import Array, Discrete, Env, EnvSpec, TimeStep
 
 ACTIONS = "discrete"
 STOCK = (
@@ -113,10 +113,8 @@ def _check(config: Config) -> None:
         ("reward", config.reward, REWARDS),
         ("attack_mode", config.attack_mode, ATTACK_MODES),
     ):
-        if value not in known:
-            raise RefusedError(f"env.{key}={value} is not known.{suggest(value, known)} Known: {', '.join(known)}.")
-    if config.max_steps < 1:
-        raise RefusedError(f"env.max_steps={config.max_steps}: an episode needs at least one step.")
+        one_of(f"env.{key}", value, known)
+    at_least_one_step(config.max_steps)
 
 
 def _spec(game: Any, config: Config) -> EnvSpec:

@@ -502,7 +502,7 @@ def test_mamujoco_refuses(settings, words):
 
 def test_mamujoco_says_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco", None)
-    assert "pip install gymnasium-robotics" in refusal(robot, "Ant-4x2")
+    assert "pip install 'jaxshare[mamujoco]'" in refusal(robot, "Ant-4x2")
 
 
 def test_a_picture_or_what_it_needs(robots, monkeypatch):

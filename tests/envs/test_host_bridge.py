@@ -1,5 +1,6 @@
 """The host bridge on a fake environment: calls, order, seeds, failures, and what is left behind."""
 
+import gc
 import os
 import pathlib
 import signal
@@ -199,13 +200,22 @@ def test_a_killed_worker(made):
     assert "environments 3 to 4" in str(env.host.error())
 
 
+def test_leaving_python_is_an_error_like_others(made):
+    env = made(1, leave_at=2)  # with a thread that keeps the process alive
+    started = time.monotonic()
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        run(env)
+    assert time.monotonic() - started < 20
+    assert "SystemExit: enough" in str(env.host.error())
+
+
 def test_a_worker_that_hangs_ends_the_run_in_bounded_time(made):
     env = made(1, timeout=6.0, hang=True)
     started = time.monotonic()
     with pytest.raises(jax.errors.JaxRuntimeError):
         run(env)
     assert 6 <= time.monotonic() - started < 20
-    for part in ("no answer to reset", "env.timeout=6", "was killed", "environments 0 to 4"):
+    for part in ("no answer to reset", "env.timeout=6", "was killed", "environments 0 to 4", "raise env.timeout"):
         assert part in str(env.host.error())
 
 
@@ -265,7 +275,7 @@ def children():
         except (OSError, ValueError):
             continue
         if any(part.endswith("hosted/worker.py") for part in command) and state != "Z":
-            found.append((int(entry.name), command[-2]))  # its own pid, and that of its trainer
+            found.append((int(entry.name), (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]))  # and its parent
     return found
 
 
@@ -273,18 +283,52 @@ def mine(parent):
     return [pid for pid, trainer in children() if trainer == str(parent)]
 
 
+def opened():
+    """What this process has open or mapped that is in memory only, or a pipe or socket."""
+    found = []
+    for entry in pathlib.Path("/proc/self/fd").iterdir():
+        try:
+            found.append(os.readlink(entry).split(":")[0].split("#")[0])
+        except OSError:
+            continue
+    maps = [line for line in pathlib.Path("/proc/self/maps").read_text().splitlines() if "/dev/shm" in line]
+    return sorted(name for name in found if name in ("pipe", "socket") or "/dev/shm" in name or "/tmp" in name), maps
+
+
 def test_closing_leaves_nothing_behind(made):
-    before = set(os.listdir("/dev/shm"))
     env = made(3)
+    gc.collect()
+    before = opened()
     run(env)
     assert len(mine(os.getpid())) == 3
+    assert opened() != before
     env.host.close()
     assert mine(os.getpid()) == []
-    assert set(os.listdir("/dev/shm")) <= before
+    env.host.pool._arrays.clear()  # the last views of the shared block
+    gc.collect()
+    assert opened() == before
     env.host.close()
     assert calls(env) == 5
     run(env)  # a closed pool opens again
     env.host.close()
+
+
+def test_games_can_be_restarted_and_end_with_their_worker(made, tmp_path):
+    env = made(2, game=str(tmp_path / "pids"), bad_close=True)
+    run(env, steps=1)
+    run(env, steps=1)  # the game that is ended here must not have inherited an ignored SIGTERM
+    assert env.host.error() is None
+    env.host.close()
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) == 2 * len(SEEDS)
+    assert not [pid for pid in pids if is_running(pid)]
+
+
+def is_running(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 KILLED = """
@@ -304,21 +348,27 @@ def test_workers_do_not_outlive_a_killed_trainer(how):
     script = KILLED.format(folder=str(pathlib.Path(__file__).parent))
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as trainer:
         assert trainer.stdout.readline() == b"ready\n"
-        assert len(mine(trainer.pid)) == 2
+        workers = mine(trainer.pid)
+        assert len(workers) == 2
         trainer.send_signal(how)
     deadline = time.monotonic() + 10
-    while mine(trainer.pid) and time.monotonic() < deadline:
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert mine(trainer.pid) == []
+    assert not any(map(is_running, workers))
 
 
-def test_another_interpreter_without_jax(made, tmp_path):
+@pytest.mark.parametrize("how", ["exec", ""])  # replaced by the interpreter, or its parent (as `conda run` is)
+def test_another_interpreter_without_jax(made, tmp_path, how):
     other = tmp_path / "python"
-    other.write_text(f'#!/bin/sh\nFAKE_MARK=1 exec {sys.executable} -I "$@"\n')
+    other.write_text(f'#!/bin/sh\nexport FAKE_MARK=1\n{how} {sys.executable} -I "$@"\nexit $?\n')
     other.chmod(0o755)
     env = made(1, python=str(other))
     _, first, _ = run(env)
     assert not first.state[:, 1].any(), "workers do not import jax"
-    pid = env.host.pool._workers[0].process.pid
-    assert np.all(first.state[:, 2] == np.float32(pid))
+    pid = int(first.state[0, 2])
+    assert (pid == env.host.pool._workers[0].process.pid) == (how == "exec")
     assert b"FAKE_MARK=1" in pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+    time.sleep(1.5)
+    run(env)  # it still lives
+    env.host.close()
+    assert not is_running(pid)

@@ -4,6 +4,7 @@ StarCraft II cannot be had where these tests run.
 """
 
 import importlib
+import importlib.util
 import pathlib
 import sys
 
@@ -23,13 +24,19 @@ def installed(monkeypatch, tmp_path):
     """Puts a stand-in where `import` finds it, here and in workers."""
 
     def install(name):
-        for module in [m for m in sys.modules if m.split(".")[0] in ("smac", "smaclite")]:
-            monkeypatch.delitem(sys.modules, module)
+        forget()
         importlib.invalidate_caches()
         monkeypatch.syspath_prepend(str(STAND_INS / name))
         monkeypatch.setenv("PYTHONPATH", str(STAND_INS / name))
 
-    return install
+    yield install
+    forget()
+
+
+def forget():
+    """The stand-ins that were imported, so that the next one is found."""
+    for module in [m for m in sys.modules if m.split(".")[0] in ("smac", "smaclite")]:
+        del sys.modules[module]
 
 
 @pytest.fixture
@@ -198,6 +205,7 @@ def test_what_is_missing_is_named(game, made, monkeypatch, tmp_path):
         made(smac, workers=1, sc2path="/no/such")
 
 
+@pytest.mark.skipif(bool(importlib.util.find_spec("smac")), reason="a package smac is installed here")
 def test_without_the_package(made):
     with pytest.raises(RefusedError, match=r"No module named 'smac'.*oxwhirl.*AutoML"):
         made(smac, workers=1)

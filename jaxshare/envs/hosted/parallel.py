@@ -28,6 +28,8 @@ class Parallel:
     Who has left is not alive, observes zeros, and has action 0 only. The episode is terminated if every agent was.
     """
 
+    global_random = True  # unknown packages may draw from the global generators
+
     def __init__(self, id, kwargs=None, max_steps=None, state="auto", reward="individual"):
         self.max_steps, self.reward_kind = max_steps, reward
         self.kwargs = kwargs or {}
@@ -155,6 +157,8 @@ class Parallel:
 
 class MaMujoco(Parallel):
     """gymnasium-robotics' mamujoco_v1."""
+
+    global_random = False
 
     def __init__(self, scenario, agent_conf, agent_obsk=1, max_steps=None):
         import mujoco

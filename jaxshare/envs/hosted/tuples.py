@@ -14,15 +14,17 @@ class Tuples:
     max_steps: the time limit; without it the registered one, or what the environment names as its own. An episode may
     also end as the environment says; an end at the step that it names as its own limit is a time limit.
     common_reward: every agent receives the sum of the rewards.
-    It draws itself as "rgb_array" where it offers that.
+    It draws itself as "rgb_array" where it offers that. A reward that is one number is the team's, common to all.
     """
+
+    global_random = True  # unknown packages may draw from the global generators
 
     def __init__(self, id, max_steps=None, kwargs=None, imports=(), common_reward=False):
         import gymnasium
 
         for name in imports:
             importlib.import_module(name)
-        options = {"render_mode": offered(gymnasium, id), **(kwargs or {})}
+        options = {**offered(gymnasium, id), **(kwargs or {})}
         if max_steps:
             options["max_episode_steps"] = max_steps  # so that ours replaces the registered one
         self.env = gymnasium.make(id, disable_env_checker=True, **options)
@@ -43,12 +45,21 @@ class Tuples:
             "obs_dim": max(self.sizes),
             "state_dim": sum(self.sizes),
             "episode_limit": self.limit(),
-            "common_reward": self.common_reward,
             **actions_of(self.action_spaces),
         }
+        found["common_reward"] = self.common_reward or self.one_reward()
         if self.whole:
             found["state_dim"] = len(self.reset(0)["state"])
         return found
+
+    def one_reward(self):
+        """Whether the environment gives one reward to the team: tried by one step."""
+        masks = self.reset(0)["avail"]
+        if avail_of(self.action_spaces) is None:
+            action = [np.zeros(int(np.prod(space.shape, dtype=int))) for space in self.action_spaces]
+        else:
+            action = np.asarray(masks).argmax(1)
+        return np.ndim(self.env.step(self.chosen(action))[1]) == 0
 
     def limit(self):
         """The time limit: ours, the registered one, or the environment's own."""
@@ -98,7 +109,7 @@ class Tuples:
 
 
 def offered(gymnasium, id):
-    """ "rgb_array" if the environment can draw itself in that way, else None."""
+    """{"render_mode": "rgb_array"} if the environment can draw itself in that way, else {}."""
     module, colon, name = id.rpartition(":")
     if colon:
         importlib.import_module(module)
@@ -107,7 +118,7 @@ def offered(gymnasium, id):
         where, _, attribute = creator.partition(":")
         creator = getattr(importlib.import_module(where), attribute)
     modes = getattr(creator, "metadata", {}).get("render_modes", ())
-    return "rgb_array" if "rgb_array" in modes else None
+    return {"render_mode": "rgb_array"} if "rgb_array" in modes else {}
 
 
 def entries(space, what):
@@ -166,6 +177,8 @@ def avail_of(spaces):
 class Foraging(Tuples):
     """lbforaging's environments: a seeded reset that depends on the seed alone, and a time limit that is one."""
 
+    global_random = False
+
     def __init__(self, id, max_steps, kwargs=None, common_reward=False, mask_actions=False):
         super().__init__(id, max_steps, kwargs, ("lbforaging",), common_reward)
         self.mask_actions = mask_actions
@@ -174,7 +187,11 @@ class Foraging(Tuples):
 
     def describe(self):
         """See `hosted.worker`."""
-        return {**super().describe(), "info": ("food_eaten",), "group_names": ("forager",)}
+        return {**super().describe(), "info": ("food_eaten",)}
+
+    def one_reward(self):
+        """It gives one to every agent."""
+        return False
 
     def reset(self, seed):
         """See `hosted.worker`."""
@@ -187,15 +204,16 @@ class Foraging(Tuples):
         return self.shown(*self.game.step(action.tolist())[:4])
 
     def shown(self, obs, reward, terminated, truncated):
-        """The record of one step; info: the share of all food, by level, that was eaten in it."""
-        left = int(self.game.field.sum())
-        before = left if self.game.current_step == 0 else self.left
-        self.left = left
+        """The record of one step; info: the share of the foods that were eaten in it."""
+        left = int(np.count_nonzero(self.game.field))
+        if self.game.current_step == 0:
+            self.spawned = self.left = left
+        before, self.left = self.left, left
         found = {"obs": obs, "reward": np.sum(reward) if self.common_reward else reward, "terminated": terminated}
-        found["info"] = {"food_eaten": (before - left) / self.game._food_spawned}
+        found["info"] = {"food_eaten": (before - left) / max(self.spawned, 1)}
         if self.mask_actions:
             valid = self.game._valid_actions
-            found["avail"] = np.array([[a in map(int, valid[p]) for a in range(6)] for p in self.game.players])
+            found["avail"] = np.array([[a in {v.value for v in valid[p]} for a in range(6)] for p in self.game.players])
         return found
 
     def render(self):
@@ -206,13 +224,19 @@ class Foraging(Tuples):
 class Warehouse(Tuples):
     """rware's environments: the time limit is ours, since rware reports its own as the end of the task."""
 
+    global_random = False
+
     def __init__(self, id, max_steps, kwargs=None, common_reward=False):
         super().__init__(id, max_steps, kwargs, ("rware",), common_reward)
         self.game.max_steps = self.own = None
 
     def describe(self):
         """See `hosted.worker`."""
-        return {**super().describe(), "group_names": ("robot",)}
+        return {**super().describe(), "info": ("deliveries",), "group_names": ("robot",)}
+
+    def one_reward(self):
+        """It gives one to every agent."""
+        return False
 
     def step(self, action):
         """See `hosted.worker`. Past Gymnasium's wrappers, which only check."""
@@ -220,8 +244,9 @@ class Warehouse(Tuples):
         return self.shown(obs, reward, False, False)
 
     def shown(self, obs, reward, terminated, truncated):
-        """The record of one step."""
-        return {"obs": obs, "reward": np.sum(reward) if self.common_reward else reward}
+        """The record of one step; info: rewards are deliveries, unless kwargs say otherwise."""
+        team = float(np.sum(reward))
+        return {"obs": obs, "reward": team if self.common_reward else reward, "info": {"deliveries": team}}
 
     def render(self):
         """See `hosted.worker`."""

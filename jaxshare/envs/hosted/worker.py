@@ -9,8 +9,8 @@ A hosted environment is any object with
   episode_limit, and optionally info (names), groups, group_names, common_reward;
 * `reset(seed)` and `step(action)` -> dict: obs [N][<= O] (short rows are padded), reward (a number or [N]), terminated,
   truncated, and, always or never, state (otherwise the observations, one after the other), avail, alive, info;
-* optionally `render()` -> uint8 [height, width, 3], `close()`, and `global_random = True` if it draws from the
-  generators of `random` or `numpy.random`, which are then its own while it is called.
+* optionally `render()` -> uint8 [height, width, 3], `close()`, and `global_random = True` if it may draw from the
+  generators of `random` or `numpy.random`, which are then its own while it is made or called.
 """
 
 import importlib
@@ -22,11 +22,12 @@ import random
 import signal
 import sys
 import threading
-import time
 import traceback
 from multiprocessing.connection import Connection
 
 import numpy as np
+
+FAILURES = (Exception, SystemExit)  # of an environment
 
 
 def load(target):
@@ -71,6 +72,7 @@ class Columns:
         """The fields of one row, as views of it; "ends" are terminated and truncated."""
         found = {name: row[self.slices[name]].reshape(self.shapes[name]) for name in self.FIELDS}
         found["obs"] = list(found["obs"])
+        found["flat"] = row[self.slices["obs"]]
         return {**found, "ends": row[self.slices["terminated"].start : self.slices["truncated"].stop]}
 
 
@@ -106,6 +108,8 @@ class Slots:
         self.avail, self.avail_shape = columns.slices["avail"], (len(self.mine), *columns.shapes["avail"])
         self.envs, self.running, self.steps, self.random = {}, {}, {}, {}
         self.episodes, self.seeds = dict.fromkeys(self.mine, 0), {}
+        self.obs_shapes = [(about["obs_dim"],)] * about["num_agents"]
+        self.state_is_obs = about["state_dim"] == about["num_agents"] * about["obs_dim"]
         self.limit, self.info = about["episode_limit"], tuple(about.get("info", ()))
         self.bounds, self.global_random = None, False
         if not about.get("num_actions"):
@@ -120,11 +124,11 @@ class Slots:
             self.episodes[slot] += 1
             try:
                 if slot not in self.envs:
-                    self.envs[slot] = self.make()
+                    self.envs[slot] = self._alone(slot, seed, self.make)
                     self.global_random = getattr(self.envs[slot], "global_random", False)
                 shown = self._call(slot, "reset", seed)
                 self._write(slot, shown, True)
-            except Exception as error:
+            except FAILURES as error:
                 raise self._failed(slot, "reset", error) from error
             self.running[slot] = True
         self._check("reset")
@@ -138,7 +142,7 @@ class Slots:
             try:
                 shown = self._call(slot, "step", self._scaled(self.arrays["action"][slot]))
                 self.running[slot] = not self._write(slot, shown, False)
-            except Exception as error:
+            except FAILURES as error:
                 raise self._failed(slot, "step", error) from error
         self._check("step")
 
@@ -151,28 +155,29 @@ class Slots:
         """Close all environments, whatever they say."""
         envs, self.envs = self.envs, {}
         for env in envs.values():
-            try:
-                getattr(env, "close", lambda: None)()
-            except Exception:
-                traceback.print_exc()
+            closed(env)
 
     def _failed(self, slot, doing, error):
         return SlotError(slot, self.episodes[slot], self.seeds[slot], self.steps[slot], doing, error)
 
     def _call(self, slot, name, argument):
         """Reset or step an environment, with generators of its own if it uses the global ones."""
-        env = self.envs[slot]
+        function = getattr(self.envs[slot], name)
         if not self.global_random:
-            return getattr(env, name)(argument)
+            return function(argument)
+        return self._alone(slot, argument if name == "reset" else None, lambda: function(argument))
+
+    def _alone(self, slot, seed, call):
+        """Call with this slot's global generators, seeded anew unless the seed is None; the others' are put back."""
         before = random.getstate(), np.random.get_state()
         try:
-            if name == "reset":
-                random.seed(argument)
-                np.random.seed(argument)
-            else:
+            if seed is None:
                 random.setstate(self.random[slot][0])
                 np.random.set_state(self.random[slot][1])
-            return getattr(env, name)(argument)
+            else:
+                random.seed(seed)
+                np.random.seed(seed)
+            return call()
         finally:
             self.random[slot] = random.getstate(), np.random.get_state()
             random.setstate(before[0])
@@ -188,37 +193,54 @@ class Slots:
         ]
 
     def _write(self, slot, shown, first):
-        """Put what an environment showed into its row; True if the episode has ended."""
+        """Put what an environment showed into its row; True if the episode has ended.
+
+        This is the cost of the bridge: numpy calls are counted here, a microsecond each.
+        """
         view, obs = self.views[slot], shown["obs"]
-        rows, width = view["obs"], self.about["obs_dim"]
-        if len(obs) != len(rows):
-            raise ValueError(f"obs of {len(obs)} agents, but {len(rows)} were declared")
-        for row, values in zip(rows, obs):
-            shape = values.shape if isinstance(values, np.ndarray) else np.shape(values)
-            if shape == (width,):
-                row[:] = values
-            elif len(shape) == 1 and shape[0] < width:
-                row[: shape[0]], row[shape[0] :] = values, 0
-            else:
-                raise ValueError(f"obs of shape {shape}, but at most ({width},) was declared")
-        state, reward = shown.get("state"), np.asarray(shown.get("reward", 0.0))
-        if state is None:
-            np.concatenate(obs, out=view["state"], casting="same_kind")
-        else:
+        self._write_obs(view, obs)
+        state, reward = shown.get("state"), shown.get("reward", 0.0)
+        if state is not None:
             _fill(view["state"], state, "state")
-        view["reward"][:] = reward if reward.ndim == 0 else _checked(reward, view["reward"], "reward")
+        elif self.state_is_obs:
+            view["state"][:] = view["flat"]
+        else:
+            np.concatenate(obs, out=view["state"], casting="same_kind")
+        if isinstance(reward, list) and len(reward) == len(obs):
+            view["reward"][:] = reward
+        else:
+            reward = np.asarray(reward)
+            view["reward"][:] = reward if reward.ndim == 0 else _checked(reward, view["reward"], "reward")
         for name in ("avail", "alive"):
             if shown.get(name) is not None:
                 _fill(view[name], shown[name], name)
             elif first:
                 view[name].fill(1)
-        terminated = bool(shown.get("terminated", False))
-        ended = terminated or bool(shown.get("truncated", False)) or (not first and self.steps[slot] >= self.limit)
-        view["ends"][:] = terminated, ended and not terminated
+        ended = False
+        if first:
+            view["ends"].fill(0)
+        else:
+            terminated = bool(shown.get("terminated", False))
+            ended = terminated or bool(shown.get("truncated", False)) or self.steps[slot] >= self.limit
+            if ended:
+                view["ends"][:] = terminated, not terminated
         if self.info:
             found = shown.get("info", {})
             view["info"][:] = [found.get(name, 0.0) for name in self.info]
         return ended
+
+    def _write_obs(self, view, obs):
+        if len(obs) != self.about["num_agents"]:
+            raise ValueError("obs of {} agents, but {} were declared".format(len(obs), self.about["num_agents"]))
+        if [np.shape(values) for values in obs] == self.obs_shapes:
+            np.concatenate(obs, out=view["flat"], casting="same_kind")
+            return
+        (width,) = self.obs_shapes[0]
+        for row, values in zip(view["obs"], obs):
+            shape = np.shape(values)
+            if len(shape) != 1 or shape[0] > width:
+                raise ValueError(f"obs of shape {shape}, but at most ({width},) was declared")
+            row[: shape[0]], row[shape[0] :] = values, 0
 
     def _check(self, doing):
         """Numbers that would spoil the training without a word, in any slot: looked for once a call, which is cheap."""
@@ -256,14 +278,16 @@ def _checked(values, view, name):
 # ------------------------------------------------------------------------------------------------------- the process
 
 
-def main(descriptor, memory, parent):
+def main(descriptor, memory, lifeline):
     """Serve one pool over an inherited socket until told to quit or until the trainer is gone.
 
-    memory: descriptor of the shared block, or -1 for a worker that only describes.
+    memory: descriptor of the shared block, or -1 for a worker that only describes; lifeline: of a pipe that ends with
+    the trainer.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # the trainer saves first, then tells us
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # the trainer saves first, then tells us; a handler, since games would inherit that a signal is ignored
+        signal.signal(number, lambda *_: None)
+    threading.Thread(target=_leave_with, args=(lifeline,), daemon=True).start()
     connection = Connection(descriptor)
     server = Server(memory)
     try:
@@ -276,12 +300,20 @@ def main(descriptor, memory, parent):
                 return
             try:
                 reply = ("ok", getattr(server, name)(*args))
-            except Exception as error:
+            except FAILURES as error:
                 failed = error if isinstance(error, SlotError) else SlotError(None, None, None, None, name, error)
                 reply = ("error", failed.facts)
             connection.send_bytes(pickle.dumps(reply, protocol=4))
     finally:
         server.close()
+
+
+def closed(env):
+    """Close an environment, whatever it says."""
+    try:
+        getattr(env, "close", lambda: None)()
+    except FAILURES:
+        traceback.print_exc()
 
 
 class Server:
@@ -296,7 +328,7 @@ class Server:
         try:
             return env.describe()
         finally:
-            getattr(env, "close", lambda: None)()
+            closed(env)
 
     def open(self, target, kwargs, about, mine, layout):
         """Take over the slots `mine` of the shared block."""
@@ -349,10 +381,9 @@ def arrays_in(buffer, layout):
     return arrays
 
 
-def _leave_with(parent):
+def _leave_with(lifeline):
     """A worker never outlives its trainer, not even one that was killed while the worker was busy."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
+    os.read(lifeline, 1)  # returns when the other end is closed
     os.killpg(0, signal.SIGKILL)  # with the games that it has started
 
 
