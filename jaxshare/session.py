@@ -239,6 +239,7 @@ def host_errors(env: Env) -> Iterator[None]:
         found = env.host.error() if env.host else None
         if found is None:
             raise
+        env.host.settle()
         raise found from error
 
 

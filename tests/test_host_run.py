@@ -1,5 +1,6 @@
 """Whole runs on environments of the host: several seeds, a failure in the middle, a signal; nothing is lost."""
 
+import os
 import pathlib
 import signal
 import subprocess
@@ -110,10 +111,26 @@ def test_a_failed_evaluation_is_made_up_for(fake, seeds, tmp_path, monkeypatch):
 
 
 def command(run_dir, *arguments):
+    path = os.pathsep.join([str(pathlib.Path(__file__).parent / "stand_ins"), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-m", "jaxshare.train", f"run_dir={run_dir}", *arguments],
-        cwd=tiny.REPOSITORY, env=tiny.ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=tiny.REPOSITORY, env={**tiny.ENVIRONMENT, "PYTHONPATH": path}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+
+
+def test_the_command_shows_the_error_and_no_more(tmp_path):
+    arguments = ("env=pettingzoo", "env.id=breaking_team:Breaking", "algo=iql", "algo.hidden_dim=4", "num_envs=2")
+    with command(tmp_path / "run", *arguments, "batch_size=2", "progress=false", "env.workers=1") as process:
+        try:
+            _, errors = process.communicate(timeout=200)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert errors.startswith("error: pettingzoo/breaking_team:Breaking: RuntimeError: out of moves, raised by step")
+    assert errors.count("Traceback") == 1, "the environment's own"
+    assert errors.rstrip().endswith("The same command with resume=auto goes on.")
+    assert tiny.steps_saved(tmp_path / "run")
 
 
 REAL = (*SMALL, "env.max_steps=6", "env.scenario=5x5-2p-1f")

@@ -119,6 +119,10 @@ class HostControl:
         """What stopped the pool, if anything has."""
         return KeyboardInterrupt() if self.pool.interrupted else self.pool.failure
 
+    def settle(self) -> None:
+        """After an error: JAX keeps the last computation with an effect, and would raise its error again at exit."""
+        jax.block_until_ready(jax.jit(lambda: io_callback(lambda: np.int32(0), jax.ShapeDtypeStruct((), jnp.int32)))())
+
     def record(self) -> None:
         """Keep the pictures of the first slot from now on, for `Env.render`."""
         self.pool.frames = {}
