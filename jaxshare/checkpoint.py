@@ -58,7 +58,7 @@ class Checkpoints:
             "meta": ocp.args.JsonSave({**meta, "format": FORMAT, "filled": filled, "replay": with_replay}),
         }
         if with_replay:
-            items["replay"] = ocp.args.PyTreeSave({"runs": [_numpy(run.replay) for run in runs]})
+            items["replay"] = ocp.args.PyTreeSave({"runs": [jax.tree.map(_solid, _numpy(run.replay)) for run in runs]})
         try:
             self._manager.save(int(clock.iteration), args=ocp.args.Composite(**items), force=True)
         except (OSError, ValueError) as error:
@@ -92,7 +92,7 @@ class Checkpoints:
         with_replay = with_replay and meta["replay"]
         if with_replay:
             cut = jax.tree.map(lambda s: jax.ShapeDtypeStruct((meta["filled"], *s.shape[1:]), s.dtype), shapes.replay)
-            want["replay"] = {"runs": [cut] * num_runs}
+            want["replay"] = {"runs": [jax.tree.map(_solid, cut)] * num_runs}
         try:
             found = self._manager.restore(step, args=ocp.args.Composite(**{k: _request(v) for k, v in want.items()}))
             for item, shape in want.items():
@@ -148,6 +148,13 @@ def _assemble(found: dict[str, Any], ring: Any, shapes: TrainState) -> TrainStat
         ring = jax.tree.map(_pad, ring, shapes.replay)
     counts = {name: found[name] for name in ("seed", "env_steps", "updates")}
     return TrainState(learner=learner, replay=ring, **counts)
+
+
+def _solid(leaf: Any) -> Any:
+    """One zero for an empty array (`avail` of continuous actions), which orbax does not save; shapes likewise."""
+    if 0 not in leaf.shape:
+        return leaf
+    return np.zeros(1, leaf.dtype) if isinstance(leaf, np.ndarray) else jax.ShapeDtypeStruct((1,), leaf.dtype)
 
 
 def _pad(stored: np.ndarray, shape: jax.ShapeDtypeStruct) -> np.ndarray:

@@ -62,25 +62,27 @@ def _summary(module: ModuleType) -> str:
 def _print_table() -> None:
     modifiers = {"(none)": (), **{name: (name,) for name in registry.modules("modifiers")}}
     kinds: dict[str, Discrete | Box] = {"discrete actions": Discrete(3), "continuous actions": Box(1, (-1.0,), (1.0,))}
-    reasons = []
-    print("which go together (+ allowed, - refused)")
-    print(f"  {'':<10} " + " ".join(f"{name:>10}" for name in modifiers) + "   environments with")
+    reasons: list[str] = []
+    print("which go together (+ allowed, o with algo.share_params=none, - refused)")
+    print(f"  {'':<10} " + " ".join(f"{name:>8}" for name in modifiers) + "   environments with")
     for algo in registry.modules("algo"):
-        row = [refusal(algo, names, kinds["discrete actions"]) for names in modifiers.values()]
-        reasons += [reason for reason in row if reason]
         allowed = [kind for kind, action in kinds.items() if refusal(algo, (), action) is None]
-        print(
-            f"  {algo:<10} " + " ".join(f"{'-' if reason else '+':>10}" for reason in row) + f"   {', '.join(allowed)}"
-        )
+        cells = []
+        for names in modifiers.values():
+            reason = refusal(algo, names, kinds[allowed[0]])
+            alone = reason and refusal(algo, names, kinds[allowed[0]], share_params="none")
+            cells.append("+" if reason is None else "o" if alone is None else "-")
+            reasons += [reason] if alone else []  # type: ignore[list-item]
+        print(f"  {algo:<10} " + " ".join(f"{cell:>8}" for cell in cells) + f"   {', '.join(allowed)}")
     for reason in dict.fromkeys(reasons):
         print(_filled(reason, "  - ", "    "))
 
 
-def refusal(algo: str, modifiers: tuple[str, ...], action: Discrete | Box) -> str | None:
-    """Why this combination cannot be assembled, or None if it can."""
+def refusal(algo: str, modifiers: tuple[str, ...], action: Discrete | Box, **settings: Any) -> str | None:
+    """Why this combination, with these settings of the algorithm, cannot be assembled, or None if it can."""
     try:
         entry = registry.get("algo", algo)
-        parts: Any = entry.make(entry.Config(), _probe(action))
+        parts: Any = entry.make(entry.Config(**settings), _probe(action))
         for name in modifiers:
             module = registry.get("modifiers", name)
             parts = module.make(module.Config(), parts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from jaxshare import replay, rollout
 from jaxshare.config import RunConfig, update_ratio
 from jaxshare.types import Algorithm, Array, Clock, Context, Env, Episode, HParams, LearnerState, TrainState
 
-INIT, COLLECT, SAMPLE, UPDATE = range(4)
+INIT, COLLECT, SAMPLE, UPDATE, PLAY = range(5)
 MIN_CROPPED_LIMIT = 40  # shorter episodes are not worth four compiled updates
 
 
@@ -100,8 +101,9 @@ class Program:
     ) -> tuple[TrainState, Clock, dict[str, Array]]:
         """Store num_envs episodes; env_steps counts valid steps only."""
         steps = played.episode.mask.sum().astype(jnp.int32)
-        ring = replay.add(state.replay, played.episode, clock)
-        state = state.replace(replay=ring, env_steps=state.env_steps + steps)  # type: ignore[attr-defined]
+        ring, observe = replay.add(state.replay, played.episode, clock), self.algorithm.observe
+        learner = observe(state.learner, played.episode, clock) if observe else state.learner
+        state = state.replace(learner=learner, replay=ring, env_steps=state.env_steps + steps)  # type: ignore[attr-defined]
         more = self.run.num_envs
         return state, clock._replace(episodes=clock.episodes + more, stored=clock.stored + more), self.summary(played)
 
@@ -131,6 +133,9 @@ class Program:
         sample_key, update_key = (
             jax.random.fold_in(_key(state.seed, clock.iteration, stage), clock.updates) for stage in (SAMPLE, UPDATE)
         )
+        if before := self.algorithm.before_update:
+            play_key = jax.random.fold_in(_key(state.seed, clock.iteration, PLAY), clock.updates)
+            learner = before(learner, partial(self.play_with, ctx), ctx, play_key)
         capacity = self.run.replay.capacity
         stored = replay.num_stored(clock, capacity)
         index = self.algorithm.sample(sample_key, stored, capacity, self.run.batch_size, ctx)
@@ -162,6 +167,10 @@ class Program:
         if batch == episodes:
             return play(key)
         return rollout.joined(jax.lax.map(play, jax.random.split(key, math.ceil(episodes / batch))), episodes)
+
+    def play_with(self, ctx: Context, params: dict[str, Any], key: Array, episodes: int) -> rollout.Rollout:
+        """Greedy episodes of these parameters in the environment of training, all at once; they count nowhere."""
+        return rollout.episodes(self.env, self.algorithm, params, ctx, key, episodes, explore=False)
 
     def context(self, state: TrainState, hparams: HParams, clock: Clock) -> Context:
         """What parts may read besides their data."""

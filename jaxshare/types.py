@@ -169,6 +169,9 @@ class Algorithm:
     sample: (key, num_stored [] i32, capacity, batch_size, ctx) -> index [batch_size] i32 into the replay
     update: (LearnerState, Episode, ctx, key) -> (LearnerState, Metrics)
     inspect: (LearnerState, Episode, ctx) -> {name: [T, B, N]}, for people to look at in evaluations
+    observe: (LearnerState, Episode just collected, Clock before it) -> LearnerState; None: not asked
+    before_update: (LearnerState, play, ctx, key) -> LearnerState, where `play(params, key, num_episodes)` is a greedy
+    Rollout in the environment of training, and counts no environment steps; None: not asked
     """
 
     name: str
@@ -180,3 +183,5 @@ class Algorithm:
     sample: Callable[[Array, Array, int, int, Context], Array]
     update: Callable[[LearnerState, Episode, Context, Array], tuple[LearnerState, Metrics]]
     inspect: Callable[[LearnerState, Episode, Context], dict[str, Array]]
+    observe: Callable[[LearnerState, Episode, Clock], LearnerState] | None = None
+    before_update: Callable[[LearnerState, Callable[..., Any], Context, Array], LearnerState] | None = None

@@ -235,3 +235,17 @@ def test_the_earlier_checkpoint_stays_until_the_new_one_is_complete(half, monkey
     tiny.train(half, *ARGUMENTS, "checkpoint.keep=1", RESUME, max_chunks=1)
     assert [after for _, after in seen] == [[7]]
     assert 5 in seen[0][0]
+
+
+def test_a_run_with_continuous_actions_is_exact_as_well(tmp_path):
+    """Their masks are arrays without an element, which orbax does not save."""
+    arguments = (
+        "env=mpe", "env.scenario=pred_prey_3a", "env.max_steps=2", "algo=comix", "algo.hidden_dim=4",
+        "algo.embed_dim=4", "algo.cem_samples=4", "algo.cem_elites=2", "algo.cem_rounds=1", "num_envs=4",
+        "batch_size=4", "replay.capacity=16", "eval.every=16", "eval.episodes=4", "progress=false",
+        "total_env_steps=40", "checkpoint.every=16",
+    )  # fmt: skip
+    whole = tiny.train(tmp_path / "whole", *arguments)
+    tiny.train(tmp_path / "half", *arguments, max_chunks=1)
+    tiny.train(tmp_path / "half", *arguments, RESUME)
+    assert_same_run(tmp_path / "half", whole, arguments)

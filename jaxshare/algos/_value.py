@@ -28,6 +28,7 @@ from jaxshare.replay import uniform_without_replacement
 from jaxshare.types import (
     Algorithm,
     Array,
+    Clock,
     Context,
     Discrete,
     EnvSpec,
@@ -98,9 +99,67 @@ class Values:
     team_reward: Array  # [T, B]
     params: dict[str, Any]  # online
     mix: Callable[[Array], Array] = struct.field(pytree_node=False)
+    target_q: Array | None = None  # [T+1, B, N, A] utilities of the target networks
+    target_params: dict[str, Any] = struct.field(default_factory=dict)
+    features: Array | None = None  # [T+1, B, N, E] what the agent network gives besides utilities; E = 0 as a rule
+    extras: dict[str, Array] = struct.field(default_factory=dict)  # what a `shaping` leaves for the losses
+
+
+@struct.dataclass
+class Utilities:
+    """What the agents' networks say about a batch. Fields that `Values` has too mean the same there."""
+
+    q: Array  # [T+1, B, N, A]; [T+1, B, N, 0] for continuous actions
+    q_taken: Array  # [T, B, N]
+    next_q: Array  # [T, B, N]
+    target_q: Array  # [T+1, B, N, A]; [T+1, B, N, 0] for continuous actions
+    features: Array  # [T+1, B, N, E]
+    q_max: Array  # [T, B, N] best available online utility, a constant
+    next_q_max: Array  # [T, B, N] best available target utility of the next slot
+    next_action: Array  # [T, B, N(, U)] next greedy actions, whose utilities are next_q
 
 
 LossFn = Callable[[Values, Episode, Context, Array], tuple[Array, Metrics]]
+
+
+def greedy_choice(
+    parts: ValueLearner,
+    params: dict[str, Any],
+    hidden: Array,
+    x: Array,
+    timestep: TimeStep,
+    ctx: Context,
+    key: Array,
+    explore: bool,
+) -> tuple[Array, Array]:
+    """Discrete actions: epsilon-greedy on the utilities of all. x [1, B, N, D] -> (hidden, action [B, N])."""
+    hidden, q = parts.agent.unroll(params["agent"], hidden, x)
+    q, _ = _split(parts, q)
+    h = ctx.hparams
+    epsilon = linear(h["epsilon_start"], h["epsilon_end"], ctx.env_steps, h["epsilon_anneal_steps"])
+    return hidden, epsilon_greedy(key, q[0], timestep.avail, epsilon if explore else jnp.float32(0.0))
+
+
+def all_utilities(
+    parts: ValueLearner, params: dict[str, Any], target: dict[str, Any], x: Array, batch: Episode, key: Array | None
+) -> Utilities:
+    """Discrete actions: one unroll gives the utilities of all, x [T+1, B, N, D]."""
+    start = parts.agent.initial_carry(x.shape[1])
+    x, target_x = _twice(parts, x, key)
+    q, features = _split(parts, parts.agent.unroll(params["agent"], start, x)[1])
+    # code: the target network is unrolled from t = 0 as well; starting it at t = 1 gives it another history
+    target_q, _ = _split(parts, jax.lax.stop_gradient(parts.agent.unroll(target["agent"], start, target_x)[1]))
+    frozen_q = jax.lax.stop_gradient(q)
+    return Utilities(
+        q=q,
+        q_taken=take_last(q[:-1], batch.action),
+        next_q=td.next_q(frozen_q, target_q, batch.avail, parts.config.double_q),
+        target_q=target_q,
+        features=features,
+        q_max=masked_max(frozen_q[:-1], batch.avail[:-1]),
+        next_q_max=masked_max(target_q[1:], batch.avail[1:]),
+        next_action=masked_argmax((frozen_q if parts.config.double_q else target_q)[1:], batch.avail[1:]),
+    )
 
 
 @dataclass(frozen=True)
@@ -109,11 +168,18 @@ class ValueLearner:
 
     Single-owner parts (`loss`, `groups`) may be claimed by one modifier only; additive parts are tuples and compose.
 
+    choose, evaluate: all that depends on the kind of actions, with the signatures of `greedy_choice` and
+    `all_utilities`, which are for discrete ones (the other pair is in comix.py);
+    agent: `unroll` may give columns after the A utilities, `Values.features`; noise_dim: so many standard normals are
+    appended to each of its inputs (zeros where somebody only looks, see `inspect`);
+    shaping: (Values, Episode, ctx) -> Values before any loss, such as a reward added to `team_reward`;
     modules: further trainables by parameter name; stats: running statistics by name, with their first values;
     sample: as in `Algorithm`; relabel: (batch, stats, ctx) -> (batch, stats);
     loss, aux: (Values, Episode, ctx, key) -> (scalar, metrics); groups: optimiser group -> parameter names (each with
     its own optimiser state and clip; modules that no group names are a group of their own);
     after_update: (learner, batch, ctx, key) -> (learner, metrics);
+    observe: (stats, Episode just collected, clock) -> stats;
+    before_update: (learner, play, ctx, key) -> learner, see `Algorithm`;
     inspect: (Values, Episode, ctx) -> {name: [T, B, N]}.
     """
 
@@ -123,13 +189,19 @@ class ValueLearner:
     agent: AgentNetwork
     mixer: Mixer | None
     loss: LossFn
+    choose: Callable[..., tuple[Array, Array]] = greedy_choice
+    evaluate: Callable[..., Utilities] = all_utilities
     modules: dict[str, Network] = field(default_factory=dict)
     stats: dict[str, Any] = field(default_factory=dict)
     sample: Callable[[Array, Array, int, int, Context], Array] = uniform_without_replacement
     relabel: tuple[Callable[..., tuple[Episode, dict[str, Any]]], ...] = ()
+    noise_dim: int = 0
+    shaping: tuple[Callable[[Values, Episode, Context], Values], ...] = ()
     aux: tuple[LossFn, ...] = ()
     groups: dict[str, tuple[str, ...]] | None = None  # None: one group of everything
     after_update: tuple[Callable[..., tuple[LearnerState, Metrics]], ...] = ()
+    observe: tuple[Callable[[dict[str, Any], Episode, Clock], dict[str, Any]], ...] = ()
+    before_update: tuple[Callable[..., LearnerState], ...] = ()
     inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
     hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers, as "differ.alpha"
     owners: dict[str, str] = field(default_factory=dict)
@@ -216,6 +288,8 @@ def assemble(parts: ValueLearner) -> Algorithm:
         sample=parts.sample,
         update=lambda *args: _update(parts, groups, *args),
         inspect=lambda *args: _inspect(parts, *args),
+        observe=(lambda *args: _observe(parts, *args)) if parts.observe else None,
+        before_update=(lambda *args: _before_update(parts, *args)) if parts.before_update else None,
     )
 
 
@@ -254,8 +328,7 @@ def _optimizer(config: ValueConfig, h: dict[str, Array]) -> optax.GradientTransf
 
 
 def _initial_carry(parts: ValueLearner, batch: int) -> tuple[Array, Array]:
-    assert isinstance(parts.spec.action, Discrete)
-    previous = jnp.zeros((batch, parts.spec.num_agents, parts.spec.action.num_actions))
+    previous = jnp.zeros((batch, parts.spec.num_agents, inputs.action_dim(parts.spec)))
     return parts.agent.initial_carry(batch), previous
 
 
@@ -271,45 +344,72 @@ def _act(
     config, spec = parts.config, parts.spec
     hidden, previous = carry
     x = inputs.build(timestep.obs[None], previous[None], spec, config.obs_last_action, config.obs_agent_id)
-    hidden, q = parts.agent.unroll(params["agent"], hidden, x)
-    h = ctx.hparams
-    epsilon = linear(h["epsilon_start"], h["epsilon_end"], ctx.env_steps, h["epsilon_anneal_steps"])
-    action = epsilon_greedy(key, q[0], timestep.avail, epsilon if explore else jnp.float32(0.0))
-    return (hidden, jax.nn.one_hot(action, q.shape[-1])), action, {}
+    if parts.noise_dim:
+        x = _with_noise(parts, x, jax.random.fold_in(key, 2))  # splitting a key in two folds in 0 and 1
+    hidden, action = parts.choose(parts, params, hidden, x, timestep, ctx, key, explore)
+    return (hidden, inputs.encode(action, spec)), action, {}
+
+
+def _with_noise(parts: ValueLearner, x: Array, key: Array | None) -> Array:
+    """x [T, B, N, D] and `noise_dim` standard normals, or zeros without a key."""
+    shape = (*x.shape[1:-1], parts.noise_dim)
+    if key is None:
+        return jnp.concatenate([x, jnp.zeros((x.shape[0], *shape), x.dtype)], axis=-1)
+    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(x.shape[0]))  # cropping a batch keeps its draws
+    return jnp.concatenate([x, jax.vmap(lambda k: jax.random.normal(k, shape, x.dtype))(keys)], axis=-1)
+
+
+def _twice(parts: ValueLearner, x: Array, key: Array | None) -> tuple[Array, Array]:
+    """The inputs of the online and of the target network: the same, but for their noise."""
+    if not parts.noise_dim:
+        return x, x
+    keys = (None, None) if key is None else jax.random.split(key)
+    return _with_noise(parts, x, keys[0]), _with_noise(parts, x, keys[1])
+
+
+def _split(parts: ValueLearner, y: Array) -> tuple[Array, Array]:
+    """What an agent network gives, as utilities [..., A] and features [..., E]."""
+    actions = parts.spec.action.num_actions if isinstance(parts.spec.action, Discrete) else y.shape[-1]
+    return y[..., :actions], y[..., actions:]
 
 
 def _values(
-    parts: ValueLearner, params: dict[str, Any], target: dict[str, Any], batch: Episode, ctx: Context
+    parts: ValueLearner,
+    params: dict[str, Any],
+    target: dict[str, Any],
+    batch: Episode,
+    ctx: Context,
+    key: Array | None = None,
 ) -> Values:
     config, spec = parts.config, parts.spec
     previous = inputs.last_actions(batch.action, spec)
     x = inputs.build(batch.obs, previous, spec, config.obs_last_action, config.obs_agent_id)
-    start = parts.agent.initial_carry(x.shape[1])
-    q = parts.agent.unroll(params["agent"], start, x)[1]
-    # code: the target network is unrolled from t = 0 as well; starting it at t = 1 gives it another history
-    target_q = jax.lax.stop_gradient(parts.agent.unroll(target["agent"], start, x)[1])
-    q_taken = take_last(q[:-1], batch.action)
-    frozen_q = jax.lax.stop_gradient(q)
-    next_q = td.next_q(frozen_q, target_q, batch.avail, config.double_q)
+    seen = parts.evaluate(parts, params, target, x, batch, key)
     mix, q_tot, next_q_tot = _no_mix, jnp.zeros(batch.mask.shape), jnp.zeros(batch.mask.shape)
     if parts.mixer is not None:
         mixer = parts.mixer
-        now = MixerInputs(masked_max(frozen_q[:-1], batch.avail[:-1]), batch.action, batch.state[:-1])
-        greedy = masked_argmax((frozen_q if config.double_q else target_q)[1:], batch.avail[1:])
-        later = MixerInputs(masked_max(target_q[1:], batch.avail[1:]), greedy, batch.state[1:])
+        now = MixerInputs(seen.q_max, batch.action, batch.state[:-1])
+        later = MixerInputs(seen.next_q_max, seen.next_action, batch.state[1:])
         mix = lambda taken: mixer.apply(params["mixer"], taken, now)  # noqa: E731
-        q_tot, next_q_tot = mix(q_taken), jax.lax.stop_gradient(mixer.apply(target["mixer"], next_q, later))
-    return Values(
-        q=q,
-        q_taken=q_taken,
-        next_q=next_q,
+        q_tot = mix(seen.q_taken)
+        next_q_tot = jax.lax.stop_gradient(mixer.apply(target["mixer"], seen.next_q, later))
+    values = Values(
+        q=seen.q,
+        q_taken=seen.q_taken,
+        next_q=seen.next_q,
         q_tot=q_tot,
         next_q_tot=next_q_tot,
         discount=td.discounts(ctx.hparams["gamma"], batch.terminated, batch.truncated, config.bootstrap_on_timeout),
         team_reward=batch.reward[..., 0] if spec.common_reward else batch.reward.sum(-1),
         params=params,
         mix=mix,
+        target_q=seen.target_q,
+        target_params=target,
+        features=seen.features,
     )
+    for shaping in parts.shaping:
+        values = shaping(values, batch, ctx)
+    return values
 
 
 def _no_mix(taken: Array) -> Array:
@@ -330,9 +430,10 @@ def _update(
     learner = learner.replace(stats=stats)  # type: ignore[attr-defined]
     keys = (jax.random.fold_in(key, i) for i in itertools.count())
     loss_key, aux_keys = next(keys), [next(keys) for _ in parts.aux]
+    values_key = jax.random.fold_in(key, 2**32 - 1)  # of noise and searches; no count reaches it
 
     def loss_fn(params: dict[str, Any]) -> tuple[Array, Metrics]:
-        values = _values(parts, params, learner.target_params, batch, ctx)
+        values = _values(parts, params, learner.target_params, batch, ctx, values_key)
         loss, metrics = parts.loss(values, batch, ctx, loss_key)
         metrics = {**metrics, "q/taken_mean": _agent_mean(values.q_taken, batch.mask)}
         for aux, aux_key in zip(parts.aux, aux_keys, strict=True):
@@ -372,6 +473,21 @@ def _update_target(config: ValueConfig, learner: LearnerState, ctx: Context) -> 
     due = crossed(ctx.clock.updates, ctx.clock.updates + 1, config.target_update_period)
     target = jax.lax.cond(due, lambda: learner.params, lambda: learner.target_params)
     return learner.replace(target_params=target)  # type: ignore[attr-defined]
+
+
+def _observe(parts: ValueLearner, learner: LearnerState, episode: Episode, clock: Clock) -> LearnerState:
+    stats = learner.stats
+    for part in parts.observe:
+        stats = part(stats, episode, clock)
+    return learner.replace(stats=stats)  # type: ignore[attr-defined]
+
+
+def _before_update(
+    parts: ValueLearner, learner: LearnerState, play: Callable[..., Any], ctx: Context, key: Array
+) -> LearnerState:
+    for i, part in enumerate(parts.before_update):
+        learner = part(learner, play, ctx, jax.random.fold_in(key, i))
+    return learner
 
 
 def _inspect(parts: ValueLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:

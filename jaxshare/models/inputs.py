@@ -5,18 +5,43 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxshare.types import Discrete, EnvSpec
+from jaxshare.types import Box, Discrete, EnvSpec
+
+
+def action_dim(spec: EnvSpec) -> int:
+    """Numbers of an encoded action: A or U."""
+    return spec.action.num_actions if isinstance(spec.action, Discrete) else spec.action.dim
 
 
 def input_dim(spec: EnvSpec, last_action: bool, agent_id: bool) -> int:
     """O (+ A) (+ N)."""
-    width = spec.action.num_actions if isinstance(spec.action, Discrete) else spec.action.dim
-    return spec.obs_dim + last_action * width + agent_id * spec.num_agents
+    return spec.obs_dim + last_action * action_dim(spec) + agent_id * spec.num_agents
+
+
+def encode(action: jax.Array, spec: EnvSpec) -> jax.Array:
+    """One-hot, or the box of a continuous action mapped onto [-1, 1]: [...(, U)] -> [..., A or U]."""
+    if isinstance(spec.action, Discrete):
+        return jax.nn.one_hot(action, spec.action.num_actions)
+    centre, half = _box(spec.action, action)
+    return (action - centre) / half
+
+
+def decode(encoded: jax.Array, box: Box) -> jax.Array:
+    """[-1, 1] mapped onto the box of a continuous action, the inverse of `encode`: [..., U] -> [..., U]."""
+    centre, half = _box(box, encoded)
+    return centre + half * encoded
+
+
+def _box(box: Box, like: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Centre and half width, [1, ..., 1, U]."""
+    shape = (1,) * (like.ndim - 1) + (box.dim,)
+    low, high = (jnp.array(side, like.dtype).reshape(shape) for side in (box.low, box.high))
+    return (high + low) / 2, (high - low) / 2
 
 
 def last_actions(action: jax.Array, spec: EnvSpec) -> jax.Array:
-    """One-hot (or continuous) previous actions of an episode, zeros first: [T, B, N(, U)] -> [T+1, B, N, A or U]."""
-    encoded = jax.nn.one_hot(action, spec.action.num_actions) if isinstance(spec.action, Discrete) else action
+    """Encoded previous actions of an episode, zeros first: [T, B, N(, U)] -> [T+1, B, N, A or U]."""
+    encoded = encode(action, spec)
     return jnp.concatenate([jnp.zeros_like(encoded[:1]), encoded])
 
 

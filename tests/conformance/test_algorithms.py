@@ -1,9 +1,12 @@
 """What every algorithm with every modifier must do, on two small environments: a new file is tested by existing.
 
 The table is filled from the registry. `two_step` has a common reward; `Fading` below has episodes of unequal length,
-agents that die, two types, actions that are not available, and a reward per agent.
+agents that die, two types, actions that are not available, and a reward per agent. An algorithm of continuous actions
+plays both with the parts of an interval as actions.
 """
 
+import dataclasses
+import functools
 import itertools
 import re
 import subprocess
@@ -15,18 +18,21 @@ import numpy as np
 import pytest
 import tiny
 
+from jaxshare import list as listing
 from jaxshare import registry, session
 from jaxshare.config import ReplayConfig, RunConfig
 from jaxshare.envs import matrix
 from jaxshare.runner import Program, start_clock
-from jaxshare.types import Discrete, Env, EnvSpec, RefusedError, TimeStep
+from jaxshare.types import Box, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 pytestmark = pytest.mark.usefixtures("optimised")  # bitwise comparisons
 
 RUN = RunConfig(num_envs=4, batch_size=4, total_env_steps=64, replay=ReplayConfig(capacity=8))
 MODIFIERS = [(), *((name,) for name in registry.modules("modifiers"))]
 ROWS = list(itertools.product(registry.modules("algo"), MODIFIERS))
-REFUSED = {("iql", ("differ",))}  # combinations that cannot work
+REFUSED = {("iql", ("differ",)), ("seql", ("differ",))}  # combinations that cannot work
+PERSONAL = {"a_pps", "rs_pps", "pp_pps"}  # modifiers that need algo.share_params=none; one piece of code
+TRACED = [row for row in ROWS if row not in REFUSED and (not PERSONAL & {*row[1]} or row == ("qmix", ("pp_pps",)))]
 FAST = {"xla_backend_optimization_level": 0}  # compiling is what this file waits for
 METRIC = re.compile(r"[a-z_0-9]+(/[a-z_0-9]+)+")
 
@@ -62,13 +68,34 @@ def fading():
     return Env(spec, reset, step)
 
 
+def continuous(env):
+    """The same task with one number per action: A equal parts of [-1, 1] stand for the A choices, all available."""
+    choices = env.spec.action.num_actions
+    spec = dataclasses.replace(env.spec, action=Box(1, (-1.0,), (1.0,)))
+
+    def hide(played):
+        return played[0], played[1].replace(avail=played[1].avail[:, :0])
+
+    def step(state, action, key):
+        choice = jnp.floor((action[:, 0] + 1.0) / 2.0 * choices).astype(jnp.int32)
+        return hide(env.step(state, jnp.clip(choice, 0, choices - 1), key))
+
+    return Env(spec, lambda key: hide(env.reset(key)), step)
+
+
+@functools.cache
+def takes_choices(algo):
+    return listing.refusal(algo, (), Discrete(3)) is None
+
+
 ENVS = {"two_step": (lambda: matrix.make(matrix.Config(game="two_step")), "all"), "fading": (fading, "none")}
 
 
 def program(algo, modifiers, env, share):
-    """One combination, with networks as small as they get."""
+    """One combination, with networks as small as they get, on the environment with actions of the algorithm's kind."""
     module = registry.get("algo", algo)
-    small = {"hidden_dim": 4, "embed_dim": 4, "hypernet_dim": 4}
+    env = env if takes_choices(algo) else continuous(env)
+    small = {"hidden_dim": 4, "embed_dim": 4, "hypernet_dim": 4, "cem_samples": 4, "cem_elites": 2, "cem_rounds": 1}
     known = {field: value for field, value in small.items() if field in module.Config.__dataclass_fields__}
     parts = module.make(module.Config(share_params=share, target_update_period=3, **known), env.spec)
     for name in modifiers:
@@ -98,29 +125,29 @@ def test_a_combination_assembles_or_is_refused(algo, modifiers, share, env):
         with pytest.raises(RefusedError, match=f"{modifiers[0]}.*{algo}"):
             program(algo, modifiers, make(), share)
         return
+    if PERSONAL & {*modifiers} and share != "none":
+        with pytest.raises(RefusedError, match=f"share_params={share}"):
+            program(algo, modifiers, make(), share)
+        return
     made = program(algo, modifiers, make(), share)
     sets = {"all": 1, "type": max(made.env.spec.groups) + 1, "none": made.env.spec.num_agents}[share]
     params = jax.eval_shape(made.init, jnp.int32(0)).learner.params["agent"]
-    for leaf, alone in zip(jax.tree.leaves(params), ONE_SET[env], strict=True):
+    for leaf, alone in zip(jax.tree.leaves(params), one_set(algo, env), strict=True):
         assert leaf.shape == (alone if sets == 1 else (sets, *alone))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_set():
+@functools.cache
+def one_set(algo, env):
     """Shapes of the agents' parameters where all share them."""
-    for env, (make, _) in ENVS.items():
-        params = jax.eval_shape(program("vdn", (), make(), "all").init, jnp.int32(0)).learner.params["agent"]
-        ONE_SET[env] = [leaf.shape for leaf in jax.tree.leaves(params)]
-
-
-ONE_SET = {}
+    params = jax.eval_shape(program(algo, (), ENVS[env][0](), "all").init, jnp.int32(0)).learner.params["agent"]
+    return [leaf.shape for leaf in jax.tree.leaves(params)]
 
 
 @pytest.mark.parametrize("env", ENVS)
-@pytest.mark.parametrize(("algo", "modifiers"), [row for row in ROWS if row not in REFUSED])
+@pytest.mark.parametrize(("algo", "modifiers"), TRACED)
 def test_it_is_traced_once_and_learns_something_finite(algo, modifiers, env):
     make, share = ENVS[env]
-    made = program(algo, modifiers, make(), share)
+    made = program(algo, modifiers, make(), "none" if PERSONAL & {*modifiers} else share)
     hparams = {name: jnp.float32(value) for name, value in made.algorithm.hparams.items()}
     traces = []
 

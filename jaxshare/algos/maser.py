@@ -1,0 +1,153 @@
+"""MASER: subgoals from the replay buffer (Jeon et al. 2022, ICML, arXiv 2206.10607), on QMIX.
+
+The equations are those of the authors' code. With u_i = Q_i^-(tau_i, argmax Q_i) and U = Q_tot^-(u; s) of the target
+networks at the same step, every agent of an episode has a goal, the observation at
+
+    t*_i = argmax_t alpha u_i + (1 - alpha) U / N
+
+and with an embedding phi, rewards for being near it:  r_i = -|phi(o_i) - phi(o_i at t*_i)|,  r = mean_i r_i. Then
+
+    L_team:  QMIX's loss with R' = R + lambda r in place of R
+    L_ind  = sum m (Q_i - y_i)^2 / sum m,   y_i = R' softmax_i(Q'_1..Q'_N) + lambda r_i + gamma (1 - d) Q'_i
+    L_dist = mean_t (|phi(o_i) - phi(goal)| - (1 - cos(q_i, q_i at t*_i)))^2,   q_i: target utilities of all actions
+    L_expl = mean_{t >= t*} KL(softmax Q_i || uniform)
+    L      = L_team + 0.001 (ind L_ind + mix mean(expl L_expl + dis L_dist))
+
+With modifiers=[differ] DIFFER shares out R' instead of R: it replaces L_team, the other terms stay.
+
+Departures: code: phi is in no optimiser and L_expl reads the target network, so that L_dist and L_expl train nothing;
+ours: both train, unless `train_embedding=false` and `explore_online=false`. code: unavailable actions count as -1e7 in
+cosine and softmax, and padded steps as steps; ours: both are left out. code: rewards in place, hence R' in y_i: kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from jaxshare.algos._value import ValueConfig, ValueHParams, ValueLearner, Values, team_td_loss, value_learner
+from jaxshare.models.base import Network
+from jaxshare.models.embedding import embedding_network
+from jaxshare.models.mixers import Mixer, MixerInputs, qmix_mixer
+from jaxshare.ops import intrinsic, td
+from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, masked_mean_square, take_last
+from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, Metrics, RefusedError
+
+GOAL, REWARD = "maser.goal_step", "maser.reward"  # in Values.extras: [B, N] i32 and [T, B, N]
+
+
+@dataclass(frozen=True)
+class HParams(ValueHParams):
+    """Swept scalars of the value family, and MASER's."""
+
+    intrinsic_scale: float = 0.03  # lambda; code
+    goal_alpha: float = 0.5  # the agent's own utility against the team's; code
+    extra_scale: float = 0.001  # of everything but L_team; code
+    individual_coef: float = 1.0  # ind; code: its README's command (its yaml: 0.8)
+    mixed_coef: float = 1.0  # mix; code: README (yaml: 0.2)
+    explore_coef: float = 1.0  # expl; code: README (yaml: 0.3)
+    distance_coef: float = 1.0  # dis; code: README (yaml: 0.7)
+
+
+@dataclass(frozen=True)
+class Config(ValueConfig):
+    """Settings of the value family, of QMIX's mixer, and of the embedding."""
+
+    embed_dim: int = 32  # code
+    hypernet_dim: int = 64  # with hypernet_layers=2 only
+    hypernet_layers: int = 1  # code (QMIX's own: 2)
+    embedding_dim: int = 128  # hidden units of phi; code
+    train_embedding: bool = True  # ours; false: phi stays as initialised, as in the code
+    explore_online: bool = True  # ours; false: L_expl is of the target network and trains nothing, as in the code
+    hparams: HParams = field(default_factory=HParams)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hypernet_layers not in (1, 2):
+            raise RefusedError(f"algo.hypernet_layers={self.hypernet_layers} is not one of 1, 2.")
+        if self.embedding_dim < 1:
+            raise RefusedError(f"algo.embedding_dim={self.embedding_dim} must be at least 1.")
+
+
+def make(config: Config, spec: EnvSpec) -> ValueLearner:
+    """QMIX with a shaped team reward and three further losses."""
+    mixer = qmix_mixer(spec.num_agents, spec.state_dim, config.embed_dim, config.hypernet_dim, config.hypernet_layers)
+    parts = value_learner("maser", config, spec, mixer=mixer, loss=team_td_loss)
+    assert isinstance(spec.action, Discrete)
+    phi = embedding_network(spec.obs_dim, config.embedding_dim, spec.action.num_actions)
+    return parts.extend(
+        modules={"embedding": phi},
+        shaping=lambda *args: shape(config, mixer, phi, *args),
+        aux=lambda *args: extra_loss(config, phi, *args),
+        inspect=lambda values, batch, ctx: {"intrinsic_reward": values.extras[REWARD]},
+    )
+
+
+def shape(config: Config, mixer: Mixer, phi: Network, values: Values, batch: Episode, ctx: Context) -> Values:
+    """R' for R; goals and individual rewards into `extras`. Constants throughout."""
+    online, target, avail = values.q[:-1], values.target_q[:-1], batch.avail[:-1]  # type: ignore[index]
+    greedy = masked_argmax(online if config.double_q else target, avail)
+    best = take_last(target, greedy)
+    team = mixer.apply(
+        values.target_params["mixer"], best, MixerInputs(masked_max(target, avail), greedy, batch.state[:-1])
+    )
+    step = intrinsic.goal_step(best, team, batch.mask, ctx.hparams["goal_alpha"])
+    reward = -_to_goal(phi, values, batch, step)
+    found = jax.lax.stop_gradient({GOAL: step, REWARD: reward})
+    bonus = ctx.hparams["intrinsic_scale"] * found[REWARD].mean(-1)
+    return values.replace(team_reward=values.team_reward + bonus, extras={**values.extras, **found})  # type: ignore[attr-defined]
+
+
+def _to_goal(phi: Network, values: Values, batch: Episode, step: Array) -> Array:
+    """|phi(o_i) - phi(goal_i)|, [T, B, N]."""
+    embedded = phi.apply(values.params["embedding"], batch.obs[:-1])
+    return intrinsic.distance(embedded, intrinsic.at_step(embedded, step)[None])
+
+
+def extra_loss(
+    config: Config, phi: Network, values: Values, batch: Episode, ctx: Context, key: Array
+) -> tuple[Array, Metrics]:
+    """0.001 (ind L_ind + mix mean(expl L_expl + dis L_dist))."""
+    h = ctx.hparams
+    mask = jnp.broadcast_to(batch.mask[..., None], values.q_taken.shape)
+    individual = individual_loss(values, mask, h["intrinsic_scale"])
+    explore = _explore(config, values, batch, mask)
+    apart = _distance_error(config, phi, values, batch, mask)
+    valid = jnp.broadcast_to(mask.max(0), explore.shape)
+    mixed = masked_mean(h["explore_coef"] * explore + h["distance_coef"] * apart, valid)
+    loss = h["extra_scale"] * (h["individual_coef"] * individual + h["mixed_coef"] * mixed)
+    return loss, {
+        "maser/individual_loss": individual,
+        "maser/explore_loss": masked_mean(explore, valid),
+        "maser/distance_loss": masked_mean(apart, valid),
+        "maser/intrinsic_reward": masked_mean(values.extras[REWARD], mask),
+        "maser/goal_step": masked_mean(values.extras[GOAL].astype(jnp.float32), valid),
+    }
+
+
+def individual_loss(values: Values, mask: Array, scale: Array) -> Array:
+    """L_ind, summed over agents. mask [T, B, N], scale [] is lambda."""
+    reward = values.team_reward[..., None] * intrinsic.reward_share(values.next_q) + scale * values.extras[REWARD]
+    discount = jnp.broadcast_to(values.discount[..., None], reward.shape)
+    delta = td.td_error(reward, discount, values.next_q, values.q_taken)
+    return masked_mean_square(delta, mask) * mask.shape[-1]
+
+
+def _explore(config: Config, values: Values, batch: Episode, mask: Array) -> Array:
+    """L_expl of each episode and agent, [B, N]."""
+    q = values.q if config.explore_online else values.target_q
+    after = jnp.arange(mask.shape[0])[:, None, None] >= values.extras[GOAL][None]
+    return intrinsic.mean_over_time(intrinsic.kl_to_uniform(q[:-1], batch.avail[:-1]), mask * after)  # type: ignore[index]
+
+
+def _distance_error(config: Config, phi: Network, values: Values, batch: Episode, mask: Array) -> Array:
+    """L_dist of each episode and agent, [B, N]."""
+    goal, q, avail = values.extras[GOAL], values.target_q[:-1], batch.avail[:-1]  # type: ignore[index]
+    q_goal, avail_goal = intrinsic.at_step(q, goal)[None], intrinsic.at_step(avail, goal)[None]
+    apart = _to_goal(phi, values, batch, goal)
+    if not config.train_embedding:
+        apart = jax.lax.stop_gradient(apart)
+    error = apart - intrinsic.cosine_distance(q, avail, q_goal, avail_goal)
+    return intrinsic.mean_over_time(jnp.square(jnp.where(mask > 0, error, 0.0)), mask)

@@ -1,0 +1,133 @@
+"""QPLEX: duplex dueling mixing (Wang et al. 2021, arXiv 2008.01062).
+
+With V_i = max_a Q_i(a) over the available actions and Q'_i = w_i Q_i + b_i, V'_i = w_i V_i + b_i, w_i > 0:
+
+    Q_tot = sum_i V'_i + sum_i lambda_i (Q'_i - V'_i),   lambda_i(s, a) > 0                                  (sec. 3.2)
+
+As every Q'_i - V'_i <= 0 and is 0 for the greedy action, the best joint action is everybody's best action, for any
+weights lambda of the joint action: QPLEX can represent what QMIX cannot. For mixer=dmaq w and b come from the state,
+and lambda_i = sum_k |key_k(s)| sigmoid(agents_k(s)_i) sigmoid(actions_k(s, a)_i). For mixer=qatten w is an attention
+over the agents' parts of the state (Yang et al. 2020, arXiv 2002.03939), with a penalty on its logits in the loss:
+
+    attention_penalty * mean over steps of sum_h mean_i l_hi^2
+
+Training uses the equal form sum_i Q'_i + sum_i (lambda_i - 1) sg(Q'_i - V'_i): dQ_tot/dQ_i = w_i (which is also what
+DIFFER shares the reward by), V_i passes no gradient, and lambda learns from delta sg(Q'_i - V'_i) alone.
+
+Departures: code: w, b and lambda read the state where the paper writes the joint history; lambda is as above. ours: the
+penalty is a mean over real steps (code: padding too) and trains the mixer only, also where nonlinear=true makes the
+logits read the utilities. With nonlinear=true (code) w changes with the actions, so that nothing says any more that
+everybody's best action is the best joint action.
+Not done: `is_minus_one=false` (not the paper's Q_tot), `weighted_head=false` of the code's dmaq (w = 1, b = 0), and
+`mask_dead`, which cannot run in the code: it reads actions where none are passed. The options `is_stop_gradient` and
+`is_adv_attention` have no effect in the code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import jax
+import jax.numpy as jnp
+
+from jaxshare.algos._value import LossFn, ValueConfig, ValueHParams, ValueLearner, Values, team_td_loss, value_learner
+from jaxshare.models.mixers import AttentionWeights, HyperWeights, Importance, qplex_mixer, transformation
+from jaxshare.ops.masking import masked_argmax, masked_mean
+from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, Metrics, RefusedError
+
+MIXERS = ("dmaq", "qatten")
+
+
+@dataclass(frozen=True)
+class HParams(ValueHParams):
+    """Swept scalars of the value family, and the penalty's."""
+
+    attention_penalty: float = 1e-3  # mixer=qatten only; code: attend_reg_coef
+
+
+@dataclass(frozen=True)
+class Config(ValueConfig):
+    """Settings of the value family, and the mixer's. code: qplex_sc2.yaml (dmaq), qplex_qatten_sc2.yaml (qatten)."""
+
+    mixer: str = "dmaq"  # dmaq | qatten; code: qatten for SMAC
+    hypernet_dim: int = 64  # of w and b, or of the attention's queries
+    num_kernels: int = 4  # of lambda; 10 in the code's matrix games
+    importance_layers: int = 1  # of lambda's networks, 1 to 3; 3 in the code's matrix games
+    importance_dim: int = 64  # between these layers
+    num_heads: int = 4  # qatten only
+    embed_dim: int = 32  # qatten only: of queries and keys
+    unit_dim: int = 0  # qatten only, needed: numbers of each agent at the start of the state; 10 for SMAX's 3m
+    weighted_head: bool = False  # qatten only; code: true for 3s5z_vs_3s6z and MMM2
+    nonlinear: bool = False  # qatten only; code: true for MMM2
+    hparams: HParams = field(default_factory=HParams)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mixer not in MIXERS:
+            raise RefusedError(f"algo.mixer={self.mixer} is not one of {', '.join(MIXERS)}.")
+        if self.importance_layers not in (1, 2, 3):
+            raise RefusedError(f"algo.importance_layers={self.importance_layers} is not one of 1, 2, 3.")
+        for key in ("hypernet_dim", "num_kernels", "importance_dim", "num_heads", "embed_dim"):
+            if getattr(self, key) < 1:
+                raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least 1.")
+        if self.unit_dim < 0:
+            raise RefusedError(f"algo.unit_dim={self.unit_dim} must not be negative (0: not given).")
+        if self.mixer == "dmaq":
+            self._refuse_what_only_qatten_reads()
+
+    def _refuse_what_only_qatten_reads(self) -> None:
+        for key in ("weighted_head", "nonlinear", "unit_dim"):
+            if getattr(self, key):
+                raise RefusedError(f"algo.{key}={getattr(self, key)} needs algo.mixer=qatten; dmaq does not read it.")
+
+
+def make(config: Config, spec: EnvSpec) -> ValueLearner:
+    """The duplex mixer, one team loss, and the penalty of mixer=qatten."""
+    weights = _weights(config, spec)
+    parts = value_learner("qplex", config, spec, mixer=None, loss=team_td_loss)
+    assert isinstance(spec.action, Discrete)
+    importance = Importance(
+        config.num_kernels, config.importance_layers, config.importance_dim, spec.action.num_actions
+    )
+    mixer = qplex_mixer(spec.num_agents, spec.state_dim, weights, importance)
+    parts = replace(parts, mixer=mixer).extend(aux=_greedy_rate)
+    return parts.extend(aux=_penalty(weights)) if isinstance(weights, AttentionWeights) else parts
+
+
+def _weights(config: Config, spec: EnvSpec) -> HyperWeights | AttentionWeights:
+    if config.mixer == "dmaq":
+        return HyperWeights(config.hypernet_dim)
+    if config.unit_dim == 0:
+        raise RefusedError(
+            "algo.mixer=qatten needs algo.unit_dim: how many numbers each agent has at the start of the state, one "
+            "agent after the other (10 for SMAX's 3m). For states that are not laid out so use algo.mixer=dmaq."
+        )
+    if config.unit_dim * spec.num_agents > spec.state_dim:
+        raise RefusedError(
+            f"algo.unit_dim={config.unit_dim} times {spec.num_agents} agents is more than the {spec.state_dim} numbers "
+            f"of the state of env={spec.name}: use a smaller algo.unit_dim, or algo.mixer=dmaq."
+        )
+    return AttentionWeights(
+        heads=config.num_heads,
+        embed_dim=config.embed_dim,
+        hypernet_dim=config.hypernet_dim,
+        unit_dim=config.unit_dim,
+        weighted_head=config.weighted_head,
+        nonlinear=config.nonlinear,
+    )
+
+
+def _penalty(weights: AttentionWeights) -> LossFn:
+    def penalty(values: Values, batch: Episode, ctx: Context, key: Array) -> tuple[Array, Metrics]:
+        q = jax.lax.stop_gradient(values.q_taken)
+        size = masked_mean(transformation(weights, values.params["mixer"], q, batch.state[:-1])[2], batch.mask)
+        return ctx.hparams["attention_penalty"] * size, {"loss/attention": size}
+
+    return penalty
+
+
+def _greedy_rate(values: Values, batch: Episode, ctx: Context, key: Array) -> tuple[Array, Metrics]:
+    """No loss: the share of taken actions that are greedy now."""
+    greedy = masked_argmax(values.q[:-1], batch.avail[:-1]) == batch.action
+    rate = masked_mean(greedy.mean(-1), batch.mask)
+    return jnp.zeros_like(rate), {"q/greedy_rate": rate}

@@ -1,0 +1,153 @@
+"""ROMA: roles that emerge (Wang et al. 2020, ICML, arXiv 2003.08039), on QMIX with one-layer hyper-networks.
+
+From its inputs x_i every agent draws a role rho_i ~ p_i = N(mu(x_i), var(x_i)) at each step, acting or learning, and
+the last layer of its utilities is generated from it:  Q_i = h_i W(rho_i) + b(rho_i). To QMIX's loss is added, as a
+mean over steps and in the form of the authors' code, L_I + w_D L_D with
+
+    L_I = log(1 + exp(min(2000, w_H H(p_i) + w_KL KL(p_i || q_i))))       q_i: inferred from (h_i before the step, x_i)
+    L_D = (sum_ij dis_ij - w_s sum_ij min(mi_ij + dis_ij, 1)) / N^2
+
+    mi_ij = sum_d max(log p_i(rho_j)_d + 13.9, -13.9) / D,   dis_ij = |D(rho_i, rho_j)|,  over the N^2 pairs of a step
+    both scaled to [0, 1]
+
+L_I makes roles identifiable by behaviour; L_D wants pairs that are either of one role or unlike. As w_H H + w_KL KL is
+small, L_I is near log 2 and half of its gradient arrives.
+
+With modifiers=[differ] the roles belong to the agents, the two other networks to neither group.
+
+Departures: code: batch normalisation that uses statistics of the acting environments' rows too, ours: layer
+normalisation (`norm=batch` for the code's, where padding then counts in the statistics). code: padded steps are in both
+losses, ours: they are not (`mask_padding=false` for the code's). code: anneals epsilon in 50 steps, ours: 50 000, as
+everybody else. code: the step after the last action is in the losses as well. code: 20 million steps of 8
+environments, one update per 8 episodes: settings of the run. What `inspect` shows is of the mean role.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import jax
+import jax.numpy as jnp
+
+from jaxshare.algos._value import ValueConfig, ValueHParams, ValueLearner, Values, team_td_loss, value_learner
+from jaxshare.models import inputs
+from jaxshare.models.base import Network, sharing_groups
+from jaxshare.models.mixers import qmix_mixer
+from jaxshare.models.roles import NORMS, Roles, RoleSizes, inference_network, role_network, unlikeness_network
+from jaxshare.ops import roles as ops
+from jaxshare.ops.masking import masked_mean
+from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, Metrics, RefusedError
+
+
+@dataclass(frozen=True)
+class HParams(ValueHParams):
+    """Swept scalars of the value family, and ROMA's."""
+
+    entropy_coef: float = 1e-4  # w_H; code (its README: 5e-2)
+    kl_coef: float = 1e-4  # w_KL; code
+    diversity_coef: float = 1e-3  # w_D; code
+    diversity_start: float = 0.0  # environment steps after which w_D counts; code
+    soft_coef: float = 1.0  # w_s; code
+
+
+@dataclass(frozen=True)
+class Config(ValueConfig):
+    """Settings of the value family, of QMIX's mixer, and of the roles."""
+
+    embed_dim: int = 32  # code
+    hypernet_dim: int = 64  # with hypernet_layers=2 only
+    hypernet_layers: int = 1  # code (QMIX's own: 2)
+    role_dim: int = 3  # code
+    role_hidden_dim: int = 16  # of all role networks; code: 12 to 16
+    var_floor: float = 0.002  # code (its README: 1e-4)
+    norm: str = "layer"  # ours; batch (code) | none
+    mask_padding: bool = True  # ours; false: code
+    hparams: HParams = field(default_factory=HParams)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hypernet_layers not in (1, 2):
+            raise RefusedError(f"algo.hypernet_layers={self.hypernet_layers} is not one of 1, 2.")
+        if self.norm not in NORMS:
+            raise RefusedError(f"algo.norm={self.norm} is not one of {', '.join(NORMS)}.")
+        if not self.recurrent:
+            raise RefusedError("algo.recurrent=false leaves algo=roma nothing to infer roles from: leave it true.")
+        for key in ("role_dim", "role_hidden_dim"):
+            if getattr(self, key) < 1:
+                raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least 1.")
+        if self.var_floor <= 0:
+            raise RefusedError(f"algo.var_floor={self.var_floor} must be positive: it keeps roles from collapsing.")
+
+
+def make(config: Config, spec: EnvSpec) -> ValueLearner:
+    """QMIX with agents that have roles, and two networks to train them by."""
+    mixer = qmix_mixer(spec.num_agents, spec.state_dim, config.embed_dim, config.hypernet_dim, config.hypernet_layers)
+    parts = value_learner("roma", config, spec, mixer=mixer, loss=team_td_loss)
+    assert isinstance(spec.action, Discrete)
+    sizes = RoleSizes(config.role_dim, config.role_hidden_dim, config.var_floor, config.norm)
+    width = inputs.input_dim(spec, config.obs_last_action, config.obs_agent_id)
+    groups = sharing_groups(config.share_params, spec.groups)
+    agent = role_network(sizes, width, spec.action.num_actions, config.hidden_dim, groups)
+    inference, unlikeness = inference_network(sizes, width + config.hidden_dim), unlikeness_network(sizes)
+    return replace(parts, agent=agent, noise_dim=config.role_dim).extend(
+        modules={"inference": inference, "unlikeness": unlikeness},
+        aux=lambda *args: role_loss(config, spec, inference, unlikeness, *args),
+        inspect=lambda values, batch, ctx: _inspect(config, values),
+    )
+
+
+def role_loss(
+    config: Config,
+    spec: EnvSpec,
+    inference: Network,
+    unlikeness: Network,
+    values: Values,
+    batch: Episode,
+    ctx: Context,
+    key: Array,
+) -> tuple[Array, Metrics]:
+    """L_I + w_D L_D, mean over steps at which an episode is still on."""
+    h = ctx.hparams
+    roles = Roles.split(values.features[:-1], config.role_dim)  # type: ignore[index]
+    mask = batch.mask if config.mask_padding else jnp.ones_like(batch.mask)
+    inferred_mean, inferred_var = _infer(config, spec, inference, values, batch, roles)
+    entropies, divergences = ops.entropy(roles.var), ops.kl(roles.mean, roles.var, inferred_mean, inferred_var)
+    identity = ops.identity_loss(entropies, divergences, mask, h["entropy_coef"], h["kl_coef"])
+    fit, unlike = ops.role_fit(roles.role, roles.mean, roles.var), _unlike(unlikeness, values, roles.role)
+    diversity = ops.step_mean(ops.diversity_loss(fit, unlike, h["soft_coef"]), mask)
+    coef = h["diversity_coef"] * (ctx.env_steps >= h["diversity_start"])
+    on = mask.max(1)
+    each = jnp.broadcast_to(mask[..., None], entropies.shape)
+    return masked_mean(identity + coef * diversity, on), {
+        "roma/identity_loss": masked_mean(identity, on),
+        "roma/diversity_loss": masked_mean(diversity, on),
+        "roma/entropy": masked_mean(entropies, each),
+        "roma/kl": masked_mean(divergences, each),
+        "roma/unlikeness": masked_mean(unlike.mean((0, -1)), mask),
+        "roma/role_spread": masked_mean(roles.mean.std(-2).mean(-1), mask),
+    }
+
+
+def _infer(
+    config: Config, spec: EnvSpec, inference: Network, values: Values, batch: Episode, roles: Roles
+) -> tuple[Array, Array]:
+    """Mean and variance of q_i, [T, B, N, D]."""
+    previous = inputs.last_actions(batch.action, spec)[:-1]
+    x = inputs.build(batch.obs[:-1], previous, spec, config.obs_last_action, config.obs_agent_id)
+    seen = jnp.concatenate([jax.lax.stop_gradient(roles.before), x], axis=-1)
+    rows = seen.reshape(seen.shape[0], -1, seen.shape[-1])  # batch normalisation is over all rows of a step
+    mean, var = inference.apply(values.params["inference"], rows)
+    return mean.reshape(roles.mean.shape), var.reshape(roles.mean.shape)
+
+
+def _unlike(unlikeness: Network, values: Values, role: Array) -> Array:
+    """dis of all pairs, [N, T, B, N], ordered as `ops.others`."""
+    other = ops.others(role)
+    pair = jnp.concatenate([jnp.broadcast_to(role[None], other.shape), other], axis=-1)
+    rows = pair.reshape(*pair.shape[:2], -1, pair.shape[-1])
+    return unlikeness.apply(values.params["unlikeness"], rows).reshape(other.shape[:-1])
+
+
+def _inspect(config: Config, values: Values) -> dict[str, Array]:
+    mean = Roles.split(values.features[:-1], config.role_dim).mean  # type: ignore[index]
+    return {f"role_{k}": mean[..., k] for k in range(config.role_dim)}

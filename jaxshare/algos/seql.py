@@ -1,0 +1,132 @@
+"""SEQL: shared-experience Q-learning (Christianos et al. 2020, arXiv 2006.07169, appendix D), on IQL.
+
+Every agent has a network of its own and learns from the experience of all agents of its type. With e_j = (Q_i(o_j, a_j)
+- r_j - gamma (1 - d) max_a Q_i^-(o'_j, a))^2 of network i on experience j, whoever's it is, the loss of agent i is
+
+    uniform:          (1/M) sum_j e_j                                                        (paper)
+    own_plus_lambda:  mean over its own e_j + lambda * mean over the e_j of the others       (code)
+
+and the whole loss the mean over agents. No importance weights. With views=split an update reads from each episode one
+agent's view, the same for all, so that IQL and SEQL learn from equally many samples (paper: M/N from each buffer).
+With views=all it reads all of them, which is as many times the work; with lambda = 0 that is IQL exactly.
+
+Experience is of whole episodes here, also for recurrent networks, which start each view from their own zero state.
+
+Departures: paper: one buffer per agent, ours: one of joint episodes, and the agent whose view an episode gives
+rotates from update to update. code: bootstraps through the end of an episode, ours: does not. code: cannot run where
+M is no multiple of N, ours: can. ours: an agent-id input, off by default, is the reader's, not the source's. code: one
+update per environment step, epsilon decays in evaluations too; ours: settings of the run, and training steps only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxshare.algos._value import ValueConfig, ValueHParams, ValueLearner, Values, value_learner
+from jaxshare.ops import sharing, td
+from jaxshare.ops.masking import masked_mean
+from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics, RefusedError
+
+WEIGHTINGS, VIEWS = ("uniform", "own_plus_lambda"), ("split", "all")
+
+
+@dataclass(frozen=True)
+class HParams(ValueHParams):
+    """Swept scalars of the value family, with SEQL's values."""
+
+    lr: float = 1e-4  # code (5e-5 for RWARE)
+    epsilon_end: float = 0.01  # code
+    grad_clip: float = 0.5  # code
+    tau: float = 0.05  # code
+    share_coef: float = 1.0  # lambda of own_plus_lambda; code
+
+
+@dataclass(frozen=True)
+class Config(ValueConfig):
+    """Settings of the value family, with SEQL's values, and of the sharing."""
+
+    hidden_dim: int = 128  # code
+    recurrent: bool = False  # code: two layers
+    share_params: str = "none"  # all | type | none; paper: one network per agent
+    obs_last_action: bool = False  # code
+    obs_agent_id: bool = False  # code; if true, a network is shown its own agent's index on anybody's experience
+    double_q: bool = False  # code
+    optimizer: str = "adam"  # rmsprop | adam; code
+    target_update: str = "soft"  # hard | soft; code
+    weighting: str = "uniform"  # uniform (paper) | own_plus_lambda (code)
+    views: str = "split"  # split: one agent's view of each episode (paper: as many samples as IQL) | all
+    hparams: HParams = field(default_factory=HParams)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, allowed in {"weighting": WEIGHTINGS, "views": VIEWS}.items():
+            if getattr(self, key) not in allowed:
+                raise RefusedError(f"algo.{key}={getattr(self, key)} is not one of {', '.join(allowed)}.")
+        if self.hparams.share_coef < 0:
+            raise RefusedError(
+                f"algo.hparams.share_coef={self.hparams.share_coef} must not be negative (0: no sharing)."
+            )
+
+
+def make(config: Config, spec: EnvSpec) -> ValueLearner:
+    """IQL on exchanged views."""
+    parts = value_learner("seql", config, spec, mixer=None, loss=lambda *args: loss(config, spec, *args))
+    return parts.extend(relabel=lambda *args: relabel(config, spec, *args))
+
+
+def relabel(
+    config: Config, spec: EnvSpec, batch: Episode, stats: dict[str, Any], ctx: Context
+) -> tuple[Episode, dict[str, Any]]:
+    """The batch with obs, avail, alive, action and reward of agent i replaced by those of the agent it learns from.
+
+    views=split: as many episodes; views=all: each of them once for every member of the largest type.
+    """
+    if config.views == "all":
+        repeats = sharing.all_sources(spec.groups)[0].shape[0]
+        batch = batch.replace(**{name: _repeat(x, repeats) for name, x in vars(batch).items()})  # type: ignore[attr-defined]
+    source, _ = sources(config, spec, batch.mask.shape[1], ctx)
+    per_agent = ("obs", "avail", "alive", "action", "reward")
+    return batch.replace(**{name: sharing.exchange(getattr(batch, name), source) for name in per_agent}), stats  # type: ignore[attr-defined]
+
+
+def _repeat(x: Any, repeats: int) -> Any:
+    """Along the axis of episodes; `extras` is a dict."""
+    if isinstance(x, dict):
+        return {name: _repeat(value, repeats) for name, value in x.items()}
+    return jnp.concatenate([x] * repeats, axis=1)
+
+
+def sources(config: Config, spec: EnvSpec, episodes: int, ctx: Context) -> tuple[Array, Array]:
+    """Whose view agent i learns from in each episode of the relabelled batch, [B, N] i32, and whether it does, bool."""
+    if config.views == "split":
+        source = sharing.split_sources(spec.groups, episodes, ctx.clock.updates)
+        return source, jnp.ones(source.shape, bool)
+    rounds, fresh = sharing.all_sources(spec.groups)
+    times = episodes // rounds.shape[0]
+    return jnp.asarray(rounds.repeat(times, axis=0)), jnp.asarray(fresh.repeat(times, axis=0))
+
+
+def loss(
+    config: Config, spec: EnvSpec, values: Values, batch: Episode, ctx: Context, key: Array
+) -> tuple[Array, Metrics]:
+    """Individual TD errors on anybody's experience, weighted."""
+    source, used = sources(config, spec, batch.mask.shape[1], ctx)
+    mask = batch.mask[..., None] * used[None]
+    discount = jnp.broadcast_to(values.discount[..., None], values.q_taken.shape)
+    delta = td.td_error(batch.reward, discount, values.next_q, values.q_taken)
+    square = jnp.square(jnp.where(mask > 0, delta, 0.0))
+    own = source == jnp.arange(spec.num_agents)[None]
+    if config.weighting == "uniform":
+        found = sharing.uniform_mean(square, mask)
+    else:
+        found = sharing.own_plus_others(square, mask, own, ctx.hparams["share_coef"])
+    return found, {
+        "loss/td": found,
+        "td_error/abs_mean": masked_mean(jnp.abs(delta), mask),
+        "q/target_mean": masked_mean(batch.reward + discount * values.next_q, mask),
+        "seql/own_error": masked_mean(jnp.abs(delta), mask * own[None]),
+        "seql/others_error": masked_mean(jnp.abs(delta), mask * ~own[None]),
+    }

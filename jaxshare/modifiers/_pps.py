@@ -1,0 +1,359 @@
+"""What A-PPS, RS-PPS and PP-PPS share: agents that keep their own parameters and average them from time to time.
+
+Zhang et al. 2024, "PPS-QMIX: Periodically Parameter Sharing for Accelerating Convergence of Multi-Agent Reinforcement
+Learning". After every `period`-th update, for every tensor j of the shared set,
+
+    w_{i,j} <- sum_k w_k w_{k,j}    with weights w_k of ops/pps.py made from the scores R_k         (secs. 4.1 to 4.3)
+
+The average is a branch on the clock that all runs have in common, so that it is not computed in between. Scores:
+`own` are the agents' rewards in the episodes last collected; `solo` are returns of greedy episodes in which one agent's
+network plays every agent; `individual` are DIFFER's decomposed rewards (Hu et al. 2023, eq. 2) on the update's batch.
+
+Departures. paper, code: the average stands before the gradient step of update 300, ours: after it; either way before
+the copy of the targets that falls on the same update. code: in a solo episode all agents pass through one hidden state,
+which is not reset; ours: each has its own, new in every episode, and its own id, and all networks meet the same
+episodes. code: epsilon-greedy with one coin for the team, evaluations that write into the replay and other defects of
+the released file are not repeated. Not done: the orthogonal initialisation of the paper's Table 1.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxshare.algos._value import ValueLearner, Values
+from jaxshare.ops import differ, pps, td
+from jaxshare.ops.masking import masked_sum
+from jaxshare.ops.schedules import crossed
+from jaxshare.types import Array, Clock, Context, EnvSpec, Episode, LearnerState, Metrics, RefusedError
+
+Scores = Callable[[LearnerState, Episode, Context], Array]  # (learner, batch, ctx) -> R [N]
+AVERAGES = "averaging of the agents"  # what one modifier of this family owns
+SETS = ("all", "head", "body")
+
+CHOICES = {
+    "within": ("team", "type"),
+    "init": ("common", "average", "own"),
+    "moments": ("keep", "average", "reset"),
+    "targets": ("keep", "aggregate"),
+    "score": ("auto", "own", "solo", "individual"),
+    "rule": pps.RULES,
+}
+
+
+@dataclass(frozen=True)
+class PeriodicConfig:
+    """When and what is averaged."""
+
+    period: int = 300  # updates; paper: Table 1
+    share: Any = "all"  # all | head | body (all but the head) | names, as [embed,gru] or [gru.*_kernel]; paper: all
+    within: str = "team"  # team (paper) | type: agents of one type average among themselves (ours)
+    init: str = "common"  # common: one draw for all (ours) | average of the draws (code: A-, RS-) | own (code: PP-)
+    moments: str = "keep"  # the optimiser's: keep (code) | average | reset (ours); of the shared tensors only
+    targets: str = "keep"  # the target networks: keep (code) | aggregate (ours)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "share", self.share if isinstance(self.share, str) else tuple(self.share))
+        if not self.share or not all(isinstance(part, str) for part in self.share):
+            self._refuse("share", "must be all, head, body, or names of modules")
+        for key, allowed in CHOICES.items():
+            if hasattr(self, key) and getattr(self, key) not in allowed:
+                self._refuse(key, f"is not one of {', '.join(allowed)}")
+        if self.period < 1:
+            self._refuse("period", "must be at least 1 (updates)")
+
+    def _refuse(self, key: str, reason: str) -> None:
+        name = type(self).__module__.rsplit(".", 1)[-1]
+        raise RefusedError(f"{name}.{key}={getattr(self, key)} {reason}.")
+
+
+@dataclass(frozen=True)
+class ScoredConfig(PeriodicConfig):
+    """What RS-PPS and PP-PPS add: who counts for more."""
+
+    score: str = "auto"  # own (paper) | solo (code) | individual (ours); auto: own if every agent has a reward, or solo
+    rule: str = "shifted_ratio"  # shifted_ratio (ours) | ratio (paper; else stops) | softmax (code) | uniform
+    temperature: float = 1.0  # of rule=softmax; code
+    buffer: int = 96  # episodes of score=own; paper: Table 1
+    solo_episodes: int = 10  # per agent, of score=solo; code
+
+    def __post_init__(self) -> None:
+        if self.score == "team":
+            self._refuse(
+                "score",
+                "gives all agents the same score, so that the weighted mean is the plain one: use modifiers=[a_pps], "
+                "or a score that tells agents apart (own, solo, individual)",
+            )
+        super().__post_init__()
+        for key in ("buffer", "solo_episodes"):
+            if getattr(self, key) < 1:
+                self._refuse(key, "must be at least 1 (episodes)")
+        if self.temperature <= 0:
+            self._refuse("temperature", "must be positive")
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What is decided before a run."""
+
+    name: str  # of the modifier
+    config: PeriodicConfig
+    spec: EnvSpec
+    groups: tuple[int, ...]  # agents of one group average among themselves
+    tensors: frozenset[str]  # dotted names of what is shared, such as "gru.hidden_new_kernel"
+    source: str | None  # of the scores: own, solo, individual; None: all agents count the same
+    rule: str
+    scores: Scores
+
+    @property
+    def scored(self) -> ScoredConfig:
+        """The settings of a modifier that has scores."""
+        assert isinstance(self.config, ScoredConfig)
+        return self.config
+
+
+def make(name: str, config: PeriodicConfig, parts: ValueLearner) -> ValueLearner:
+    """Average the agents' parameters from time to time. Raises RefusedError if they have none of their own."""
+    _refuse(name, config, parts)
+    swept = {f"{name}.{f.name}": getattr(config, f.name) for f in fields(config) if f.type in (float, "float")}
+    parts = replace(parts, owners={**parts.owners, AVERAGES: name}).extend(hparams=swept)
+    if parts.spec.num_agents == 1:
+        return parts  # the mean of one is that one
+    sharing = _sharing(name, config, parts)
+    draw = parts.agent.init
+    network = replace(parts.agent, init=lambda key: start(config, draw(key)))
+    parts = replace(parts, agent=network).extend(
+        stats={name: _first_stats(sharing)}, after_update=lambda *args: _after_update(sharing, *args)
+    )
+    if sharing.source == "own":
+        return parts.extend(observe=lambda *args: observe(sharing, *args))
+    if sharing.source == "solo":
+        return parts.extend(before_update=lambda *args: play_alone(sharing, *args))
+    return parts
+
+
+def _sharing(name: str, config: PeriodicConfig, parts: ValueLearner) -> Sharing:
+    source = _source(config, parts)
+    return Sharing(
+        name=name,
+        config=config,
+        spec=parts.spec,
+        groups=parts.spec.groups if config.within == "type" else (0,) * parts.spec.num_agents,
+        tensors=_tensors(name, config, parts),
+        source=source,
+        rule=getattr(config, "rule", "uniform"),
+        scores=individual_scores(parts) if source == "individual" else lambda *args: _kept_scores(name, source, *args),
+    )
+
+
+def _source(config: PeriodicConfig, parts: ValueLearner) -> str | None:
+    if not isinstance(config, ScoredConfig) or config.rule == "uniform":
+        return None
+    return config.score if config.score != "auto" else "solo" if parts.spec.common_reward else "own"
+
+
+def _first_stats(sharing: Sharing) -> dict[str, Array]:
+    agents = sharing.spec.num_agents
+    stats = {
+        "score": jnp.zeros(agents),
+        "weight": pps.group_weights(jnp.zeros(agents), sharing.groups, "uniform"),
+        "distance_before": jnp.float32(0),
+        "distance_after": jnp.float32(0),
+    }
+    if sharing.source == "own":
+        stats["returns"] = jnp.zeros((sharing.scored.buffer, agents))
+    if sharing.source == "solo":
+        stats["solo_steps"] = jnp.int32(0)
+    return stats
+
+
+def _refuse(name: str, config: PeriodicConfig, parts: ValueLearner) -> None:
+    """Raise RefusedError for what cannot be averaged or scored."""
+    used = f"modifiers=[{name}] cannot be used with algo={getattr(parts, 'name', '?')}"
+    if not isinstance(parts, ValueLearner):
+        raise RefusedError(f"{used}: it averages the utility networks of agents. Use it with iql, vdn, qmix or qplex.")
+    if other := parts.owners.get(AVERAGES):
+        raise RefusedError(
+            f"modifiers {other} and {name} both average the parameters of the agents of {parts.name}: the second would "
+            "average what is the same already, or undo what the first keeps personal. Use one."
+        )
+    if parts.config.share_params != "none":
+        raise RefusedError(
+            f"algo.share_params={parts.config.share_params}: modifiers=[{name}] averages parameters that every agent "
+            "has for itself. Use algo.share_params=none."
+        )
+    spec, score, source = parts.spec, getattr(config, "score", None), _source(config, parts)
+    if source == "own" and spec.common_reward:
+        raise RefusedError(
+            f"{name}.score=own: env={spec.name} gives all agents the same reward, so that the weighted mean is the "
+            f"plain one. Use {name}.score=solo, or individual where there is a mixer, or modifiers=[a_pps]."
+        )
+    if source == "individual" and parts.mixer is None:
+        raise RefusedError(
+            f"{used} and {name}.score=individual: without a mixer there is no dQ_tot/dQ_i to decompose the team reward "
+            f"by. Use {name}.score=solo or own, or an algorithm with a mixer, such as vdn or qmix."
+        )
+    if source == "solo" and not spec.pure:
+        raise RefusedError(
+            f"{name}.score={score}: solo episodes are played inside the compiled program, and env={spec.name} is on "
+            f"the host. Use {name}.score=individual where there is a mixer, own where every agent has a reward of its "
+            "own, or modifiers=[a_pps]."
+        )
+
+
+def start(config: PeriodicConfig, params: Any) -> Any:
+    """The agents' first parameters, leaves [N, ...]. ours: averaging networks of different draws would shrink them."""
+    if config.init == "common":
+        return jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), params)
+    if config.init == "average":
+        return jax.tree.map(lambda x: jnp.broadcast_to(x.mean(0, keepdims=True), x.shape), params)
+    return params
+
+
+# ------------------------------------------------------------------------------------------------------ the shared set
+
+
+def _tensors(name: str, config: PeriodicConfig, parts: ValueLearner) -> frozenset[str]:
+    """Dotted names of the shared tensors. Raises RefusedError for names that the network has not."""
+    shapes = jax.eval_shape(parts.agent.init, jax.random.key(0))
+    tensors = [_dotted(path) for path, _ in jax.tree_util.tree_flatten_with_path(shapes)[0]]
+    if config.share in SETS:
+        head = {t for t in tensors if t.split(".")[0] == "head"}
+        return frozenset({"all": set(tensors), "head": head, "body": set(tensors) - head}[config.share])
+    found: set[str] = set()
+    for pattern in (config.share,) if isinstance(config.share, str) else config.share:
+        matched = {t for t in tensors if t.startswith(f"{pattern}.") or fnmatch.fnmatchcase(t, pattern)}
+        if not matched:
+            modules = dict.fromkeys(t.split(".")[0] for t in tensors)
+            raise RefusedError(
+                f"{name}.share={pattern} is no part of the agents' network. Use all, head, body, or names out of "
+                f"{', '.join(modules)} (tensors: {', '.join(tensors)})."
+            )
+        found |= matched
+    return frozenset(found)
+
+
+def _dotted(path: Any) -> str:
+    return ".".join(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
+
+
+def shared_params(agent: Any, tensors: frozenset[str], fn: Callable[[Array], Array]) -> Any:
+    """The agents' parameters, {module: {tensor: [N, ...]}}, with `fn` applied to the shared tensors."""
+    return jax.tree_util.tree_map_with_path(lambda path, x: fn(x) if _dotted(path) in tensors else x, agent)
+
+
+def shared_moments(opt_state: Any, tensors: frozenset[str], fn: Callable[[Array], Array]) -> Any:
+    """`shared_params` of the optimiser's moments of the agents, in whatever group other modifiers have put them."""
+    names = {f"agent.{tensor}" for tensor in tensors}
+    update = lambda path, x: fn(x) if _dotted(path) in names else x  # noqa: E731
+    return {group: jax.tree_util.tree_map_with_path(update, state) for group, state in opt_state.items()}
+
+
+# --------------------------------------------------------------------------------------------------------- the average
+
+
+def _after_update(
+    sharing: Sharing, learner: LearnerState, batch: Episode, ctx: Context, key: Array
+) -> tuple[LearnerState, Metrics]:
+    """Average if it is time, and report the last average."""
+    due = crossed(ctx.clock.updates, ctx.clock.updates + 1, sharing.config.period)
+    average = lambda: aggregate(sharing, learner, sharing.scores(learner, batch, ctx), ctx)  # noqa: E731
+    learner = jax.lax.cond(due, average, lambda: learner)
+    name, last = sharing.name, learner.stats[sharing.name]
+    metrics = {f"{name}/{key}": last[key] for key in ("distance_before", "distance_after")}
+    shown = ("weight", "score") if sharing.source else ("weight",)
+    metrics |= {f"{name}/{key}/agent_{i}": last[key][i] for key in shown for i in range(sharing.spec.num_agents)}
+    if sharing.source == "solo":
+        metrics[f"{name}/solo_steps"] = last["solo_steps"].astype(jnp.float32)
+    return learner, metrics
+
+
+def aggregate(sharing: Sharing, learner: LearnerState, scores: Array, ctx: Context) -> LearnerState:
+    """Average the shared tensors with weights from scores [N]; distances and weights go into the statistics."""
+    config, name = sharing.config, sharing.name
+    weight = pps.group_weights(scores, sharing.groups, sharing.rule, ctx.hparams.get(f"{name}.temperature", 1.0))
+    mean = lambda x: pps.average(x, weight, sharing.groups)  # noqa: E731
+    before = learner.params["agent"]
+    after, target, opt_state = shared_params(before, sharing.tensors, mean), learner.target_params, learner.opt_state
+    if config.targets == "aggregate":
+        target = {**target, "agent": shared_params(target["agent"], sharing.tensors, mean)}
+    if config.moments != "keep":
+        opt_state = shared_moments(opt_state, sharing.tensors, mean if config.moments == "average" else jnp.zeros_like)
+    distances = {"distance_before": pps.distance(before), "distance_after": pps.distance(after)}
+    seen = {**learner.stats[name], "score": scores, "weight": weight, **distances}
+    return learner.replace(  # type: ignore[attr-defined]
+        params={**learner.params, "agent": after},
+        target_params=target,
+        opt_state=opt_state,
+        stats={**learner.stats, name: seen},
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- scores
+
+
+def observe(sharing: Sharing, stats: dict[str, Any], episode: Episode, clock: Clock) -> dict[str, Any]:
+    """Write each agent's return of the episodes just collected into the ring [buffer, N]."""
+    own = stats[sharing.name]
+    ring = own["returns"]
+    returns = jnp.where(episode.mask[..., None] > 0, episode.reward, 0.0).sum(0)  # [B, N]
+    kept = min(ring.shape[0], returns.shape[0])
+    slot = (clock.episodes + returns.shape[0] - kept + jnp.arange(kept)) % ring.shape[0]
+    return {**stats, sharing.name: {**own, "returns": ring.at[slot].set(returns[-kept:], unique_indices=True)}}
+
+
+def _kept_scores(name: str, source: str | None, learner: LearnerState, batch: Episode, ctx: Context) -> Array:
+    kept = learner.stats[name]
+    return own_scores(kept["returns"], ctx.clock) if source == "own" else kept["score"]
+
+
+def own_scores(ring: Array, clock: Clock) -> Array:
+    """Mean return of each agent over the episodes in the ring: [buffer, N] -> [N]. The ratio is that of the sums."""
+    return ring.sum(0) / jnp.clip(clock.episodes, 1, ring.shape[0]).astype(jnp.float32)
+
+
+def play_alone(
+    sharing: Sharing, learner: LearnerState, play: Callable[..., Any], ctx: Context, key: Array
+) -> LearnerState:
+    """If it is time to average, play `solo_episodes` with each agent's network in everybody's place."""
+    due = crossed(ctx.clock.updates, ctx.clock.updates + 1, sharing.config.period)
+    episodes, last = sharing.scored.solo_episodes, learner.stats[sharing.name]
+
+    def alone(one: Any) -> tuple[Array, Array]:
+        everybody = jax.tree.map(lambda x, all_: jnp.broadcast_to(x, all_.shape), one, learner.params["agent"])
+        episode = play({**learner.params, "agent": everybody}, key, episodes).episode
+        team = episode.reward[..., 0] if sharing.spec.common_reward else episode.reward.sum(-1)
+        return masked_sum(team, episode.mask) / episodes, episode.mask.sum().astype(jnp.int32)
+
+    def score() -> dict[str, Array]:
+        returns, steps = jax.vmap(alone)(learner.params["agent"])
+        return {**last, "score": returns, "solo_steps": last["solo_steps"] + steps.sum()}
+
+    found = jax.lax.cond(due, score, lambda: last)
+    return learner.replace(stats={**learner.stats, sharing.name: found})  # type: ignore[attr-defined]
+
+
+def individual_scores(parts: ValueLearner) -> Scores:
+    """R_i: the sum of agent i's decomposed rewards over an episode, mean over the batch's. ours."""
+
+    def decomposed(values: Values, batch: Episode, ctx: Context) -> dict[str, Array]:
+        q_tot, pullback = jax.vjp(values.mix, values.q_taken)
+        gradient = pullback(jnp.ones_like(q_tot))[0]
+        delta = td.td_error(values.team_reward, values.discount, values.next_q_tot, q_tot)
+        died = batch.alive[:-1] & ~batch.alive[1:]
+        discount = jnp.where(died, 0.0, jnp.broadcast_to(values.discount[..., None], gradient.shape))
+        return {"reward": differ.individual_reward(delta, gradient, values.q_taken, values.next_q, discount)}
+
+    shown = replace(parts, inspect=(decomposed,)).assemble()
+
+    def scores(learner: LearnerState, batch: Episode, ctx: Context) -> Array:
+        real = (batch.mask[..., None] > 0) & batch.alive[:-1]
+        reward = jnp.where(real, shown.inspect(learner, batch, ctx)["reward"], 0.0)
+        return reward.sum((0, 1)) / batch.mask.shape[1]
+
+    return scores

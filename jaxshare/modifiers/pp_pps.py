@@ -1,0 +1,31 @@
+"""PP-PPS: a part of every agent's parameters is averaged as in RS-PPS, the rest stays personal.
+
+Zhang et al. 2024, "PPS-QMIX: Periodically Parameter Sharing for Accelerating Convergence of Multi-Agent Reinforcement
+Learning". For any learner whose agents have parameters of their own (algo.share_params=none). Every `period` updates
+
+    w_{i,j} = sum_k (R_k / sum_l R_l) w_{k,j}   for j in the shared set, else w_{i,j} stays            (sec. 4.3)
+
+Departures: _pps.py, rs_pps.py. paper: the representation is personal and the value layers are shared (share=head), with
+Table 1's "personalized layer 4"; code: the first four tensors are the shared ones, with equal weights, which is
+share=[embed,gru.*_kernel] rule=uniform here. The paper's four, read as tensors, are share=[gru.*_bias,head].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxshare.algos._value import ValueLearner
+from jaxshare.modifiers import _pps
+
+
+@dataclass(frozen=True)
+class Config(_pps.ScoredConfig):
+    """Settings of PP-PPS. Every `float` is a swept scalar, the others are static."""
+
+    share: Any = "head"  # all | head (paper) | body (all but the head) | names, as [embed,gru] or [gru.*_kernel]
+
+
+def make(config: Config, parts: ValueLearner) -> ValueLearner:
+    """Average a part by scores. Raises RefusedError if agents share parameters already or cannot be told apart."""
+    return _pps.make("pp_pps", config, parts)

@@ -1,0 +1,28 @@
+"""RS-PPS: every agent's parameters become a mean in which agents with more reward count for more, every so often.
+
+Zhang et al. 2024, "PPS-QMIX: Periodically Parameter Sharing for Accelerating Convergence of Multi-Agent Reinforcement
+Learning". For any learner whose agents have parameters of their own (algo.share_params=none). Every `period` updates
+
+    w_g = sum_i (R_i / sum_k R_k) w_i,   R_i = sum of agent i's rewards during the interval          (sec. 4.2)
+
+Departures: _pps.py. paper: under a common reward all R_i are the same, which makes this A-PPS; code: R_i is then the
+return of solo episodes and the weights are their softmax, though the released file never switches that on. ours: solo
+episodes with shifted ratios (ops/pps.py) where the reward is common, each agent's own reward where it is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxshare.algos._value import ValueLearner
+from jaxshare.modifiers import _pps
+
+
+@dataclass(frozen=True)
+class Config(_pps.ScoredConfig):
+    """Settings of RS-PPS. Every `float` is a swept scalar, the others are static."""
+
+
+def make(config: Config, parts: ValueLearner) -> ValueLearner:
+    """Average agents by their scores. Raises RefusedError if they share parameters already or cannot be told apart."""
+    return _pps.make("rs_pps", config, parts)
