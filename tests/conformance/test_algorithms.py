@@ -146,6 +146,20 @@ def one_set(algo, env):
 @pytest.mark.parametrize("env", ENVS)
 @pytest.mark.parametrize(("algo", "modifiers"), TRACED)
 def test_it_is_traced_once_and_learns_something_finite(algo, modifiers, env):
+    check_training(algo, modifiers, env)
+
+
+REST = [row for row in ROWS if row not in TRACED and row not in REFUSED]
+TWO = [(algo, ("differ", name)) for algo in registry.modules("algo") for name in sorted(PERSONAL)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("algo", "modifiers"), [*REST, *(row for row in TWO if (row[0], ("differ",)) not in REFUSED)])
+def test_so_do_all_other_combinations(algo, modifiers):
+    check_training(algo, modifiers, "fading")
+
+
+def check_training(algo, modifiers, env):
     make, share = ENVS[env]
     made = program(algo, modifiers, make(), "none" if PERSONAL & {*modifiers} else share)
     hparams = {name: jnp.float32(value) for name, value in made.algorithm.hparams.items()}
