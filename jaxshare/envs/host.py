@@ -135,26 +135,26 @@ class HostControl:
 def _functions(pool: Pool) -> tuple[Callable[..., Any], Callable[..., Any]]:
     columns = hosted.Columns(pool.about)
 
-    def shapes(leading: tuple[int, ...]) -> Any:
-        return (
-            jax.ShapeDtypeStruct((*leading, columns.width), jnp.float32),
-            jax.ShapeDtypeStruct(leading, jnp.int32),
-        )
+    # one array each way, of int32 that may stand for float32: every further one costs about 20 µs a call
+
+    def answer(leading: tuple[int, ...]) -> Any:
+        return jax.ShapeDtypeStruct((*leading, columns.width), jnp.int32)
 
     @custom_vmap
-    def call_reset(seed: Array) -> Any:
-        return io_callback(pool.reset, shapes(seed.shape), seed)
+    def call_reset(seed: Array) -> Array:
+        return io_callback(pool.reset, answer(seed.shape), seed)
 
     @custom_vmap
-    def call_step(token: Array, action: Array) -> Any:
-        return io_callback(pool.step, shapes(token.shape), token, action)
+    def call_step(request: Array) -> Array:
+        return io_callback(pool.step, answer(request.shape[:-1]), request)
 
     for call in (call_reset, call_step):
         call.def_vmap(_one_call(call))
 
-    def show(block: Array) -> TimeStep:
+    def show(row: Array) -> tuple[HostState, TimeStep]:
+        block = jax.lax.bitcast_convert_type(row, jnp.float32)
         fields = {k: block[columns.slices[k]].reshape(columns.shapes[k]) for k in columns.FIELDS}
-        return TimeStep(
+        shown = TimeStep(
             obs=fields["obs"],
             state=fields["state"],
             avail=fields["avail"] > 0.5,
@@ -164,14 +164,14 @@ def _functions(pool: Pool) -> tuple[Callable[..., Any], Callable[..., Any]]:
             truncated=fields["truncated"] > 0.5,
             info={name: fields["info"][i] for i, name in enumerate(pool.about.get("info", ()))},
         )
+        return HostState(row[0]), shown
 
     def reset(key: Array) -> tuple[HostState, TimeStep]:
-        block, token = call_reset(jax.random.bits(key, (), jnp.uint32))
-        return HostState(token), show(block)
+        return show(call_reset(jax.random.bits(key, (), jnp.uint32)))
 
     def step(state: HostState, action: Array, key: Array) -> tuple[HostState, TimeStep]:
-        block, token = call_step(state.token, action)
-        return HostState(token), show(block)
+        numbers = jax.lax.bitcast_convert_type(action, jnp.int32).reshape(-1)
+        return show(call_step(jnp.concatenate([state.token[None], numbers])))
 
     return reset, step
 
@@ -182,7 +182,7 @@ def _one_call(call: Callable[..., Any]) -> Callable[..., Any]:
     def rule(axis_size: int, in_batched: Any, *args: Array) -> Any:
         pairs = zip(args, in_batched, strict=True)
         whole = [x if batched else jnp.broadcast_to(x, (axis_size, *x.shape)) for x, batched in pairs]
-        return call(*whole), (True, True)
+        return call(*whole), True
 
     return rule
 
@@ -232,8 +232,8 @@ class Pool:
         """Another pool of the same environments."""
         return Pool(self.name, self.target, self.kwargs, self.config, self.install, self.asked, self.about)
 
-    def reset(self, seed: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Start an episode in every slot: (block [..., width], token [...])."""
+    def reset(self, seed: Any) -> np.ndarray:
+        """Start an episode in every slot. seed: [...] uint32 -> rows of the block [..., width] as int32."""
         with self._lock, self._noting_interrupts():
             seed = np.asarray(seed)
             self._guard()
@@ -243,17 +243,19 @@ class Pool:
             self._all("reset")
             return self._answer(np.ones(seed.size, bool), seed.shape)
 
-    def step(self, token: Any, action: Any) -> tuple[np.ndarray, np.ndarray]:
-        """One step of every slot whose episode goes on: (block [..., width], token [...])."""
+    def step(self, request: Any) -> np.ndarray:
+        """One step of every slot whose episode goes on. request: token and actions, [..., 1 + numbers] int32."""
         with self._lock, self._noting_interrupts():
-            token = np.asarray(token)
+            request = np.asarray(request)
+            rows = request.reshape(-1, request.shape[-1])
             self._guard()
-            if not np.array_equal(token.reshape(-1), self._token):
+            if not np.array_equal(rows[:, 0], self._token):
                 self._fail(HostError(f"{self.name}: calls of the host bridge came out of order; please report this."))
-            running = ~self._ended()
-            self._arrays["action"][:] = np.asarray(action).reshape(self._arrays["action"].shape)
+            running = self._ends.sum(1) == 0
+            action = self._arrays["action"]
+            action.view(np.int32).reshape(len(rows), -1)[:] = rows[:, 1:]
             self._all("step")
-            return self._answer(running, token.shape)
+            return self._answer(running, request.shape[:-1])
 
     @contextmanager
     def _noting_interrupts(self) -> Iterator[None]:
@@ -282,18 +284,13 @@ class Pool:
             local.close()
         self._token = np.zeros(0, np.int32)
 
-    def _ended(self) -> np.ndarray:
-        block, where = self._arrays["block"], self._columns.slices
-        return ((block[:, where["terminated"]] > 0.5) | (block[:, where["truncated"]] > 0.5))[:, 0]
-
-    def _answer(self, changed: np.ndarray, leading: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    def _answer(self, changed: np.ndarray, leading: tuple[int, ...]) -> np.ndarray:
         self._calls += 1
-        self._token = np.where(changed, np.int32(self._calls), self._token)
+        self._token[changed] = self._calls
         if self.frames is not None and changed[0]:
             self._keep_frame()
-        block = self._arrays["block"]
-        # copies: JAX may go on reading what a callback returned
-        return block.reshape(*leading, block.shape[1]).copy(), self._token.reshape(leading).copy()
+        # a copy: JAX may go on reading what a callback returned
+        return self._whole.reshape(*leading, self._whole.shape[1]).copy()
 
     def _keep_frame(self) -> None:
         assert self.frames is not None
@@ -372,7 +369,6 @@ class Pool:
     def _open(self, slots: int) -> None:
         """Make room for so many slots, in this process or in workers."""
         self.close()
-        self._columns = hosted.Columns(self.about)
         layout, common = hosted.layout_of(self.about, slots), (self.target, self.kwargs, self.about)
         if self.config.workers == 0:
             self._arrays = hosted.arrays_in(bytearray(hosted.size_of(layout)), layout)
@@ -387,7 +383,10 @@ class Pool:
             except OSError as error:  # no more processes, files or memory
                 self._fail(HostError(f"{self.name}: workers cannot be started: {error}"))
             self._ask_all("open", *common, layout=layout)
-        self._token = np.zeros(slots, np.int32)
+        self._whole = self._arrays["block"].view(np.int32)
+        self._token = self._whole[:, 0]
+        where = hosted.Columns(self.about).slices
+        self._ends = self._arrays["block"][:, where["terminated"].start : where["truncated"].stop]
 
 
 def _memory(size: int) -> Any:

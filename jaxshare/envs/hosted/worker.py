@@ -45,7 +45,10 @@ def load(target):
 
 
 class Columns:
-    """Where each number of a slot lies in its row of the shared block [slots, width] of float32."""
+    """Where each number of a slot lies in its row of the shared block [slots, width] of float32.
+
+    The first column is the pool's own: the token, an int32.
+    """
 
     FIELDS = ("obs", "state", "reward", "avail", "alive", "terminated", "truncated", "info")
 
@@ -61,7 +64,7 @@ class Columns:
             "truncated": (),
             "info": (len(about.get("info", ())),),
         }
-        self.slices, start = {}, 0
+        self.slices, start = {}, 1
         for name in self.FIELDS:
             size = int(np.prod(self.shapes[name], dtype=int))
             self.slices[name] = slice(start, start + size)
