@@ -282,7 +282,9 @@ class Pool:
         local, self._local = self._local, None
         if local is not None:
             local.close()
-        self._token = np.zeros(0, np.int32)
+        # the last views of the shared block, which is gone with them
+        self._arrays, self._token = {}, np.zeros(0, np.int32)
+        self._whole = self._ends = np.zeros((0, 0))
 
     def _answer(self, changed: np.ndarray, leading: tuple[int, ...]) -> np.ndarray:
         self._calls += 1
