@@ -224,7 +224,10 @@ class Pool:
         self._lock, self._workers = threading.Lock(), list[Worker]()
         self._local: hosted.Slots | None = None
         self._arrays: dict[str, np.ndarray] = {}
-        self._calls, self._token = 0, np.zeros(0, np.int32)
+        self._calls = 0
+        self._token: np.ndarray = np.zeros(0, np.int32)
+        self._whole: np.ndarray = self._token
+        self._ends: np.ndarray = self._token
         _OPEN.add(self)
         self.about = about or self._describe()
 
@@ -283,8 +286,8 @@ class Pool:
         if local is not None:
             local.close()
         # the last views of the shared block, which is gone with them
-        self._arrays, self._token = {}, np.zeros(0, np.int32)
-        self._whole = self._ends = np.zeros((0, 0))
+        self._arrays = {}
+        self._token = self._whole = self._ends = np.zeros(0, np.int32)
 
     def _answer(self, changed: np.ndarray, leading: tuple[int, ...]) -> np.ndarray:
         self._calls += 1

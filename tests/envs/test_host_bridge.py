@@ -320,7 +320,7 @@ def test_games_can_be_restarted_and_end_with_their_worker(made, tmp_path):
     env.host.close()
     pids = (tmp_path / "pids").read_text().split()
     assert len(pids) == 2 * len(SEEDS)
-    assert not [pid for pid in pids if is_running(pid)]
+    assert gone(pids)
 
 
 def is_running(pid):
@@ -328,6 +328,14 @@ def is_running(pid):
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def gone(pids, seconds=10):
+    """Whether all have ended; a signal takes a moment."""
+    deadline = time.monotonic() + seconds
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(map(is_running, pids))
 
 
 KILLED = """
@@ -350,10 +358,7 @@ def test_workers_do_not_outlive_a_killed_trainer(how):
         workers = mine(trainer.pid)
         assert len(workers) == 2
         trainer.send_signal(how)
-    deadline = time.monotonic() + 10
-    while any(map(is_running, workers)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(map(is_running, workers))
+    assert gone(workers)
 
 
 @pytest.mark.parametrize("how", ["exec", ""])  # replaced by the interpreter, or its parent (as `conda run` is)
@@ -370,4 +375,4 @@ def test_another_interpreter_without_jax(made, tmp_path, how):
     time.sleep(1.5)
     run(env)  # it still lives
     env.host.close()
-    assert not is_running(pid)
+    assert gone([pid])
