@@ -44,10 +44,13 @@ test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow --durations=10
 
 bench: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --editable '.[test,bench]'
 	$(BIN)/python benchmarks/sum_tree.py --quick
 	$(BIN)/python benchmarks/recurrent.py
 	$(BIN)/python benchmarks/differ_overhead.py
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/environments.py
+	$(BIN)/python benchmarks/matrix_games.py
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache
