@@ -143,8 +143,14 @@ def one_set(algo, env):
     return [leaf.shape for leaf in jax.tree.leaves(params)]
 
 
-@pytest.mark.parametrize("env", ENVS)
-@pytest.mark.parametrize(("algo", "modifiers"), TRACED)
+BASIC = {"iql", "vdn", "qmix"}  # on both environments; compiling the others twice would take minutes
+ONCE = [(*row, env) for row in TRACED for env in ENVS if env == "fading" or row[0] in BASIC]
+AGAIN = [(*row, env) for row in TRACED for env in ENVS if (*row, env) not in ONCE]
+
+
+@pytest.mark.parametrize(
+    ("algo", "modifiers", "env"), [*ONCE, *(pytest.param(*c, marks=pytest.mark.slow) for c in AGAIN)]
+)
 def test_it_is_traced_once_and_learns_something_finite(algo, modifiers, env):
     check_training(algo, modifiers, env)
 

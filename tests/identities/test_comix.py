@@ -120,6 +120,7 @@ def player(algorithm, explore):
     return jax.jit(play)
 
 
+@pytest.mark.slow
 def test_memory_follows_the_actions_taken_in_acting_as_in_training():
     parts = parts_of(recurrent=True)
     algorithm, batch = parts.assemble(), batch_of()
@@ -193,6 +194,7 @@ def test_double_q_judges_the_online_choice():
 # ---- COMIX-DIFFER
 
 
+@pytest.mark.slow
 def test_dividing_the_reward_changes_no_gradient():
     config = {"recurrent": True, "share_params": "none"}
     with jax.enable_x64(True):

@@ -179,6 +179,7 @@ def roma_case():
     return case, init(case[1]), random_batch()
 
 
+@pytest.mark.slow
 def test_roma3_without_weights_it_is_qmix_with_a_generated_head_and_log_two():
     case, learner, batch = roma_case()
     off = {"entropy_coef": 0.0, "kl_coef": 0.0, "diversity_coef": 0.0}

@@ -337,6 +337,7 @@ def test_a_solo_episode_has_one_network_in_everybodys_place():
     assert_same(_pps.play_alone(sharing, learner, play, later, KEY).stats, learner.stats)
 
 
+@pytest.mark.slow
 def test_solo_episodes_score_networks_by_what_they_reach_and_are_counted_apart():
     """In the two-step game a team of networks that choose action 0 gets 7, and one that chooses action 1 gets 8."""
     env = matrix.make(matrix.Config(game="two_step"))

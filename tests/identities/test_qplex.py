@@ -293,6 +293,7 @@ def greedy(found):
     return "".join("ABC"[i] for i in np.unravel_index(found.argmax(), found.shape))
 
 
+@pytest.mark.slow
 def test_qplex6_qplex_learns_climbing():
     """VDN and QMIX cannot: test_matrix_tables.py on sampled data, and below on these."""
     found = learned("qplex", "climbing")

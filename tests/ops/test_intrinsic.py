@@ -91,6 +91,7 @@ def test_roma2_density_at_the_floor():
     np.testing.assert_allclose(roles.log_density(mean, mean, floor), [2.18837], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_roma4_one_agent_has_nobody_to_differ_from():
     role, mean, var = normal(STEPS, BATCH, 1, DIM), normal(STEPS, BATCH, 1, DIM), jnp.ones((STEPS, BATCH, 1, DIM))
     loss = lambda role: roles.diversity_loss(  # noqa: E731
