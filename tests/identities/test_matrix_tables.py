@@ -84,11 +84,13 @@ def test_mg1_vdn_reaches_the_best_sum(game):
     assert SUM_ERRORS[game] - 1e-3 < error("vdn", game) < SUM_ERRORS[game] + 0.25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", ["linear", "monotonic"])
 def test_mg2_qmix_is_exact_on_monotone_games(game):
     np.testing.assert_allclose(trained_table("qmix", game), matrix.TABLES[game], atol=0.5)
 
 
+@pytest.mark.slow
 def test_mg2_qmix_stays_above_its_bound_on_climbing():
     assert error("qmix", "climbing") >= MONOTONE_ERROR - 1e-3
     assert error("qmix", "climbing") < SUM_ERRORS["climbing"]  # better than any sum

@@ -29,6 +29,7 @@ def test_a_recurrent_team_remembers(tmp_path):
     assert final_returns(tmp_path) == [1.0]
 
 
+@pytest.mark.slow
 def test_a_feed_forward_team_cannot(tmp_path):
     tiny.train(tmp_path, *RECALL, "algo.recurrent=false", "total_env_steps=3000")
     assert final_returns(tmp_path)[0] < 0.5
