@@ -90,7 +90,11 @@ def q_network(
 ) -> AgentNetwork:
     """The utility network of a team whose agent i uses parameter set groups[i]."""
     module = (RecurrentQ if recurrent else FeedForwardQ)(hidden_dim, num_actions)
-    carry_dim = hidden_dim if recurrent else 0
+    return team_network(module, input_dim, hidden_dim if recurrent else 0, groups)
+
+
+def team_network(module: nn.Module, input_dim: int, carry_dim: int, groups: tuple[int, ...]) -> AgentNetwork:
+    """A network of one agent, (carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A]), lifted to a team."""
 
     def init(key: jax.Array) -> Any:
         return module.init(key, jnp.zeros((1, carry_dim)), jnp.zeros((1, 1, input_dim)))["params"]

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from jaxshare.models.agents import GRU, AgentNetwork
-from jaxshare.models.base import Linear, Network, add_bias, lift_apply, lift_init, uniform_fan
+from jaxshare.models.agents import GRU, AgentNetwork, team_network
+from jaxshare.models.base import Linear, Network, add_bias, uniform_fan
 
 NORMS = ("layer", "batch", "none")
 
@@ -133,20 +133,7 @@ def role_network(
     sizes: RoleSizes, input_dim: int, num_actions: int, hidden_dim: int, groups: tuple[int, ...]
 ) -> AgentNetwork:
     """The utility network of a team with roles; its inputs end with `role_dim` standard normals."""
-    module = RoleQ(sizes, hidden_dim, num_actions)
-
-    def init(key: jax.Array) -> Any:
-        return module.init(key, jnp.zeros((1, hidden_dim)), jnp.zeros((1, 1, input_dim + sizes.role_dim)))["params"]
-
-    def apply(params: Any, carry: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return module.apply({"params": params}, carry, x)  # type: ignore[return-value]
-
-    return AgentNetwork(
-        init=lift_init(init, groups),
-        initial_carry=lambda batch: jnp.zeros((batch, len(groups), hidden_dim)),
-        unroll=lift_apply(apply, groups),
-        groups=groups,
-    )
+    return team_network(RoleQ(sizes, hidden_dim, num_actions), input_dim + sizes.role_dim, hidden_dim, groups)
 
 
 def inference_network(sizes: RoleSizes, input_dim: int) -> Network:
