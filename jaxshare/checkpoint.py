@@ -134,6 +134,8 @@ def _without_replay(run: TrainState) -> dict[str, Any]:
     tree = {"params": learner.params, "target_params": learner.target_params, "stats": learner.stats}
     # optimiser states are tuples of named tuples: kept as a list of leaves, which no version of optax renames
     counts = {"seed": run.seed, "env_steps": run.env_steps, "updates": run.updates}
+    if run.streams is not None:  # an environment's state may be of any kind: kept as leaves too
+        tree["streams"] = [_solid(x) for x in jax.tree.leaves(run.streams)]
     return {**counts, "opt_state": jax.tree.leaves(learner.opt_state), **tree}
 
 
@@ -147,14 +149,17 @@ def _assemble(found: dict[str, Any], ring: Any, shapes: TrainState) -> TrainStat
     else:
         ring = jax.tree.map(_pad, ring, shapes.replay)
     counts = {name: found[name] for name in ("seed", "env_steps", "updates")}
-    return TrainState(learner=learner, replay=ring, **counts)
+    leaves, structure = jax.tree.flatten(shapes.streams)
+    pairs = zip(found.get("streams", []), leaves, strict=True)
+    streams = jax.tree.unflatten(structure, [np.zeros(s.shape, s.dtype) if 0 in s.shape else x for x, s in pairs])
+    return TrainState(learner=learner, replay=ring, streams=streams, **counts)
 
 
 def _solid(leaf: Any) -> Any:
     """One zero for an empty array (`avail` of continuous actions), which orbax does not save; shapes likewise."""
     if 0 not in leaf.shape:
         return leaf
-    return np.zeros(1, leaf.dtype) if isinstance(leaf, np.ndarray) else jax.ShapeDtypeStruct((1,), leaf.dtype)
+    return jax.ShapeDtypeStruct((1,), leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else np.zeros(1, leaf.dtype)
 
 
 def _pad(stored: np.ndarray, shape: jax.ShapeDtypeStruct) -> np.ndarray:

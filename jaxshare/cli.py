@@ -30,11 +30,15 @@ GROUPS = ("algo", "env", "preset")
 
 @lru_cache(maxsize=1)
 def register() -> None:
-    """Put the schema and one option per file of algos/ and envs/ into hydra's store."""
+    """Put the schema and one option per file of algos/ and envs/ into hydra's store.
+
+    An algorithm's `RUN` holds its own defaults of run settings, such as {"num_envs": 4}.
+    """
     store = ConfigStore.instance()
     for kind in ("algo", "env"):
         for name, module in registry.modules(kind).items():
-            store.store(group=kind, name=name, node=_open(module.Config))
+            node = OmegaConf.create({kind: _open(module.Config), **getattr(module, "RUN", {})})
+            store.store(group=kind, name=name, node=node, package="_global_")
     extra: list[Any] = [
         ("modifiers", list[str], dataclasses.field(default_factory=list)),
         ("sweep", dict[str, Any], dataclasses.field(default_factory=dict)),

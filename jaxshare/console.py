@@ -70,7 +70,9 @@ class Console:
         note = ""
         if metrics is not None:
             speed = new_steps / max(time.monotonic() - self._since, 1e-9)
-            note = f"return {float(metrics['collect']['return'][:, -1].mean()):.2f}, {speed:,.0f} steps/s"
+            ended = metrics["ended"]  # [R, iterations]
+            mean = float((metrics["collect"]["return"] * ended).sum() / max(ended.sum(), 1))
+            note = f"return {mean:.2f}, {speed:,.0f} steps/s"
         self._since = time.monotonic()
         self._bar.update(self._task, completed=done, description="training" if metrics else "compiling", note=note)
 

@@ -1,4 +1,4 @@
-"""Episodes: B environments stepped together and frozen after their end."""
+"""Episodes: B environments stepped together and frozen after their end. Segments: streams of episodes, cut in pieces."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxshare.types import Algorithm, Array, Context, Env, Episode, TimeStep
+from jaxshare.types import Algorithm, Array, Context, Env, Episode, Segment, TimeStep
 
 
 @struct.dataclass
@@ -57,6 +57,92 @@ def episodes(
     if keep_state:
         rollout = rollout.replace(env_state=_append(states, last_state))  # type: ignore[attr-defined]
     return rollout
+
+
+@struct.dataclass
+class Streams:
+    """B streams of episodes between two segments."""
+
+    env_state: Any  # [B, ...]
+    timestep: TimeStep  # [B, ...]
+    carry: Any  # [B, N, ...] memory of the acting network
+    first: Array  # [B] bool: the next step is the first of its episode
+    reward: Array  # [B, N] sums over the present episode so far
+    steps: Array  # [B] i32 of the present episode so far
+    info: dict[str, Array]  # {name: [B]} sums over the present episode so far
+
+
+@struct.dataclass
+class Finished:
+    """Episodes as they end in a segment: sums over each of them, anything where none ends."""
+
+    ended: Array  # [T, B] bool
+    reward: Array  # [T, B, N]
+    steps: Array  # [T, B] i32
+    info: dict[str, Array]  # {name: [T, B]}
+
+
+def start(env: Env, algorithm: Algorithm, key: Array, num_envs: int) -> Streams:
+    """New streams, each before the first step of an episode."""
+    env_state, timestep = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    return Streams(
+        env_state=env_state,
+        timestep=timestep,
+        carry=algorithm.initial_carry(num_envs),
+        first=jnp.ones(num_envs, bool),
+        reward=jnp.zeros_like(timestep.reward),
+        steps=jnp.zeros(num_envs, jnp.int32),
+        info=jax.tree.map(jnp.zeros_like, timestep.info),
+    )
+
+
+def segments(
+    env: Env, algorithm: Algorithm, params: dict[str, Any], ctx: Context, key: Array, streams: Streams, length: int
+) -> tuple[Segment, Streams, Finished]:
+    """The next `length` steps of the streams, with exploration. An episode that ends is followed by a new one.
+
+    The reset is outside the environment, so that the true successor of every step is kept. It is a branch that is
+    taken only where an episode ends somewhere (under vmap it always is).
+    """
+    num_envs = streams.first.shape[0]
+    blank = algorithm.initial_carry(num_envs)
+
+    def step(streams: Streams, key: Array) -> Any:
+        act_key, env_key, reset_key = jax.random.split(key, 3)
+        seen = streams.timestep
+        carry, action, extras = algorithm.act(params, streams.carry, seen, ctx, act_key, True)
+        env_state, new = jax.vmap(env.step)(streams.env_state, action, jax.random.split(env_key, num_envs))
+        ended = new.terminated | new.truncated
+        sums = (streams.reward + new.reward, streams.steps + 1, jax.tree.map(jnp.add, streams.info, new.info))
+
+        def renew() -> Any:
+            fresh = jax.vmap(env.reset)(jax.random.split(reset_key, num_envs))
+            return _where(ended, (*fresh, blank), (env_state, new, carry))
+
+        env_state, timestep, carry = jax.lax.cond(ended.any(), renew, lambda: (env_state, new, carry))
+        reward, steps, info = _where(~ended, sums, jax.tree.map(jnp.zeros_like, sums))
+        after = Streams(
+            env_state=env_state, timestep=timestep, carry=carry, first=ended, reward=reward, steps=steps, info=info
+        )
+        record = (seen, new, action, streams.first, extras)
+        return after, (record, Finished(ended=ended, reward=sums[0], steps=sums[1], info=sums[2]))
+
+    after, ((seen, new, action, first, extras), finished) = jax.lax.scan(step, streams, jax.random.split(key, length))
+    segment = Segment(
+        obs=seen.obs, state=seen.state, avail=seen.avail, alive=seen.alive, action=action, reward=new.reward,
+        terminated=new.terminated, truncated=new.truncated, mask=jnp.ones(first.shape), next_obs=new.obs,
+        next_state=new.state, next_avail=new.avail, first=first, carry=streams.carry, extras=extras,
+    )  # fmt: skip
+    return segment, after, finished
+
+
+def as_segment(episode: Episode, carry: Any) -> Segment:
+    """Whole episodes as pieces of streams. carry: memory of the acting network before the first step, [B, N, ...]."""
+    kept = {name: getattr(episode, name) for name in ("action", "reward", "terminated", "truncated", "mask", "extras")}
+    shown = {name: getattr(episode, name)[:-1] for name in ("obs", "state", "avail", "alive")}
+    later = {f"next_{name}": getattr(episode, name)[1:] for name in ("obs", "state", "avail")}
+    first = jnp.zeros(episode.mask.shape, bool).at[0].set(True)
+    return Segment(**kept, **shown, **later, first=first, carry=carry)
 
 
 def joined(rounds: Rollout, num_episodes: int) -> Rollout:

@@ -1,5 +1,8 @@
 """One run as pure functions: init, prefill, iteration (collect -> store -> sample -> update), evaluate.
 
+On policy (`Algorithm.experience`) nothing is stored: an update is made of what was just collected, whole episodes or the
+next steps of streams of episodes.
+
 Keys are derived, `fold_in(fold_in(key(seed), iteration), STAGE)`, never carried: adding a feature does not change the
 draws of the others, and resuming needs no key. The clock is common to all runs of a program and never batched.
 """
@@ -14,12 +17,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from flax import struct
+
 from jaxshare import replay, rollout
 from jaxshare.config import RunConfig, update_ratio
-from jaxshare.types import Algorithm, Array, Clock, Context, Env, Episode, HParams, LearnerState, TrainState
+from jaxshare.ops.masking import masked_mean
+from jaxshare.types import Algorithm, Array, Clock, Context, Env, Episode, HParams, LearnerState, Segment, TrainState
 
-INIT, COLLECT, SAMPLE, UPDATE, PLAY = range(5)
+INIT, COLLECT, SAMPLE, UPDATE, PLAY, START = range(6)
 MIN_CROPPED_LIMIT = 40  # shorter episodes are not worth four compiled updates
+
+
+@struct.dataclass
+class Collected:
+    """What an iteration learns from."""
+
+    batch: Episode | Segment  # [T(+1), num_envs, ...]
+    summary: dict[str, Array]  # {name: []} means over the episodes that ended
+    ended: Array  # [] i32: how many did
+    streams: Any = None  # rollout.Streams after it
 
 
 @dataclass(frozen=True)
@@ -33,10 +49,14 @@ class Program:
     crop: bool = True  # unroll only as far as the longest sampled episode; off under vmap, where every branch would run
 
     def init(self, seed: Array) -> TrainState:
-        """A new learner and an empty replay."""
-        learner = self.algorithm.init(_key(seed, jnp.int32(0), INIT))
-        ring = replay.init(self.episode_shapes(), self.run.replay.capacity, self.run.replay.dtype)
-        return TrainState(seed=seed, learner=learner, replay=ring, env_steps=jnp.int32(0), updates=jnp.int32(0))
+        """A new learner, and an empty replay or new streams, whichever it learns from."""
+        learner, ring, streams = self.algorithm.init(_key(seed, jnp.int32(0), INIT)), None, None
+        if self.algorithm.experience == "replay":
+            ring = replay.init(self.batch_shapes(), self.run.replay.capacity, self.run.replay.dtype)
+        if self.algorithm.experience == "segment":
+            streams = rollout.start(self.env, self.algorithm, _key(seed, jnp.int32(0), START), self.run.num_envs)
+        zero = jnp.int32(0)
+        return TrainState(seed=seed, learner=learner, replay=ring, env_steps=zero, updates=zero, streams=streams)
 
     def prefill(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[TrainState, Clock]:
         """Collect until a batch can be drawn, so that the training loop never asks whether it can."""
@@ -47,9 +67,9 @@ class Program:
         (state, clock), _ = jax.lax.scan(body, (state, clock), length=self.prefill_iterations)
         return state, clock
 
-    def fill(self, state: TrainState, played: rollout.Rollout, clock: Clock) -> tuple[TrainState, Clock]:
+    def fill(self, state: TrainState, collected: Collected, clock: Clock) -> tuple[TrainState, Clock]:
         """Store without learning: one iteration of the prefill, once its episodes are played."""
-        state, clock, _summary = self.store(state, played, clock)
+        state, clock = self.store(state, collected, clock)
         return state, clock._replace(iteration=clock.iteration + 1)
 
     def chunk(self, num_iterations: int, state: TrainState, hparams: HParams, clock: Clock) -> tuple[Any, Clock]:
@@ -63,20 +83,22 @@ class Program:
         return (state, metrics), clock
 
     def iteration(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[TrainState, Clock, dict[str, Any]]:
-        """Collect num_envs episodes, store them, and make the updates that are due.
+        """Collect, store, and make the updates that are due.
 
         A run that has taken its total_env_steps learns no more: its learner stands still while others go on.
         """
         return self.learn(state, self.explore(state, hparams, clock), hparams, clock)
 
     def learn(
-        self, state: TrainState, played: rollout.Rollout, hparams: HParams, clock: Clock
+        self, state: TrainState, collected: Collected, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Clock, dict[str, Any]]:
         """The rest of an iteration, once its episodes are played."""
         active = state.env_steps < self.run.total_env_steps
         before = state
-        state, clock, collected = self.store(state, played, clock)
-        state, clock, done, updated = self.updates(state, hparams, clock)
+        state, clock = self.store(state, collected, clock)
+        on_policy = self.algorithm.experience != "replay"
+        make = self.update_now if on_policy else self.updates
+        state, clock, done, updated = make(state, collected, hparams, clock)
         # the ring of such a run goes on as well: freezing it would copy it
         learner, env_steps = jax.tree.map(
             lambda new, old: jnp.where(active, new, old),
@@ -86,29 +108,59 @@ class Program:
         made = state.updates + jnp.where(active, done.sum(), 0)
         state = state.replace(learner=learner, env_steps=env_steps, updates=made)  # type: ignore[attr-defined]
         clock = clock._replace(iteration=clock.iteration + 1)
-        return state, clock, {"active": active, "collect": collected, "update": updated, "done": done}
+        found = {"collect": collected.summary, "ended": collected.ended, "update": updated, "done": done}
+        return state, clock, {"active": active, **found}
 
-    def explore(self, state: TrainState, hparams: HParams, clock: Clock) -> rollout.Rollout:
-        """Play num_envs episodes with exploration; nothing changes."""
-        ctx = self.context(state, hparams, clock)
-        key = _key(state.seed, clock.iteration, COLLECT)
-        return rollout.episodes(
-            self.env, self.algorithm, state.learner.params, ctx, key, self.run.num_envs, explore=True
+    def explore(self, state: TrainState, hparams: HParams, clock: Clock) -> Collected:
+        """Play num_envs episodes, or the next steps of num_envs streams, with exploration; nothing changes."""
+        ctx, run = self.context(state, hparams, clock), self.run
+        key, params = _key(state.seed, clock.iteration, COLLECT), state.learner.params
+        env, algorithm = self.env, self.algorithm
+        if algorithm.experience == "segment":
+            length = algorithm.segment_length
+            batch, streams, finished = rollout.segments(env, algorithm, params, ctx, key, state.streams, length)
+            ended = finished.ended.sum().astype(jnp.int32)
+            return Collected(batch=batch, summary=self.summary_of(finished), ended=ended, streams=streams)
+        played = rollout.episodes(env, algorithm, params, ctx, key, run.num_envs, explore=True)
+        batch = played.episode
+        if algorithm.experience == "episode":
+            batch = rollout.as_segment(batch, algorithm.initial_carry(run.num_envs))
+        return Collected(batch=batch, summary=self.summary(played), ended=jnp.int32(run.num_envs))
+
+    def store(self, state: TrainState, collected: Collected, clock: Clock) -> tuple[TrainState, Clock]:
+        """Keep what was collected; env_steps counts valid steps only."""
+        batch, more = collected.batch, self.run.num_envs
+        steps = batch.mask.sum().astype(jnp.int32)
+        ring = replay.add(state.replay, batch, clock) if isinstance(batch, Episode) else None
+        observe = self.algorithm.observe
+        learner = observe(state.learner, batch, clock) if observe else state.learner
+        state = state.replace(  # type: ignore[attr-defined]
+            learner=learner, replay=ring, env_steps=state.env_steps + steps, streams=collected.streams
         )
+        return state, clock._replace(episodes=clock.episodes + more, stored=clock.stored + more)
 
-    def store(
-        self, state: TrainState, played: rollout.Rollout, clock: Clock
-    ) -> tuple[TrainState, Clock, dict[str, Array]]:
-        """Store num_envs episodes; env_steps counts valid steps only."""
-        steps = played.episode.mask.sum().astype(jnp.int32)
-        ring, observe = replay.add(state.replay, played.episode, clock), self.algorithm.observe
-        learner = observe(state.learner, played.episode, clock) if observe else state.learner
-        state = state.replace(learner=learner, replay=ring, env_steps=state.env_steps + steps)  # type: ignore[attr-defined]
-        more = self.run.num_envs
-        return state, clock._replace(episodes=clock.episodes + more, stored=clock.stored + more), self.summary(played)
+    def update_now(
+        self, state: TrainState, collected: Collected, hparams: HParams, clock: Clock
+    ) -> tuple[TrainState, Clock, Array, Any]:
+        """The updates on what was just collected: metrics [U] each, and done [U], all true."""
+        ctx, key = self.context(state, hparams, clock), _key(state.seed, clock.iteration, UPDATE)
+        learner = self.prepared(state.learner, state, ctx)
+        learner, metrics = self.algorithm.update(learner, collected.batch, ctx, key)
+        made = self.algorithm.updates_per_batch
+        clock = clock._replace(updates=clock.updates + made)
+        return state.replace(learner=learner), clock, jnp.ones(made, bool), metrics  # type: ignore[attr-defined]
 
-    def updates(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[TrainState, Clock, Array, Any]:
-        """The updates due at this number of episodes: metrics [U] each, and done [U] (was update u made?)."""
+    def prepared(self, learner: LearnerState, state: TrainState, ctx: Context) -> LearnerState:
+        """What some learners do before an update: play with parameters of their choice."""
+        if self.algorithm.before_update is None:
+            return learner
+        key = jax.random.fold_in(_key(state.seed, ctx.clock.iteration, PLAY), ctx.clock.updates)
+        return self.algorithm.before_update(learner, partial(self.play_with, ctx), ctx, key)
+
+    def updates(
+        self, state: TrainState, collected: Collected, hparams: HParams, clock: Clock
+    ) -> tuple[TrainState, Clock, Array, Any]:
+        """The updates from the replay due at this number of episodes: metrics [U], and done [U] (was u made?)."""
         most = math.ceil(self.ratio * self.run.num_envs)
         always = self.ratio * self.run.num_envs == most
         target = self.updates_due(clock.episodes)
@@ -133,9 +185,8 @@ class Program:
         sample_key, update_key = (
             jax.random.fold_in(_key(state.seed, clock.iteration, stage), clock.updates) for stage in (SAMPLE, UPDATE)
         )
-        if before := self.algorithm.before_update:
-            play_key = jax.random.fold_in(_key(state.seed, clock.iteration, PLAY), clock.updates)
-            learner = before(learner, partial(self.play_with, ctx), ctx, play_key)
+        learner = self.prepared(learner, state, ctx)
+        assert self.algorithm.sample is not None
         capacity = self.run.replay.capacity
         stored = replay.num_stored(clock, capacity)
         index = self.algorithm.sample(sample_key, stored, capacity, self.run.batch_size, ctx)
@@ -183,6 +234,13 @@ class Program:
         info = {"win_rate" if name == "won" else name: x.mean() for name, x in played.info.items()}
         return {"return": self.returns(played.episode).mean(), "length": played.episode.mask.sum(0).mean(), **info}
 
+    def summary_of(self, finished: rollout.Finished) -> dict[str, Array]:
+        """`summary` of the episodes that ended in a segment; zeros where none did."""
+        team = finished.reward[..., 0] if self.env.spec.common_reward else finished.reward.sum(-1)
+        info = {"win_rate" if name == "won" else name: x for name, x in finished.info.items()}
+        sums = {"return": team, "length": finished.steps.astype(jnp.float32), **info}
+        return {name: masked_mean(x, finished.ended) for name, x in sums.items()}
+
     def returns(self, episode: Episode) -> Array:
         """Undiscounted team return of each episode, [B]: the common reward once, or the sum over agents."""
         return self.returns_per_step(episode).sum(0)
@@ -224,7 +282,19 @@ class Program:
     @property
     def prefill_iterations(self) -> int:
         """Collects before the first update."""
-        return math.ceil(self.run.batch_size / self.run.num_envs)
+        return math.ceil(self.run.batch_size / self.run.num_envs) if self.algorithm.experience == "replay" else 0
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Most environment steps of a run in one iteration."""
+        return self.run.num_envs * (self.algorithm.segment_length or self.env.spec.episode_limit)
+
+    @property
+    def updates_per_iteration(self) -> float:
+        """Optimiser steps of a run in one iteration, on average."""
+        if self.algorithm.experience == "replay":
+            return float(self.ratio * self.run.num_envs)
+        return self.algorithm.updates_per_batch
 
     def updates_due(self, episodes: Array) -> Array:
         """How many updates should have been made once so many episodes are stored."""
@@ -233,17 +303,17 @@ class Program:
             counted % self.ratio.denominator * self.ratio.numerator // self.ratio.denominator
         )
 
-    def episode_shapes(self) -> Episode:
-        """Shapes of one collect."""
+    def batch_shapes(self) -> Any:
+        """Shapes of one collect: an Episode, or on policy a Segment."""
         hparams = {name: jnp.float32(value) for name, value in self.algorithm.hparams.items()}
 
-        def collect() -> Episode:
+        def collect() -> Any:
+            zero, streams = jnp.int32(0), None
+            if self.algorithm.experience == "segment":
+                streams = rollout.start(self.env, self.algorithm, jax.random.key(0), self.run.num_envs)
             learner = self.algorithm.init(jax.random.key(0))
-            ctx = Context(hparams=hparams, clock=start_clock(), env_steps=jnp.int32(0))
-            key = jax.random.key(0)
-            return rollout.episodes(
-                self.env, self.algorithm, learner.params, ctx, key, self.run.num_envs, explore=True
-            ).episode
+            state = TrainState(seed=zero, learner=learner, replay=None, env_steps=zero, updates=zero, streams=streams)
+            return self.explore(state, hparams, start_clock()).batch
 
         return jax.eval_shape(collect)
 

@@ -33,6 +33,7 @@ CONFIG = "config.yaml"
 VERSIONS = "versions.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "jaxmarl", "orbax-checkpoint", "numpy")
 MOST_UPDATES = 200  # ours: about ten seconds of QMIX on two CPU cores
+MOST_ITERATIONS = 2000  # ours: on policy; one of A2C with small networks takes a few milliseconds or less
 MEMORY_SHARE = 0.9  # of what is free may be used
 BATCH_COPIES = 16  # measured: the temporary buffers of a chunk are 16 f32 batches on SMAX 3m, 6 on 10m_vs_11m
 
@@ -246,12 +247,14 @@ def host_errors(env: Env) -> Iterator[None]:
 def chunk_iterations(program: Program) -> int:
     """Iterations between two looks at the run, which is how long a signal waits.
 
-    Never more environment steps of one run than eval.every or checkpoint.every, nor MOST_UPDATES updates.
+    Never more environment steps of one run than eval.every or checkpoint.every, nor MOST_UPDATES updates from a replay,
+    nor MOST_ITERATIONS.
     """
-    run, limit = program.run, program.env.spec.episode_limit
+    run = program.run
     steps = min(run.eval.every, run.checkpoint.every or run.eval.every)
-    updates = max(1, int(MOST_UPDATES / (program.ratio * run.num_envs)))
-    return max(1, min(steps // (run.num_envs * limit), updates))
+    most = MOST_UPDATES if program.algorithm.experience == "replay" else MOST_ITERATIONS
+    updates = max(1, int(most / program.updates_per_iteration))
+    return max(1, min(steps // program.steps_per_iteration, updates))
 
 
 def prepare(settings: Settings) -> Program:
@@ -265,6 +268,11 @@ def prepare(settings: Settings) -> Program:
                 f"sweep.{name}={values} is not a scalar hyper-parameter here."
                 f"{registry.suggest(name, algorithm.hparams)} Known: {', '.join(sorted(algorithm.hparams))}."
             )
+    if env.host and algorithm.experience == "segment":
+        raise RefusedError(
+            f"algo={settings.algo_name} learns from pieces of streams of episodes, and env={settings.env_name} is on the "
+            "host, where only whole episodes are played. Use algo.rollout=episodes."
+        )
     return Program(env, algorithm, settings.run, eval_env=env.host.twin() if env.host else None)
 
 
@@ -283,13 +291,20 @@ def check_memory(program: Program, layout: parallel.Layout) -> int:
 
     Replays of all runs, and for the runs at work at one time the batches: gathered, as inputs, and with activations.
     """
-    run, available, shapes = program.run, parallel.available_bytes(), program.episode_shapes()
-    ring = replay.num_bytes(replay.storage(shapes, run.replay.capacity, run.replay.dtype))
-    batch = replay.num_bytes(replay.storage(shapes, run.batch_size, "float32"))
+    run, available, shapes = program.run, parallel.available_bytes(), program.batch_shapes()
+    ring, batch = 0, replay.num_bytes(shapes)  # on policy
+    if program.algorithm.experience == "replay":
+        ring = replay.num_bytes(replay.storage(shapes, run.replay.capacity, run.replay.dtype))
+        batch = replay.num_bytes(replay.storage(shapes, run.batch_size, "float32"))
     devices = layout.mesh.size if jax.devices()[0].platform == "cpu" else 1  # CPU devices share one memory
     working = BATCH_COPIES * batch * layout.per_device * devices
     needed = layout.per_device * layout.num_waves * devices * ring + working
     if available is not None and needed > MEMORY_SHARE * available:
+        if ring == 0:
+            raise RefusedError(
+                f"num_envs={run.num_envs}: what {layout.num_slots} run(s) collect and learn from takes about "
+                f"{needed / 1e9:.2f} GB, but {available / 1e9:.1f} GB are free. Use a smaller num_envs, or fewer seeds."
+            )
         fits = int(run.replay.capacity * (MEMORY_SHARE * available - working) / (needed - working))
         raise RefusedError(
             f"replay.capacity={run.replay.capacity}: the replays of {layout.num_slots} run(s) take {ring / 1e9:.2f} GB "
@@ -338,7 +353,8 @@ class Session:
         self._planned = int(meta.get("total_env_steps", self.run.total_env_steps))
         # environment steps of each run's last evaluation, -1: none; a failed one is made up for when the run goes on
         self._evaluated = np.array(meta.get("evaluated", [-1] * len(self.labels)))
-        self.fresh, self._exact = step is None, bool(meta.get("replay", True))
+        on_policy = program.algorithm.experience != "replay"
+        self.fresh, self._exact = step is None, bool(meta.get("replay", True)) or on_policy
         # before anything is opened for writing, so that a damaged checkpoint leaves the run untouched
         self._restored = None if step is None else self._restore(step)
         self.file = JsonLines(run_dir, int(meta.get("metrics_bytes", 0)))
@@ -371,7 +387,7 @@ class Session:
                     self._save(runs)
                 self._stop_if(runs, failure, caught)
             self._save(runs)
-        if not runs.updates.all():
+        if not runs.updates.all() and self.program.prefill_iterations:
             self.console.warn(
                 f"total_env_steps={total} was used up before the first update, which needs "
                 f"batch_size={self.run.batch_size} episodes: nothing was learned."
@@ -388,7 +404,8 @@ class Session:
                 self._fill(runs, caught)
             except HostError as error:
                 raise HostError(f"{error}\nThe run is stopped before anything was learned.") from error
-            if self.fresh and int(runs.clock.stored) >= self.run.batch_size:  # else a signal cut the prefill short
+            # else a signal cut the prefill short
+            if self.fresh and int(runs.clock.iteration) >= self.program.prefill_iterations:
                 self._save(runs)
             if not caught:
                 failure = self._evaluate_due(runs)
@@ -440,7 +457,9 @@ class Session:
                 continue
             done = metrics["done"][i] & active[:, None]
             update = {k: float(v[i][done].mean()) for k, v in metrics["update"].items() if done.any()}
-            train = {f"train/{k}": float(v[i][active].mean()) for k, v in metrics["collect"].items()}
+            ended = metrics["ended"][i] * active  # episodes, [iterations]
+            means = {k: v[i] @ ended / ended.sum() for k, v in metrics["collect"].items() if ended.any()}
+            train = {f"train/{name}": float(mean) for name, mean in means.items()}
             self._write(i, int(steps[i]), int(updates[i]), {**update, **train})
         self.console.progress(steps, metrics, int((steps - before).sum()))
 

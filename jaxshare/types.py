@@ -119,6 +119,35 @@ class Episode:
     extras: dict[str, Array] = field(default_factory=dict)  # {name: [T, B, ...]}
 
 
+@struct.dataclass
+class Segment:
+    """A piece of B streams of episodes. Where one ends the next one follows, or padding of mask 0.
+
+    Every field is what stood before the action of its step, but `next_*`: what the action led to, before any reset.
+    """
+
+    obs: Array  # [T, B, N, O]
+    state: Array  # [T, B, G]
+    avail: Array  # [T, B, N, A] bool
+    alive: Array  # [T, B, N] bool
+    action: Array  # [T, B, N] i32 or [T, B, N, U] f32
+    reward: Array  # [T, B, N]
+    terminated: Array  # [T, B] bool
+    truncated: Array  # [T, B] bool
+    mask: Array  # [T, B] f32
+    next_obs: Array  # [T, B, N, O]
+    next_state: Array  # [T, B, G]
+    next_avail: Array  # [T, B, N, A] bool
+    first: Array  # [T, B] bool: the first step of an episode; memory is empty before it
+    carry: Any  # [B, N, ...] memory of the acting network before step 0
+    extras: dict[str, Array] = field(default_factory=dict)  # {name: [T, B, ...]}
+
+    @property
+    def end(self) -> Array:
+        """Whether the step ended its episode, [T, B] bool."""
+        return self.terminated | self.truncated
+
+
 class Clock(NamedTuple):
     """Counters common to all runs of a program. Never batched, so that tests on it stay real branches under vmap."""
 
@@ -154,9 +183,10 @@ class TrainState:
 
     seed: Array  # [] i32
     learner: LearnerState
-    replay: Any
+    replay: Any  # None on policy
     env_steps: Array  # [] i32
     updates: Array  # [] i32: made by this run; the clock's count goes on after a run has its environment steps
+    streams: Any = None  # rollout.Streams of a learner from segments
 
 
 @dataclass(frozen=True)
@@ -167,7 +197,8 @@ class Algorithm:
     initial_carry: B -> carry of the acting network
     act: (params, carry, TimeStep [B, ...], ctx, key, explore) -> (carry, action [B, N], extras {name: [B, ...]})
     sample: (key, num_stored [] i32, capacity, batch_size, ctx) -> index [batch_size] i32 into the replay
-    update: (LearnerState, Episode, ctx, key) -> (LearnerState, Metrics)
+    update: (LearnerState, Episode, ctx, key) -> (LearnerState, Metrics); on policy, from the Segment just collected:
+    metrics {name: [updates_per_batch]}
     inspect: (LearnerState, Episode, ctx) -> {name: [T, B, N]}, for people to look at in evaluations
     observe: (LearnerState, Episode just collected, Clock before it) -> LearnerState; None: not asked
     before_update: (LearnerState, play, ctx, key) -> LearnerState, where `play(params, key, num_episodes)` is a greedy
@@ -180,8 +211,11 @@ class Algorithm:
     init: Callable[[Array], LearnerState]
     initial_carry: Callable[[int], Any]
     act: Callable[..., tuple[Any, Array, dict[str, Array]]]
-    sample: Callable[[Array, Array, int, int, Context], Array]
-    update: Callable[[LearnerState, Episode, Context, Array], tuple[LearnerState, Metrics]]
+    sample: Callable[[Array, Array, int, int, Context], Array] | None  # None on policy
+    update: Callable[[LearnerState, Any, Context, Array], tuple[LearnerState, Metrics]]
     inspect: Callable[[LearnerState, Episode, Context], dict[str, Array]]
     observe: Callable[[LearnerState, Episode, Clock], LearnerState] | None = None
     before_update: Callable[[LearnerState, Callable[..., Any], Context, Array], LearnerState] | None = None
+    experience: str = "replay"  # replay: of episodes | episode, segment: on policy, whole episodes or pieces of streams
+    segment_length: int = 0  # steps of a piece
+    updates_per_batch: int = 1  # optimiser steps on one Segment

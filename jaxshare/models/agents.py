@@ -52,8 +52,13 @@ class GRU(nn.Module):
     hidden_dim: int
 
     @nn.compact
-    def __call__(self, carry: jax.Array, x: jax.Array) -> jax.Array:
-        """All hidden states."""
+    def __call__(
+        self, carry: jax.Array, x: jax.Array, keep: jax.Array | None = None, after: jax.Array | None = None
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """All hidden states; keep [T, rows, 1] as in `gru_unroll`.
+
+        With `after` [T, rows, D] also the states that one more step would give, from each, with these inputs.
+        """
         init = uniform_fan(self.hidden_dim)
         square, vector = (self.hidden_dim, self.hidden_dim), (self.hidden_dim,)
         bias = {g: self.param(f"hidden_{g}_bias", init, vector) for g in ("reset", "update", "new")}
@@ -61,14 +66,21 @@ class GRU(nn.Module):
             **{g: self.param(f"hidden_{g}_kernel", init, square) for g in ("reset", "update", "new")},
             new_bias=bias["new"],
         )
-        half = {g: x @ self.param(f"input_{g}_kernel", init, (x.shape[-1], self.hidden_dim)) for g in bias}
+        kernel = {g: self.param(f"input_{g}_kernel", init, (x.shape[-1], self.hidden_dim)) for g in bias}
         half_bias = {g: self.param(f"input_{g}_bias", init, vector) for g in bias}
-        gates = Gates(
-            reset=add_bias(half["reset"], half_bias["reset"] + bias["reset"]),
-            update=add_bias(half["update"], half_bias["update"] + bias["update"]),
-            new=add_bias(half["new"], half_bias["new"]),
-        )
-        return gru_unroll(weights, gates, carry)
+
+        def gates(x: jax.Array) -> Gates:
+            return Gates(
+                reset=add_bias(x @ kernel["reset"], half_bias["reset"] + bias["reset"]),
+                update=add_bias(x @ kernel["update"], half_bias["update"] + bias["update"]),
+                new=add_bias(x @ kernel["new"], half_bias["new"]),
+            )
+
+        hidden = gru_unroll(weights, gates(x), carry, keep)
+        if after is None:
+            return hidden
+        rows = lambda y: y.reshape(1, -1, y.shape[-1])  # noqa: E731
+        return hidden, gru_unroll(weights, gates(rows(after)), rows(hidden)[0]).reshape(hidden.shape)
 
 
 class FeedForwardQ(nn.Module):

@@ -67,7 +67,7 @@ def lift_apply(apply: Callable[..., Any], groups: tuple[int, ...]) -> Callable[.
     """Run `apply(params, carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A])` on a team.
 
     The lifted function takes carry [B, N, H] and x [T, B, N, D] and returns (carry [B, N, H], y [T, B, N, A]). Agents
-    that share parameters are folded into the rows.
+    that share parameters are folded into the rows. x and y may be trees of such arrays.
     """
     num_sets, num_agents = max(groups) + 1, len(groups)
     if num_sets == 1:
@@ -77,22 +77,35 @@ def lift_apply(apply: Callable[..., Any], groups: tuple[int, ...]) -> Callable[.
     return lambda params, carry, x: _by_type(apply, groups, params, carry, x)
 
 
-def _folded(apply: Callable[..., Any], params: Any, carry: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    steps, batch, agents = x.shape[:3]
-    carry, y = apply(params, carry.reshape(batch * agents, -1), x.reshape(steps, batch * agents, -1))
-    return carry.reshape(batch, agents, -1), y.reshape(steps, batch, agents, -1)
+def lift_every(apply: Callable[..., Any], groups: tuple[int, ...]) -> Callable[..., Any]:
+    """As `lift_apply`, but every parameter set sees every agent: y [S, T, B, N, A], S = number of sets; no carry."""
+
+    def folded(params: Any, carry: jax.Array, x: Any) -> Any:
+        return _folded(apply, params, carry, x)[1]
+
+    if max(groups) == 0:
+        return lambda params, carry, x: jax.tree.map(lambda y: y[None], folded(params, carry, x))
+    return jax.vmap(folded, in_axes=(0, None, None))
+
+
+def _folded(apply: Callable[..., Any], params: Any, carry: jax.Array, x: Any) -> tuple[jax.Array, Any]:
+    batch, agents = carry.shape[:2]
+    fold = lambda a: a.reshape(a.shape[0], batch * agents, *a.shape[3:])  # noqa: E731
+    carry, y = apply(params, carry.reshape(batch * agents, -1), jax.tree.map(fold, x))
+    unfold = lambda a: a.reshape(a.shape[0], batch, agents, *a.shape[2:])  # noqa: E731
+    return carry.reshape(batch, agents, -1), jax.tree.map(unfold, y)
 
 
 def _by_type(
-    apply: Callable[..., Any], groups: tuple[int, ...], params: Any, carry: jax.Array, x: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    apply: Callable[..., Any], groups: tuple[int, ...], params: Any, carry: jax.Array, x: Any
+) -> tuple[jax.Array, Any]:
     members = [[i for i, g in enumerate(groups) if g == s] for s in range(max(groups) + 1)]
     order = [i for member in members for i in member]
     back = jnp.array([order.index(i) for i in range(len(groups))])
     parts = []
     for s, member in enumerate(members):
         index = jnp.array(member)
-        own = jax.tree.map(lambda p, s=s: p[s], params)
-        parts.append(_folded(apply, own, carry[:, index], x[:, :, index]))
+        own, seen = jax.tree.map(lambda p, s=s: p[s], params), jax.tree.map(lambda a, i=index: a[:, :, i], x)
+        parts.append(_folded(apply, own, carry[:, index], seen))
     carry = jnp.concatenate([part[0] for part in parts], axis=1)[:, back]
-    return carry, jnp.concatenate([part[1] for part in parts], axis=2)[:, :, back]
+    return carry, jax.tree.map(lambda *y: jnp.concatenate(y, axis=2)[:, :, back], *[part[1] for part in parts])

@@ -17,10 +17,10 @@ from jaxshare.models.base import Linear, uniform_fan
 
 @struct.dataclass
 class MixerInputs:
-    """What a mixer may read besides the taken utilities (QPLEX needs all of it)."""
+    """What a mixer may read besides the taken utilities: QMIX `state`, QPLEX all (and so only discrete actions)."""
 
-    q_max: jax.Array  # [T, B, N] best available utility
-    action: jax.Array  # [T, B, N] i32
+    q_max: jax.Array  # [T, B, N] best available utility; NaN where actions are continuous (it would cost a search)
+    action: jax.Array  # what the mixed utilities are of: [T, B, N] i32; continuous: [T, B, N, U] f32, in the box
     state: jax.Array  # [T, B, G]
 
 

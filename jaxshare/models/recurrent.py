@@ -36,46 +36,52 @@ class Gates:
 
 
 @jax.custom_vjp
-def gru_unroll(weights: GRUWeights, gates: Gates, carry: jax.Array) -> jax.Array:
-    """Hidden states after each step: input halves `gates` [T, rows, H], carry [rows, H] -> [T, rows, H]."""
-    return _forward(weights, gates, carry)[0]
+def gru_unroll(weights: GRUWeights, gates: Gates, carry: jax.Array, keep: jax.Array | None = None) -> jax.Array:
+    """Hidden states after each step: input halves `gates` [T, rows, H], carry [rows, H] -> [T, rows, H].
+
+    keep: [T, rows, 1], 0 where memory is emptied before the step, else 1; None: it is kept throughout.
+    """
+    return _forward(weights, gates, carry, keep)[0]
 
 
-def _forward(weights: GRUWeights, gates: Gates, carry: jax.Array):
-    def step(h: jax.Array, a: Gates):
+def _forward(weights: GRUWeights, gates: Gates, carry: jax.Array, keep: jax.Array | None):
+    def step(h: jax.Array, at: tuple[Gates, jax.Array | None]):
+        a, kept = at
+        h = h if kept is None else h * kept
         r = jax.nn.sigmoid(a.reset + h @ weights.reset)
         z = jax.nn.sigmoid(a.update + h @ weights.update)
         n = jnp.tanh(a.new + r * add_bias(h @ weights.new, weights.new_bias))
         h = (1.0 - z) * n + z * h
         return h, (h, r, z, n)
 
-    _, (hidden, r, z, n) = jax.lax.scan(step, carry, gates)
+    _, (hidden, r, z, n) = jax.lax.scan(step, carry, (gates, keep))
     return hidden, r, z, n
 
 
-def _gru_fwd(weights: GRUWeights, gates: Gates, carry: jax.Array):
-    hidden, r, z, n = _forward(weights, gates, carry)
+def _gru_fwd(weights: GRUWeights, gates: Gates, carry: jax.Array, keep: jax.Array | None):
+    hidden, r, z, n = _forward(weights, gates, carry, keep)
     before = jnp.concatenate([carry[None], hidden[:-1]])
-    return hidden, (weights, before, r, z, n)
+    return hidden, (weights, before if keep is None else before * keep, r, z, n, keep)
 
 
 def _gru_bwd(saved, cotangent: jax.Array):
-    weights, before, r, z, n = saved
+    weights, before, r, z, n, keep = saved
     m = add_bias(before @ weights.new, weights.new_bias)
     slope_n = (1.0 - z) * (1.0 - jnp.square(n))  # d h' / d a_n
     slope_r = m * r * (1.0 - r)  # d n-preactivation / d a_r
     slope_z = (before - n) * z * (1.0 - z)  # d h' / d a_z
 
     def step(dh: jax.Array, at):
-        dh_out, slope_n, slope_r, slope_z, r, z = at
+        (dh_out, slope_n, slope_r, slope_z, r, z), kept = at
         dh = dh + dh_out
         d_new = dh * slope_n
         d_reset, d_update = d_new * slope_r, dh * slope_z
         back = d_reset @ weights.reset.T + d_update @ weights.update.T + (d_new * r) @ weights.new.T
-        return dh * z + back, Gates(reset=d_reset, update=d_update, new=d_new)
+        back = dh * z + back
+        return back if kept is None else back * kept, Gates(reset=d_reset, update=d_update, new=d_new)
 
     per_step = (cotangent, slope_n, slope_r, slope_z, r, z)
-    d_carry, d_gates = jax.lax.scan(step, jnp.zeros_like(cotangent[0]), per_step, reverse=True)
+    d_carry, d_gates = jax.lax.scan(step, jnp.zeros_like(cotangent[0]), (per_step, keep), reverse=True)
     d_m = d_gates.new * r
     d_weights = GRUWeights(
         reset=_outer(before, d_gates.reset),
@@ -83,7 +89,8 @@ def _gru_bwd(saved, cotangent: jax.Array):
         new=_outer(before, d_m),
         new_bias=d_m.sum((0, 1)),
     )
-    return d_weights, d_gates, d_carry
+    # keep is data, never a function of parameters: no gradient
+    return d_weights, d_gates, d_carry, None if keep is None else jnp.zeros_like(keep)
 
 
 def _outer(x: jax.Array, y: jax.Array) -> jax.Array:

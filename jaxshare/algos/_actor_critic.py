@@ -1,0 +1,584 @@
+"""The on-policy actor-critic family: one record of parts, and the only place where they meet.
+
+An algorithm of this family (iac, seac, maa2c, ppo, ...) is an `ActorCritic`. It learns from the `Segment` that was just
+collected: pieces of streams of episodes (rollout=segments), or whole episodes (rollout=episodes). `prepare` makes the
+targets with the parameters before the update, `loss` is what is minimised, once or over epochs and minibatches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from jaxshare.models import distributions, inputs
+from jaxshare.models.base import Network, sharing_groups
+from jaxshare.models.streams import ACTIVATIONS, INITS, Shape, Stream, StreamNetwork, stream_network
+from jaxshare.ops import returns
+from jaxshare.ops.masking import masked_mean
+from jaxshare.ops.schedules import crossed
+from jaxshare.types import (
+    Algorithm,
+    Array,
+    Box,
+    Clock,
+    Context,
+    EnvSpec,
+    Episode,
+    LearnerState,
+    Metrics,
+    RefusedError,
+    Segment,
+    TimeStep,
+)
+
+
+@dataclass(frozen=True)
+class HParams:
+    """Swept scalars. paper: SEAC Table 2, which is also its code's."""
+
+    lr: float = 3e-4
+    critic_lr: float = 3e-4  # only with optimizers=separate
+    gamma: float = 0.99
+    entropy_coef: float = 0.01
+    value_coef: float = 0.5  # of (R - V)^2, without a half
+    grad_clip: float = 0.5  # global L2 norm, see algo.clip
+    adam_eps: float = 1e-3
+    gae_lambda: float = 0.95  # only with returns=gae; code: SEAC's, off there
+    tau: float = 0.01  # only with target_update=soft; code: EPyMARL
+
+
+@dataclass(frozen=True)
+class ActorCriticConfig:
+    """Static settings. The defaults are SEAC's (paper: Table 2; code: the same); EPyMARL's are those of ia2c.py."""
+
+    rollout: str = "segments"  # segments: pieces of streams of episodes (SEAC) | episodes: whole ones (EPyMARL)
+    segment_length: int = 5  # steps of a piece; paper: SEAC's n
+    returns: str = "n_step"  # n_step | gae
+    n_step: int = 0  # 0: to the end of the piece (SEAC)
+    hidden_dim: int = 64
+    recurrent: bool = False  # a GRU in the actor
+    critic_recurrent: bool = False  # and in the critic
+    body: bool = True  # a linear layer after the GRU (JaxMARL); false: none (EPyMARL)
+    activation: str = "relu"  # relu | tanh
+    init: str = "orthogonal"  # orthogonal (SEAC) | torch (EPyMARL)
+    share_params: str = "none"  # all | type | none
+    obs_last_action: bool = False
+    obs_agent_id: bool = False
+    optimizers: str = "joint"  # joint: one over actor and critic | separate
+    clip: str = "set"  # set: gradients of each parameter set alone (SEAC: every agent has its optimiser) | all
+    over_agents: str = "sum"  # of the agents' losses: sum (paper: SNAC) | mean (EPyMARL)
+    target_update: str = "none"  # of the critic: none (SEAC) | soft (Polyak with hparams.tau) | hard
+    target_update_period: int = 200  # updates; only with target_update=hard; code: PyMARL's COMA
+    standardise_advantage: bool = False  # code: neither SEAC nor EPyMARL
+    epochs: int = 1
+    minibatches: int = 1
+    hparams: HParams = field(default_factory=HParams)
+
+    def __post_init__(self) -> None:
+        choices: dict[str, tuple[str, ...]] = {
+            "rollout": ("segments", "episodes"), "returns": ("n_step", "gae"), "activation": tuple(ACTIVATIONS),
+            "init": INITS, "share_params": ("all", "type", "none"), "optimizers": ("joint", "separate"),
+            "clip": ("set", "all"), "over_agents": ("sum", "mean"), "target_update": ("none", "soft", "hard"),
+        }  # fmt: skip
+        for key, allowed in choices.items():
+            if getattr(self, key) not in allowed:
+                raise RefusedError(f"algo.{key}={getattr(self, key)} is not one of {', '.join(allowed)}.")
+        least = {"segment_length": 1, "n_step": 0, "hidden_dim": 1, "target_update_period": 1, "epochs": 1}
+        for key, low in {**least, "minibatches": 1}.items():
+            if getattr(self, key) < low:
+                raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least {low}.")
+
+
+@struct.dataclass
+class Memory:
+    """What acting carries from step to step."""
+
+    actor: Array  # [B, N, H]; H = 0 without memory
+    critic: Array  # [B, N, H]
+    previous: Array  # [B, N, A or U] encoded previous action
+
+
+@struct.dataclass
+class Targets:
+    """What an update aims at; made with the parameters before it."""
+
+    returns: Array  # [T, B, N]
+    advantage: Array  # [T, B, N]
+    log_prob: Array  # [T, B, N] of the action taken
+    value: Array  # [T, B, N]
+
+
+Prepare = Callable[..., Any]
+Loss = Callable[..., tuple[Array, Metrics]]
+CriticInput = Callable[[Array, Array, Array], Array]
+
+
+@dataclass(frozen=True)
+class ActorCritic:
+    """The parts of an on-policy actor-critic.
+
+    actor: y are logits, or means and log standard deviations; critic: y [..., 1] is a value as a rule;
+    critic_input: (obs [T, B, N, O], state [T, B, G], encoded previous action [T, B, N, A]) -> [T, B, N, D];
+    prepare: (parts, LearnerState, Segment, ctx, key) -> a tree of [T, B, ...], without gradients;
+    loss: (parts, params, Segment, what `prepare` gave, ctx, key) -> (scalar, metrics);
+    modules: further trainables by parameter name; stats: running statistics by name, with their first values;
+    relabel: (Segment, stats, ctx) -> (Segment, stats); after_update: (learner, Segment, ctx, key) -> (learner, metrics);
+    observe: (stats, Segment just collected, clock) -> stats;
+    before_update: (learner, play, ctx, key) -> learner, see `Algorithm`;
+    inspect: (parts, learner, Segment, ctx) -> {name: [T, B, N]}.
+    """
+
+    name: str
+    config: ActorCriticConfig
+    spec: EnvSpec
+    actor: StreamNetwork
+    critic: StreamNetwork
+    critic_input: CriticInput
+    prepare: Prepare
+    loss: Loss
+    modules: dict[str, Network] = field(default_factory=dict)
+    stats: dict[str, Any] = field(default_factory=dict)
+    relabel: tuple[Callable[..., tuple[Segment, dict[str, Any]]], ...] = ()
+    after_update: tuple[Callable[..., tuple[LearnerState, Metrics]], ...] = ()
+    observe: tuple[Callable[[dict[str, Any], Segment, Clock], dict[str, Any]], ...] = ()
+    before_update: tuple[Callable[..., LearnerState], ...] = ()
+    inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
+    hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers, as "a_pps.x"
+    owners: dict[str, str] = field(default_factory=dict)
+
+    def claim(self, owner: str, **parts: Any) -> ActorCritic:
+        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
+        for part in parts:
+            if part in self.owners:
+                raise RefusedError(
+                    f"modifiers {self.owners[part]} and {owner} both replace the {part} of {self.name}: use one."
+                )
+        return replace(self, owners={**self.owners, **dict.fromkeys(parts, owner)}, **parts)
+
+    def extend(self, **parts: Any) -> ActorCritic:
+        """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`modules`, …)."""
+        longer: dict[str, Any] = {}
+        for name, part in parts.items():
+            old = getattr(self, name)
+            longer[name] = {**old, **part} if isinstance(old, dict) else (*old, part)
+        return replace(self, **longer)
+
+    def assemble(self) -> Algorithm:
+        """The finished algorithm."""
+        return assemble(self)
+
+
+def actor_critic(
+    name: str,
+    config: ActorCriticConfig,
+    spec: EnvSpec,
+    prepare: Prepare,
+    loss: Loss,
+    critic_dim: int = 1,
+    critic_input: CriticInput | None = None,
+    critic_input_dim: int | None = None,
+) -> ActorCritic:
+    """A learner with the family's networks; the critic reads what the actor reads unless it is told otherwise."""
+    groups = sharing_groups(config.share_params, spec.groups)
+    input_dim = inputs.input_dim(spec, config.obs_last_action, config.obs_agent_id)
+    out_dim, log_std = distributions.output_dim(spec)
+    common = {"hidden_dim": config.hidden_dim, "activation": config.activation, "init": config.init}
+    actor = Shape(**common, recurrent=config.recurrent, out_dim=out_dim, body=config.body, head_gain=0.01, log_std=log_std)  # type: ignore[arg-type]  # fmt: skip
+    # code: SEAC's orthogonal gain of the value head is sqrt 2, as that of hidden layers
+    critic = Shape(**common, recurrent=config.critic_recurrent, out_dim=critic_dim, body=config.body, head_gain=2**0.5)  # type: ignore[arg-type]  # fmt: skip
+    return ActorCritic(
+        name=name,
+        config=config,
+        spec=spec,
+        actor=stream_network(actor, input_dim, groups),
+        critic=stream_network(critic, critic_input_dim or input_dim, groups),
+        critic_input=critic_input or partial(local_input, config, spec),
+        prepare=prepare,
+        loss=loss,
+    )
+
+
+def local_input(config: ActorCriticConfig, spec: EnvSpec, obs: Array, state: Array, previous: Array) -> Array:
+    """What an agent sees itself."""
+    return inputs.build(obs, previous, spec, config.obs_last_action, config.obs_agent_id)
+
+
+@dataclass(frozen=True)
+class CentralConfig(ActorCriticConfig):
+    """Static settings of learners whose critics read what no agent sees."""
+
+    critic_obs: bool = False  # the agent's own observation as well; lecture: V(h_i, z)
+    critic_last_actions: bool = False  # everybody's last action as well
+    critic_agent_id: bool = True  # code: EPyMARL
+
+
+def central_input(config: CentralConfig, spec: EnvSpec, obs: Array, state: Array, previous: Array) -> Array:
+    """z = [state (everybody's observation where there is none), own obs, last actions, index]: [T, B, N, D]."""
+    agents = spec.num_agents
+
+    def for_all(x: Array) -> Array:  # [T, B, F] -> [T, B, N, F]
+        return jnp.broadcast_to(x[:, :, None], (*x.shape[:2], agents, x.shape[-1]))
+
+    def joined(x: Array) -> Array:  # [T, B, N, F] -> [T, B, N * F]
+        return x.reshape(*x.shape[:2], -1)
+
+    parts = [for_all(state if spec.state_dim else joined(obs))]
+    if config.critic_obs:
+        parts.append(obs)
+    if config.critic_last_actions:
+        parts.append(for_all(joined(previous)))
+    if config.critic_agent_id:
+        parts.append(jnp.broadcast_to(jnp.eye(agents), (*obs.shape[:3], agents)))
+    return jnp.concatenate(parts, axis=-1)
+
+
+def central_input_dim(config: CentralConfig, spec: EnvSpec) -> int:
+    """D of `central_input`."""
+    agents, last = spec.num_agents, spec.num_agents * inputs.action_dim(spec)
+    world = spec.state_dim or agents * spec.obs_dim
+    flags = (config.critic_obs, config.critic_last_actions, config.critic_agent_id)
+    return world + sum(d for used, d in zip(flags, (spec.obs_dim, last, agents), strict=True) if used)
+
+
+def central_actor_critic(
+    name: str, config: CentralConfig, spec: EnvSpec, prepare: Prepare, loss: Loss, critic_dim: int = 1, more: int = 0
+) -> ActorCritic:
+    """A learner whose critics read `central_input`, and `more` numbers if it feeds them itself."""
+    return actor_critic(
+        name, config, spec, prepare, loss, critic_dim,
+        critic_input=partial(central_input, config, spec),
+        critic_input_dim=central_input_dim(config, spec) + more,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------ what parts use
+
+
+def previous_actions(segment: Segment, spec: EnvSpec) -> Array:
+    """Encoded previous action of each step, zeros at the first of an episode: [T, B, N, A or U]."""
+    encoded = inputs.encode(segment.action, spec)
+    shifted = jnp.concatenate([segment.carry.previous[None], encoded[:-1]])
+    return jnp.where(segment.first[..., None, None], 0.0, shifted)
+
+
+def actor_stream(parts: ActorCritic, segment: Segment) -> Stream:
+    """What the actors read at every step."""
+    config, spec = parts.config, parts.spec
+    x = inputs.build(segment.obs, previous_actions(segment, spec), spec, config.obs_last_action, config.obs_agent_id)
+    return Stream(x=x, keep=_keep(segment, spec) if config.recurrent else None)
+
+
+def critic_stream(parts: ActorCritic, segment: Segment, after: bool) -> Stream:
+    """What the critics read at every step, and with `after` at its true successor."""
+    spec = parts.spec
+    x = parts.critic_input(segment.obs, segment.state, previous_actions(segment, spec))
+    later = None
+    if after:
+        later = parts.critic_input(segment.next_obs, segment.next_state, inputs.encode(segment.action, spec))
+    return Stream(x=x, keep=_keep(segment, spec) if parts.config.critic_recurrent else None, after=later)
+
+
+def _keep(segment: Segment, spec: EnvSpec) -> Array:
+    keep = 1.0 - segment.first.astype(jnp.float32)
+    return jnp.broadcast_to(keep[..., None, None], (*keep.shape, spec.num_agents, 1))
+
+
+def policies(parts: ActorCritic, params: dict[str, Any], segment: Segment) -> Any:
+    """The policy of every agent at every step: a distribution of batch shape [T, B, N]."""
+    _, read = parts.actor.unroll(params["actor"], segment.carry.actor, actor_stream(parts, segment))
+    return distributions.policy(read.y, segment.avail, parts.spec)
+
+
+def taken(segment: Segment) -> Array:
+    """The action as the policy drew it: a continuous one before it was cut to its bounds. [T, B, N(, U)]"""
+    return segment.extras.get("drawn", segment.action)
+
+
+def values(parts: ActorCritic, params: Any, segment: Segment, after: bool = True) -> tuple[Array, Array]:
+    """Values of every step and of its true successor, [T, B, N] each (zeros without `after`). params: the critics'."""
+    _, read = parts.critic.unroll(params, segment.carry.critic, critic_stream(parts, segment, after))
+    value = read.y[..., 0]
+    return value, jnp.zeros_like(value) if read.after is None else read.after[..., 0]
+
+
+def discounts(parts: ActorCritic, segment: Segment, ctx: Context) -> Array:
+    """gamma * (1 - terminated), [T, B, N]."""
+    discount = ctx.hparams["gamma"] * (1.0 - segment.terminated.astype(jnp.float32))
+    return jnp.broadcast_to(discount[..., None], segment.reward.shape)
+
+
+def over_agents(x: Array, segment: Segment) -> Array:
+    """A field of steps for every agent: [T, B] -> [T, B, N]."""
+    return jnp.broadcast_to(x[..., None], (*x.shape, segment.reward.shape[-1]))
+
+
+def returns_of(parts: ActorCritic, segment: Segment, next_value: Array, ctx: Context) -> Array:
+    """n-step returns along every agent's rewards, [T, B, N]."""
+    n = parts.config.n_step or segment.mask.shape[0]
+    end = over_agents(segment.end, segment)
+    return returns.n_step(segment.reward, discounts(parts, segment, ctx), next_value, end, n)
+
+
+def agent_means(parts: ActorCritic, x: Array, mask: Array) -> Array:
+    """Mean over valid steps of each agent, then the sum or the mean over agents: [T, B, N], [T, B] -> []."""
+    each = jnp.where(mask[..., None] > 0, x, 0.0).sum((0, 1)) / jnp.maximum(mask.sum(), 1.0)
+    return each.sum() if parts.config.over_agents == "sum" else each.mean()
+
+
+def prepare_own(parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array) -> Targets:
+    """Targets of every agent from its own rewards and its own critic (the target critic, if there is one)."""
+    value, next_value = values(parts, learner.params["critic"], segment)
+    if parts.config.target_update != "none":
+        _, next_value = values(parts, learner.target_params["critic"], segment)
+    if parts.config.returns == "gae":
+        discount, end = discounts(parts, segment, ctx), over_agents(segment.end, segment)
+        advantage = returns.gae(segment.reward, discount, value, next_value, end, ctx.hparams["gae_lambda"])
+        target = advantage + value
+    else:
+        target = returns_of(parts, segment, next_value, ctx)
+        advantage = target - value
+    if parts.config.standardise_advantage:
+        mask = over_agents(segment.mask, segment)
+        mean = masked_mean(advantage, mask)
+        std = jnp.sqrt(masked_mean(jnp.square(advantage - mean), mask))
+        advantage = (advantage - mean) / (std + 1e-8)
+    log_prob = jnp.zeros_like(value)
+    if parts.config.epochs * parts.config.minibatches > 1:
+        log_prob = policies(parts, learner.params, segment).log_prob(taken(segment))
+    return Targets(returns=target, advantage=advantage, log_prob=log_prob, value=value)
+
+
+def a2c_loss(
+    parts: ActorCritic, params: dict[str, Any], segment: Segment, targets: Targets, ctx: Context, key: Array
+) -> tuple[Array, Metrics]:
+    """sum_i { -mean[sg(A_i) log pi_i(a_i)] + c_v mean[(R_i - V_i)^2] - c_e mean[H(pi_i)] } (Mnih et al. 2016, sec. 4.3).
+
+    The lecture's slides leave the minus sign of the first term out.
+    """
+    policy = policies(parts, params, segment)
+    value, _ = values(parts, params["critic"], segment, after=False)
+    mean = partial(agent_means, parts, mask=segment.mask)
+    actor = mean(-targets.advantage * policy.log_prob(taken(segment)))
+    critic, entropy = mean(jnp.square(targets.returns - value)), mean(policy.entropy())
+    loss = actor + ctx.hparams["value_coef"] * critic - ctx.hparams["entropy_coef"] * entropy
+    return loss, report(parts, segment, targets, actor=actor, critic=critic, entropy=entropy)
+
+
+def report(parts: ActorCritic, segment: Segment, targets: Targets, **losses: Array) -> Metrics:
+    """The metrics that all losses of the family have."""
+    mask = over_agents(segment.mask, segment)
+    names = {"actor": "loss/actor", "critic": "loss/critic", "entropy": "policy/entropy"}
+    scale = 1.0 / parts.spec.num_agents if parts.config.over_agents == "sum" else 1.0
+    return {
+        **{names[name]: value * scale for name, value in losses.items()},
+        "value/mean": masked_mean(targets.value, mask),
+        "value/target_mean": masked_mean(targets.returns, mask),
+        "advantage/abs_mean": masked_mean(jnp.abs(targets.advantage), mask),
+    }
+
+
+# -------------------------------------------------------------------------------------------------------- assembly
+
+
+def assemble(parts: ActorCritic) -> Algorithm:
+    """Where the parts meet: parts -> Algorithm."""
+    config = parts.config
+    segments = config.rollout == "segments"
+    return Algorithm(
+        name=parts.name,
+        spec=parts.spec,
+        hparams={**vars(config.hparams), **parts.hparams},
+        init=lambda key: _init(parts, key),
+        initial_carry=lambda batch: _initial_carry(parts, batch),
+        act=lambda *args: _act(parts, *args),
+        sample=None,
+        update=lambda *args: _update(parts, *args),
+        inspect=lambda *args: _inspect(parts, *args),
+        observe=(lambda *args: _observe(parts, *args)) if parts.observe else None,
+        before_update=(lambda *args: _before_update(parts, *args)) if parts.before_update else None,
+        experience="segment" if segments else "episode",
+        segment_length=config.segment_length if segments else 0,
+        updates_per_batch=config.epochs * config.minibatches,
+    )
+
+
+def groups(parts: ActorCritic) -> dict[str, tuple[str, ...]]:
+    """Optimiser groups: parameter names of each."""
+    if parts.config.optimizers == "joint":
+        return {"joint": ("actor", "critic", *parts.modules)}
+    rest = {"modules": tuple(parts.modules)} if parts.modules else {}
+    return {"actor": ("actor",), "critic": ("critic",), **rest}
+
+
+def _init(parts: ActorCritic, key: Array) -> LearnerState:
+    inits = {"actor": parts.actor.init, "critic": parts.critic.init, **{n: m.init for n, m in parts.modules.items()}}
+    keys = jax.random.split(key, len(inits))
+    params = {name: init(k) for (name, init), k in zip(inits.items(), keys, strict=True)}
+    h = {name: jnp.float32(value) for name, value in vars(parts.config.hparams).items()}
+    opt_state = {
+        group: _per_set(parts, names, _optimizer(group, h).init)({n: params[n] for n in names})
+        for group, names in groups(parts).items()
+    }
+    target = {} if parts.config.target_update == "none" else {"critic": params["critic"]}
+    return LearnerState(params=params, target_params=target, opt_state=opt_state, stats=parts.stats)
+
+
+def _optimizer(group: str, h: dict[str, Array]) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.clip_by_global_norm(h["grad_clip"]),
+        optax.scale_by_adam(eps=h["adam_eps"]),
+        optax.scale_by_learning_rate(h["critic_lr" if group == "critic" else "lr"]),
+    )
+
+
+def _per_set(parts: ActorCritic, names: tuple[str, ...], fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` on each parameter set alone, if every network of the group has the same number of sets, more than one."""
+    networks = {"actor": parts.actor, "critic": parts.critic}
+    sets = {max(networks[name].groups) + 1 if name in networks else 1 for name in names}
+    return jax.vmap(fn) if parts.config.clip == "set" and len(sets) == 1 and max(sets) > 1 else fn
+
+
+def _initial_carry(parts: ActorCritic, batch: int) -> Memory:
+    previous = jnp.zeros((batch, parts.spec.num_agents, inputs.action_dim(parts.spec)))
+    return Memory(actor=parts.actor.initial_carry(batch), critic=parts.critic.initial_carry(batch), previous=previous)
+
+
+def _act(
+    parts: ActorCritic,
+    params: dict[str, Any],
+    carry: Memory,
+    timestep: TimeStep,
+    ctx: Context,
+    key: Array,
+    explore: bool,
+) -> tuple[Memory, Array, dict[str, Array]]:
+    config, spec = parts.config, parts.spec
+    previous = carry.previous[None]
+    x = inputs.build(timestep.obs[None], previous, spec, config.obs_last_action, config.obs_agent_id)
+    hidden, read = parts.actor.unroll(params["actor"], carry.actor, Stream(x=x))
+    policy = distributions.policy(read.y[0], timestep.avail, spec)
+    action = policy.sample(seed=key) if explore else policy.mode()
+    critic = carry.critic
+    if config.critic_recurrent and explore:  # its memory at the start of the next piece
+        seen = parts.critic_input(timestep.obs[None], timestep.state[None], previous)
+        critic, _ = parts.critic.unroll(params["critic"], critic, Stream(x=seen))
+    extras = {}
+    if isinstance(spec.action, Box):
+        low, high = distributions.action_bounds(spec.action, action)
+        extras, action = {"drawn": action}, jnp.clip(inputs.decode(action, spec.action), low, high)
+    return Memory(actor=hidden, critic=critic, previous=inputs.encode(action, spec)), action, extras
+
+
+def _update(
+    parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array
+) -> tuple[LearnerState, Metrics]:
+    stats = learner.stats
+    for relabel in parts.relabel:
+        segment, stats = relabel(segment, stats, ctx)
+    learner = learner.replace(stats=stats)  # type: ignore[attr-defined]
+    prepare_key, order_key, step_key = jax.random.split(key, 3)
+    targets = jax.lax.stop_gradient(parts.prepare(parts, learner, segment, ctx, prepare_key))
+    count = parts.config.epochs * parts.config.minibatches
+    if count == 1:
+        learner, metrics = _step(parts, learner, segment, targets, ctx, step_key)
+        return learner, jax.tree.map(lambda x: x[None], metrics)
+
+    def step(carry: tuple[LearnerState, Clock], at: tuple[Array, Array]) -> Any:
+        learner, clock = carry
+        rows, i = at
+        part = jax.tree.map(lambda x: x[:, rows], (segment.replace(carry=None), targets))  # type: ignore[attr-defined]
+        memory = jax.tree.map(lambda x: x[rows], segment.carry)
+        now = ctx.replace(clock=clock)  # type: ignore[attr-defined]
+        own_key = jax.random.fold_in(step_key, i)
+        learner, metrics = _step(parts, learner, part[0].replace(carry=memory), part[1], now, own_key)
+        return (learner, clock._replace(updates=clock.updates + 1)), metrics
+
+    rows = minibatches(order_key, segment.mask.shape[1], parts.config.epochs, parts.config.minibatches)
+    (learner, _), metrics = jax.lax.scan(step, (learner, ctx.clock), (rows, jnp.arange(count)))
+    return learner, metrics
+
+
+def minibatches(key: Array, num_envs: int, epochs: int, minibatches: int) -> Array:
+    """Streams of each optimiser step, a new order in every epoch: [epochs * minibatches, num_envs / minibatches] i32.
+
+    Raises RefusedError if they cannot be cut evenly.
+    """
+    if num_envs % minibatches:
+        raise RefusedError(
+            f"algo.minibatches={minibatches} does not divide num_envs={num_envs}: whole streams are dealt out. Use a "
+            "multiple of it."
+        )
+    orders = jax.vmap(lambda k: jax.random.permutation(k, num_envs))(jax.random.split(key, epochs))
+    return orders.reshape(epochs * minibatches, num_envs // minibatches)
+
+
+def _step(
+    parts: ActorCritic, learner: LearnerState, segment: Segment, targets: Any, ctx: Context, key: Array
+) -> tuple[LearnerState, Metrics]:
+    """One optimiser step."""
+    loss_key, *keys = jax.random.split(key, 1 + len(parts.after_update))
+    loss_fn = lambda params: parts.loss(parts, params, segment, targets, ctx, loss_key)  # noqa: E731
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params)
+    learner, norms = _optimise(parts, learner, grads, ctx)
+    metrics = {**metrics, **norms}
+    for hook, own_key in zip(parts.after_update, keys, strict=True):
+        learner, more = hook(learner, segment, ctx, own_key)
+        metrics = {**metrics, **more}
+    return _update_target(parts.config, learner, ctx), metrics
+
+
+def _optimise(
+    parts: ActorCritic, learner: LearnerState, grads: dict[str, Any], ctx: Context
+) -> tuple[LearnerState, Metrics]:
+    params, opt_state, metrics = dict(learner.params), {}, {}
+    for group, names in groups(parts).items():
+        own = {name: grads[name] for name in names}
+        update = _per_set(parts, names, _optimizer(group, ctx.hparams).update)
+        updates, opt_state[group] = update(own, learner.opt_state[group])
+        params.update(optax.apply_updates({name: params[name] for name in names}, updates))
+        metrics[f"grad_norm/{group}"] = optax.tree.norm(own)
+    return learner.replace(params=params, opt_state=opt_state), metrics  # type: ignore[attr-defined]
+
+
+def _update_target(config: ActorCriticConfig, learner: LearnerState, ctx: Context) -> LearnerState:
+    if config.target_update == "none":
+        return learner
+    online, target = {"critic": learner.params["critic"]}, learner.target_params
+    if config.target_update == "soft":
+        target = optax.incremental_update(online, target, ctx.hparams["tau"])
+    else:
+        due = crossed(ctx.clock.updates, ctx.clock.updates + 1, config.target_update_period)
+        target = jax.lax.cond(due, lambda: online, lambda: target)
+    return learner.replace(target_params=target)  # type: ignore[attr-defined]
+
+
+def _observe(parts: ActorCritic, learner: LearnerState, segment: Segment, clock: Clock) -> LearnerState:
+    stats = learner.stats
+    for part in parts.observe:
+        stats = part(stats, segment, clock)
+    return learner.replace(stats=stats)  # type: ignore[attr-defined]
+
+
+def _before_update(
+    parts: ActorCritic, learner: LearnerState, play: Callable[..., Any], ctx: Context, key: Array
+) -> LearnerState:
+    for i, part in enumerate(parts.before_update):
+        learner = part(learner, play, ctx, jax.random.fold_in(key, i))
+    return learner
+
+
+def _inspect(parts: ActorCritic, learner: LearnerState, episode: Episode, ctx: Context) -> dict[str, Array]:
+    from jaxshare.rollout import as_segment
+
+    segment = as_segment(episode, _initial_carry(parts, episode.mask.shape[1]))
+    found = {"value": values(parts, learner.params["critic"], segment, after=False)[0]}
+    for part in parts.inspect:
+        found.update(part(parts, learner, segment, ctx))
+    return found

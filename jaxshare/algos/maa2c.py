@@ -1,0 +1,40 @@
+"""A2C with central critics, MAA2C (Papoudakis et al. 2021; the MARL-book lecture's centralised A2C).
+
+    L_i = -mean[sg(y_i - V_i(z)) log pi_i(a_i | h_i)] + mean[(y_i - V_i(z))^2] - c_e mean[H(pi_i(. | h_i))]
+
+The actors are ia2c's; the critic reads z, the state and the agent's index, which actors never see. y_i is the 5-step
+return along agent i's rewards, bootstrapped by a slowly moving target critic; the advantage is taken with the critic
+before its step. Other settings than ia2c's: only the entropy coefficient.
+
+Departures. The lecture's slides leave out the minus sign of the actors' loss, and write V(h_i, z): `critic_obs=true`
+adds o_i. code: EPyMARL bootstraps from the last observation of an episode that truly ended; ours: never.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jaxshare.algos import ia2c
+from jaxshare.algos._actor_critic import ActorCritic, CentralConfig, a2c_loss, central_actor_critic, prepare_own
+from jaxshare.types import EnvSpec
+
+RUN = ia2c.RUN
+
+
+@dataclass(frozen=True)
+class HParams(ia2c.HParams):
+    """Swept scalars. code: EPyMARL's maa2c.yaml."""
+
+    entropy_coef: float = 0.01
+
+
+@dataclass(frozen=True)
+class Config(ia2c.Config, CentralConfig):
+    """Static settings. code: EPyMARL's maa2c.yaml."""
+
+    hparams: HParams = field(default_factory=HParams)
+
+
+def make(config: Config, spec: EnvSpec) -> ActorCritic:
+    """Agents that act on what they see, and critics that see everything."""
+    return central_actor_critic("maa2c", config, spec, prepare_own, a2c_loss)

@@ -1,0 +1,28 @@
+"""Shared network actor-critic, SNAC (Christianos et al. 2020, section 5.2): one network, everybody's experience.
+
+    L = sum_i L_i,   L_i of iac.py with the same parameters for all agents
+
+paper: the sum over agents, not the mean: it comes before the gradient is clipped, so that the two are not the same.
+Without importance weights, and no agent's index is appended, so that agents act alike. code: SEAC's has no SNAC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxshare.algos._actor_critic import ActorCritic, ActorCriticConfig, a2c_loss, actor_critic, prepare_own
+from jaxshare.types import EnvSpec
+
+RUN = {"num_envs": 4}  # paper: SEAC Table 2
+
+
+@dataclass(frozen=True)
+class Config(ActorCriticConfig):
+    """See `ActorCriticConfig`."""
+
+    share_params: str = "all"
+
+
+def make(config: Config, spec: EnvSpec) -> ActorCritic:
+    """All agents are one network."""
+    return actor_critic("snac", config, spec, prepare_own, a2c_loss)

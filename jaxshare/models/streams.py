@@ -1,0 +1,135 @@
+"""Networks of the actor-critics: they read pieces of streams of episodes, so that memory is emptied in between.
+
+    x -> Linear(H) -> act [-> GRU(H)] [-> Linear(H) -> act] -> Linear(Y)
+
+Feed-forward both linear layers (SEAC, Christianos et al. 2020, Table 2); recurrent with the second one (JaxMARL) or
+without it (EPyMARL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from jaxshare.models.agents import GRU
+from jaxshare.models.base import Linear, add_bias, lift_apply, lift_every, lift_init
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": nn.tanh}
+INITS = ("torch", "orthogonal")
+
+
+@struct.dataclass
+class Stream:
+    """What a network reads."""
+
+    x: jax.Array  # [T, B, N, D]
+    keep: jax.Array | None = None  # [T, B, N, 1]: 0 where memory is emptied before the step, else 1; None: all 1
+    after: jax.Array | None = None  # [T, B, N, D]: what it would read next, before any reset
+
+
+@struct.dataclass
+class Read:
+    """What it says."""
+
+    y: jax.Array  # [T, B, N, Y]
+    after: jax.Array | None = None  # [T, B, N, Y] about Stream.after
+
+
+@dataclass(frozen=True)
+class StreamNetwork:
+    """A network of a team. groups: parameter set of each agent.
+
+    init: key -> params; initial_carry: B -> [B, N, H] zeros (H = 0 without memory);
+    unroll: (params, carry [B, N, H], Stream) -> (carry, Read);
+    every: (params, carry, Stream) -> Read with leading [S]: what each of the S parameter sets says about every agent.
+    """
+
+    init: Callable[[jax.Array], Any]
+    initial_carry: Callable[[int], jax.Array]
+    unroll: Callable[[Any, jax.Array, Stream], tuple[jax.Array, Read]]
+    every: Callable[[Any, jax.Array, Stream], Read]
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a network is built."""
+
+    hidden_dim: int
+    recurrent: bool
+    out_dim: int
+    body: bool = True  # the second linear layer; a feed-forward network always has it
+    activation: str = "relu"
+    init: str = "torch"  # torch (uniform) | orthogonal (gain sqrt 2, biases 0)
+    body_gain: float = 2**0.5  # orthogonal only
+    head_gain: float = 1.0  # orthogonal only
+    log_std: int = 0  # so many trainable numbers of their own after Y, starting at 0 (a Gaussian's)
+
+
+class Dense(nn.Module):
+    """x [..., D] -> [..., features], initialised as torch's Linear or orthogonally."""
+
+    features: int
+    scheme: str  # of INITS
+    gain: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Affine map of the last axis."""
+        if self.scheme == "torch":
+            return Linear(self.features, name="linear")(x)
+        kernel = self.param("kernel", nn.initializers.orthogonal(self.gain), (x.shape[-1], self.features))
+        return add_bias(x @ kernel, self.param("bias", nn.initializers.zeros, (self.features,)))
+
+
+class Torso(nn.Module):
+    """The network of one agent: carry [rows, H], Stream of [T, rows, ...] -> (carry, Read of [T, rows, ...])."""
+
+    shape: Shape
+
+    @nn.compact
+    def __call__(self, carry: jax.Array, stream: Stream) -> tuple[jax.Array, Read]:
+        """Unroll over the leading axis."""
+        s, act = self.shape, ACTIVATIONS[self.shape.activation]
+        embed = Dense(s.hidden_dim, s.init, 2**0.5, name="embed")
+        x, after = act(embed(stream.x)), None if stream.after is None else act(embed(stream.after))
+        if s.recurrent:
+            gru = GRU(s.hidden_dim, name="gru")
+            x, after = (gru(carry, x, stream.keep), None) if after is None else gru(carry, x, stream.keep, after)
+            carry = x[-1]
+        layers: list[Callable[[jax.Array], jax.Array]] = []
+        if s.body or not s.recurrent:
+            body = Dense(s.hidden_dim, s.init, s.body_gain, name="body")
+            layers.append(lambda x: act(body(x)))
+        layers.append(Dense(s.out_dim, s.init, s.head_gain, name="head"))
+        if s.log_std:
+            log_std = self.param("log_std", nn.initializers.zeros, (s.log_std,))
+            layers.append(lambda y: jnp.concatenate([y, add_bias(jnp.zeros((*y.shape[:-1], s.log_std)), log_std)], -1))
+        for layer in layers:
+            x, after = layer(x), None if after is None else layer(after)
+        return carry, Read(y=x, after=after)
+
+
+def stream_network(shape: Shape, input_dim: int, groups: tuple[int, ...]) -> StreamNetwork:
+    """The network of a team whose agent i uses parameter set groups[i]."""
+    module, carry_dim = Torso(shape), shape.hidden_dim if shape.recurrent else 0
+
+    def init(key: jax.Array) -> Any:
+        return module.init(key, jnp.zeros((1, carry_dim)), Stream(x=jnp.zeros((1, 1, input_dim))))["params"]
+
+    def apply(params: Any, carry: jax.Array, stream: Stream) -> tuple[jax.Array, Read]:
+        return module.apply({"params": params}, carry, stream)  # type: ignore[return-value]
+
+    return StreamNetwork(
+        init=lift_init(init, groups),
+        initial_carry=lambda batch: jnp.zeros((batch, len(groups), carry_dim)),
+        unroll=lift_apply(apply, groups),
+        every=lift_every(apply, groups),
+        groups=groups,
+    )

@@ -1,0 +1,101 @@
+"""Every preset can be read, its parts go together, and it trains; and it says what its name says."""
+
+import dataclasses
+
+import pytest
+import tiny
+
+from jaxshare import cli, registry, session
+from jaxshare.algos import comix, seql
+from jaxshare.algos._value import ValueConfig, ValueHParams
+
+SMALL = ("num_envs=2", "batch_size=2", "replay.capacity=4", "eval.every=16", "eval.episodes=2", "progress=false")
+SMALL += ("total_env_steps=24", "updates_per_episode=1", "algo.hidden_dim=4", "env.max_steps=4", "checkpoint.every=0")
+PPS = [f"pps/{algo}_{kind}" for algo in ("qmix", "vdn") for kind in ("a", "rs", "pp")]
+
+
+def chosen(preset, *more):
+    settings = cli.settings([f"preset={preset}", *more])
+    missing = registry.lacking(registry.get("env", settings.env_name))
+    if missing:
+        pytest.skip(missing)
+    return settings
+
+
+def differences(config, usual, but=()):
+    return {f.name for f in dataclasses.fields(usual) if getattr(config, f.name) != getattr(usual, f.name)} - {*but}
+
+
+def test_these_are_all():
+    assert set(cli.presets()) == {"main_job", "seql/recurrent", "comix/pred_prey", "comix/mamujoco", *PPS}
+
+
+@pytest.mark.parametrize("preset", cli.presets())
+def test_the_parts_of_a_preset_go_together(preset):
+    settings = chosen(preset)
+    env = session.make_env(settings)
+    try:
+        session.make_algorithm(settings, env.spec)
+    finally:
+        if env.host:
+            env.host.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", cli.presets())
+def test_a_preset_trains(preset, tmp_path):
+    chosen(preset)
+    tiny.train(tmp_path, f"preset={preset}", *SMALL)
+    shown = tiny.records(tmp_path)
+    assert shown[-1]["updates"] >= 4
+    assert shown[-1]["env_steps"] >= 24
+    assert "eval/return" in shown[-1]
+    assert any("loss/td" in record for record in shown)
+
+
+@pytest.mark.parametrize("preset", PPS)
+def test_pps_has_the_hyper_parameters_of_table_1(preset):
+    settings, (algo, kind) = chosen(preset), preset.removeprefix("pps/").split("_")
+    assert settings.algo_name == algo
+    assert list(settings.modifiers) == [f"{kind}_pps"]
+    assert settings.modifiers[f"{kind}_pps"].period == 300
+    assert (settings.run.batch_size, settings.run.replay.capacity, settings.run.total_env_steps) == (96, 5000, 10**6)
+    assert (settings.run.eval.every, settings.run.eval.episodes) == (5000, 32)
+    assert (settings.algo.optimizer, settings.algo.share_params) == ("adam", "none")
+    assert (settings.algo.target_update, settings.algo.target_update_period) == ("hard", 200)
+    hparams = settings.algo.hparams
+    assert (hparams.lr, hparams.gamma, hparams.epsilon_start, hparams.epsilon_end) == (5e-4, 0.99, 1.0, 0.05)
+    assert hparams.epsilon_anneal_steps == 50_000
+    if kind != "a":
+        assert settings.modifiers[f"{kind}_pps"].buffer == 96
+    if algo == "qmix":
+        assert settings.algo.hypernet_layers == 1
+
+
+def test_the_recurrent_seql_is_seql_with_the_settings_of_the_family():
+    algo = chosen("seql/recurrent").algo
+    assert (algo.weighting, algo.views) == (seql.Config().weighting, seql.Config().views)
+    assert differences(algo, ValueConfig(), but=("hparams",)) == {"share_params", "obs_agent_id"}
+    assert algo.share_params == "none"
+    assert differences(algo.hparams, ValueHParams()) == {"tau"}  # of no effect: the target is copied
+    assert algo.target_update == "hard"
+
+
+def test_comix_on_predator_prey_is_the_default_but_for_the_target():
+    settings = chosen("comix/pred_prey")
+    assert differences(settings.algo, comix.Config(), but=("hparams",)) == set()
+    assert differences(settings.algo.hparams, comix.HParams()) == {"tau"}
+    assert settings.env.scenario == "pred_prey_3a"
+
+
+def test_comix_on_mujoco_has_the_settings_of_facmac():
+    settings = cli.settings(["preset=comix/mamujoco"])
+    assert differences(settings.algo, comix.Config(), but=("hparams",)) == {
+        "hidden_dim", "obs_last_action", "obs_agent_id",
+    }  # fmt: skip
+    hparams = settings.algo.hparams
+    assert differences(hparams, comix.HParams()) == {"lr", "gamma", "uniform_steps"}
+    assert (settings.algo.hidden_dim, hparams.lr, hparams.gamma, hparams.uniform_steps) == (400, 1e-3, 0.99, 10_000)
+    assert (hparams.tau, hparams.adam_eps, hparams.grad_clip, hparams.action_noise) == (1e-3, 1e-2, 0.5, 0.1)
+    steps = settings.run.batch_size * settings.run.updates_per_episode
+    assert steps == 100  # transitions learned from per environment step, as in the code
