@@ -1,21 +1,22 @@
 """Learning curves of several run directories in one picture, beside uniformly random play.
 
-    python benchmarks/value_family.py "QPLEX=runs/qplex" "MASER=runs/maser" ...
+    python benchmarks/value_family.py "QPLEX=runs/qplex" "COMIX=runs/comix,runs/comix_more_seeds" ...
     python benchmarks/value_family.py                       draw the picture again from the figures kept
 
-Each panel is one run directory of jaxshare.train: every seed a thin line, their mean a thick one, over all greedy
-evaluations. The scores are the test win rate where the task can be won (and somebody won), else the test return.
+Each panel is a run directory of jaxshare.train, or several that differ in their seeds only: every seed a thin line,
+their mean a thick one, over all greedy evaluations. The scores are the test win rate where the task can be won (and a
+fair share is), else the test return.
 The figures (JSON) say with which settings a run differs from the defaults. Panels named in an earlier call are kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import pathlib
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 import _common
@@ -26,7 +27,7 @@ import numpy as np
 from jaxshare import cli, results, rollout, session
 from jaxshare.config import Settings
 from jaxshare.runner import Program, start_clock
-from jaxshare.types import Context
+from jaxshare.types import Context, RefusedError
 
 OUT = pathlib.Path(__file__).parent / "results" / "value_family"
 NOT_SHOWN = ("run.run_dir", "run.progress", "run.resume", "run.checkpoint.", "run.logger")  # change no result
@@ -36,7 +37,9 @@ COLUMNS, HARDLY = 4, 0.3  # panels in a row; a task of which less than this is w
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", metavar="TITLE=RUN_DIR", help="panels, in their order in the picture")
+    parser.add_argument(
+        "runs", nargs="*", metavar="TITLE=RUN_DIR[,RUN_DIR]", help="panels, in their order in the picture"
+    )
     parser.add_argument("--out", type=pathlib.Path, default=OUT, help="without .json and .png (default %(default)s)")
     parser.add_argument("--random-episodes", type=int, default=512, help="of random play (default %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="forget the panels of earlier calls")
@@ -48,27 +51,41 @@ def collect(options: argparse.Namespace) -> None:
     """Add the panels to the figures, and draw all."""
     kept = options.out.with_suffix(".json")
     found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() and not options.fresh else {"panels": {}}
+    known: dict[Any, dict[str, float]] = {}
     for item in options.runs:
-        title, _, run_dir = item.partition("=")
-        found["panels"][title] = panel(pathlib.Path(run_dir), options.random_episodes)
-        print(f"{title:<28} {summary(found['panels'][title])}")
-    if options.runs:
+        title, _, run_dirs = item.partition("=")
+        found["panels"][title] = panel(
+            [pathlib.Path(path) for path in run_dirs.split(",")], options.random_episodes, known
+        )
         found["machine"] = _common.machine()
-    kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(f"{title:<28} {summary(found['panels'][title])}", flush=True)
     draw(found["panels"], options.out.with_suffix(".png"))
 
 
-def panel(run_dir: pathlib.Path, random_episodes: int) -> dict[str, Any]:
-    """What is kept of a run directory: task, settings, random play, and {run: {score: [value per evaluation]}}."""
-    settings = cli.from_plain(session.read_config(run_dir))
-    runs = {}
-    for name, records in results.evaluations(results.load(run_dir)).items():
-        scores = [key for key in ("env_steps", *SCORES) if key in records[0]]
-        runs[name] = {key.removeprefix("eval/"): [record[key] for record in records] for key in scores}
+def panel(run_dirs: list[pathlib.Path], random_episodes: int, known: dict[Any, dict[str, float]]) -> dict[str, Any]:
+    """What is kept of run directories: task, commands, random play, and {run: {score: [value per evaluation]}}.
+
+    `known` remembers random play, which depends on the environment only.
+    """
+    settings = [cli.from_plain(session.read_config(path)) for path in run_dirs]
+    same = [dataclasses.replace(s, run=dataclasses.replace(s.run, run_dir="", seed=0, seeds=1)) for s in settings]
+    if any(other != same[0] for other in same):
+        raise RefusedError(
+            f"{', '.join(map(str, run_dirs))} do not differ in their seeds only: draw them in two panels."
+        )
+    runs: dict[str, dict[str, list[float]]] = {}
+    for run_dir in run_dirs:
+        for name, records in results.evaluations(results.load(run_dir)).items():
+            scores = [key for key in ("env_steps", *SCORES) if key in records[0]]
+            runs[name] = {key.removeprefix("eval/"): [record[key] for record in records] for key in scores}
+    task = (settings[0].env_name, settings[0].env)
+    if task not in known:
+        known[task] = random_play(settings[0], random_episodes)
     return {
-        "task": f"{settings.env_name} {settings.env.scenario}",
-        "command": command(settings),
-        "random": random_play(settings, random_episodes),
+        "task": f"{settings[0].env_name} {settings[0].env.scenario}",
+        "commands": [command(s) for s in settings],
+        "random": known[task],
         "runs": runs,
     }
 
@@ -89,7 +106,7 @@ def random_play(settings: Settings, episodes: int) -> dict[str, float]:
     env = session.make_env(settings)
     episodes = episodes if env.spec.pure else min(episodes, 4 * settings.run.num_envs)
     always = {"epsilon_start": 1.0, "epsilon_end": 1.0}
-    small = replace(settings, run=replace(settings.run, num_envs=episodes), modifiers={})
+    small = dataclasses.replace(settings, run=dataclasses.replace(settings.run, num_envs=episodes), modifiers={})
     program = Program(env, session.make_algorithm(small, env.spec), small.run)
     with closing(program), session.host_errors(env):
         algorithm = program.algorithm
@@ -122,7 +139,7 @@ def draw(panels: dict[str, Any], path: pathlib.Path) -> None:
     from matplotlib import pyplot as plt
 
     rows = math.ceil(len(panels) / COLUMNS)
-    figure, axes = plt.subplots(rows, COLUMNS, figsize=(3.1 * COLUMNS, 2.6 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(2.75 * COLUMNS, 2.5 * rows), squeeze=False)
     for axis, (title, one) in zip(axes.flat, panels.items(), strict=False):
         draw_panel(axis, title, one)
     for axis in axes.flat[len(panels) :]:
@@ -135,7 +152,7 @@ def draw(panels: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def draw_panel(axis: Any, title: str, one: dict[str, Any]) -> None:
-    """One run directory."""
+    """One panel."""
     from matplotlib import ticker
 
     score, runs = shown_score(one), list(one["runs"].values())

@@ -7,7 +7,8 @@
 
 Q_tot is QMIX's: non-decreasing in every Q_i, so that the best joint action is made of the agents' best ones. With
 mixer=vdn this is COVDN; a single agent has no mixer (code), Q_tot = Q_1. The defaults are those of the code for
-predator-prey; for MuJoCo it has lr 1e-3, gamma 0.99, hidden_dim 400, uniform_steps 10 000.
+predator-prey (preset=comix/pred_prey: with a faster target); for MuJoCo it has only FACMAC's settings, lr 1e-3, gamma
+0.99, hidden_dim 400, uniform_steps 10 000 (preset=comix/mamujoco).
 
 Departures. code: its recurrent agent chooses every action from an empty memory (acting and in targets), and the target
 memory follows the target's own actions; ours: memory follows the actions taken, everywhere. code: tanh covers [-1, 1]

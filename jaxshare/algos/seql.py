@@ -10,7 +10,8 @@ and the whole loss the mean over agents. No importance weights. With views=split
 agent's view, the same for all, so that IQL and SEQL learn from equally many samples (paper: M/N from each buffer).
 With views=all it reads all of them, which is as many times the work; with lambda = 0 that is IQL exactly.
 
-Experience is of whole episodes here, also for recurrent networks, which start each view from their own zero state.
+Experience is of whole episodes here, also for recurrent networks, which start each view from their own zero state. The
+defaults are the code's; preset=seql/recurrent has the family's network, optimiser, targets and exploration instead.
 
 Departures: paper: one buffer per agent, ours: one of joint episodes, and the agent whose view an episode gives
 rotates from update to update. code: bootstraps through the end of an episode, ours: does not. code: cannot run where
