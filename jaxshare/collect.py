@@ -1,0 +1,362 @@
+"""python -m jaxshare.collect: a data set of teams whose agents play at different levels, from a run's checkpoints.
+
+Tian et al. 2023 (SIT), appendix C.2: checkpoints of one run are cut by their return into pools (random, medium,
+expert); for every episode each agent draws one checkpoint from the pool that the composition gives it, and plays its
+own individual policy of it. ours: the draw is made anew for every episode, and policies explore a little (`epsilon`),
+which the paper leaves open.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from jaxshare import cli
+from jaxshare.types import RefusedError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxshare.config import Settings
+    from jaxshare.data.composition import Composition, Pools
+    from jaxshare.runner import Program
+
+LISTS = ("low", "medium", "extreme", "balanced_random", "balanced_medium", "balanced_expert")  # names of presets
+EPSILONS = ("epsilon_start", "epsilon_end")  # of discrete policies
+RANDOM = -1  # as the number of a policy: uniformly random available actions
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to collect."""
+
+    run_dir: str = ""  # a run whose checkpoints are the policies: checkpoint.keep=1000 checkpoint.every=… replay=false
+    out: str = ""  # the data set to write, as in sets/2s3z_low.jds
+    composition: str = "low"  # levels of the agents, as in "rrr + rrm", or the paper's: low, medium, extreme, …
+    episodes: int = 10_000  # paper: SIT appendix C.2
+    batch: int = 64  # episodes played at a time
+    epsilon: float = 0.05  # share of random actions of every policy; ours: as at the end of its training
+    pool_episodes: int = 64  # to measure the return of each checkpoint
+    rule: str | None = None  # 30/40/30 | thirds; null: the paper's for this environment
+    seed: int = 0
+    dtype: str = "float16"  # of observations and states on disk
+    overwrite: bool = False  # replace a data set of the same name
+    progress: bool = True
+
+
+HELP = """\
+usage: python -m jaxshare.collect run_dir=RUN out=SET.jds [key=value ...]
+
+Roll out teams whose agents play at different levels (r random, m medium, e expert) and write their episodes as a data
+set, with a card and a picture of what is in it. The levels are checkpoints of one run, cut by their return, so train
+with checkpoints kept:
+  python -m jaxshare.train algo=qmix env=smax env.scenario=2s3z checkpoint.every=20000 checkpoint.keep=1000 \\
+      checkpoint.replay=false run_dir=runs/2s3z
+  python -m jaxshare.collect run_dir=runs/2s3z out=sets/2s3z_low.jds "composition='rrrrr + rmrmm'" episodes=2000
+
+settings and their defaults
+{settings}
+"""
+
+
+@dataclass(frozen=True)
+class Policies:
+    """Checkpoints as policies, with their returns. Leaves of `params` have leading [P, N]: every agent's own part."""
+
+    params: Any
+    returns: np.ndarray  # [P]
+    names: list[str]  # which checkpoint of which run
+
+
+def main() -> None:
+    """Entry point."""
+    cli.run_command(lambda: _main(sys.argv[1:]))
+
+
+def _main(arguments: list[str]) -> None:
+    if any(a in ("-h", "--help") for a in arguments):
+        print(cli.small_help(HELP, Config))
+        return
+    collect(cli.small_config(Config, arguments))
+
+
+def collect(config: Config) -> pathlib.Path:
+    """Measure the checkpoints, roll out the composition, write the data set: its path. Raises RefusedError."""
+    for key in ("run_dir", "out"):
+        if not getattr(config, key):
+            raise RefusedError(f"{key} is missing: python -m jaxshare.collect run_dir=RUN out=SET.jds.")
+    for key in ("episodes", "batch", "pool_episodes"):
+        if getattr(config, key) < 1:
+            raise RefusedError(f"{key}={getattr(config, key)} must be at least 1.")
+    if not 0 <= config.epsilon <= 1:
+        raise RefusedError(f"epsilon={config.epsilon} must be between 0 and 1.")
+    from jaxshare.session import prepare, read_config
+
+    settings = cli.from_plain(read_config(pathlib.Path(config.run_dir)))
+    settings = replace(settings, run=replace(settings.run, data=""))
+    program = prepare(settings)
+    with closing(program):
+        return _collect(config, settings, program)
+
+
+def _collect(config: Config, settings: Settings, program: Program) -> pathlib.Path:
+    from rich.console import Console
+
+    from jaxshare.data import composition as composing
+    from jaxshare.data import own
+    from jaxshare.data.card import card_of
+
+    console, spec = Console(highlight=False, soft_wrap=True), program.env.spec
+    if not spec.pure:
+        raise RefusedError(f"env={settings.env_name} is on the host: data sets are collected in JAX environments only.")
+    text = config.composition
+    note: dict[str, Any] = {}
+    if text in LISTS:
+        environment, _, scenario = spec.name.partition("/")
+        found = composing.preset(environment, scenario, text)
+        note = {"preset": text, "confidence": found.confidence, "paper_average": found.average, "note": found.note}
+        text = found.composition
+    composition = composing.parse(text, spec.num_agents)
+    policies = _policies(config, settings, program, console)
+    low = _random_return(config, program)
+    pools = composing.thresholds(
+        low, float(policies.returns.max()), config.rule or composing.rule_of(settings.env_name)
+    )
+    members = _members(composition, pools, policies)
+    console.print(_pool_table(pools, policies, members))
+    about = {"low": pools.low, "high": pools.high, "cuts": list(pools.cuts), "returns": policies.returns.tolist()}
+    card = card_of(
+        spec, str(composition), run_dir=config.run_dir, algorithm=settings.algo_name, epsilon=config.epsilon,
+        pools={**about, "policies": policies.names}, seed=config.seed, **note,
+    )  # fmt: skip
+    with own.Writer(config.out, card, config.dtype, spec, overwrite=config.overwrite) as writer:
+        _roll_out(config, settings, program, policies, members, composition, writer, console)
+    stored = own.open(config.out)
+    mean = float(stored.card["returns"]["mean"])
+    picture = draw(stored.card, stored.path)
+    console.print(
+        f"{len(stored):,} episodes, mean return {mean:.2f} (quality {pools.quality(mean):.2f} of 0 random … 1 best)\n"
+        f"written: {stored.path}\npicture: {picture}\n"
+        f"learn:   python -m jaxshare.train algo=qmix env={settings.env_name} data={stored.path} …"
+    )
+    return pathlib.Path(stored.path)
+
+
+# ------------------------------------------------------------------------------------------------------------ policies
+
+
+def _policies(config: Config, settings: Settings, program: Program, console: Any) -> Policies:
+    """Every checkpoint of every run, with its greedy return."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from rich.progress import track
+
+    from jaxshare.checkpoint import Checkpoints
+
+    checkpoints = Checkpoints(pathlib.Path(config.run_dir), read_only=True)
+    steps = checkpoints.steps()
+    if not steps:
+        raise RefusedError(f"run_dir={config.run_dir} has no checkpoint. Train it first.")
+    shapes = jax.eval_shape(program.init, jnp.int32(0)).replace(replay=None)
+    hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
+    play = jax.jit(lambda s, c: program.returns(program.play(s, hparams, c, config.pool_episodes).episode).mean())
+    kept, returns, names = [], [], []
+    hidden = not (config.progress and console.is_terminal)
+    for step in track(steps, "measuring checkpoints", console=console, disable=hidden):
+        clock, states = checkpoints.restore(step, shapes, len(settings.runs()), with_replay=False)
+        for label, state in zip(settings.labels(), states, strict=True):
+            kept.append(_personal(state.learner.params[_actors(state.learner.params)], settings, program))
+            returns.append(float(play(state, clock)))
+            names.append(f"seed {label['seed']}, {int(state.env_steps)} steps")
+    checkpoints.close()
+    return Policies(jax.tree.map(lambda *x: np.stack(x), *kept), np.array(returns), names)
+
+
+def _actors(params: dict[str, Any]) -> str:
+    """The name of the acting networks' parameters."""
+    return "actor" if "actor" in params else "agent"
+
+
+def _personal(params: Any, settings: Settings, program: Program) -> Any:
+    """Every agent's part of the acting networks' parameters, leaves [N, ...], however they were shared."""
+    import jax
+    import numpy as np
+
+    from jaxshare.models.base import sharing_groups
+
+    groups = sharing_groups(settings.algo.share_params, program.env.spec.groups)
+    if max(groups) == 0:
+        return jax.tree.map(lambda x: np.broadcast_to(x[None], (len(groups), *x.shape)), params)
+    return jax.tree.map(lambda x: np.asarray(x)[np.array(groups)], params)
+
+
+def _random_return(config: Config, program: Program) -> float:
+    """Mean return of uniformly random available actions."""
+    import jax
+
+    from jaxshare import rollout
+    from jaxshare.runner import start_clock
+    from jaxshare.types import Context
+
+    algorithm = replace(program.algorithm, initial_carry=lambda batch: (), act=_random)
+    ctx = Context(hparams={}, clock=start_clock(), env_steps=start_clock().updates)
+
+    def play(key: Any) -> Any:
+        episode = rollout.episodes(program.env, algorithm, {}, ctx, key, config.pool_episodes, explore=True).episode
+        return program.returns(episode).mean()
+
+    return float(jax.jit(play)(jax.random.key(config.seed)))
+
+
+def _random(params: Any, carry: Any, timestep: Any, ctx: Any, key: Any, explore: bool) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    return carry, jax.random.categorical(key, jnp.where(timestep.avail, 0.0, -jnp.inf), axis=-1), {}
+
+
+def _members(composition: Composition, pools: Pools, policies: Policies) -> dict[int, np.ndarray]:
+    """Policies of each level that the composition needs. Raises RefusedError if there are none of one."""
+    import numpy as np
+
+    from jaxshare.data.records import LEVELS
+
+    level = pools.level(policies.returns)
+    members = {}
+    for needed in sorted({i for component in composition.components for i in component.levels}):
+        members[needed] = np.flatnonzero(level == needed)
+        if not len(members[needed]):
+            shown = ", ".join(f"{value:.2f}" for value in sorted(policies.returns))
+            raise RefusedError(
+                f"composition={composition} needs {LEVELS[needed]} policies, and no checkpoint is one: the cuts are "
+                f"{pools.cuts[0]:.2f} and {pools.cuts[1]:.2f}, the checkpoints return {shown}. Train with a smaller "
+                "checkpoint.every and checkpoint.keep=1000, or train longer."
+            )
+    return members
+
+
+def _pool_table(pools: Pools, policies: Policies, members: dict[int, np.ndarray]) -> Any:
+    from rich.table import Table
+
+    from jaxshare.data.records import LEVELS
+
+    title = f"random play returns {pools.low:.2f}, the best of {len(policies.returns)} checkpoints {pools.high:.2f}"
+    table = Table("level", "returns", "checkpoints", "their mean", title=title)
+    for number, index in members.items():
+        bounds = (f"below {pools.cuts[0]:.2f}", f"to {pools.cuts[1]:.2f}", f"from {pools.cuts[1]:.2f}")
+        mean = f"{policies.returns[index].mean():.2f}"
+        table.add_row(LEVELS[number], bounds[number], str(len(index)), mean)
+    return table
+
+
+# ------------------------------------------------------------------------------------------------------------- rollouts
+
+
+def _roll_out(
+    config: Config, settings: Settings, program: Program, policies: Policies, members: dict[int, np.ndarray],
+    composition: Composition, writer: Any, console: Any,
+) -> None:  # fmt: skip
+    """Play all episodes, in an order that mixes the components, and write them."""
+    import jax
+    import numpy as np
+    from rich.progress import Progress
+
+    from jaxshare.data import records
+
+    draw = np.random.default_rng(config.seed)
+    counts = composition.counts(config.episodes)
+    component = draw.permutation(np.repeat(np.arange(len(counts)), counts))
+    levels = np.array([c.levels for c in composition.components])
+    level = levels[component]  # [E, N]
+    policy = np.vectorize(lambda i: draw.choice(members[i]))(level)  # [E, N]
+    play, params = _player(config, settings, program), jax.device_put(policies.params)
+    with Progress(console=console, disable=not (config.progress and console.is_terminal)) as bar:
+        task = bar.add_task("playing episodes", total=config.episodes)
+        for begin in range(0, config.episodes, config.batch):
+            rows = np.arange(begin, begin + config.batch) % config.episodes  # the last batch is filled up
+            keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), begin), config.batch)
+            episode, real = play(params, policy[rows], keys), min(config.batch, config.episodes - begin)
+            episode = jax.tree.map(lambda x, real=real: np.asarray(x)[:, :real], episode)
+            used = rows[:real]
+            labels = {"level": level[used], "policy": policy[used], "component": component[used]}
+            dataset = records.from_rollout(episode, **labels)
+            dataset.card["common_reward"] = program.env.spec.common_reward
+            writer.append(dataset)
+            bar.update(task, advance=real)
+
+
+def _player(config: Config, settings: Settings, program: Program) -> Any:
+    """(params [P, N, ...], policy [B, N], keys [B]) -> Episode [T(+1), B, ...]: each episode with a team of its own."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxshare import rollout
+    from jaxshare.runner import start_clock
+    from jaxshare.session import make_algorithm
+    from jaxshare.types import Context
+
+    # the run's algorithm with parameters of its own for every agent
+    twin = make_algorithm(replace(settings, algo=replace(settings.algo, share_params="none")), program.env.spec)
+    agents = program.env.spec.num_agents
+    hparams = {name: jnp.float32(value) for name, value in twin.hparams.items()}
+    hparams |= {name: jnp.float32(config.epsilon) for name in EPSILONS if name in hparams}
+    ctx = Context(hparams=hparams, clock=start_clock(), env_steps=jnp.int32(2**30))
+    name = _actors(jax.eval_shape(twin.init, jax.random.key(0)).params)
+
+    def one(params: Any, policy: Any, key: Any) -> Any:
+        team = jax.tree.map(lambda x: x[policy, jnp.arange(agents)], params)
+        return rollout.episodes(program.env, twin, {name: team}, ctx, key, 1, explore=config.epsilon > 0).episode
+
+    def play(params: Any, policy: Any, keys: Any) -> Any:
+        episode = jax.vmap(one, in_axes=(None, 0, 0))(params, policy, keys)  # [B, T, 1, ...]
+        return jax.tree.map(lambda x: jnp.moveaxis(x[:, :, 0], 0, 1), episode).replace(extras={})
+
+    return jax.jit(play)
+
+
+# ------------------------------------------------------------------------------------------------------------- picture
+
+
+def draw(card: dict[str, Any], path: pathlib.Path) -> pathlib.Path:
+    """Histograms of the returns, for each agent by the level at which it played, as a PNG beside the data set."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import numpy as np
+    from matplotlib import pyplot as plt
+
+    histogram, agents = card["histogram"], card["histogram"]["agents"]
+    edges = np.array(histogram["edges"])
+    columns = min(len(agents), 5)
+    rows = -(-len(agents) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.6 * columns, 2.3 * rows + 0.6), sharex=True, sharey=True, squeeze=False
+    )
+    colours = {"random": "tab:red", "medium": "tab:orange", "expert": "tab:green", "unknown": "tab:gray"}
+    for agent, axis in enumerate(axes.flat):
+        if agent >= len(agents):
+            axis.set_visible(False)
+            continue
+        below = np.zeros(len(edges) - 1)
+        for level, counts in agents[agent].items():
+            axis.bar(edges[:-1], counts, np.diff(edges), below, align="edge", color=colours[level], label=level)
+            below += counts
+        axis.set_title(f"agent {agent} ({card['agent_types'][agent]})", fontsize=9)
+        axis.set_xlabel("team return", fontsize=8)
+        axis.legend(fontsize=7)
+    axes[0, 0].set_ylabel("episodes", fontsize=8)
+    name = "/".join(part for part in (card["environment"], card["scenario"]) if part)
+    figure.suptitle(f"{name}: {card['composition']}, {card['episodes']} episodes", fontsize=10)
+    figure.tight_layout()
+    out = path.with_suffix(".png")
+    figure.savefig(out, dpi=120)
+    plt.close(figure)
+    return out
+
+
+if __name__ == "__main__":
+    main()

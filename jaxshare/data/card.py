@@ -1,0 +1,109 @@
+"""The card of a data set: where it comes from and what is in it, as plain values that a JSON file holds.
+
+environment, scenario, agent_types [N], composition, common_reward, spec, versions, git_commit, episodes, and of the
+team returns and lengths the mean, standard deviation (over episodes, divisor E), least and greatest value; a histogram
+of the returns of all episodes, and for every agent one for each level at which it played. Nothing here is discounted.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+import numpy as np
+
+from jaxshare import __version__
+from jaxshare.data.checks import spec_card
+from jaxshare.data.records import LEVELS, UNKNOWN, Array, Card
+from jaxshare.types import EnvSpec
+
+BINS = 20  # of the histograms
+PACKAGES = ("jax", "jaxlib", "flax", "numpy", "jaxmarl", "tensorstore")
+
+
+def card_of(spec: EnvSpec, composition: str | None = None, **more: Any) -> Card:
+    """The part of a card that is known before anything is collected. more: further plain values."""
+    environment, _, scenario = spec.name.partition("/")
+    return {
+        "environment": environment,
+        "scenario": scenario,
+        "agent_types": [spec.group_names[group] for group in spec.groups],
+        "composition": composition,
+        "common_reward": spec.common_reward,
+        "spec": spec_card(spec),
+        **provenance(),
+        **more,
+    }
+
+
+def provenance() -> Card:
+    """Versions of the packages that are installed, and the commit of the checkout if this is one."""
+    versions = {"jaxshare": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"versions": versions, "git_commit": _commit(pathlib.Path(__file__).resolve().parents[2])}
+
+
+def _commit(checkout: pathlib.Path) -> str | None:
+    """Hash of the checkout's commit, with "-dirty" if files differ from it; None if it is not a checkout of ours."""
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def summary(returns: Array, lengths: Array, level: Array, component: Array) -> Card:
+    """What a card says of the episodes: returns [E], lengths [E], level [E, N], component [E]."""
+    edges = _edges(returns)
+    return {
+        "episodes": len(returns),
+        "steps": int(lengths.sum()),
+        "returns": _statistics(returns),
+        "lengths": _statistics(lengths),
+        "components": {
+            str(number): {
+                "episodes": int((component == number).sum()),
+                "returns": _statistics(returns[component == number]),
+            }
+            for number in np.unique(component)
+        },
+        "histogram": {
+            "edges": edges.tolist(),
+            "all": _histogram(returns, edges),
+            "agents": [_by_level(returns, level[:, agent], edges) for agent in range(level.shape[1])],
+        },
+    }
+
+
+def _edges(values: Array) -> Array:
+    low, high = float(values.min()), float(values.max())
+    return np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+
+
+def _histogram(values: Array, edges: Array) -> list[int]:
+    return np.histogram(values, edges)[0].tolist()
+
+
+def _by_level(returns: Array, level: Array, edges: Array) -> dict[str, list[int]]:
+    """Histograms of the team returns of the episodes in which one agent played at a level, by its name."""
+    names = {UNKNOWN: "unknown"} | dict(enumerate(LEVELS))
+    return {names[int(number)]: _histogram(returns[level == number], edges) for number in np.unique(level)}
+
+
+def _statistics(values: Array) -> dict[str, float]:
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std()),
+        "min": float(values.min()),
+        "max": float(values.max()),
+    }

@@ -1,0 +1,424 @@
+"""Vaults of OG-MARL, version 1.x, read and written with tensorstore and numpy alone.
+
+Source: Formanek et al. 2023 (Off-the-Grid MARL) and flashbax 0.1.3 (Toledo et al. 2023), whose `Vault` writes them: a
+folder `<name>.vlt/<uid>` with metadata.json (version, shapes and dtypes of a tree of arrays) and one OCDBT store, in
+which each leaf is a zarr array [1, 10^13, ...] at its dotted path with a dot at the end ("infos.legals."); the rows in
+use are the first `vault_index`. Rows are steps, episodes one after the other: observations [1, M, N, O], actions
+[1, M, N(, U)], rewards, terminals and truncations [1, M, N], infos.state [1, M, G], infos.legals [1, M, N, A].
+
+Reading. An episode ends where every agent is terminated or truncated (older files have no truncations). Rows after the
+last end are dropped; whether the first rows are the rest of an episode cannot be seen, hence `drop_first`. An agent
+that ends before its team is dead from then on. Without infos.state the state is all observations side by side; without
+infos.legals every action up to the greatest one in the file is available.
+The observation after the last step is not stored. After a true end nothing is learned from it: the last one is
+repeated. ours: after a cut (truncated, not terminated) the last step cannot be bootstrapped from, and gets mask 0
+(last_step="mask"): its observation is the successor of the step before, which is marked truncated in its place, so
+that every target uses what was seen and no loss needs a rule of its own. The last reward is lost to learning, and the
+card says so; its returns are those of the whole episodes. last_step="keep" keeps the step and repeats the observation,
+for what never bootstraps (cloning, reward decomposition). code: OG-MARL bootstraps from the first row of the episode
+that follows.
+
+Writing. Terminals and truncations are copies for every agent. Deaths, levels, policies and components go into leaves
+of their own below infos, if there are any, and the card into metadata.json; others ignore them. The observation after
+the last step is lost, as the format has it.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxshare.data import records
+from jaxshare.data.card import summary
+from jaxshare.data.checks import check
+from jaxshare.data.records import FAILURES, LABELS, Array, Card, Dataset, Index, damaged
+from jaxshare.types import Episode, RefusedError
+
+VERSION = 1.2
+METADATA = "metadata.json"
+MANIFEST = "manifest.ocdbt"
+INDEX = "vault_index"
+LONGEST = 10**13  # rows of every leaf
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+UNFINISHED = ".unfinished"
+
+
+class Stored:
+    """A vault on disk. Where episodes end and what they return is in memory; the rest is read when it is asked for.
+
+    rewards: "team" refuses agents with unequal rewards; "mean" gives each of them the mean; "individual" leaves them.
+    last_step: "mask" or "keep", see above. num_actions: of files without infos.legals, if more than were ever taken.
+    """
+
+    def __init__(
+        self,
+        path: str | pathlib.Path,
+        rewards: Literal["team", "mean", "individual"] = "team",
+        last_step: Literal["mask", "keep"] = "mask",
+        drop_first: bool = False,
+        num_actions: int | None = None,
+    ) -> None:
+        self.path = _folder(pathlib.Path(path))
+        metadata = _metadata(self.path)
+        self._leaves = {name: _array(self.path, f"{name}.") for name in _names(self.path, metadata)}
+        self._rows = _num_rows(self.path)
+        _check_leaves(self.path, self._leaves, self._rows)
+        self._find_episodes(last_step, drop_first)
+        self._num_actions = self._count_actions(num_actions)
+        card = dict(metadata.get("jaxshare") or {})
+        if rewards == "team" and not card.get("common_reward", True):
+            rewards = "individual"
+        self._rewards = rewards
+        self.card = self._complete(card, last_step)
+
+    def __len__(self) -> int:
+        return len(self._start)
+
+    def _find_episodes(self, last_step: str, drop_first: bool) -> None:
+        """First row, rows, steps that count, and way of ending of every episode."""
+        ends = self._leaf("terminals", slice(self._rows)) != 0
+        cuts = ends & False if "truncations" not in self._leaves else self._leaf("truncations", slice(self._rows)) != 0
+        last = np.flatnonzero((ends | cuts).all(1))
+        start = np.concatenate([[0], last + 1])[: len(last)]
+        self.dropped_rows = self._rows - (int(last[-1]) + 1 if len(last) else 0)
+        terminated, truncated = ends[last].all(1), cuts[last].all(1) | ~ends[last].all(1)
+        rows = last + 1 - start
+        steps = rows - (truncated & ~terminated if last_step == "mask" else 0)
+        whole = (steps > 0) & ~((start == 0) & drop_first)
+        self.dropped_rows += int(rows[~whole].sum())
+        self._start, self._length, self._steps = start[whole], rows[whole], steps[whole]
+        self._terminated, self._truncated = terminated[whole], truncated[whole]
+        if not len(self):
+            raise RefusedError(
+                f"{self.path} has no whole episode: in {self._rows} rows no team ends that has a step to learn from. "
+                "Choose another file, or last_step=keep if its episodes have one step."
+            )
+
+    def _count_actions(self, num_actions: int | None) -> int:
+        """A, or 0 of continuous actions."""
+        if not np.issubdtype(self._leaves["actions"].dtype.numpy_dtype, np.integer):
+            return 0
+        if "infos.legals" in self._leaves:
+            return int(self._leaves["infos.legals"].shape[-1])
+        taken = int(self._leaf("actions", slice(self._rows)).max()) + 1
+        if num_actions is not None and num_actions < taken:
+            raise RefusedError(f"num_actions={num_actions}, but {self.path} holds action {taken - 1}. Give more.")
+        return num_actions or taken
+
+    def _complete(self, card: Card, last_step: str) -> Card:
+        """The file's own card, or one made from its path, with the numbers of its episodes."""
+        every = np.arange(len(self))
+        row, episode, _ = self._rows_of(every)
+        reward = self._team(self._leaf("rewards", row))
+        team = reward[:, 0] if self._rewards != "individual" else reward.sum(1)
+        returns = np.bincount(episode, weights=team, minlength=len(self))
+        level, component = self._label("level", every), self._label("component", every)
+        about: Card = {"format": f"vault {VERSION}", "name": "/".join(self.path.parts[-4:]), "last_step": last_step}
+        about |= {"dropped_rows": self.dropped_rows, "masked_steps": int((self._length - self._steps).sum())}
+        return {
+            "environment": self.path.parent.parent.name,
+            "scenario": self.path.parent.name.removesuffix(".vlt"),
+            **card,
+            "common_reward": self._rewards != "individual",
+            **summary(returns, self._steps, level, component),
+            "source": about,
+        }
+
+    def _team(self, reward: Array) -> Array:
+        """Rewards of rows [M, N] as asked for."""
+        unequal = (reward != reward[:, :1]).any(1)
+        if self._rewards == "team" and unequal.any():
+            raise RefusedError(
+                f"{self.path}: the agents' rewards differ in {int(unequal.sum())} of {len(reward)} rows, so they "
+                "are no team reward. Use rewards=individual to keep them, or rewards=mean to give all their mean."
+            )
+        return np.broadcast_to(reward.mean(1, keepdims=True), reward.shape) if self._rewards == "mean" else reward
+
+    def _label(self, name: str, chosen: Array) -> Array:
+        """level or policy [K, N] or component [K] of episodes."""
+        if f"infos.{name}" in self._leaves:
+            return self._leaf(f"infos.{name}", self._start[chosen])
+        agents = self._leaves["rewards"].shape[2]
+        return records.unknown_label(name, len(chosen), agents)
+
+    def _leaf(self, name: str, rows: Array | slice) -> Array:
+        """Rows of a leaf, [M, ...]."""
+        if isinstance(rows, np.ndarray) and len(rows) and (np.diff(rows) == 1).all():
+            rows = slice(int(rows[0]), int(rows[-1]) + 1)
+        return _read(self.path, name, self._leaves[name][0].oindex[rows])
+
+    def _rows_of(self, chosen: Array) -> tuple[Array, Array, Array]:
+        """Row, place in `chosen` and step of every row of some episodes, each [M]."""
+        length = self._length[chosen]
+        place = np.repeat(np.arange(len(chosen)), length)
+        step = np.arange(len(place)) - np.repeat(np.cumsum(length) - length, length)
+        return self._start[chosen][place] + step, place, step
+
+    def read(self, episodes: Index = None) -> Dataset:
+        """The episodes at an index (all by default) in memory, padded to the longest one of the file."""
+        chosen = records.indices(episodes, len(self))
+        row, place, step = self._rows_of(chosen)
+        count, limit = len(chosen), int(self._steps.max())
+        taken = step < self._steps[chosen][place]  # rows whose step counts
+        whole = np.flatnonzero(self._length[chosen] == self._steps[chosen])  # whose last row needs a successor
+        after = self._steps[chosen][whole]
+
+        def steps(values: Array) -> Array:
+            out = np.zeros((count, limit, *values.shape[1:]), values.dtype)
+            out[place[taken], step[taken]] = values[taken]
+            return out
+
+        def slots(values: Array, fill: Any = 0) -> Array:
+            out = np.full((count, limit + 1, *values.shape[1:]), fill, values.dtype)
+            out[place, step] = values
+            out[whole, after] = out[whole, after - 1]
+            return out
+
+        mask = steps(np.ones(len(row), bool))
+        last = mask & (np.arange(limit) == self._steps[chosen][:, None] - 1)
+        shown = self._shown(row)
+        fields: dict[str, Any] = {
+            "obs": slots(shown["obs"]),
+            "state": slots(shown["state"]),
+            "avail": slots(shown["avail"], True),
+            "alive": slots(self._alive(row, place, step)),
+            "action": steps(self._actions(row)),
+            "reward": steps(self._team(self._leaf("rewards", row)).astype(np.float32, copy=False)),
+            "terminated": last & self._terminated[chosen][:, None],
+            "truncated": last & self._truncated[chosen][:, None],
+            "mask": mask,
+        }
+        labels = {name: self._label(name, chosen) for name in LABELS}
+        dataset = records.make(Episode(**fields), card=self.card, **labels)
+        if len(dataset):
+            check(dataset, f"{self.path}, of the episodes read")
+        return dataset
+
+    def _shown(self, row: Array) -> dict[str, Array]:
+        """obs [M, N, O], state [M, G] and avail [M, N, A] of rows."""
+        obs = self._leaf("observations", row).astype(np.float32, copy=False)
+        state = self._leaf("infos.state", row) if "infos.state" in self._leaves else obs.reshape(len(row), -1)
+        avail = np.ones((len(row), obs.shape[1], self._num_actions), bool)
+        if self._num_actions and "infos.legals" in self._leaves:
+            avail = self._leaf("infos.legals", row) != 0
+        return {"obs": obs, "state": state.astype(np.float32, copy=False), "avail": avail}
+
+    def _actions(self, row: Array) -> Array:
+        action = self._leaf("actions", row)
+        return action[..., 0] if self._num_actions and action.ndim == 3 else action
+
+    def _alive(self, row: Array, place: Array, step: Array) -> Array:
+        """Whether each agent lives before the step of a row, [M, N] bool."""
+        if "infos.alive" in self._leaves:
+            return self._leaf("infos.alive", row) != 0
+        ended = self._leaf("terminals", row) != 0
+        dead = np.zeros((place[-1] + 1 if len(place) else 0, int(self._length.max()) + 1, ended.shape[1]), bool)
+        dead[place, step + 1] = ended
+        return ~np.logical_or.accumulate(dead, axis=1)[place, step]
+
+
+def open(path: str | pathlib.Path, **options: Any) -> Stored:
+    """A vault that is read where it lies; options: of `Stored`. Raises RefusedError for anything else at `path`."""
+    for name, known in (("rewards", ("team", "mean", "individual")), ("last_step", ("mask", "keep"))):
+        if options.get(name, known[0]) not in known:
+            raise RefusedError(f"{name}={options[name]} is not one of {', '.join(known)}.")
+    return Stored(path, **options)
+
+
+def write(dataset: Dataset, path: str | pathlib.Path) -> pathlib.Path:
+    """Write a data set as the vault `path`, which is `<name>.vlt/<uid>` and must not exist."""
+    import tensorstore
+
+    check(dataset)
+    path = pathlib.Path(path)
+    if path.exists():
+        raise RefusedError(f"{path} exists, and a vault is not overwritten. Choose another uid, or remove it.")
+    folder = path.with_name(path.name + UNFINISHED)  # renamed when whole
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    episode, step = np.nonzero(dataset.episodes.mask)
+    leaves = _rows_to_write(dataset)
+    shapes = {name: _write_leaf(folder, name, *leaf, episode, step) for name, leaf in leaves.items()}
+    index = tensorstore.open(_spec(folder, INDEX), shape=(1,), dtype="int32", create=True).result()
+    index.write(np.array([len(episode)], np.int32)).result()
+    metadata = {
+        "version": VERSION,
+        "structure_shape": _tree({name: str(shape) for name, shape in shapes.items()}),
+        "structure_dtype": _tree({name: dtype for name, (_, dtype) in leaves.items()}),
+        "jaxshare": dataset.card | {"common_reward": dataset.common_reward},
+    }
+    (folder / METADATA).write_text(json.dumps(metadata))
+    folder.rename(path)
+    return path
+
+
+def _write_leaf(
+    folder: pathlib.Path, name: str, values: Callable[[Array, Array], Array], dtype: str, episode: Array, step: Array
+) -> tuple[int, ...]:
+    """Write one leaf, a chunk at a time; its shape, with the rows in use. episode, step: of every row, [M]."""
+    import tensorstore
+
+    sizes = values(episode[:1], step[:1]).shape[1:]
+    spec = _spec(folder, f"{name}.") | {"metadata": {"compressor": {"id": "gzip", "level": 5}}}  # flashbax's default
+    array: Any = tensorstore.open(spec, shape=(1, LONGEST, *sizes), dtype=dtype, create=True).result()
+    block = _block(array)
+    for first in range(0, len(episode), block):
+        part = slice(first, min(first + block, len(episode)))
+        array[0, part].write(values(episode[part], step[part]).astype(dtype)).result()
+    return (1, len(episode), *sizes)
+
+
+def _block(array: Any) -> int:
+    """Rows of a chunk."""
+    return int(array.chunk_layout.write_chunk.shape[1])
+
+
+def _rows_to_write(dataset: Dataset) -> dict[str, tuple[Any, str]]:
+    """{leaf: (rows of (episode, step), each [M], as an array [M, ...]; dtype)}."""
+    episodes, agents = dataset.episodes, dataset.num_agents
+    discrete = bool(episodes.avail.shape[-1])
+
+    def of(values: Any) -> Any:
+        return lambda e, t: values[e, t]
+
+    def copies(values: Any) -> Any:
+        return lambda e, t: np.repeat(values[e, t][:, None], agents, axis=1)
+
+    def constant(values: Any) -> Any:
+        return lambda e, t: values[e]
+
+    leaves = {
+        "observations": (of(episodes.obs), "float32"),
+        "actions": (of(episodes.action), "int32" if discrete else "float32"),
+        "rewards": (of(episodes.reward), "float32"),
+        "terminals": (copies(episodes.terminated), "bool"),
+        "truncations": (copies(episodes.truncated), "bool"),
+    }
+    if episodes.state.shape[-1]:
+        leaves["infos.state"] = (of(episodes.state), "float32")
+    if discrete:
+        leaves["infos.legals"] = (of(episodes.avail), "bool")
+    if not np.asarray(episodes.alive[:, :-1])[np.asarray(episodes.mask)].all():
+        leaves["infos.alive"] = (of(episodes.alive), "bool")
+    for name, label in records.known_labels(dataset).items():
+        leaves[f"infos.{name}"] = (constant(label), label.dtype.name)
+    return leaves
+
+
+def _tree(flat: dict[str, Any]) -> dict[str, Any]:
+    """Dotted names as nested dictionaries."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *above, leaf = name.split(".")
+        at = tree
+        for key in above:
+            at = at.setdefault(key, {})
+        at[leaf] = value
+    return tree
+
+
+def _names(path: pathlib.Path, metadata: dict[str, Any]) -> list[str]:
+    """Dotted names of the leaves."""
+
+    def walk(tree: dict[str, Any], above: str) -> list[str]:
+        pairs = tree.items()
+        return [
+            leaf for key, x in pairs for leaf in (walk(x, f"{above}{key}.") if isinstance(x, dict) else [above + key])
+        ]
+
+    structure = metadata.get("structure_shape")
+    if not isinstance(structure, dict):
+        raise damaged(path, f"{METADATA} has no structure_shape")
+    return walk(structure, "")
+
+
+def _folder(path: pathlib.Path) -> pathlib.Path:
+    """The folder of one uid: `path` itself, or the only one in it."""
+    if not path.exists():
+        unfinished = path.with_name(path.name + UNFINISHED)
+        state = "is unfinished: its writer was stopped" if unfinished.exists() else "does not exist"
+        raise RefusedError(f"{path} {state}. Check the path.")
+    if (path / METADATA).is_file():
+        return path
+    within = sorted(child.name for child in path.iterdir() if (child / METADATA).is_file()) if path.is_dir() else []
+    if len(within) == 1:
+        return path / within[0]
+    if within:
+        raise RefusedError(f"{path} holds several data sets: {', '.join(within)}. Name one, as in {path / within[0]}.")
+    raise RefusedError(f"{path} is not a vault: it has no {METADATA}. Check the path, or the format.")
+
+
+def _metadata(path: pathlib.Path) -> dict[str, Any]:
+    """metadata.json, once its version is one that can be read."""
+    try:
+        metadata = json.loads((path / METADATA).read_text())
+    except (ValueError, OSError) as error:
+        raise damaged(path, f"{METADATA} cannot be read", error) from error
+    version = metadata.get("version") if isinstance(metadata, dict) else None
+    if not isinstance(version, int | float) or isinstance(version, bool):
+        raise RefusedError(f"{path} is not a vault: {METADATA} has no version. Check the path, or the format.")
+    if version // 1 != VERSION // 1:
+        raise RefusedError(
+            f"{path} is a vault of version {version}; {VERSION // 1:.0f}.x can be read. "
+            "Convert it with the flashbax that knows it."
+        )
+    return metadata
+
+
+def _num_rows(path: pathlib.Path) -> int:
+    rows = int(_read(path, INDEX, _array(path, INDEX))[0])
+    if not 0 < rows <= LONGEST:
+        raise RefusedError(f"{path} is empty: its {INDEX} is {rows}. Choose one that was written to.")
+    return rows
+
+
+def _check_leaves(path: pathlib.Path, leaves: dict[str, Any], rows: int) -> None:
+    """Raise RefusedError unless the leaves are those of a multi-agent data set and agree in their sizes."""
+    for name in REQUIRED:
+        if name not in leaves:
+            has = ", ".join(leaves)
+            raise RefusedError(f"{path} has no {name}, but {has}: it is a vault of something else. Choose another.")
+    agents = leaves["rewards"].shape[2] if len(leaves["rewards"].shape) == 3 else None
+    ranks = {"observations": (4,), "actions": (3, 4), "rewards": (3,), "terminals": (3,), "truncations": (3,)}
+    ranks |= {"infos.state": (3,), "infos.legals": (4,)}
+    for name, array in leaves.items():
+        shape = tuple(array.shape)
+        wrong = len(shape) not in ranks.get(name, (len(shape),)) or shape[0] != 1 or shape[1] < rows
+        if not wrong and name in ranks and name != "infos.state":
+            wrong = shape[2] != agents
+        if wrong:
+            raise RefusedError(
+                f"{path}: {name} has shape {shape}, which is not one batch of rows of vectors for {agents} agents "
+                f"({rows} rows are in use). Only such data can be read."
+            )
+    real = not np.issubdtype(leaves["actions"].dtype.numpy_dtype, np.integer)
+    if real and len(leaves["actions"].shape) != 4:
+        raise RefusedError(
+            f"{path}: actions are real numbers without a size of their own. Only [1, M, N, U] can be read."
+        )
+
+
+def _spec(path: pathlib.Path, name: str) -> dict[str, Any]:
+    return {"driver": "zarr", "kvstore": {"driver": "ocdbt", "base": f"file://{path.absolute()}", "path": name}}
+
+
+def _array(path: pathlib.Path, name: str) -> Any:
+    import tensorstore
+
+    try:
+        return tensorstore.open(_spec(path, name), read=True).result()
+    except FAILURES as error:
+        raise damaged(path, f"{name} cannot be opened", error) from error
+
+
+def _read(path: pathlib.Path, name: str, part: Any) -> Array:
+    try:
+        return np.asarray(part.read().result())
+    except FAILURES as error:
+        raise damaged(path, f"{name} cannot be read", error) from error
