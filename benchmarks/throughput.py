@@ -1,8 +1,10 @@
 """Training speed: environment steps/s, updates/s and replayed transitions/s, compile excluded.
 
     python benchmarks/throughput.py algo=qmix env=smax env.scenario=3m seeds=2
+    python benchmarks/throughput.py algo=ippo env=mpe
 
-Steps per second mostly measure the replay ratio (replayed transitions per environment step), so both are given.
+Steps per second mostly measure the replay ratio (transitions learned from per environment step), so both are given. Of
+learners without a replay it is the number of epochs.
 """
 
 from __future__ import annotations
@@ -35,23 +37,26 @@ def measure(options: argparse.Namespace) -> None:
     steps, updates, replayed, start = runs.env_steps, int(runs.clock.updates), 0.0, time.perf_counter()
     while time.perf_counter() - start < options.seconds:
         metrics = runs.chunk()
-        lengths = np.asarray(metrics["collect"]["length"]).mean()
-        replayed += float(metrics["done"].sum()) * settings.run.batch_size * lengths
+        if program.algorithm.experience == "replay":
+            lengths = program.algorithm.window or np.asarray(metrics["collect"]["length"]).mean()
+            replayed += float(metrics["done"].sum()) * settings.run.batch_size * lengths
         jax.block_until_ready(runs.states)
     wall = time.perf_counter() - start
     env_steps = int((runs.env_steps - steps).sum())
+    if program.algorithm.experience in ("episode", "segment"):
+        replayed = float(env_steps * settings.algo.epochs)
     made = (int(runs.clock.updates) - updates) * len(settings.runs())
     figures = {
         "env_steps/s": env_steps / wall,
         "updates/s": made / wall,
-        "replayed transitions/s (about)": replayed / wall,
+        "transitions learned from/s (about)": replayed / wall,
         "replay ratio (about)": replayed / max(env_steps, 1),
         "compile and first chunk, s": compiled,
     }
     name = "+".join([settings.algo_name, *settings.modifiers])
     print(f"{name} on {program.env.spec.name}, {len(settings.runs())} runs, {wall:.0f} s measured")
     for label, value in figures.items():
-        print(f"  {label:<32} {value:12,.1f}")
+        print(f"  {label:<36} {value:12,.1f}")
     print(_common.machine())
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:

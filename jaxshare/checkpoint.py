@@ -1,14 +1,16 @@
 """Checkpoints by orbax: everything a run needs to go on to the same bits. The only file that knows orbax.
 
-Three items per checkpoint: `learner` (clock, and for each run seed, learner and env_steps), `replay` (the filled slots
-of each run's ring; may be left out, and evaluation never reads it) and `meta` (what the folder belongs to). Arrays are
-saved per run and un-batched, so the number of devices may change between save and restore.
+Items of a checkpoint: `learner` (clock, and for each run seed, learner and env_steps), `replay` (the filled slots of
+each run's ring; may be left out, and evaluation never reads it), `best` (parameters of each run's best evaluation; if
+they are asked for) and `meta` (what the folder belongs to). Arrays are saved per run and un-batched, so the number of
+devices may change between save and restore.
 """
 
 from __future__ import annotations
 
 import logging
 import pathlib
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -21,6 +23,15 @@ from jaxshare.types import Clock, RefusedError, TrainState
 FORMAT = "jaxshare-1"
 FOLDER = "checkpoints"
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is being written, or was when a kill came
+
+
+@dataclass(frozen=True)
+class Best:
+    """A run at its best evaluation so far."""
+
+    params: dict[str, Any]  # LearnerState.params, as numpy arrays
+    env_steps: int
+    score: float  # mean return of the evaluation
 
 
 class Checkpoints:
@@ -45,7 +56,7 @@ class Checkpoints:
         """All complete checkpoints' iterations."""
         return sorted(self._manager.all_steps())
 
-    def save(self, clock: Clock, runs: list[TrainState], meta: dict[str, Any]) -> None:
+    def save(self, clock: Clock, runs: list[TrainState], meta: dict[str, Any], best: list[Best] | None = None) -> None:
         """Write one checkpoint; a run's replay is its filled slots, or None to leave it out.
 
         Raises RefusedError when it cannot be written; the earlier ones stay.
@@ -53,10 +64,15 @@ class Checkpoints:
         with_replay = runs[0].replay is not None
         filled = _slots(runs[0]) if with_replay else 0
         learner = {"clock": _numpy(clock._asdict()), "runs": [_numpy(_without_replay(run)) for run in runs]}
-        items = {
+        kept = [{"env_steps": b.env_steps, "score": b.score} for b in best or []]
+        items: dict[str, Any] = {
             "learner": ocp.args.PyTreeSave(learner),
-            "meta": ocp.args.JsonSave({**meta, "format": FORMAT, "filled": filled, "replay": with_replay}),
+            "meta": ocp.args.JsonSave(
+                {**meta, "format": FORMAT, "filled": filled, "replay": with_replay, "best": kept}
+            ),
         }
+        if best:
+            items["best"] = ocp.args.PyTreeSave({"runs": [b.params for b in best]})
         if with_replay:
             items["replay"] = ocp.args.PyTreeSave({"runs": [jax.tree.map(_solid, _numpy(run.replay)) for run in runs]})
         try:
@@ -104,6 +120,19 @@ class Checkpoints:
         runs = zip(found["learner"]["runs"], rings, strict=True)
         return clock, [_assemble(run, ring, shapes) for run, ring in runs]
 
+    def best(self, step: int, shapes: TrainState, num_runs: int) -> list[Best] | None:
+        """Each run at its best, or None if the checkpoint does not hold them. Raises RefusedError as `restore`."""
+        kept = self.meta(step).get("best")
+        if not kept:
+            return None
+        want = {"runs": [shapes.learner.params] * num_runs}
+        try:
+            found = self._manager.restore(step, args=ocp.args.Composite(best=_request(want)))["best"]
+            _check_shapes(found, want)
+            return [Best(params, **counts) for params, counts in zip(found["runs"], kept, strict=True)]
+        except Exception as error:
+            raise self._unreadable(step, error) from error
+
     def close(self) -> None:
         """Release the folder."""
         self._manager.close()
@@ -131,7 +160,7 @@ def _slots(run: TrainState) -> int:
 
 def _without_replay(run: TrainState) -> dict[str, Any]:
     learner = run.learner
-    tree = {"params": learner.params, "target_params": learner.target_params, "stats": learner.stats}
+    tree: dict[str, Any] = {"params": learner.params, "target_params": learner.target_params, "stats": learner.stats}
     # optimiser states are tuples of named tuples: kept as a list of leaves, which no version of optax renames
     counts = {"seed": run.seed, "env_steps": run.env_steps, "updates": run.updates}
     if run.streams is not None:  # an environment's state may be of any kind: kept as leaves too

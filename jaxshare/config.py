@@ -12,6 +12,11 @@ from jaxshare.types import RefusedError
 
 MOST = 2**31 - 2**24  # room for the last iteration of a 32-bit count
 LOGGERS = ("tensorboard", "wandb")
+POLICIES = {  # what evaluations play: {prefix of what is logged: whether it explores}
+    "greedy": {"": False},
+    "stochastic": {"": True},
+    "both": {"": False, "stochastic_": True},
+}
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,11 @@ class ReplayConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Greedy evaluation; the same episodes' keys for every training seed."""
+    """Evaluation; the same episodes' keys for every training seed."""
 
     every: int = 10_000  # environment steps; code: PyMARL's sc2.yaml, DIFFER's
     episodes: int = 32  # code: PyMARL, DIFFER; paper: PPS
+    policy: str = "greedy"  # greedy (PyMARL) | stochastic, as in training (SEAC; epsilon-greedy for values) | both
     seed: int = 10_000  # of the evaluation episodes
     num_envs: int = 0  # episodes at a time; 0: all of them in a JAX environment, num_envs of them on the host
 
@@ -39,6 +45,7 @@ class CheckpointConfig:
     every: int = 100_000  # environment steps; 0: at the end only
     keep: int = 2  # newest ones kept
     replay: bool = True  # false: smaller, but a resumed run is not exact
+    best: bool = False  # also the parameters of each run's best evaluation by mean return (of equals, the latest)
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,9 @@ class RunConfig:
     seeds: int = 1
     total_env_steps: int = 2_050_000  # per seed; code: PyMARL's sc2.yaml
     num_envs: int = 8  # code: PyMARL's parallel runner
-    batch_size: int = 32  # episodes; paper: DIFFER appendix B
+    batch_size: int = 32  # episodes, or windows where an algorithm learns from windows; paper: DIFFER appendix B
+    data: str = ""  # a data set to learn from, instead of collecting (offline): see jaxshare.collect
+    total_updates: int = 15_000  # with data, per seed, instead of total_env_steps; paper: SIT Table 11
     updates_per_episode: float = 1.0  # PyMARL's episode runner; 0.125: its parallel runner with 8 environments
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
@@ -121,6 +130,7 @@ def check(run: RunConfig) -> None:
     for key, allowed in {
         "replay.dtype": DTYPES,
         "resume": ("never", "auto"),
+        "eval.policy": tuple(POLICIES),
         "parallel.strategy": ("auto", "map", "vmap"),
     }.items():
         if _lookup(run, key) not in allowed:
@@ -135,11 +145,6 @@ def check(run: RunConfig) -> None:
 
 def _check_replay(run: RunConfig) -> None:
     capacity = run.replay.capacity
-    if run.batch_size > capacity:
-        raise RefusedError(
-            f"batch_size={run.batch_size} is larger than replay.capacity={capacity}: a batch is drawn without "
-            f"replacement. Use batch_size={capacity} or replay.capacity={run.batch_size} at least."
-        )
     if run.num_envs > capacity:
         raise RefusedError(
             f"num_envs={run.num_envs} is larger than replay.capacity={capacity}: one collect would overwrite itself. "

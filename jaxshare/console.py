@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 class Console:
     """The person's view of one session. Off a terminal the bar is left out and the lines stay."""
 
-    def __init__(self, run: RunConfig) -> None:
-        self._run = run
+    def __init__(self, run: RunConfig, program: Program) -> None:
+        self._total = program.total
+        self._unit = "updates" if program.offline else "steps"
         self._console = RichConsole(highlight=False, soft_wrap=True)
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(), TimeRemainingColumn(),
             console=self._console, disable=not (run.progress and self._console.is_terminal),
         )  # fmt: skip
-        self._task = self._bar.add_task("compiling", total=run.total_env_steps, note="")
+        self._task = self._bar.add_task("compiling", total=self._total, note="")
         self._since = time.monotonic()
 
     def start(
@@ -48,10 +49,11 @@ class Console:
         spec, run = program.env.spec, settings.run
         name = "+".join([settings.algo_name, *settings.modifiers])
         how = "one per device" if layout.per_device == 1 else f"{layout.per_device} vmapped per device"
+        what = f"updates from {run.data}" if program.offline else "environment steps"
         self._console.print(
             f"[bold]{name}[/bold] on [bold]{spec.name}[/bold] ({spec.num_agents} agents), {layout.num_runs} run(s) on "
-            f"{layout.mesh.size} {layout.mesh.devices.flat[0].platform} device(s), {how}; {run.total_env_steps:,} "
-            f"environment steps each; about {memory / 1e9:.2f} GB of memory\n"
+            f"{layout.mesh.size} {layout.mesh.devices.flat[0].platform} device(s), {how}; {self._total:,} "
+            f"{what} each; about {memory / 1e9:.2f} GB of memory\n"
             f"{'Going on with' if resuming else 'Writing to'} {run_dir}"
         )
         self._bar.start()
@@ -64,23 +66,25 @@ class Console:
             self._console.print(f"{name} …")
         yield
 
-    def progress(self, env_steps: np.ndarray, metrics: dict[str, Any] | None = None, new_steps: int = 0) -> None:
+    def progress(self, progress: np.ndarray, metrics: dict[str, Any] | None = None, new_steps: int = 0) -> None:
         """Move the bar: it counts the slowest run."""
-        done = int(min(env_steps.min(), self._run.total_env_steps))
+        done = int(min(progress.min(), self._total))
         note = ""
         if metrics is not None:
             speed = new_steps / max(time.monotonic() - self._since, 1e-9)
             ended = metrics["ended"]  # [R, iterations]
-            mean = float((metrics["collect"]["return"] * ended).sum() / max(ended.sum(), 1))
-            note = f"return {mean:.2f}, {speed:,.0f} steps/s"
+            note = f"{speed:,.0f} {self._unit}/s"
+            if "return" in metrics["collect"]:
+                mean = float((metrics["collect"]["return"] * ended).sum() / max(ended.sum(), 1))
+                note = f"return {mean:.2f}, {note}"
         self._since = time.monotonic()
         self._bar.update(self._task, completed=done, description="training" if metrics else "compiling", note=note)
 
-    def evaluated(self, env_steps: np.ndarray, found: dict[str, np.ndarray], due: np.ndarray) -> None:
+    def evaluated(self, progress: np.ndarray, found: dict[str, np.ndarray], due: np.ndarray) -> None:
         """One line per evaluation: means over the runs whose turn it was (due [R] bool)."""
         shown = ", ".join(f"{name} {value[due].mean():.3f}" for name, value in sorted(found.items()))
         which = "" if due.all() else f" ({due.sum()} of {due.size} runs)"
-        self._console.print(f"{int(env_steps[due].mean()):>11,} steps: {shown}{which}")
+        self._console.print(f"{int(progress[due].mean()):>11,} {self._unit}: {shown}{which}")
 
     def warn(self, message: str) -> None:
         """Say what the person should know."""

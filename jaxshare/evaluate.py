@@ -1,22 +1,27 @@
-"""python -m jaxshare.evaluate: restore a run's checkpoint and play greedy episodes."""
+"""python -m jaxshare.evaluate: restore a run's checkpoint, or each run's best parameters, and play episodes."""
 
 from __future__ import annotations
 
 import json
 import pathlib
+import re
 import sys
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli
+from jaxshare.config import POLICIES
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
+    from jaxshare.checkpoint import Best
     from jaxshare.config import Settings
     from jaxshare.runner import Program
 
 EVALUATION = "evaluation.json"
+BEST = "best"
 
 
 @dataclass(frozen=True)
@@ -24,19 +29,23 @@ class Config:
     """What to evaluate."""
 
     run_dir: str = ""  # a run directory of jaxshare.train
-    episodes: int = 128  # per run, greedy
-    checkpoint: int | None = None  # iteration of the checkpoint; null: the newest
-    seed: int | None = None  # of the episodes; null: the run's eval.seed
-    gif: str | None = None  # write one episode here, with every agent's individual reward (or utility)
+    episodes: int = 128  # per run
+    policy: str | None = None  # greedy | stochastic (explores as training did then) | both; null: the run's eval.policy
+    checkpoint: int | str | None = None  # its iteration, or best (of a run with checkpoint.best=true); null: the newest
+    final: bool = False  # only with checkpoint=best: the newest checkpoint beside it, on the same episodes
+    seed: int | None = None  # of the episodes; null: the run's eval.seed; with checkpoint=best eval.seed + 1
+    gif: str | None = None  # write one episode here, with every agent's individual reward (or utility, or value)
     gif_run: int = 0  # which run (0 is the first seed) to show
 
 
 HELP = """\
 usage: python -m jaxshare.evaluate run_dir=RUN [key=value ...]
 
-Restore a checkpoint and play greedy episodes: per seed and mean return, win rate and length. Writes evaluation.json
-into the run directory.
+Restore a checkpoint and play episodes: per seed and mean return, win rate and length. Writes evaluation.json into the
+run directory.
   python -m jaxshare.evaluate run_dir=runs/demo episodes=128 gif=episode.gif
+  python -m jaxshare.evaluate run_dir=runs/demo checkpoint=best final=true policy=both
+checkpoint=best plays other episodes than those that selected it: its score on these is too high by the selection.
 
 settings and their defaults
 {settings}
@@ -52,87 +61,149 @@ def _main(arguments: list[str]) -> None:
     if any(a in ("-h", "--help") for a in arguments):
         print(cli.small_help(HELP, Config))
         return
-    config = cli.small_config(Config, arguments)
+    evaluate(cli.small_config(Config, arguments))
+
+
+def _check(config: Config) -> None:
     if not config.run_dir:
         raise RefusedError("run_dir is missing: name a run directory, as in run_dir=runs/demo.")
     if config.episodes < 1:
         raise RefusedError(f"episodes={config.episodes} must be at least 1.")
-    evaluate(config)
+    if config.policy not in (None, *POLICIES):
+        raise RefusedError(f"policy={config.policy} is not one of {', '.join(POLICIES)}.")
+    if isinstance(config.checkpoint, str) and config.checkpoint != BEST:
+        raise RefusedError(f"checkpoint={config.checkpoint} is neither the iteration of a checkpoint nor {BEST}.")
+    if config.final and config.checkpoint != BEST:
+        raise RefusedError("final=true has no effect: the final checkpoint is played anyway. Add checkpoint=best.")
 
 
 def evaluate(config: Config) -> dict[str, Any]:
-    """Play, print the table, write evaluation.json (and the gif): the written dict."""
+    """Play, print the table, write evaluation.json (and the gif): the written dict. Raises RefusedError."""
+    _check(config)
     run_dir = pathlib.Path(config.run_dir)
-    settings = _settings(run_dir, config)
+    settings, selected_on = _settings(run_dir, config)
     from jaxshare.session import host_errors, prepare
 
     program = prepare(settings)
     with closing(program), host_errors(program.evaluator):
-        return _evaluate(config, run_dir, settings, program)
+        return _evaluate(config, run_dir, settings, selected_on, program)
 
 
-def _evaluate(config: Config, run_dir: pathlib.Path, settings: Settings, program: Program) -> dict[str, Any]:
-    import jax
+def _evaluate(
+    config: Config, run_dir: pathlib.Path, settings: Settings, selected_on: dict[str, Any], program: Program
+) -> dict[str, Any]:
     from rich.console import Console
 
     if config.gif and program.env.render is None:
         raise RefusedError(f"gif={config.gif}: env={program.env.spec.name} has no picture of its states.")
-    step, clock, states = _restore(run_dir, config, settings, program)
-    play = jax.jit(lambda state, hparams, clock: _score(program, state, hparams, clock, config.episodes))
+    step, clock, states, best = _restore(run_dir, config, settings, program)
     result: dict[str, Any] = {
         "checkpoint": step,
         "episodes": config.episodes,
+        "policy": settings.run.eval.policy,
         "eval_seed": settings.run.eval.seed,
-        "runs": [
-            {
-                **label,
-                "env_steps": int(state.env_steps),
-                **{name: float(value) for name, value in play(state, _hparams(program, point), clock).items()},
-            }
-            for label, (_, point), state in zip(settings.labels(), settings.runs(), states, strict=True)
-        ],
     }
-    result["mean"] = _mean(result["runs"])
+    newest = states
+    if best is not None:
+        states = [_at_best(state, kept) for state, kept in zip(states, best, strict=True)]
+        result |= {"checkpoint": BEST, "selected_on": selected_on}
+    result |= _play(program, settings, states, clock, config.episodes)
+    if best is not None:
+        for run, kept in zip(result["runs"], best, strict=True):
+            run["selected_return"] = kept.score
+        result["mean"] = _mean(result["runs"])
+    if config.final:
+        result["final"] = {"checkpoint": step, **_play(program, settings, newest, clock, config.episodes)}
     (run_dir / EVALUATION).write_text(json.dumps(result, indent=1) + "\n")
-    Console().print(_table(result))
+    for table in _tables(result):
+        Console().print(table)
     print(f"written: {run_dir / EVALUATION}")
     if config.gif:
         _, point = settings.runs()[config.gif_run]
-        _gif(program, states[config.gif_run], _hparams(program, point), clock, config.gif)
+        explore = next(iter(POLICIES[settings.run.eval.policy].values()))
+        _gif(program, states[config.gif_run], _hparams(program, point), clock, config.gif, explore)
         print(f"written: {config.gif}")
     return result
 
 
-def _settings(run_dir: pathlib.Path, config: Config) -> Settings:
+def _settings(run_dir: pathlib.Path, config: Config) -> tuple[Settings, dict[str, Any]]:
+    """The run's settings with these episodes and policy, and the episodes and policy that chose its best parameters."""
     from jaxshare.session import read_config
 
     settings = cli.from_plain(read_config(run_dir))
-    seed = settings.run.eval.seed if config.seed is None else config.seed
-    eval_config = replace(settings.run.eval, episodes=config.episodes, seed=seed)
-    return replace(settings, run=replace(settings.run, eval=eval_config))
+    own, best = settings.run.eval, config.checkpoint == BEST
+    seed = own.seed + best if config.seed is None else config.seed
+    if best and seed == own.seed:
+        raise RefusedError(
+            f"seed={seed}: these episodes chose the run's best parameters, so the return on them is too high. Use "
+            "another seed."
+        )
+    changed = replace(own, episodes=config.episodes, seed=seed, policy=config.policy or own.policy)
+    chose = {"eval_seed": own.seed, "episodes": own.episodes, "policy": _first_policy(own.policy)}
+    return replace(settings, run=replace(settings.run, eval=changed)), chose
 
 
-def _restore(run_dir: pathlib.Path, config: Config, settings: Settings, program: Program) -> tuple[int, Any, list[Any]]:
+def _first_policy(policy: str) -> str:
+    """What `return` without a prefix belongs to."""
+    return "greedy" if policy == "both" else policy
+
+
+def _restore(
+    run_dir: pathlib.Path, config: Config, settings: Settings, program: Program
+) -> tuple[int, Any, list[Any], list[Best] | None]:
+    """(iteration, clock, states of all runs, their best parameters if these are asked for)."""
     import jax
     import jax.numpy as jnp
 
     from jaxshare.checkpoint import Checkpoints
 
     checkpoints = Checkpoints(run_dir, read_only=True)
-    step = checkpoints.latest() if config.checkpoint is None else config.checkpoint
+    asked = config.checkpoint
+    step = asked if isinstance(asked, int) else checkpoints.latest()
     if step is None or step not in checkpoints.steps():
         has = ", ".join(map(str, checkpoints.steps())) or "none"
         raise RefusedError(f"run_dir={run_dir} has no checkpoint {'' if step is None else step}; it has: {has}.")
-    shapes = jax.eval_shape(program.init, jnp.int32(0)).replace(replay=None)
+    shapes, best = jax.eval_shape(program.init, jnp.int32(0)).replace(replay=None), None
     clock, states = checkpoints.restore(step, shapes, len(settings.runs()), with_replay=False)
+    if asked == BEST:
+        best = checkpoints.best(step, shapes, len(settings.runs()))
+        if best is None:
+            raise RefusedError(f"checkpoint=best: run_dir={run_dir} holds none. Train with checkpoint.best=true.")
     checkpoints.close()
     if not 0 <= config.gif_run < len(states):
         raise RefusedError(f"gif_run={config.gif_run} must be between 0 and {len(states) - 1}.")
-    return step, clock, states
+    return step, clock, states, best
 
 
-def _score(program: Program, state: Any, hparams: dict[str, Any], clock: Any, episodes: int) -> dict[str, Any]:
-    played = program.play(state, hparams, clock, episodes)
+def _at_best(state: Any, best: Best) -> Any:
+    """A run as far as acting goes: parameters, and the environment steps that exploration depends on."""
+    import numpy as np
+
+    return state.replace(learner=state.learner.replace(params=best.params), env_steps=np.int32(best.env_steps))
+
+
+def _play(program: Program, settings: Settings, states: list[Any], clock: Any, episodes: int) -> dict[str, Any]:
+    """{"runs": a dict of means for each run, "mean": over the runs}."""
+    import jax
+
+    policies = {
+        prefix: jax.jit(partial(_score, program, episodes, explore))
+        for prefix, explore in POLICIES[settings.run.eval.policy].items()
+    }
+    runs = []
+    for label, (_, point), state in zip(settings.labels(), settings.runs(), states, strict=True):
+        run = {**label, "env_steps": int(state.env_steps)}
+        for prefix, play in policies.items():
+            found = play(state, _hparams(program, point), clock)
+            run |= {prefix + name: float(value) for name, value in found.items()}
+        runs.append(run)
+    return {"runs": runs, "mean": _mean(runs)}
+
+
+def _score(
+    program: Program, episodes: int, explore: bool, state: Any, hparams: dict[str, Any], clock: Any
+) -> dict[str, Any]:
+    played = program.play(state, hparams, clock, episodes, explore=explore)
     return {**program.summary(played), "return_std": program.returns(played.episode).std()}
 
 
@@ -143,19 +214,34 @@ def _hparams(program: Program, point: dict[str, float]) -> dict[str, Any]:
 
 
 def _mean(runs: list[dict[str, Any]]) -> dict[str, float]:
-    names = [name for name in runs[0] if name not in ("seed", "return_std") and not name.startswith("sweep.")]
+    names = [name for name in runs[0] if name != "seed" and not name.endswith("return_std") and "sweep." not in name]
     return {name: sum(run[name] for run in runs) / len(runs) for name in names}
 
 
-def _table(result: dict[str, Any]) -> Any:
+def _tables(result: dict[str, Any]) -> list[Any]:
+    """One table, and one of the final checkpoint if it was played as well."""
+    which = "greedy and stochastic" if result["policy"] == "both" else result["policy"]
+    played = f"{result['episodes']} {which} episodes per run (seed {result['eval_seed']})"
+    if result["checkpoint"] != BEST:
+        return [_table(played, result)]
+    on = result["selected_on"]
+    chosen = f"{on['episodes']} {on['policy']} episodes of seed {on['eval_seed']}"
+    tables = [_table(f"best parameters by the mean return of {chosen}\nplayed: {played}", result)]
+    if "final" in result:
+        tables.append(_table(f"final checkpoint\nplayed: {played}", result["final"]))
+    return tables
+
+
+def _table(title: str, result: dict[str, Any]) -> Any:
     from rich.table import Table
 
     from jaxshare.results import run_name
 
-    table = Table(title=f"{result['episodes']} greedy episodes per run")
-    columns = [name for name in ("return", "win_rate", "length") if name in result["mean"]]
+    table = Table(title=title)
+    names = ("return", "win_rate", "length", "stochastic_return", "stochastic_win_rate", "selected_return")
+    columns = [name for name in names if name in result["mean"]]
     for name in ("run", "env steps", *columns):
-        table.add_column(name, justify="right")
+        table.add_column(re.sub("^(stochastic|selected)_", r"\1 ", name), justify="right")  # may be broken there
     for run in result["runs"]:
         table.add_row(run_name(run), f"{run['env_steps']:,}", *[f"{run[name]:.3f}" for name in columns])
     table.add_section()
@@ -166,7 +252,7 @@ def _table(result: dict[str, Any]) -> Any:
 # ----------------------------------------------------------------------------------------------------------- pictures
 
 
-def _gif(program: Program, state: Any, hparams: dict[str, Any], clock: Any, path: str) -> None:
+def _gif(program: Program, state: Any, hparams: dict[str, Any], clock: Any, path: str, explore: bool) -> None:
     import jax
     import numpy as np
 
@@ -174,10 +260,11 @@ def _gif(program: Program, state: Any, hparams: dict[str, Any], clock: Any, path
     assert env.render is not None
     if env.host:
         env.host.record()
-    played = jax.jit(lambda s, h, c: program.play(s, h, c, 1, keep_state=True))(state, hparams, clock)
+    play = jax.jit(lambda s, h, c: program.play(s, h, c, 1, keep_state=True, explore=explore))
+    played = play(state, hparams, clock)
     ctx = program.context(state, hparams, clock)
     inspected = jax.jit(program.algorithm.inspect)(state.learner, played.episode, ctx)
-    name = "individual_reward" if "individual_reward" in inspected else "q_taken"
+    name = next(name for name in ("individual_reward", "q_taken", "value") if name in inspected)
     length = int(played.episode.mask.sum())
     frames = [env.render(jax.tree.map(lambda x, t=t: np.asarray(x[t, 0]), played.env_state)) for t in range(length + 1)]
     alive = np.asarray(played.episode.alive[:length, 0])

@@ -19,6 +19,10 @@ The table is made by assembling each combination on a small made-up task, so it 
 """
 
 
+WIDTH = 11  # of names
+INDENT = " " * (WIDTH + 3)
+
+
 def main() -> None:
     """Entry point."""
     cli.run_command(_main)
@@ -40,7 +44,7 @@ def _main() -> None:
 def _print_entries(title: str, kind: str) -> None:
     print(title)
     for name, module in registry.modules(kind).items():
-        print(_filled(_summary(module), f"  {name:<10} "))
+        print(_filled(_summary(module), f"  {name:<{WIDTH}} "))
         if kind == "env":
             missing = registry.lacking(module)
             where = "on the host" if getattr(module, "HOST", False) else "JAX"
@@ -51,7 +55,7 @@ def _print_entries(title: str, kind: str) -> None:
     print()
 
 
-def _filled(text: str, first: str = " " * 13, rest: str = " " * 13) -> str:
+def _filled(text: str, first: str = INDENT, rest: str = INDENT) -> str:
     return textwrap.fill(text, 118, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
@@ -62,9 +66,9 @@ def _summary(module: ModuleType) -> str:
 def _print_table() -> None:
     modifiers = {"(none)": (), **{name: (name,) for name in registry.modules("modifiers")}}
     kinds: dict[str, Discrete | Box] = {"discrete actions": Discrete(3), "continuous actions": Box(1, (-1.0,), (1.0,))}
-    reasons: list[str] = []
+    reasons: dict[str, list[str]] = {}  # reason, with {} for the algorithm -> algorithms
     print("which go together (+ allowed, o with algo.share_params=none, - refused)")
-    print(f"  {'':<10} " + " ".join(f"{name:>8}" for name in modifiers) + "   environments with")
+    print(f"  {'':<{WIDTH}} " + " ".join(f"{name:>{WIDTH}}" for name in modifiers) + "   environments with")
     for algo in registry.modules("algo"):
         allowed = [kind for kind, action in kinds.items() if refusal(algo, (), action) is None]
         cells = []
@@ -72,10 +76,11 @@ def _print_table() -> None:
             reason = refusal(algo, names, kinds[allowed[0]])
             alone = reason and refusal(algo, names, kinds[allowed[0]], share_params="none")
             cells.append("+" if reason is None else "o" if alone is None else "-")
-            reasons += [reason] if alone else []  # type: ignore[list-item]
-        print(f"  {algo:<10} " + " ".join(f"{cell:>8}" for cell in cells) + f"   {', '.join(allowed)}")
-    for reason in dict.fromkeys(reasons):
-        print(_filled(reason, "  - ", "    "))
+            if reason and alone:
+                reasons.setdefault(reason.replace(f"algo={algo}", "algo={}"), []).append(algo)
+        print(f"  {algo:<{WIDTH}} " + " ".join(f"{cell:>{WIDTH}}" for cell in cells) + f"   {', '.join(allowed)}")
+    for reason, algos in reasons.items():
+        print(_filled(reason.replace("{}", "|".join(algos)), "  - ", "    "))
 
 
 def refusal(algo: str, modifiers: tuple[str, ...], action: Discrete | Box, **settings: Any) -> str | None:

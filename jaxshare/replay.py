@@ -1,5 +1,7 @@
 """The episode ring: whole episodes, stored compactly, episode first. The only transposition of the project is here.
 
+What is drawn are whole episodes, or windows: pieces of them whose first steps are uniform over all stored transitions.
+
 A slot is written as a whole, tail included, so no step of an older, longer episode stays behind. The write position
 comes from the un-batched clock, so a ring under vmap is written in one place for all runs.
 """
@@ -64,13 +66,49 @@ def add(ring: Episode, episode: Episode, clock: Clock) -> Episode:
 
 def gather(ring: Episode, index: Array) -> Episode:
     """The episodes at index [B], time first again and in computing dtypes."""
-    batch = jax.tree.map(lambda stored: jnp.swapaxes(stored[index], 0, 1), ring)
-    return batch.replace(
+    return _computing(jax.tree.map(lambda stored: jnp.swapaxes(stored[index], 0, 1), ring))
+
+
+def _computing(batch: Episode) -> Episode:
+    """Stored fields in the dtypes of computing."""
+    return batch.replace(  # type: ignore[attr-defined]
         obs=batch.obs.astype(jnp.float32),
         state=batch.state.astype(jnp.float32),
         mask=batch.mask.astype(jnp.float32),
         action=batch.action.astype(jnp.int32) if jnp.issubdtype(batch.action.dtype, jnp.integer) else batch.action,
     )
+
+
+def steps_stored(ring: Episode) -> Array:
+    """How many transitions every slot holds, [C] i32; none where nothing was written yet."""
+    return ring.mask.sum(1, dtype=jnp.int32)
+
+
+def uniform_transitions(key: Array, steps: Array, batch_size: int) -> tuple[Array, Array]:
+    """(slot, step), each [batch_size] i32, of transitions that are all equally likely, drawn with replacement.
+
+    steps: [C] from `steps_stored`. A transition is found by its rank among all, by bisection of the running sum.
+    """
+    until = jnp.cumsum(steps)
+    rank = jax.random.randint(key, (batch_size,), 0, jnp.maximum(until[-1], 1))
+    slot = jnp.searchsorted(until, rank, side="right").astype(jnp.int32)
+    return slot, rank - (until - steps)[slot]
+
+
+def gather_windows(ring: Episode, slot: Array, step: Array, window: int) -> Episode:
+    """`window` steps from `step` [B] of the episodes at slot [B], as an Episode of fields [window(+1), B, ...].
+
+    Steps after the end of an episode have mask 0. Where a window cuts one off, nothing is terminated or truncated.
+    """
+    limit = ring.mask.shape[1]
+    at = step[None] + jnp.arange(window + 1)[:, None]  # [window + 1, B]
+
+    def read(stored: Array) -> Array:
+        slots = at if stored.shape[1] == limit + 1 else at[:-1]
+        return stored[slot[None], jnp.minimum(slots, stored.shape[1] - 1)]
+
+    batch = jax.tree.map(read, ring)
+    return _computing(batch.replace(mask=batch.mask & (at[:-1] < limit)))
 
 
 def crop(batch: Episode, limit: int) -> Episode:

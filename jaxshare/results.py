@@ -62,12 +62,13 @@ def draw(records: list[dict[str, Any]], run_dir: pathlib.Path) -> pathlib.Path:
     panels = [key for key in ("eval/win_rate", "eval/return") if key in records[0] or _has(runs, key)]
     figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 3.8), squeeze=False)
     for axis, key in zip(axes[0], panels, strict=True):
-        curves = {name: ([r["env_steps"] for r in found], [r[key] for r in found]) for name, found in runs.items()}
+        x = "env_steps" if records[-1]["env_steps"] else "updates"  # with a data set no environment steps are made
+        curves = {name: ([r[x] for r in found], [r[key] for r in found]) for name, found in runs.items()}
         for name, (steps, values) in curves.items():
             axis.plot(steps, values, lw=1, alpha=0.6, marker=".", ms=3, label=name)
         if len(curves) > 1:
             axis.plot(*_mean_curve(list(curves.values())), color="black", lw=2, label="mean")
-        axis.set_xlabel("environment steps")
+        axis.set_xlabel("environment steps" if x == "env_steps" else "updates")
         axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
         axis.set_ylabel(f"test {key[5:].replace('_', ' ')} (greedy)")
         axis.set_ylim((0, 1.02) if key == "eval/win_rate" else None)

@@ -1,4 +1,4 @@
-"""Episodes: B environments stepped together and frozen after their end. Segments: streams of episodes, cut in pieces."""
+"""Episodes: B environments stepped together and frozen after their end. Segments: pieces of streams of episodes."""
 
 from __future__ import annotations
 
@@ -150,7 +150,8 @@ def joined(rounds: Rollout, num_episodes: int) -> Rollout:
 
     def side_by_side(x: Array) -> Array:
         x = jnp.moveaxis(x, 0, 1)
-        return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :num_episodes]
+        # not -1: it is undefined for the empty `avail` of continuous actions
+        return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])[:, :num_episodes]
 
     info = {name: x.reshape(-1)[:num_episodes] for name, x in rounds.info.items()}
     episode, env_state = jax.tree.map(side_by_side, (rounds.episode, rounds.env_state))

@@ -1,7 +1,7 @@
 """One run as pure functions: init, prefill, iteration (collect -> store -> sample -> update), evaluate.
 
-On policy (`Algorithm.experience`) nothing is stored: an update is made of what was just collected, whole episodes or the
-next steps of streams of episodes.
+On policy (`Algorithm.experience`) nothing is stored: an update is made of what was just collected, whole episodes or
+the next steps of streams of episodes. With a data set nothing is collected either: an iteration is one update.
 
 Keys are derived, `fold_in(fold_in(key(seed), iteration), STAGE)`, never carried: adding a feature does not change the
 draws of the others, and resuming needs no key. The clock is common to all runs of a program and never batched.
@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-
 from flax import struct
 
 from jaxshare import replay, rollout
@@ -118,13 +117,13 @@ class Program:
         env, algorithm = self.env, self.algorithm
         if algorithm.experience == "segment":
             length = algorithm.segment_length
-            batch, streams, finished = rollout.segments(env, algorithm, params, ctx, key, state.streams, length)
+            segment, streams, finished = rollout.segments(env, algorithm, params, ctx, key, state.streams, length)
             ended = finished.ended.sum().astype(jnp.int32)
-            return Collected(batch=batch, summary=self.summary_of(finished), ended=ended, streams=streams)
+            return Collected(batch=segment, summary=self.summary_of(finished), ended=ended, streams=streams)
         played = rollout.episodes(env, algorithm, params, ctx, key, run.num_envs, explore=True)
-        batch = played.episode
+        batch: Episode | Segment = played.episode
         if algorithm.experience == "episode":
-            batch = rollout.as_segment(batch, algorithm.initial_carry(run.num_envs))
+            batch = rollout.as_segment(played.episode, algorithm.initial_carry(run.num_envs))
         return Collected(batch=batch, summary=self.summary(played), ended=jnp.int32(run.num_envs))
 
     def store(self, state: TrainState, collected: Collected, clock: Clock) -> tuple[TrainState, Clock]:
@@ -157,6 +156,35 @@ class Program:
         key = jax.random.fold_in(_key(state.seed, ctx.clock.iteration, PLAY), ctx.clock.updates)
         return self.algorithm.before_update(learner, partial(self.play_with, ctx), ctx, key)
 
+    def chunk_offline(
+        self, num_iterations: int, state: TrainState, hparams: HParams, shared: tuple[Clock, Episode]
+    ) -> tuple[Any, Clock]:
+        """`num_iterations` updates from a data set, which has the layout of a replay and is common to all runs.
+
+        A run that has made its total_updates learns no more.
+        """
+        clock, data = shared
+        steps = replay.steps_stored(data) if self.algorithm.window else None
+
+        def body(carry: tuple[TrainState, Clock], _: None) -> Any:
+            state, clock = carry
+            active = state.updates < self.run.total_updates
+            if self.algorithm.update_from:
+                ctx, key = self.context(state, hparams, clock), _key(state.seed, clock.iteration, UPDATE)
+                learner, metrics = self.algorithm.update_from(state.learner, data, ctx, key, self.run.batch_size)
+            else:
+                stored = state.replace(replay=data)  # type: ignore[attr-defined]
+                learner, metrics = self.update(state.learner, stored, hparams, clock, steps)
+            learner = jax.tree.map(lambda new, old: jnp.where(active, new, old), learner, state.learner)
+            state = state.replace(learner=learner, updates=state.updates + active)  # type: ignore[attr-defined]
+            clock = clock._replace(iteration=clock.iteration + 1, updates=clock.updates + 1)
+            update = jax.tree.map(lambda x: x[None], metrics)
+            found = {"active": active, "collect": {}, "ended": jnp.int32(0), "update": update}
+            return (state, clock), {**found, "done": jnp.ones(1, bool)}
+
+        (state, clock), metrics = jax.lax.scan(body, (state, clock), length=num_iterations)
+        return (state, metrics), clock
+
     def updates(
         self, state: TrainState, collected: Collected, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Clock, Array, Any]:
@@ -164,10 +192,11 @@ class Program:
         most = math.ceil(self.ratio * self.run.num_envs)
         always = self.ratio * self.run.num_envs == most
         target = self.updates_due(clock.episodes)
+        steps = replay.steps_stored(state.replay) if self.algorithm.window else None  # once for all updates
 
         def body(carry: tuple[LearnerState, Clock], _: None) -> Any:
             learner, clock = carry
-            make = lambda: self.update(learner, state, hparams, clock)  # noqa: E731
+            make = lambda: self.update(learner, state, hparams, clock, steps)  # noqa: E731
             if always:
                 learner, metrics = make()
                 return (learner, clock._replace(updates=clock.updates + 1)), (jnp.bool_(True), metrics)
@@ -179,18 +208,16 @@ class Program:
         (learner, clock), (done, metrics) = jax.lax.scan(body, (state.learner, clock), length=most)
         return state.replace(learner=learner), clock, done, metrics  # type: ignore[attr-defined]
 
-    def update(self, learner: LearnerState, state: TrainState, hparams: HParams, clock: Clock) -> Any:
-        """Draw a batch and make one optimiser step: (learner, metrics)."""
+    def update(
+        self, learner: LearnerState, state: TrainState, hparams: HParams, clock: Clock, steps: Array | None = None
+    ) -> Any:
+        """Draw a batch and make one optimiser step: (learner, metrics). steps: [C] of each slot, for windows."""
         ctx = self.context(state, hparams, clock)
         sample_key, update_key = (
             jax.random.fold_in(_key(state.seed, clock.iteration, stage), clock.updates) for stage in (SAMPLE, UPDATE)
         )
         learner = self.prepared(learner, state, ctx)
-        assert self.algorithm.sample is not None
-        capacity = self.run.replay.capacity
-        stored = replay.num_stored(clock, capacity)
-        index = self.algorithm.sample(sample_key, stored, capacity, self.run.batch_size, ctx)
-        batch = replay.gather(state.replay, index)
+        batch = self.draw(state, ctx, sample_key, steps)
         branches = [
             lambda limit=limit: self.algorithm.update(learner, replay.crop(batch, limit), ctx, update_key)
             for limit in self.crops
@@ -198,19 +225,33 @@ class Program:
         longest = jnp.max(batch.mask.sum(0)).astype(jnp.int32)
         return jax.lax.switch(jnp.sum(longest > jnp.array(self.crops[:-1], jnp.int32)), branches)
 
-    def evaluate(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[dict[str, Array], Clock]:
-        """Greedy episodes with the evaluation's own keys, the same for every run; nothing changes."""
-        return self.summary(self.play(state, hparams, clock, self.run.eval.episodes)), clock
+    def draw(self, state: TrainState, ctx: Context, key: Array, steps: Array | None) -> Episode:
+        """A batch from the replay: whole episodes, or windows."""
+        batch_size, window = self.run.batch_size, self.algorithm.window
+        if window:
+            assert steps is not None
+            return replay.gather_windows(state.replay, *replay.uniform_transitions(key, steps, batch_size), window)
+        assert self.algorithm.sample is not None
+        capacity = state.replay.mask.shape[0]
+        stored = jnp.int32(capacity) if self.offline else replay.num_stored(ctx.clock, capacity)
+        return replay.gather(state.replay, self.algorithm.sample(key, stored, capacity, batch_size, ctx))
+
+    def evaluate(
+        self, state: TrainState, hparams: HParams, clock: Clock, explore: bool = False
+    ) -> tuple[dict[str, Array], Clock]:
+        """Episodes with the evaluation's own keys, the same for every run and policy; nothing changes."""
+        return self.summary(self.play(state, hparams, clock, self.run.eval.episodes, explore=explore)), clock
 
     def play(
-        self, state: TrainState, hparams: HParams, clock: Clock, episodes: int, keep_state: bool = False
-    ) -> rollout.Rollout:
-        """Greedy episodes, `eval_envs` at a time."""
+        self, state: TrainState, hparams: HParams, clock: Clock, episodes: int, keep_state: bool = False,
+        explore: bool = False,
+    ) -> rollout.Rollout:  # fmt: skip
+        """Episodes, `eval_envs` at a time: greedy, or with the exploration of training at the present step."""
         ctx, params = self.context(state, hparams, clock), state.learner.params
         env, batch = self.evaluator, min(episodes, self.eval_envs)
 
         def play(key: Array) -> rollout.Rollout:
-            return rollout.episodes(env, self.algorithm, params, ctx, key, batch, False, keep_state)
+            return rollout.episodes(env, self.algorithm, params, ctx, key, batch, explore, keep_state)
 
         # the same key for every run, but one of its own, so that vmapped runs have environments of their own on a host
         own = (0 * state.seed).astype(jnp.uint32)
@@ -251,6 +292,16 @@ class Program:
         return team * episode.mask
 
     @property
+    def offline(self) -> bool:
+        """Whether it learns from a data set and never collects; its progress is counted in updates then."""
+        return self.algorithm.experience == "dataset"
+
+    @property
+    def total(self) -> int:
+        """Where a run ends, in environment steps, or in updates with a data set."""
+        return self.run.total_updates if self.offline else self.run.total_env_steps
+
+    @property
     def evaluator(self) -> Env:
         """The environment that evaluations play."""
         return self.eval_env or self.env
@@ -274,19 +325,25 @@ class Program:
 
     @property
     def crops(self) -> list[int]:
-        """Lengths to which a batch may be cut: quarters of the episode limit."""
-        limit = self.env.spec.episode_limit
+        """Lengths to which a batch may be cut: quarters of the episode limit, or of the window."""
+        limit = self.algorithm.window or self.env.spec.episode_limit
         parts = 4 if self.crop and limit >= MIN_CROPPED_LIMIT else 1
         return [math.ceil(limit * (i + 1) / parts) for i in range(parts)]
 
     @property
     def prefill_iterations(self) -> int:
         """Collects before the first update."""
-        return math.ceil(self.run.batch_size / self.run.num_envs) if self.algorithm.experience == "replay" else 0
+        if self.algorithm.experience != "replay":
+            return 0
+        # with a window batch_size counts steps
+        counted = self.run.num_envs * (self.env.spec.episode_limit if self.algorithm.window else 1)
+        return math.ceil(self.run.batch_size / counted)
 
     @property
     def steps_per_iteration(self) -> int:
-        """Most environment steps of a run in one iteration."""
+        """Most that a run advances in one iteration, in what `total` is counted in."""
+        if self.offline:
+            return 1
         return self.run.num_envs * (self.algorithm.segment_length or self.env.spec.episode_limit)
 
     @property
@@ -294,7 +351,7 @@ class Program:
         """Optimiser steps of a run in one iteration, on average."""
         if self.algorithm.experience == "replay":
             return float(self.ratio * self.run.num_envs)
-        return self.algorithm.updates_per_batch
+        return 1 if self.offline else self.algorithm.updates_per_batch
 
     def updates_due(self, episodes: Array) -> Array:
         """How many updates should have been made once so many episodes are stored."""

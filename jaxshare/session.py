@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import math
 import pathlib
 import platform
 import signal
@@ -22,8 +23,8 @@ import numpy as np
 import yaml
 
 from jaxshare import __version__, parallel, registry, replay, results
-from jaxshare.checkpoint import FOLDER, UNFINISHED, Checkpoints
-from jaxshare.config import Settings, check
+from jaxshare.checkpoint import FOLDER, UNFINISHED, Best, Checkpoints
+from jaxshare.config import POLICIES, Settings, check
 from jaxshare.console import Console
 from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
 from jaxshare.runner import Program, start_clock
@@ -69,18 +70,24 @@ class Runs:
     states: list[Any] = field(default_factory=list)  # of each wave
     clock: Clock = field(default_factory=start_clock)
     failure: HostError | None = None  # what stopped an environment of training on the host; the states are sound
+    data: Any = None  # of a learner from a data set: an Episode in the layout of a replay
 
     def __post_init__(self) -> None:
         self.labels = self.settings.labels()  # of each run: seed, and its sweep point
         self.hparams = [self.layout.place(values) for values in self._hparams()]  # of each wave, leading [wave_size]
-        self._advance = _Pure(self) if self.program.env.spec.pure else _Hosted(self)
-        self._evaluate = self.layout.lift(self.program.evaluate, donate=False)
+        self.clock = self.layout.replicate(self.clock)  # as a chunk returns it, or the second chunk would compile anew
+        kinds: tuple[Any, ...] = (_Pure, _Hosted, _Offline)
+        self._advance = kinds[2 if self.program.offline else 0 if self.program.env.spec.pure else 1](self)
+        self._evaluate = {
+            prefix: self.layout.lift(partial(self.program.evaluate, explore=explore), donate=False)
+            for prefix, explore in POLICIES[self.settings.run.eval.policy].items()
+        }
 
     def start(self, interrupted: Sequence[int] = ()) -> None:
         """New learners, and replays that are full enough. See `prefill`."""
         seeds = [jnp.array([self.labels[i]["seed"] for i in wave], jnp.int32) for wave in self.layout.waves()]
-        init = jax.jit(jax.vmap(self.program.init), out_shardings=self.layout.sharding)
-        self.states = [init(seed) for seed in seeds]
+        init = self.layout.lift(lambda seed, clock: (self.program.init(seed), clock), donate=False, batched=1)
+        self.states = [init(self.layout.place(seed), self.clock)[0] for seed in seeds]
         self.prefill(interrupted)
 
     def place(self, clock: Clock, states: list[TrainState]) -> None:
@@ -94,12 +101,18 @@ class Runs:
 
         Raises HostError.
         """
-        self._advance.prefill(interrupted)
+        if self.program.prefill_iterations:
+            self._advance.prefill(interrupted)
 
     @property
     def env_steps(self) -> np.ndarray:
         """Environment steps of each run."""
         return self._by_run([state.env_steps for state in self.states])
+
+    @property
+    def progress(self) -> np.ndarray:
+        """How far each run is, in what `Program.total` is counted in: environment steps, or updates."""
+        return self.updates if self.program.offline else self.env_steps
 
     @property
     def updates(self) -> np.ndarray:
@@ -116,11 +129,19 @@ class Runs:
         return jax.tree.map(lambda *waves: self._by_run(list(waves)), *metrics) if metrics else None
 
     def evaluate(self) -> dict[str, np.ndarray]:
-        """Greedy evaluation of all runs, {name: [R]}. Raises HostError."""
-        waves = zip(self.states, self.hparams, strict=True)
-        with host_errors(self.program.evaluator):
-            found = [self._evaluate(state, hparams, self.clock)[0] for state, hparams in waves]
-            return jax.tree.map(lambda *waves: self._by_run(list(waves)), *found)
+        """Evaluation of all runs, {name: [R]}; one policy after the other. Raises HostError."""
+        found: dict[str, np.ndarray] = {}
+        for prefix, evaluate in self._evaluate.items():
+            with host_errors(self.program.evaluator):
+                waves = [evaluate(*wave, self.clock)[0] for wave in zip(self.states, self.hparams, strict=True)]
+                for name in waves[0]:
+                    found[prefix + name] = self._by_run([wave[name] for wave in waves])
+        return found
+
+    def params(self, run: int) -> dict[str, Any]:
+        """The parameters of one run, copied to numpy arrays."""
+        wave, row = divmod(run, self.layout.wave_size)
+        return jax.tree.map(lambda x: np.array(parallel.local_rows(x)[row]), self.states[wave].learner.params)
 
     def unstacked(self, filled: int | None) -> list[TrainState]:
         """Every run's state as numpy arrays, with the first `filled` slots of its replay (None: without it).
@@ -172,6 +193,29 @@ class _Pure:
             out.append(found)
         runs.clock = clock
         return out
+
+
+class _Offline:
+    """How runs advance with a data set, of which every device has one copy."""
+
+    def __init__(self, runs: Runs) -> None:
+        program = runs.program
+        self._runs, self._data = runs, runs.layout.replicate(runs.data)
+        self._chunk = runs.layout.lift(partial(program.chunk_offline, chunk_iterations(program)), donate=True)
+
+    def prefill(self, interrupted: Sequence[int]) -> None:
+        """See `Runs.prefill`."""
+
+    def chunk(self, interrupted: Sequence[int]) -> list[Any]:
+        """The metrics of each wave."""
+        runs, metrics = self._runs, []
+        clock = runs.clock
+        for wave, hparams in enumerate(runs.hparams):
+            state, runs.states[wave] = runs.states[wave], None  # donated
+            (runs.states[wave], found), clock = self._chunk(state, hparams, (runs.clock, self._data))
+            metrics.append(found)
+        runs.clock = clock
+        return metrics
 
 
 class _Hosted:
@@ -247,12 +291,12 @@ def host_errors(env: Env) -> Iterator[None]:
 def chunk_iterations(program: Program) -> int:
     """Iterations between two looks at the run, which is how long a signal waits.
 
-    Never more environment steps of one run than eval.every or checkpoint.every, nor MOST_UPDATES updates from a replay,
-    nor MOST_ITERATIONS.
+    Never more progress of one run than eval.every or checkpoint.every, nor MOST_UPDATES updates from a replay or a data
+    set, nor MOST_ITERATIONS.
     """
     run = program.run
     steps = min(run.eval.every, run.checkpoint.every or run.eval.every)
-    most = MOST_UPDATES if program.algorithm.experience == "replay" else MOST_ITERATIONS
+    most = MOST_UPDATES if program.algorithm.experience in ("replay", "dataset") else MOST_ITERATIONS
     updates = max(1, int(most / program.updates_per_iteration))
     return max(1, min(steps // program.steps_per_iteration, updates))
 
@@ -268,12 +312,46 @@ def prepare(settings: Settings) -> Program:
                 f"sweep.{name}={values} is not a scalar hyper-parameter here."
                 f"{registry.suggest(name, algorithm.hparams)} Known: {', '.join(sorted(algorithm.hparams))}."
             )
+    algorithm = _with_data(settings, algorithm)
+    batch_size, capacity = settings.run.batch_size, settings.run.replay.capacity
+    if algorithm.experience == "replay" and not algorithm.window and batch_size > capacity:
+        raise RefusedError(
+            f"batch_size={batch_size} is larger than replay.capacity={capacity}: a batch is drawn without "
+            f"replacement. Use batch_size={capacity} or replay.capacity={batch_size} at least."
+        )
     if env.host and algorithm.experience == "segment":
         raise RefusedError(
-            f"algo={settings.algo_name} learns from pieces of streams of episodes, and env={settings.env_name} is on the "
-            "host, where only whole episodes are played. Use algo.rollout=episodes."
+            f"algo={settings.algo_name} learns from pieces of streams of episodes, and env={settings.env_name} is on "
+            "the host, where only whole episodes are played. Use algo.rollout=episodes."
         )
     return Program(env, algorithm, settings.run, eval_env=env.host.twin() if env.host else None)
+
+
+def _with_data(settings: Settings, algorithm: Algorithm) -> Algorithm:
+    """The algorithm as it learns from `data`, if that is set. Raises RefusedError if it cannot, or needs it."""
+    used, data = f"algo={settings.algo_name}", settings.run.data
+    if not data:
+        if algorithm.experience == "dataset":
+            raise RefusedError(f"{used} learns from a data set: name one, as in data=sets/2s3z_low.jds.")
+        return algorithm
+    if algorithm.experience not in ("replay", "dataset") or algorithm.before_update:
+        raise RefusedError(
+            f"data={data}: {used} with these modifiers must play to learn. Use an algorithm that learns from stored "
+            "episodes, such as qmix, without modifiers that play."
+        )
+    return dataclasses.replace(algorithm, experience="dataset", observe=None)
+
+
+def load_data(settings: Settings, program: Program) -> Any:
+    """The data set of a run, in the layout of a replay, or None. Raises RefusedError if it does not fit."""
+    if not program.offline:
+        return None
+    from jaxshare.data import open_any
+    from jaxshare.data.checks import check_spec
+
+    dataset = open_any(settings.run.data).read()
+    check_spec(dataset, program.env.spec, f"data={settings.run.data}")
+    return dataset.episodes
 
 
 def lay_out(settings: Settings) -> tuple[Program, parallel.Layout]:
@@ -295,7 +373,10 @@ def check_memory(program: Program, layout: parallel.Layout) -> int:
     ring, batch = 0, replay.num_bytes(shapes)  # on policy
     if program.algorithm.experience == "replay":
         ring = replay.num_bytes(replay.storage(shapes, run.replay.capacity, run.replay.dtype))
-        batch = replay.num_bytes(replay.storage(shapes, run.batch_size, "float32"))
+    if program.algorithm.experience in ("replay", "dataset"):
+        share = program.algorithm.window / program.env.spec.episode_limit or 1.0  # of an episode
+        slots = math.ceil(run.batch_size * share)
+        batch = replay.num_bytes(replay.storage(shapes, slots, "float32"))
     devices = layout.mesh.size if jax.devices()[0].platform == "cpu" else 1  # CPU devices share one memory
     working = BATCH_COPIES * batch * layout.per_device * devices
     needed = layout.per_device * layout.num_waves * devices * ring + working
@@ -324,7 +405,8 @@ def train(settings: Settings, max_chunks: int | None = None) -> pathlib.Path:
     require(settings.run.logger)
     size = check_memory(program, layout)
     run_dir, resuming = open_run_dir(settings)
-    with closing(program), Session(settings, program, layout, run_dir, resuming) as session:
+    data = load_data(settings, program)
+    with closing(program), Session(settings, program, layout, run_dir, resuming, data) as session:
         _write_settings(settings, run_dir)  # what may change when a run goes on, now that its checkpoint was read
         session.console.start(settings, program, layout, size, run_dir, resuming)
         session.loop(max_chunks)
@@ -335,11 +417,13 @@ class Session:
     """The state of the Python side of a run."""
 
     def __init__(
-        self, settings: Settings, program: Program, layout: parallel.Layout, run_dir: pathlib.Path, resuming: bool
-    ) -> None:
+        self, settings: Settings, program: Program, layout: parallel.Layout, run_dir: pathlib.Path, resuming: bool,
+        data: Any = None,
+    ) -> None:  # fmt: skip
+        self._data = data
         self.settings, self.run, self.run_dir = settings, settings.run, run_dir
         self.program, self.layout = program, layout
-        self.console = Console(settings.run)
+        self.console = Console(settings.run, program)
         self.checkpoints = Checkpoints(run_dir, settings.run.checkpoint.keep)
         self.labels = settings.labels()
         step = self.checkpoints.latest() if resuming else None
@@ -351,12 +435,13 @@ class Session:
         meta = {} if step is None else self.checkpoints.meta(step)
         self.wall_s = float(meta.get("wall_s", 0.0))
         self._planned = int(meta.get("total_env_steps", self.run.total_env_steps))
-        # environment steps of each run's last evaluation, -1: none; a failed one is made up for when the run goes on
+        # progress of each run at its last evaluation, -1: none; a failed one is made up for when the run goes on
         self._evaluated = np.array(meta.get("evaluated", [-1] * len(self.labels)))
-        on_policy = program.algorithm.experience != "replay"
-        self.fresh, self._exact = step is None, bool(meta.get("replay", True)) or on_policy
+        has_replay = program.algorithm.experience == "replay"
+        self.fresh, self._exact = step is None, bool(meta.get("replay", True)) or not has_replay
         # before anything is opened for writing, so that a damaged checkpoint leaves the run untouched
         self._restored = None if step is None else self._restore(step)
+        self._best = self._restore_best(step)  # of each run, so far
         self.file = JsonLines(run_dir, int(meta.get("metrics_bytes", 0)))
         self.loggers: list[Logger] = [self.file, *self._extra_loggers()]
         self._started = time.monotonic()
@@ -374,32 +459,33 @@ class Session:
         """Chunk after chunk until every run has its environment steps."""
         with _signals() as caught:
             runs = self._start(caught)
-            total, chunks = self.run.total_env_steps, 0
-            while runs.env_steps.min() < total and chunks != max_chunks:
-                before, updates = runs.env_steps, runs.updates
+            total, chunks = self.program.total, 0
+            while runs.progress.min() < total and chunks != max_chunks:
+                before, updates = runs.progress, runs.updates
                 metrics, failure = runs.chunk(caught), runs.failure
                 if metrics is not None:
                     self._stop_on_nonfinite(metrics, updates)
                     self._log_chunk(runs, metrics, before)
                     failure = failure or self._evaluate_due(runs)
                 chunks += 1
-                if failure or caught or self._checkpoint_due(before, runs.env_steps):
+                if failure or caught or self._checkpoint_due(before, runs.progress):
                     self._save(runs)
                 self._stop_if(runs, failure, caught)
             self._save(runs)
         if not runs.updates.all() and self.program.prefill_iterations:
+            what = "windows" if self.program.algorithm.window else "episodes"
             self.console.warn(
                 f"total_env_steps={total} was used up before the first update, which needs "
-                f"batch_size={self.run.batch_size} episodes: nothing was learned."
+                f"batch_size={self.run.batch_size} {what}: nothing was learned."
             )
-        if runs.env_steps.min() >= total:
+        if runs.progress.min() >= total:
             self.console.finish(results.load(self.run_dir), self.run_dir)
 
     def _start(self, caught: list[int]) -> Runs:
         """New runs with a full enough replay and their first evaluation, or the restored ones."""
         failure = None
         with self.console.phase("compiling"):
-            runs = Runs(self.program, self.layout, self.settings)
+            runs = Runs(self.program, self.layout, self.settings, data=self._data)
             try:
                 self._fill(runs, caught)
             except HostError as error:
@@ -410,7 +496,7 @@ class Session:
             if not caught:
                 failure = self._evaluate_due(runs)
         self._stop_if(runs, failure, caught)
-        self.console.progress(runs.env_steps)
+        self.console.progress(runs.progress)
         if self._planned != self.run.total_env_steps:
             self.console.warn(
                 f"total_env_steps was {self._planned}: the run goes on, but not to the same bits as a run that was "
@@ -435,6 +521,12 @@ class Session:
         shapes = jax.eval_shape(self.program.init, jnp.int32(0))
         return self.checkpoints.restore(step, shapes, len(self.labels), with_replay=True)
 
+    def _restore_best(self, step: int | None) -> list[Best | None]:
+        shapes, found = jax.eval_shape(self.program.init, jnp.int32(0)), None
+        if step is not None and self.run.checkpoint.best:
+            found = self.checkpoints.best(step, shapes, len(self.labels))
+        return [*found] if found else [None] * len(self.labels)
+
     def _fill(self, runs: Runs, caught: list[int]) -> None:
         """States for the runs: new ones, or those of the checkpoint. Raises HostError."""
         if self.fresh:
@@ -450,7 +542,7 @@ class Session:
         runs.prefill(caught)
 
     def _log_chunk(self, runs: Runs, metrics: dict[str, Any], before: np.ndarray) -> None:
-        steps, updates = runs.env_steps, runs.updates
+        steps, updates, now = runs.env_steps, runs.updates, runs.progress
         for i in range(len(self.labels)):
             active = metrics["active"][i]  # [iterations]
             if not active.any():
@@ -461,14 +553,14 @@ class Session:
             means = {k: v[i] @ ended / ended.sum() for k, v in metrics["collect"].items() if ended.any()}
             train = {f"train/{name}": float(mean) for name, mean in means.items()}
             self._write(i, int(steps[i]), int(updates[i]), {**update, **train})
-        self.console.progress(steps, metrics, int((steps - before).sum()))
+        self.console.progress(now, metrics, int((now - before).sum()))
 
     def _evaluate_due(self, runs: Runs) -> HostError | None:
         """Evaluate the runs that crossed a multiple of eval.every, or came to their end, since their last evaluation.
 
         Returns what went wrong on the host; the evaluation is still due then.
         """
-        now, every, total = runs.env_steps, self.run.eval.every, self.run.total_env_steps
+        now, every, total = runs.progress, self.run.eval.every, self.program.total
         crossed = (now // every > self._evaluated // every) | (now >= total)
         due = (crossed & (self._evaluated < total)) | (self._evaluated < 0)
         if not due.any():
@@ -481,9 +573,16 @@ class Session:
         for i in np.flatnonzero(due):
             record = {f"eval/{name}": float(value[i]) for name, value in found.items()}
             self._write(int(i), int(steps[i]), int(updates[i]), record)
-        self.console.evaluated(steps, found, due)
-        self._evaluated = np.where(due, steps, self._evaluated)
+            if self.run.checkpoint.best:
+                self._keep_if_best(runs, int(i), int(steps[i]), record["eval/return"])
+        self.console.evaluated(now, found, due)
+        self._evaluated = np.where(due, now, self._evaluated)
         return None
+
+    def _keep_if_best(self, runs: Runs, i: int, env_steps: int, score: float) -> None:
+        best = self._best[i]
+        if np.isfinite(score) and (best is None or score >= best.score):
+            self._best[i] = Best(params=runs.params(i), env_steps=env_steps, score=score)
 
     def _write(self, i: int, env_steps: int, updates: int, metrics: dict[str, float]) -> None:
         record = {**self.labels[i], "env_steps": env_steps, "updates": updates, "wall_s": round(self.elapsed, 3)}
@@ -527,7 +626,8 @@ class Session:
             # a loss and a gradient can be finite while the step they lead to is not
             if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params)):
                 raise self._not_finite("a parameter", "not finite", int(state.updates), label)
-        self.checkpoints.save(runs.clock, states, meta)
+        best = [best for best in self._best if best is not None]
+        self.checkpoints.save(runs.clock, states, meta, best if len(best) == len(self.labels) else None)
 
     @property
     def elapsed(self) -> float:

@@ -183,7 +183,7 @@ class TrainState:
 
     seed: Array  # [] i32
     learner: LearnerState
-    replay: Any  # None on policy
+    replay: Any  # None on policy, and with a data set
     env_steps: Array  # [] i32
     updates: Array  # [] i32: made by this run; the clock's count goes on after a run has its environment steps
     streams: Any = None  # rollout.Streams of a learner from segments
@@ -199,8 +199,12 @@ class Algorithm:
     sample: (key, num_stored [] i32, capacity, batch_size, ctx) -> index [batch_size] i32 into the replay
     update: (LearnerState, Episode, ctx, key) -> (LearnerState, Metrics); on policy, from the Segment just collected:
     metrics {name: [updates_per_batch]}
+    update_from: with a data set, instead of sample and update: (LearnerState, data in the layout of a replay, ctx, key,
+    batch_size) -> (LearnerState, Metrics); None: sample and update
     inspect: (LearnerState, Episode, ctx) -> {name: [T, B, N]}, for people to look at in evaluations
-    observe: (LearnerState, Episode just collected, Clock before it) -> LearnerState; None: not asked
+    observe: (LearnerState, Episode or Segment just collected, Clock before it) -> LearnerState; None: not asked
+    window: 0, or a batch holds so many steps from transitions drawn uniformly over the replay, and `batch_size` counts
+    those; `sample` is not asked then
     before_update: (LearnerState, play, ctx, key) -> LearnerState, where `play(params, key, num_episodes)` is a greedy
     Rollout in the environment of training, and counts no environment steps; None: not asked
     """
@@ -211,11 +215,14 @@ class Algorithm:
     init: Callable[[Array], LearnerState]
     initial_carry: Callable[[int], Any]
     act: Callable[..., tuple[Any, Array, dict[str, Array]]]
-    sample: Callable[[Array, Array, int, int, Context], Array] | None  # None on policy
+    sample: Callable[[Array, Array, int, int, Context], Array] | None  # None on policy, and with a window
     update: Callable[[LearnerState, Any, Context, Array], tuple[LearnerState, Metrics]]
     inspect: Callable[[LearnerState, Episode, Context], dict[str, Array]]
-    observe: Callable[[LearnerState, Episode, Clock], LearnerState] | None = None
+    observe: Callable[[LearnerState, Any, Clock], LearnerState] | None = None
     before_update: Callable[[LearnerState, Callable[..., Any], Context, Array], LearnerState] | None = None
-    experience: str = "replay"  # replay: of episodes | episode, segment: on policy, whole episodes or pieces of streams
+    # replay: of episodes | episode, segment: on policy, whole episodes or pieces of streams | dataset: never collects
+    experience: str = "replay"
     segment_length: int = 0  # steps of a piece
     updates_per_batch: int = 1  # optimiser steps on one Segment
+    update_from: Callable[..., tuple[LearnerState, Metrics]] | None = None
+    window: int = 0  # steps of a piece of an episode from the replay; 0: whole episodes

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -52,11 +52,12 @@ class HParams:
     adam_eps: float = 1e-3
     gae_lambda: float = 0.95  # only with returns=gae; code: SEAC's, off there
     tau: float = 0.01  # only with target_update=soft; code: EPyMARL
+    lr_anneal: float = 0.0  # share of both learning rates that is gone, evenly, by total_env_steps; SEAC, EPyMARL: none
 
 
 @dataclass(frozen=True)
 class ActorCriticConfig:
-    """Static settings. The defaults are SEAC's (paper: Table 2; code: the same); EPyMARL's are those of ia2c.py."""
+    """Static settings. The defaults are SEAC's (paper: Table 2; code: the same); EPyMARL's are in `EpymarlConfig`."""
 
     rollout: str = "segments"  # segments: pieces of streams of episodes (SEAC) | episodes: whole ones (EPyMARL)
     segment_length: int = 5  # steps of a piece; paper: SEAC's n
@@ -68,6 +69,8 @@ class ActorCriticConfig:
     body: bool = True  # a linear layer after the GRU (JaxMARL); false: none (EPyMARL)
     activation: str = "relu"  # relu | tanh
     init: str = "orthogonal"  # orthogonal (SEAC) | torch (EPyMARL)
+    body_gain: float = 2**0.5  # of the second hidden layer, only with init=orthogonal; code: SEAC
+    value_gain: float = 2**0.5  # of the value head, only with init=orthogonal; code: SEAC, as hidden layers
     share_params: str = "none"  # all | type | none
     obs_last_action: bool = False
     obs_agent_id: bool = False
@@ -80,10 +83,11 @@ class ActorCriticConfig:
     epochs: int = 1
     minibatches: int = 1
     hparams: HParams = field(default_factory=HParams)
+    RETURNS: ClassVar[tuple[str, ...]] = ("n_step", "gae")
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
-            "rollout": ("segments", "episodes"), "returns": ("n_step", "gae"), "activation": tuple(ACTIVATIONS),
+            "rollout": ("segments", "episodes"), "returns": self.RETURNS, "activation": tuple(ACTIVATIONS),
             "init": INITS, "share_params": ("all", "type", "none"), "optimizers": ("joint", "separate"),
             "clip": ("set", "all"), "over_agents": ("sum", "mean"), "target_update": ("none", "soft", "hard"),
         }  # fmt: skip
@@ -94,6 +98,40 @@ class ActorCriticConfig:
         for key, low in {**least, "minibatches": 1}.items():
             if getattr(self, key) < low:
                 raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least {low}.")
+
+
+@dataclass(frozen=True)
+class EpymarlHParams(HParams):
+    """Swept scalars as EPyMARL has them. code: its ia2c.yaml."""
+
+    lr: float = 5e-4
+    critic_lr: float = 5e-4
+    entropy_coef: float = 0.001
+    value_coef: float = 1.0
+    grad_clip: float = 10.0
+    adam_eps: float = 1e-8
+
+
+@dataclass(frozen=True)
+class EpymarlConfig(ActorCriticConfig):
+    """Static settings as EPyMARL has them (Papoudakis et al. 2021). code: its ia2c.yaml and default.yaml."""
+
+    rollout: str = "episodes"
+    n_step: int = 5
+    hidden_dim: int = 128
+    recurrent: bool = True
+    body: bool = False
+    init: str = "torch"
+    share_params: str = "all"
+    obs_agent_id: bool = True
+    optimizers: str = "separate"
+    clip: str = "all"
+    over_agents: str = "mean"
+    target_update: str = "soft"
+    hparams: HParams = field(default_factory=EpymarlHParams)
+
+
+EPYMARL_RUN = {"num_envs": 10}  # code: EPyMARL's batch_size_run
 
 
 @struct.dataclass
@@ -129,9 +167,12 @@ class ActorCritic:
     prepare: (parts, LearnerState, Segment, ctx, key) -> a tree of [T, B, ...], without gradients;
     loss: (parts, params, Segment, what `prepare` gave, ctx, key) -> (scalar, metrics);
     modules: further trainables by parameter name; stats: running statistics by name, with their first values;
-    relabel: (Segment, stats, ctx) -> (Segment, stats); after_update: (learner, Segment, ctx, key) -> (learner, metrics);
+    relabel: (Segment, stats, ctx) -> (Segment, stats);
+    after_update: (learner, Segment, ctx, key) -> (learner, metrics);
     observe: (stats, Segment just collected, clock) -> stats;
     before_update: (learner, play, ctx, key) -> learner, see `Algorithm`;
+    explore: (y, avail, ctx) -> y of the policy that plays while learning; None: the policy itself;
+    value: (parts, learner, Segment) -> [T, B, N], what `inspect` shows as value; None: what the critics say;
     inspect: (parts, learner, Segment, ctx) -> {name: [T, B, N]}.
     """
 
@@ -149,9 +190,16 @@ class ActorCritic:
     after_update: tuple[Callable[..., tuple[LearnerState, Metrics]], ...] = ()
     observe: tuple[Callable[[dict[str, Any], Segment, Clock], dict[str, Any]], ...] = ()
     before_update: tuple[Callable[..., LearnerState], ...] = ()
+    explore: Callable[[Array, Array, Context], Array] | None = None
+    value: Callable[[ActorCritic, LearnerState, Segment], Array] | None = None
     inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
     hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers, as "a_pps.x"
     owners: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def networks(self) -> dict[str, StreamNetwork]:
+        """The agents' networks, by their names among the parts and the parameters."""
+        return {"actor": self.actor, "critic": self.critic}
 
     def claim(self, owner: str, **parts: Any) -> ActorCritic:
         """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
@@ -189,10 +237,12 @@ def actor_critic(
     groups = sharing_groups(config.share_params, spec.groups)
     input_dim = inputs.input_dim(spec, config.obs_last_action, config.obs_agent_id)
     out_dim, log_std = distributions.output_dim(spec)
-    common = {"hidden_dim": config.hidden_dim, "activation": config.activation, "init": config.init}
-    actor = Shape(**common, recurrent=config.recurrent, out_dim=out_dim, body=config.body, head_gain=0.01, log_std=log_std)  # type: ignore[arg-type]  # fmt: skip
-    # code: SEAC's orthogonal gain of the value head is sqrt 2, as that of hidden layers
-    critic = Shape(**common, recurrent=config.critic_recurrent, out_dim=critic_dim, body=config.body, head_gain=2**0.5)  # type: ignore[arg-type]  # fmt: skip
+    common: dict[str, Any] = {
+        "hidden_dim": config.hidden_dim, "activation": config.activation, "init": config.init, "body": config.body,
+        "body_gain": config.body_gain,
+    }  # fmt: skip
+    actor = Shape(**common, recurrent=config.recurrent, out_dim=out_dim, head_gain=0.01, log_std=log_std)
+    critic = Shape(**common, recurrent=config.critic_recurrent, out_dim=critic_dim, head_gain=config.value_gain)
     return ActorCritic(
         name=name,
         config=config,
@@ -358,7 +408,7 @@ def prepare_own(parts: ActorCritic, learner: LearnerState, segment: Segment, ctx
 def a2c_loss(
     parts: ActorCritic, params: dict[str, Any], segment: Segment, targets: Targets, ctx: Context, key: Array
 ) -> tuple[Array, Metrics]:
-    """sum_i { -mean[sg(A_i) log pi_i(a_i)] + c_v mean[(R_i - V_i)^2] - c_e mean[H(pi_i)] } (Mnih et al. 2016, sec. 4.3).
+    """sum_i {-mean[sg(A_i) log pi_i(a_i)] + c_v mean[(R_i - V_i)^2] - c_e mean[H(pi_i)]} (Mnih et al. 2016, sec. 4.3).
 
     The lecture's slides leave the minus sign of the first term out.
     """
@@ -463,7 +513,8 @@ def _act(
     previous = carry.previous[None]
     x = inputs.build(timestep.obs[None], previous, spec, config.obs_last_action, config.obs_agent_id)
     hidden, read = parts.actor.unroll(params["actor"], carry.actor, Stream(x=x))
-    policy = distributions.policy(read.y[0], timestep.avail, spec)
+    y = parts.explore(read.y[0], timestep.avail, ctx) if explore and parts.explore else read.y[0]
+    policy = distributions.policy(y, timestep.avail, spec)
     action = policy.sample(seed=key) if explore else policy.mode()
     critic = carry.critic
     if config.critic_recurrent and explore:  # its memory at the start of the next piece
@@ -483,6 +534,7 @@ def _update(
     for relabel in parts.relabel:
         segment, stats = relabel(segment, stats, ctx)
     learner = learner.replace(stats=stats)  # type: ignore[attr-defined]
+    ctx = annealed(ctx, segment)
     prepare_key, order_key, step_key = jax.random.split(key, 3)
     targets = jax.lax.stop_gradient(parts.prepare(parts, learner, segment, ctx, prepare_key))
     count = parts.config.epochs * parts.config.minibatches
@@ -503,6 +555,14 @@ def _update(
     rows = minibatches(order_key, segment.mask.shape[1], parts.config.epochs, parts.config.minibatches)
     (learner, _), metrics = jax.lax.scan(step, (learner, ctx.clock), (rows, jnp.arange(count)))
     return learner, metrics
+
+
+def annealed(ctx: Context, segment: Segment) -> Context:
+    """The context with the learning rates of this batch: a line from the first batch on, as in JaxMARL's PPO."""
+    h, before = ctx.hparams, ctx.env_steps - segment.mask.sum().astype(jnp.int32)
+    left = 1.0 - h["lr_anneal"] * jnp.clip(before / ctx.total_env_steps, 0.0, 1.0)
+    rates = {name: h[name] * left for name in ("lr", "critic_lr")}
+    return ctx.replace(hparams={**h, **rates})  # type: ignore[attr-defined]
 
 
 def minibatches(key: Array, num_envs: int, epochs: int, minibatches: int) -> Array:
@@ -578,7 +638,10 @@ def _inspect(parts: ActorCritic, learner: LearnerState, episode: Episode, ctx: C
     from jaxshare.rollout import as_segment
 
     segment = as_segment(episode, _initial_carry(parts, episode.mask.shape[1]))
-    found = {"value": values(parts, learner.params["critic"], segment, after=False)[0]}
+    if parts.value:
+        found = {"value": parts.value(parts, learner, segment)}
+    else:
+        found = {"value": values(parts, learner.params["critic"], segment, after=False)[0]}
     for part in parts.inspect:
         found.update(part(parts, learner, segment, ctx))
     return found

@@ -206,6 +206,11 @@ class ValueLearner:
     hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers, as "differ.alpha"
     owners: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def networks(self) -> dict[str, AgentNetwork]:
+        """The agents' networks, by their names among the parts and the parameters."""
+        return {"agent": self.agent}
+
     def claim(self, owner: str, **parts: Any) -> ValueLearner:
         """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
         for part in parts:

@@ -1,4 +1,4 @@
-"""Independent A2C as EPyMARL runs it (Papoudakis et al. 2021, https://arxiv.org/abs/2006.07869), and the lecture's IA2C.
+"""Independent A2C, IA2C, as EPyMARL runs it (Papoudakis et al. 2021, https://arxiv.org/abs/2006.07869).
 
     L_i = -mean[sg(R_i - V_i(o_i)) log pi_i(a_i | h_i)] + mean[(R_i - V_i(o_i))^2] - c_e mean[H(pi_i(. | h_i))]
 
@@ -12,44 +12,17 @@ rewards include padding; ours: neither.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from jaxshare.algos import _actor_critic as family
-from jaxshare.algos._actor_critic import ActorCritic, a2c_loss, actor_critic, prepare_own
+from jaxshare.algos._actor_critic import EPYMARL_RUN, ActorCritic, EpymarlConfig, a2c_loss, actor_critic, prepare_own
 from jaxshare.types import EnvSpec
 
-RUN = {"num_envs": 10}  # code: EPyMARL's batch_size_run
+RUN = EPYMARL_RUN
 
 
 @dataclass(frozen=True)
-class HParams(family.HParams):
-    """Swept scalars. code: EPyMARL's ia2c.yaml."""
-
-    lr: float = 5e-4
-    critic_lr: float = 5e-4
-    entropy_coef: float = 0.001
-    value_coef: float = 1.0
-    grad_clip: float = 10.0
-    adam_eps: float = 1e-8
-
-
-@dataclass(frozen=True)
-class Config(family.ActorCriticConfig):
-    """Static settings. code: EPyMARL's ia2c.yaml and default.yaml."""
-
-    rollout: str = "episodes"
-    n_step: int = 5
-    hidden_dim: int = 128
-    recurrent: bool = True
-    body: bool = False
-    init: str = "torch"
-    share_params: str = "all"
-    obs_agent_id: bool = True
-    optimizers: str = "separate"
-    clip: str = "all"
-    over_agents: str = "mean"
-    target_update: str = "soft"
-    hparams: HParams = field(default_factory=HParams)
+class Config(EpymarlConfig):
+    """See `EpymarlConfig`."""
 
 
 def make(config: Config, spec: EnvSpec) -> ActorCritic:

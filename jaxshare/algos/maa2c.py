@@ -14,22 +14,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from jaxshare.algos import ia2c
+from jaxshare.algos import _actor_critic as family
 from jaxshare.algos._actor_critic import ActorCritic, CentralConfig, a2c_loss, central_actor_critic, prepare_own
 from jaxshare.types import EnvSpec
 
-RUN = ia2c.RUN
+RUN = family.EPYMARL_RUN
 
 
 @dataclass(frozen=True)
-class HParams(ia2c.HParams):
+class HParams(family.EpymarlHParams):
     """Swept scalars. code: EPyMARL's maa2c.yaml."""
 
     entropy_coef: float = 0.01
 
 
 @dataclass(frozen=True)
-class Config(ia2c.Config, CentralConfig):
+class Config(family.EpymarlConfig, CentralConfig):
     """Static settings. code: EPyMARL's maa2c.yaml."""
 
     hparams: HParams = field(default_factory=HParams)

@@ -46,7 +46,7 @@ class Config(family.ActorCriticConfig):
     """See `ActorCriticConfig`."""
 
     bootstrap: str = "learner"  # learner: y_ik by V_i (paper) | owner: by V_k (code)
-    rho_clip: float = 0.0  # largest importance ratio; 0: none (paper)
+    rho_clip: float = 0.0  # largest importance ratio of others' steps; 0: none (paper)
     hparams: HParams = field(default_factory=HParams)
 
     def __post_init__(self) -> None:
@@ -103,9 +103,7 @@ def loss(
     log_prob = policy.log_prob(jnp.broadcast_to(drawn[None], (read.y.shape[0], *drawn.shape)))
     stream = family.critic_stream(parts, segment, after=False)
     value = parts.critic.every(params["critic"], segment.carry.critic, stream).y[..., 0]
-    ratio = sharing.ratios(log_prob, sets)
-    if parts.config.rho_clip:  # type: ignore[attr-defined]
-        ratio = jnp.minimum(ratio, parts.config.rho_clip)  # type: ignore[attr-defined]
+    ratio = sharing.ratios(log_prob, sets, parts.config.rho_clip)  # type: ignore[attr-defined]
     delta = jnp.moveaxis(targets.returns, -1, 0) - value
     weight = sharing.weights(sets, parts.spec.groups, h["sharing"])
     mean = partial(_means, mask=segment.mask)  # [S, T, B, N] -> [S, N]

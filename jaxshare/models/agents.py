@@ -54,10 +54,10 @@ class GRU(nn.Module):
     @nn.compact
     def __call__(
         self, carry: jax.Array, x: jax.Array, keep: jax.Array | None = None, after: jax.Array | None = None
-    ) -> jax.Array | tuple[jax.Array, jax.Array]:
-        """All hidden states; keep [T, rows, 1] as in `gru_unroll`.
+    ) -> Any:
+        """All hidden states [T, rows, H]; keep [T, rows, 1] as in `gru_unroll`.
 
-        With `after` [T, rows, D] also the states that one more step would give, from each, with these inputs.
+        With `after` [T, rows, D] a pair: also the states that one more step would give, from each, with these inputs.
         """
         init = uniform_fan(self.hidden_dim)
         square, vector = (self.hidden_dim, self.hidden_dim), (self.hidden_dim,)

@@ -30,6 +30,29 @@ def uniform_fan(fan: int) -> Callable[..., jax.Array]:
     return init
 
 
+def orthogonal(gain: float) -> Callable[..., jax.Array]:
+    """`gain` times a uniformly random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2014).
+
+    ours: Gram-Schmidt on a Gaussian matrix, twice for precision. A vmapped QR is a batched LAPACK call, and two devices
+    of a CPU that run one at the same time hang (jaxlib 0.10.2, two cores).
+    """
+
+    def init(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
+        many, few = max(shape), min(shape)
+        rows = jax.random.normal(key, (few, many), dtype)
+
+        def step(done: jax.Array, at: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            i, row = at
+            for _ in range(2):
+                row = row - (done @ row) @ done
+            return done.at[i].set(row / jnp.linalg.norm(row)), None
+
+        done, _ = jax.lax.scan(step, jnp.zeros_like(rows), (jnp.arange(few), rows))
+        return gain * (done if shape[0] == few else done.T)
+
+    return init
+
+
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     """x [..., F] + bias [F], without implicit rank promotion."""
     return x + bias.reshape((1,) * (x.ndim - 1) + bias.shape)

@@ -18,7 +18,7 @@ from flax import linen as nn
 from flax import struct
 
 from jaxshare.models.agents import GRU
-from jaxshare.models.base import Linear, add_bias, lift_apply, lift_every, lift_init
+from jaxshare.models.base import Linear, add_bias, lift_apply, lift_every, lift_init, orthogonal
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": nn.tanh}
 INITS = ("torch", "orthogonal")
@@ -84,7 +84,7 @@ class Dense(nn.Module):
         """Affine map of the last axis."""
         if self.scheme == "torch":
             return Linear(self.features, name="linear")(x)
-        kernel = self.param("kernel", nn.initializers.orthogonal(self.gain), (x.shape[-1], self.features))
+        kernel = self.param("kernel", orthogonal(self.gain), (x.shape[-1], self.features))
         return add_bias(x @ kernel, self.param("bias", nn.initializers.zeros, (self.features,)))
 
 

@@ -9,6 +9,10 @@ The average is a branch on the clock that all runs have in common, so that it is
 `own` are the agents' rewards in the episodes last collected; `solo` are returns of greedy episodes in which one agent's
 network plays every agent; `individual` are DIFFER's decomposed rewards (Hu et al. 2023, eq. 2) on the update's batch.
 
+Of an actor-critic (ours) actors and critics are averaged, or one of them (`networks`), with the same weights; what all
+agents have in common already, such as a central critic, stays as it is. A learner from segments has seen no whole
+episodes: there `own` scores are rewards summed over the pieces of streams, which is what the paper's interval says.
+
 Departures. paper, code: the average stands before the gradient step of update 300, ours: after it; either way before
 the copy of the targets that falls on the same update. code: in a solo episode all agents pass through one hidden state,
 which is not reset; ours: each has its own, new in every episode, and its own id, and all networks meet the same
@@ -26,12 +30,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxshare.algos._value import ValueLearner, Values
+from jaxshare.algos._value import Values
 from jaxshare.ops import differ, pps, td
 from jaxshare.ops.masking import masked_sum
 from jaxshare.ops.schedules import crossed
 from jaxshare.types import Array, Clock, Context, EnvSpec, Episode, LearnerState, Metrics, RefusedError
 
+Parts = Any  # of a family: a ValueLearner, an ActorCritic, ...
 Scores = Callable[[LearnerState, Episode, Context], Array]  # (learner, batch, ctx) -> R [N]
 AVERAGES = "averaging of the agents"  # what one modifier of this family owns
 SETS = ("all", "head", "body")
@@ -52,15 +57,21 @@ class PeriodicConfig:
 
     period: int = 300  # updates; paper: Table 1
     share: Any = "all"  # all | head | body (all but the head) | names, as [embed,gru] or [gru.*_kernel]; paper: all
+    networks: Any = "all"  # all | names, as [actor] of [actor,critic]; a learner of utilities has [agent]; ours
     within: str = "team"  # team (paper) | type: agents of one type average among themselves (ours)
     init: str = "common"  # common: one draw for all (ours) | average of the draws (code: A-, RS-) | own (code: PP-)
     moments: str = "keep"  # the optimiser's: keep (code) | average | reset (ours); of the shared tensors only
     targets: str = "keep"  # the target networks: keep (code) | aggregate (ours)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "share", self.share if isinstance(self.share, str) else tuple(self.share))
-        if not self.share or not all(isinstance(part, str) for part in self.share):
-            self._refuse("share", "must be all, head, body, or names of modules")
+        for key, known in (
+            ("share", "all, head, body, or names of modules"),
+            ("networks", "all, or names of networks"),
+        ):
+            given = getattr(self, key)
+            object.__setattr__(self, key, given if isinstance(given, str) else tuple(given))
+            if not given or not all(isinstance(part, str) for part in given):
+                self._refuse(key, f"must be {known}")
         for key, allowed in CHOICES.items():
             if hasattr(self, key) and getattr(self, key) not in allowed:
                 self._refuse(key, f"is not one of {', '.join(allowed)}")
@@ -79,7 +90,7 @@ class ScoredConfig(PeriodicConfig):
     score: str = "auto"  # own (paper) | solo (code) | individual (ours); auto: own if every agent has a reward, or solo
     rule: str = "shifted_ratio"  # shifted_ratio (ours) | ratio (paper; else stops) | softmax (code) | uniform
     temperature: float = 1.0  # of rule=softmax; code
-    buffer: int = 96  # episodes of score=own; paper: Table 1
+    buffer: int = 96  # episodes of score=own, or pieces of streams; paper: Table 1
     solo_episodes: int = 10  # per agent, of score=solo; code
 
     def __post_init__(self) -> None:
@@ -105,7 +116,9 @@ class Sharing:
     config: PeriodicConfig
     spec: EnvSpec
     groups: tuple[int, ...]  # agents of one group average among themselves
-    tensors: frozenset[str]  # dotted names of what is shared, such as "gru.hidden_new_kernel"
+    tensors: dict[str, frozenset[str]]  # network -> dotted names of what is shared, such as "gru.hidden_new_kernel"
+    personal: tuple[str, ...]  # all networks that agents have for themselves
+    updates_per_batch: int  # optimiser steps on what was collected once; 1 of a learner with a replay
     source: str | None  # of the scores: own, solo, individual; None: all agents count the same
     rule: str
     scores: Scores
@@ -117,7 +130,7 @@ class Sharing:
         return self.config
 
 
-def make(name: str, config: PeriodicConfig, parts: ValueLearner) -> ValueLearner:
+def make(name: str, config: PeriodicConfig, parts: Parts) -> Parts:
     """Average the agents' parameters from time to time. Raises RefusedError if they have none of their own."""
     _refuse(name, config, parts)
     swept = {f"{name}.{f.name}": getattr(config, f.name) for f in fields(config) if f.type in (float, "float")}
@@ -125,9 +138,7 @@ def make(name: str, config: PeriodicConfig, parts: ValueLearner) -> ValueLearner
     if parts.spec.num_agents == 1:
         return parts  # the mean of one is that one
     sharing = _sharing(name, config, parts)
-    draw = parts.agent.init
-    network = replace(parts.agent, init=lambda key: start(config, draw(key)))
-    parts = replace(parts, agent=network).extend(
+    parts = replace(parts, **{n: _starting(config, parts.networks[n]) for n in sharing.tensors}).extend(
         stats={name: _first_stats(sharing)}, after_update=lambda *args: _after_update(sharing, *args)
     )
     if sharing.source == "own":
@@ -137,7 +148,12 @@ def make(name: str, config: PeriodicConfig, parts: ValueLearner) -> ValueLearner
     return parts
 
 
-def _sharing(name: str, config: PeriodicConfig, parts: ValueLearner) -> Sharing:
+def _starting(config: PeriodicConfig, network: Any) -> Any:
+    """The network with first parameters as `init` says."""
+    return replace(network, init=lambda key: start(config, network.init(key)))
+
+
+def _sharing(name: str, config: PeriodicConfig, parts: Parts) -> Sharing:
     source = _source(config, parts)
     return Sharing(
         name=name,
@@ -145,13 +161,21 @@ def _sharing(name: str, config: PeriodicConfig, parts: ValueLearner) -> Sharing:
         spec=parts.spec,
         groups=parts.spec.groups if config.within == "type" else (0,) * parts.spec.num_agents,
         tensors=_tensors(name, config, parts),
+        personal=_personal(parts),
+        updates_per_batch=getattr(parts.config, "epochs", 1) * getattr(parts.config, "minibatches", 1),
         source=source,
         rule=getattr(config, "rule", "uniform"),
         scores=individual_scores(parts) if source == "individual" else lambda *args: _kept_scores(name, source, *args),
     )
 
 
-def _source(config: PeriodicConfig, parts: ValueLearner) -> str | None:
+def _personal(parts: Parts) -> tuple[str, ...]:
+    """Names of the networks of which every agent has its own parameters."""
+    alone = tuple(range(parts.spec.num_agents))
+    return tuple(name for name, network in parts.networks.items() if network.groups == alone)
+
+
+def _source(config: PeriodicConfig, parts: Parts) -> str | None:
     if not isinstance(config, ScoredConfig) or config.rule == "uniform":
         return None
     return config.score if config.score != "auto" else "solo" if parts.spec.common_reward else "own"
@@ -172,11 +196,11 @@ def _first_stats(sharing: Sharing) -> dict[str, Array]:
     return stats
 
 
-def _refuse(name: str, config: PeriodicConfig, parts: ValueLearner) -> None:
+def _refuse(name: str, config: PeriodicConfig, parts: Parts) -> None:
     """Raise RefusedError for what cannot be averaged or scored."""
     used = f"modifiers=[{name}] cannot be used with algo={getattr(parts, 'name', '?')}"
-    if not isinstance(parts, ValueLearner):
-        raise RefusedError(f"{used}: it averages the utility networks of agents. Use it with iql, vdn, qmix or qplex.")
+    if not getattr(parts, "networks", None):
+        raise RefusedError(f"{used}: it says of no network that agents have it. Use it with qmix or seac, say.")
     if other := parts.owners.get(AVERAGES):
         raise RefusedError(
             f"modifiers {other} and {name} both average the parameters of the agents of {parts.name}: the second would "
@@ -187,16 +211,21 @@ def _refuse(name: str, config: PeriodicConfig, parts: ValueLearner) -> None:
             f"algo.share_params={parts.config.share_params}: modifiers=[{name}] averages parameters that every agent "
             "has for itself. Use algo.share_params=none."
         )
+    if config.targets == "aggregate" and getattr(parts.config, "target_update", None) == "none":
+        raise RefusedError(
+            f"{name}.targets=aggregate: algo={parts.name} with algo.target_update=none has no target networks. Use "
+            f"{name}.targets=keep, or another algo.target_update."
+        )
     spec, score, source = parts.spec, getattr(config, "score", None), _source(config, parts)
     if source == "own" and spec.common_reward:
         raise RefusedError(
             f"{name}.score=own: env={spec.name} gives all agents the same reward, so that the weighted mean is the "
             f"plain one. Use {name}.score=solo, or individual where there is a mixer, or modifiers=[a_pps]."
         )
-    if source == "individual" and parts.mixer is None:
+    if source == "individual" and getattr(parts, "mixer", None) is None:
         raise RefusedError(
             f"{used} and {name}.score=individual: without a mixer there is no dQ_tot/dQ_i to decompose the team reward "
-            f"by. Use {name}.score=solo or own, or an algorithm with a mixer, such as vdn or qmix."
+            f"by. Use {name}.score=solo or own, or an algorithm with a mixer of utilities, such as vdn or qmix."
         )
     if source == "solo" and not spec.pure:
         raise RefusedError(
@@ -218,40 +247,59 @@ def start(config: PeriodicConfig, params: Any) -> Any:
 # ------------------------------------------------------------------------------------------------------ the shared set
 
 
-def _tensors(name: str, config: PeriodicConfig, parts: ValueLearner) -> frozenset[str]:
-    """Dotted names of the shared tensors. Raises RefusedError for names that the network has not."""
-    shapes = jax.eval_shape(parts.agent.init, jax.random.key(0))
-    tensors = [_dotted(path) for path, _ in jax.tree_util.tree_flatten_with_path(shapes)[0]]
+def _tensors(name: str, config: PeriodicConfig, parts: Parts) -> dict[str, frozenset[str]]:
+    """Dotted names of the shared tensors of each network. Raises RefusedError for names that there are not."""
+    personal = _personal(parts)
+    chosen = personal if config.networks == "all" else config.networks
+    chosen = (chosen,) if isinstance(chosen, str) else chosen
+    for network in chosen:
+        if network not in personal:
+            raise RefusedError(
+                f"{name}.networks={network}: agents have no such network of their own in algo={parts.name}. Use "
+                f"all, or names out of {', '.join(personal)}."
+            )
+    known = {network: _names(parts.networks[network]) for network in chosen}
     if config.share in SETS:
-        head = {t for t in tensors if t.split(".")[0] == "head"}
-        return frozenset({"all": set(tensors), "head": head, "body": set(tensors) - head}[config.share])
-    found: set[str] = set()
+        return {network: _named_set(config.share, tensors) for network, tensors in known.items()}
+    found: dict[str, set[str]] = {network: set() for network in chosen}
     for pattern in (config.share,) if isinstance(config.share, str) else config.share:
-        matched = {t for t in tensors if t.startswith(f"{pattern}.") or fnmatch.fnmatchcase(t, pattern)}
-        if not matched:
+        for network, tensors in known.items():
+            found[network] |= {t for t in tensors if t.startswith(f"{pattern}.") or fnmatch.fnmatchcase(t, pattern)}
+        if not any(t.startswith(f"{pattern}.") or fnmatch.fnmatchcase(t, pattern) for ts in known.values() for t in ts):
+            tensors = list(dict.fromkeys(t for ts in known.values() for t in ts))
             modules = dict.fromkeys(t.split(".")[0] for t in tensors)
             raise RefusedError(
                 f"{name}.share={pattern} is no part of the agents' network. Use all, head, body, or names out of "
                 f"{', '.join(modules)} (tensors: {', '.join(tensors)})."
             )
-        found |= matched
-    return frozenset(found)
+    return {network: frozenset(tensors) for network, tensors in found.items()}
+
+
+def _names(network: Any) -> list[str]:
+    """Dotted names of the tensors of a network."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    return [_dotted(path) for path, _ in jax.tree_util.tree_flatten_with_path(shapes)[0]]
+
+
+def _named_set(share: str, tensors: list[str]) -> frozenset[str]:
+    """One of SETS."""
+    head = {t for t in tensors if t.split(".")[0] == "head"}
+    return frozenset({"all": set(tensors), "head": head, "body": set(tensors) - head}[share])
 
 
 def _dotted(path: Any) -> str:
     return ".".join(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
 
 
-def shared_params(agent: Any, tensors: frozenset[str], fn: Callable[[Array], Array]) -> Any:
-    """The agents' parameters, {module: {tensor: [N, ...]}}, with `fn` applied to the shared tensors."""
-    return jax.tree_util.tree_map_with_path(lambda path, x: fn(x) if _dotted(path) in tensors else x, agent)
+def shared_params(params: Any, tensors: dict[str, frozenset[str]], fn: Callable[[Array], Array]) -> Any:
+    """Parameters by network, {network: {module: {tensor: [N, ...]}}}, with `fn` applied to the shared tensors."""
+    names = {f"{network}.{tensor}" for network, own in tensors.items() for tensor in own}
+    return jax.tree_util.tree_map_with_path(lambda path, x: fn(x) if _dotted(path) in names else x, params)
 
 
-def shared_moments(opt_state: Any, tensors: frozenset[str], fn: Callable[[Array], Array]) -> Any:
+def shared_moments(opt_state: Any, tensors: dict[str, frozenset[str]], fn: Callable[[Array], Array]) -> Any:
     """`shared_params` of the optimiser's moments of the agents, in whatever group other modifiers have put them."""
-    names = {f"agent.{tensor}" for tensor in tensors}
-    update = lambda path, x: fn(x) if _dotted(path) in names else x  # noqa: E731
-    return {group: jax.tree_util.tree_map_with_path(update, state) for group, state in opt_state.items()}
+    return {group: shared_params(state, tensors, fn) for group, state in opt_state.items()}
 
 
 # --------------------------------------------------------------------------------------------------------- the average
@@ -278,16 +326,16 @@ def aggregate(sharing: Sharing, learner: LearnerState, scores: Array, ctx: Conte
     config, name = sharing.config, sharing.name
     weight = pps.group_weights(scores, sharing.groups, sharing.rule, ctx.hparams.get(f"{name}.temperature", 1.0))
     mean = lambda x: pps.average(x, weight, sharing.groups)  # noqa: E731
-    before = learner.params["agent"]
+    before = {network: learner.params[network] for network in sharing.tensors}
     after, target, opt_state = shared_params(before, sharing.tensors, mean), learner.target_params, learner.opt_state
     if config.targets == "aggregate":
-        target = {**target, "agent": shared_params(target["agent"], sharing.tensors, mean)}
+        target = shared_params(target, sharing.tensors, mean)
     if config.moments != "keep":
         opt_state = shared_moments(opt_state, sharing.tensors, mean if config.moments == "average" else jnp.zeros_like)
     distances = {"distance_before": pps.distance(before), "distance_after": pps.distance(after)}
     seen = {**learner.stats[name], "score": scores, "weight": weight, **distances}
     return learner.replace(  # type: ignore[attr-defined]
-        params={**learner.params, "agent": after},
+        params={**learner.params, **after},
         target_params=target,
         opt_state=opt_state,
         stats={**learner.stats, name: seen},
@@ -297,8 +345,8 @@ def aggregate(sharing: Sharing, learner: LearnerState, scores: Array, ctx: Conte
 # -------------------------------------------------------------------------------------------------------------- scores
 
 
-def observe(sharing: Sharing, stats: dict[str, Any], episode: Episode, clock: Clock) -> dict[str, Any]:
-    """Write each agent's return of the episodes just collected into the ring [buffer, N]."""
+def observe(sharing: Sharing, stats: dict[str, Any], episode: Any, clock: Clock) -> dict[str, Any]:
+    """Write each agent's return of the episodes (or pieces of streams) just collected into the ring [buffer, N]."""
     own = stats[sharing.name]
     ring = own["returns"]
     returns = jnp.where(episode.mask[..., None] > 0, episode.reward, 0.0).sum(0)  # [B, N]
@@ -313,7 +361,7 @@ def _kept_scores(name: str, source: str | None, learner: LearnerState, batch: Ep
 
 
 def own_scores(ring: Array, clock: Clock) -> Array:
-    """Mean return of each agent over the episodes in the ring: [buffer, N] -> [N]. The ratio is that of the sums."""
+    """Mean return of each agent over what is in the ring: [buffer, N] -> [N]. The ratio is that of the sums."""
     return ring.sum(0) / jnp.clip(clock.episodes, 1, ring.shape[0]).astype(jnp.float32)
 
 
@@ -321,24 +369,25 @@ def play_alone(
     sharing: Sharing, learner: LearnerState, play: Callable[..., Any], ctx: Context, key: Array
 ) -> LearnerState:
     """If it is time to average, play `solo_episodes` with each agent's network in everybody's place."""
-    due = crossed(ctx.clock.updates, ctx.clock.updates + 1, sharing.config.period)
+    due = crossed(ctx.clock.updates, ctx.clock.updates + sharing.updates_per_batch, sharing.config.period)
     episodes, last = sharing.scored.solo_episodes, learner.stats[sharing.name]
+    own = {network: learner.params[network] for network in sharing.personal}
 
     def alone(one: Any) -> tuple[Array, Array]:
-        everybody = jax.tree.map(lambda x, all_: jnp.broadcast_to(x, all_.shape), one, learner.params["agent"])
-        episode = play({**learner.params, "agent": everybody}, key, episodes).episode
+        everybody = jax.tree.map(lambda x, all_: jnp.broadcast_to(x, all_.shape), one, own)
+        episode = play({**learner.params, **everybody}, key, episodes).episode
         team = episode.reward[..., 0] if sharing.spec.common_reward else episode.reward.sum(-1)
         return masked_sum(team, episode.mask) / episodes, episode.mask.sum().astype(jnp.int32)
 
     def score() -> dict[str, Array]:
-        returns, steps = jax.vmap(alone)(learner.params["agent"])
+        returns, steps = jax.vmap(alone)(own)
         return {**last, "score": returns, "solo_steps": last["solo_steps"] + steps.sum()}
 
     found = jax.lax.cond(due, score, lambda: last)
     return learner.replace(stats={**learner.stats, sharing.name: found})  # type: ignore[attr-defined]
 
 
-def individual_scores(parts: ValueLearner) -> Scores:
+def individual_scores(parts: Parts) -> Scores:
     """R_i: the sum of agent i's decomposed rewards over an episode, mean over the batch's. ours."""
 
     def decomposed(values: Values, batch: Episode, ctx: Context) -> dict[str, Array]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.algos._value import ValueLearner
 from jaxshare.modifiers import _pps
 
 
@@ -22,6 +21,6 @@ class Config(_pps.PeriodicConfig):
     """Settings of A-PPS."""
 
 
-def make(config: Config, parts: ValueLearner) -> ValueLearner:
+def make(config: Config, parts: _pps.Parts) -> _pps.Parts:
     """Average all agents alike. Raises RefusedError if agents share parameters already."""
     return _pps.make("a_pps", config, parts)

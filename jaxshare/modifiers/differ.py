@@ -66,8 +66,8 @@ def make(config: Config, parts: ValueLearner) -> ValueLearner:
     """Replace the loss and the optimiser groups of a learner. Raises RefusedError if it has no mixer."""
     if getattr(parts, "mixer", None) is None:
         raise RefusedError(
-            f"modifiers=[differ] cannot be used with algo={parts.name}: it has no mixer, so there is no dQ_tot/dQ_i to "
-            "share the team reward by. Use it with an algorithm that mixes utilities, such as vdn or qmix."
+            f"modifiers=[differ] cannot be used with algo={parts.name}: it has no mixer of utilities, so there is no "
+            "dQ_tot/dQ_i to share the team reward by. Use it with an algorithm that has one, such as vdn or qmix."
         )
     swept = {f"differ.{f.name}": getattr(config, f.name) for f in fields(Config) if f.type in (float, "float")}
     parts = parts.claim(

@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from jaxshare.algos._value import ValueLearner
 from jaxshare.modifiers import _pps
 
 
@@ -26,6 +25,6 @@ class Config(_pps.ScoredConfig):
     share: Any = "head"  # all | head (paper) | body (all but the head) | names, as [embed,gru] or [gru.*_kernel]
 
 
-def make(config: Config, parts: ValueLearner) -> ValueLearner:
+def make(config: Config, parts: _pps.Parts) -> _pps.Parts:
     """Average a part by scores. Raises RefusedError if agents share parameters already or cannot be told apart."""
     return _pps.make("pp_pps", config, parts)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.algos._value import ValueLearner
 from jaxshare.modifiers import _pps
 
 
@@ -23,6 +22,6 @@ class Config(_pps.ScoredConfig):
     """Settings of RS-PPS. Every `float` is a swept scalar, the others are static."""
 
 
-def make(config: Config, parts: ValueLearner) -> ValueLearner:
+def make(config: Config, parts: _pps.Parts) -> _pps.Parts:
     """Average agents by their scores. Raises RefusedError if they share parameters already or cannot be told apart."""
     return _pps.make("rs_pps", config, parts)

@@ -1,8 +1,9 @@
 """Returns of pieces of episodes: n-step, generalised advantage, TD(lambda).
 
-All take what a step pays and where it leads, [T, ...]: reward r_t; discount gamma * (1 - terminated_t); next_value, the
-value of the true successor of step t (before any reset); end, whether the step ended its episode in either way. Where an
-episode is cut by its time limit the return bootstraps from the true successor, and it never looks into the next one.
+All take what a step pays and where it leads, [T, ...]: reward r_t; discount gamma * (1 - terminated_t); next_value,
+the value of the true successor of step t (before any reset); end, whether the step ended its episode in either way.
+Where an episode is cut by its time limit the return bootstraps from the true successor, and it never looks into the
+next one.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def n_step(reward: jax.Array, discount: jax.Array, next_value: jax.Array, end: j
 def td_lambda(
     reward: jax.Array, discount: jax.Array, next_value: jax.Array, end: jax.Array, lambda_: jax.Array
 ) -> jax.Array:
-    """G_t = r_t + discount_t * ((1 - lambda) v(t+1) + lambda G_{t+1}), and v(t+1) alone at an end or at T - 1: [T, ...].
+    """G_t = r_t + discount_t * ((1 - lambda) v(t+1) + lambda G_{t+1}); v(t+1) alone at an end and at T - 1: [T, ...].
 
     Sutton and Barto 2018, eq. 12.18. n = 1 is lambda = 0.
     """

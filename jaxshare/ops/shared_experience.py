@@ -22,13 +22,15 @@ def weights(sets: tuple[int, ...], types: tuple[int, ...], lambda_: jax.Array) -
     return own + lambda_ * (1.0 - own) * alike
 
 
-def ratios(log_prob: jax.Array, sets: tuple[int, ...]) -> jax.Array:
-    """rho_sk = sg(pi_s(a_k | o_k) / (pi_k(a_k | o_k) + 1e-7)), exactly 1 where k uses set s. One step, not clipped.
+def ratios(log_prob: jax.Array, sets: tuple[int, ...], largest: float = 0.0) -> jax.Array:
+    """rho_sk = sg(pi_s(a_k | o_k) / (pi_k(a_k | o_k) + 1e-7)), exactly 1 where k uses set s. One step only.
 
-    log_prob: [S, T, B, N] of agent k's action under each parameter set -> [S, T, B, N].
+    log_prob: [S, T, B, N] of agent k's action under each parameter set -> [S, T, B, N]. largest: where those of others
+    are clipped; 0: nowhere.
     """
     own = own_sets(log_prob, sets)
     ratio = jnp.exp(log_prob) / (jnp.exp(own) + RATIO_EPS)[None]
+    ratio = jnp.minimum(ratio, largest) if largest else ratio
     is_own = jnp.array([[sets[k] == s for k in range(len(sets))] for s in range(log_prob.shape[0])])
     return jax.lax.stop_gradient(jnp.where(is_own[:, None, None, :], 1.0, ratio))
 

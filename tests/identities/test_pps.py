@@ -56,7 +56,7 @@ def average(*args, scores=(1.0, 2.0, 5.0), **kwargs):
     """(learner before, learner after one average, names of the shared tensors, the weights that were used)."""
     _, sharing, learner, ctx = case(*args, **kwargs)
     new = jax.jit(lambda: _pps.aggregate(sharing, learner, jnp.array(scores), ctx))()
-    return learner, jax.tree.map(np.asarray, new), sharing.tensors, new.stats[sharing.name]["weight"]
+    return learner, jax.tree.map(np.asarray, new), sharing.tensors["agent"], new.stats[sharing.name]["weight"]
 
 
 def tensors(params):

@@ -1,0 +1,89 @@
+"""What the PPO learners, ippo and mappo, have in common. Equations: jaxshare/ops/ppo.py; sources: ippo.py.
+
+Everything of an iteration is learned from `epochs` times, in `minibatches` parts of whole streams, so that memory can
+be rebuilt from where it stood when the part began.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxshare.algos import _actor_critic as family
+from jaxshare.algos._actor_critic import ActorCritic, Targets
+from jaxshare.ops import ppo
+from jaxshare.ops.masking import masked_mean
+from jaxshare.types import Array, Context, LearnerState, Metrics, Segment
+
+RUN = {"num_envs": 128}  # code: JaxMARL's ippo_rnn_smax, mappo_homogenous_rnn_smax
+
+
+@dataclass(frozen=True)
+class PPOHParams(family.HParams):
+    """Swept scalars. code: JaxMARL's ippo_rnn_smax."""
+
+    lr: float = 4e-3
+    critic_lr: float = 4e-3  # only with optimizers=separate
+    value_coef: float = 0.5  # of (R - V)^2 / 2
+    grad_clip: float = 0.25
+    adam_eps: float = 1e-5
+    lr_anneal: float = 1.0  # share of the learning rates that is gone, evenly, by total_env_steps; JaxMARL: all
+    clip_eps: float = 0.05  # of the ratio, and with value_clip of the value
+
+
+@dataclass(frozen=True)
+class PPOConfig(family.ActorCriticConfig):
+    """Static settings. code: JaxMARL's ippo_rnn_smax and the networks in its file."""
+
+    segment_length: int = 128  # steps of a piece; code: JaxMARL
+    returns: str = "gae"  # gae (JaxMARL) | n_step (EPyMARL)
+    hidden_dim: int = 128
+    recurrent: bool = True
+    critic_recurrent: bool = True
+    body_gain: float = 2.0  # of the layer after the GRU; sqrt 2 in JaxMARL's feed-forward networks
+    value_gain: float = 1.0
+    share_params: str = "all"
+    over_agents: str = "mean"
+    standardise_advantage: bool = True  # in each minibatch; code: JaxMARL
+    value_clip: bool = True  # code: JaxMARL; false: the plain squared error (EPyMARL)
+    mask_dead: bool = False  # leave the steps of dead agents out; code: MAPPO's own does, JaxMARL and EPyMARL do not
+    epochs: int = 4
+    minibatches: int = 4
+    hparams: PPOHParams = field(default_factory=PPOHParams)
+
+
+def prepare(parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array) -> Targets:
+    """Targets with what the policy says before the update; advantages as they are, not yet standardised."""
+    plain = replace(parts, config=replace(parts.config, standardise_advantage=False, epochs=1, minibatches=1))
+    targets = family.prepare_own(plain, learner, segment, ctx, key)
+    log_prob = family.policies(parts, learner.params, segment).log_prob(family.taken(segment))
+    return targets.replace(log_prob=log_prob)  # type: ignore[attr-defined]
+
+
+def loss(
+    parts: ActorCritic, params: dict[str, Any], segment: Segment, targets: Targets, ctx: Context, key: Array
+) -> tuple[Array, Metrics]:
+    """mean[policy_loss] + c_v mean[value_loss] - c_e mean[H] over the valid steps of all agents (or their sum)."""
+    config, h = parts.config, ctx.hparams
+    assert isinstance(config, PPOConfig)
+    mask = family.over_agents(segment.mask, segment)
+    mask = jnp.where(segment.alive, mask, 0.0) if config.mask_dead else mask
+    scale = parts.spec.num_agents if config.over_agents == "sum" else 1
+    policy = family.policies(parts, params, segment)
+    log_ratio = policy.log_prob(family.taken(segment)) - targets.log_prob
+    ratio, advantage = jnp.exp(log_ratio), targets.advantage
+    if config.standardise_advantage:
+        advantage = ppo.standardise(advantage, mask)
+    value, _ = family.values(parts, params["critic"], segment, after=False)
+    error = ppo.value_loss(value, targets.returns)
+    if config.value_clip:
+        error = ppo.clipped_value_loss(value, targets.value, targets.returns, h["clip_eps"])
+    actor = scale * masked_mean(ppo.policy_loss(ratio, advantage, h["clip_eps"]), mask)
+    critic, entropy = scale * masked_mean(error, mask), scale * masked_mean(policy.entropy(), mask)
+    metrics = family.report(parts, segment, targets, actor=actor, critic=critic, entropy=entropy)
+    outside = (jnp.abs(ratio - 1.0) > h["clip_eps"]).astype(jnp.float32)
+    more = {"policy/kl": ppo.approximate_kl(log_ratio), "policy/clipped": outside}
+    metrics |= {name: masked_mean(x, mask) for name, x in more.items()}
+    return actor + h["value_coef"] * critic - h["entropy_coef"] * entropy, metrics

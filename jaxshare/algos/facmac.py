@@ -1,0 +1,103 @@
+"""FACMAC: a factored critic and one policy gradient for all agents (Peng et al. 2021, https://arxiv.org/abs/2003.06709).
+
+    Q_tot(s, a) = g(s, Q_1(o_1, a_1), ..., Q_N(o_N, a_N))                                          (sec. 4.1)
+    y = R + discount Q'_tot(s', pi'_1(tau_1'), ..., pi'_N(tau_N')),   L(Q) = sum m (y - Q_tot)^2 / sum m
+    L(pi) = - sum m Q_tot(s, pi_1(tau_1), ..., pi_N(tau_N)) / sum m + c mean(pi^2)                 (sec. 4.2)
+
+All agents' actions are varied at once, and the gradient goes through g. g is QMIX's (mixer=qmix), the same two layers
+with weights of any sign (free), or a sum (vdn); a single agent has none (code). The utilities read the agent's
+observation and action and nothing else (code). Discrete actions are hard Gumbel-softmax samples. The defaults are those
+of the code for predator-prey; presets facmac/mamujoco and facmac/smax have its other two columns.
+
+The utilities are COMIX's and their loss sees what that of the value family sees, so that modifiers=[differ] shares out
+the reward among them (target=one_step only).
+
+Departures. code: the actors' mean is over padding as well; ours: valid steps. code: of SMAC the actors have no
+penalty, of the others c = 1e-3; `action_reg`. code: weight decay, double_q and a recurrent critic are settings that
+nothing reads or that are off. Not done: vdn-s (a sum and a bias of the state), Ornstein-Uhlenbeck noise, skip
+connections and gates of the mixer (all off in the code's configurations).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import jax.numpy as jnp
+
+from jaxshare.algos._deterministic import (
+    DeterministicConfig,
+    DeterministicHParams,
+    DeterministicLearner,
+    deterministic_learner,
+    lambda_loss,
+)
+from jaxshare.algos._value import team_td_loss
+from jaxshare.models import inputs
+from jaxshare.models.critics import free_mixer
+from jaxshare.models.mixers import Mixer, qmix_mixer, vdn_mixer
+from jaxshare.types import Array, EnvSpec, RefusedError
+
+MIXERS = ("qmix", "free", "vdn")
+
+
+@dataclass(frozen=True)
+class HParams(DeterministicHParams):
+    """Swept scalars. code: facmac_pp.yaml."""
+
+    lr: float = 1e-2
+    critic_lr: float = 1e-2
+    gamma: float = 0.85
+    tau: float = 1e-3
+    grad_clip: float = 0.5
+    adam_eps: float = 1e-2
+
+
+@dataclass(frozen=True)
+class Config(DeterministicConfig):
+    """Settings of the family, and the mixer's. code: facmac_pp.yaml."""
+
+    hidden_dim: int = 64
+    obs_last_action: bool = True
+    target_update: str = "soft"
+    mixer: str = "qmix"  # qmix (monotone) | free (weights of any sign, the code's qmix-nonmonotonic) | vdn
+    embed_dim: int = 64
+    hypernet_dim: int = 64  # only with hypernet_layers=2
+    hypernet_layers: int = 1
+    hparams: HParams = field(default_factory=HParams)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mixer not in MIXERS:
+            raise RefusedError(f"algo.mixer={self.mixer} is not one of {', '.join(MIXERS)}.")
+        if self.hypernet_layers not in (1, 2):
+            raise RefusedError(f"algo.hypernet_layers={self.hypernet_layers} is not one of 1, 2.")
+        for key in ("embed_dim", "hypernet_dim"):
+            if getattr(self, key) < 1:
+                raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least 1.")
+
+
+def make(config: Config, spec: EnvSpec) -> DeterministicLearner:
+    """Utilities of own actions, and a mixer."""
+    return deterministic_learner(
+        "facmac",
+        config,
+        spec,
+        critic_input=critic_input,
+        critic_input_dim=spec.obs_dim + inputs.action_dim(spec),
+        mixer=mixer_of(config, spec),
+        loss=partial(lambda_loss, True) if config.target == "td_lambda" else team_td_loss,
+    )
+
+
+def mixer_of(config: Config, spec: EnvSpec) -> Mixer:
+    """g of this setting; a sum for one agent."""
+    if config.mixer == "vdn" or spec.num_agents == 1:
+        return vdn_mixer()
+    make_mixer = qmix_mixer if config.mixer == "qmix" else free_mixer
+    return make_mixer(spec.num_agents, spec.state_dim, config.embed_dim, config.hypernet_dim, config.hypernet_layers)
+
+
+def critic_input(obs: Array, state: Array, own: Array, others: Array) -> Array:
+    """[o_i, a_i]: [T, B, N, O + E]."""
+    return jnp.concatenate([obs, own], axis=-1)

@@ -1,0 +1,56 @@
+"""Running standardisation of rewards, as EPyMARL has it (Papoudakis et al. 2021, https://arxiv.org/abs/2006.07869).
+
+    r <- (r - mean) / sqrt(var),   moments of all rewards that the learner has met, this batch included (ops/moments.py)
+
+For any learner: its `standardise_rewards`, on in EPyMARL's ia2c, maa2c, vdn, qmix and others. Agents with rewards of
+their own have moments of their own; a common reward has one pair. Of a learner with a replay the moments are, as in
+EPyMARL, those of the batches that it draws, so that a reward counts as often as it is learned from. Only what is
+learned from changes: logs, evaluations, and the scores `own` and `solo` of rs_pps and pp_pps have the environment's
+rewards.
+
+`centre`: subtracting the mean adds the same number to every step. Where what the agents do decides how long an episode
+lasts, that is another task: with a positive mean every further step costs something, with a negative one it pays.
+`centre=false` only scales, which changes the order of no two policies.
+
+Departures. code: EPyMARL counts the zeros of the padding as rewards; ours: never. code: of individual rewards its
+actor-critics keep one pair of moments for all agents, its Q-learners one for each; ours: one for each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxshare.ops import moments
+from jaxshare.types import Context, EnvSpec, RefusedError
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of standardise."""
+
+    centre: bool = True  # subtract the mean; code: EPyMARL. false: scale only, where episodes differ in length
+
+
+def make(config: Config, parts: Any) -> Any:
+    """Replace the rewards of every batch. Raises RefusedError for a learner that takes no relabelled rewards."""
+    if not hasattr(parts, "relabel"):
+        raise RefusedError(
+            f"modifiers=[standardise] cannot be used with algo={getattr(parts, 'name', '?')}: it does not let its "
+            "rewards be replaced."
+        )
+    spec = parts.spec
+    first = moments.start(1 if spec.common_reward else spec.num_agents)
+    return parts.extend(stats={"standardise": first}, relabel=lambda *args: relabel(config, spec, *args))
+
+
+def relabel(
+    config: Config, spec: EnvSpec, batch: Any, stats: dict[str, Any], ctx: Context
+) -> tuple[Any, dict[str, Any]]:
+    """The batch (reward [T, B, N], mask [T, B]) with standardised rewards, zeros under mask 0, and the new moments."""
+    seen = batch.reward[..., :1] if spec.common_reward else batch.reward
+    now = moments.merge(stats["standardise"], seen, batch.mask)
+    reward = jnp.where(batch.mask[..., None] > 0, moments.standardise(now, seen, config.centre), 0.0)
+    return batch.replace(reward=jnp.broadcast_to(reward, batch.reward.shape)), {**stats, "standardise": now}
