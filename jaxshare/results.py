@@ -70,7 +70,7 @@ def draw(records: list[dict[str, Any]], run_dir: pathlib.Path) -> pathlib.Path:
             axis.plot(*_mean_curve(list(curves.values())), color="black", lw=2, label="mean")
         axis.set_xlabel("environment steps" if x == "env_steps" else "updates")
         axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-        axis.set_ylabel(f"test {key[5:].replace('_', ' ')} (greedy)")
+        axis.set_ylabel(f"test {key[5:].replace('_', ' ')}")
         axis.set_ylim((0, 1.02) if key == "eval/win_rate" else None)
         axis.grid(alpha=0.3)
     axes[0][-1].legend(fontsize=8, loc="best")

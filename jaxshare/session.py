@@ -314,6 +314,11 @@ def prepare(settings: Settings) -> Program:
             )
     algorithm = _with_data(settings, algorithm)
     batch_size, capacity = settings.run.batch_size, settings.run.replay.capacity
+    if settings.run.num_envs % algorithm.minibatches:
+        raise RefusedError(
+            f"algo.minibatches={algorithm.minibatches} does not divide num_envs={settings.run.num_envs}: whole streams "
+            f"are dealt out. Use a multiple of it, such as num_envs={8 * algorithm.minibatches}."
+        )
     if algorithm.experience == "replay" and not algorithm.window and batch_size > capacity:
         raise RefusedError(
             f"batch_size={batch_size} is larger than replay.capacity={capacity}: a batch is drawn without "

@@ -224,5 +224,6 @@ class Algorithm:
     experience: str = "replay"
     segment_length: int = 0  # steps of a piece
     updates_per_batch: int = 1  # optimiser steps on one Segment
+    minibatches: int = 1  # into which the streams of a Segment are dealt
     update_from: Callable[..., tuple[LearnerState, Metrics]] | None = None
     window: int = 0  # steps of a piece of an episode from the replay; 0: whole episodes

@@ -456,6 +456,7 @@ def assemble(parts: ActorCritic) -> Algorithm:
         experience="segment" if segments else "episode",
         segment_length=config.segment_length if segments else 0,
         updates_per_batch=config.epochs * config.minibatches,
+        minibatches=config.minibatches,
     )
 
 
