@@ -1,9 +1,9 @@
-"""SEAC against IAC and SNAC (Christianos et al. 2020, Table 1 and Fig. 4) on level-based foraging: runs, table, picture.
+"""SEAC against IAC and SNAC (Christianos et al. 2020, Table 1) on level-based foraging: runs, table, picture.
 
-    python benchmarks/shared_experience.py --runs runs/seac_lbf [scenario=10x10-3p-3f] [seeds=6] [total_env_steps=4000000]
+    python benchmarks/shared_experience.py --runs runs/seac_lbf [scenario=10x10-3p-3f] [seeds=6] [total_env_steps=…]
 
 Trains what is missing in RUNS/<algorithm> (an interrupted run goes on), then plays 100 other episodes with each seed's
-best and last parameters, greedily and stochastically, and writes RESULTS.json and RESULTS.png.
+best and last parameters, greedily and stochastically, and writes OUT.json and OUT.png.
 """
 
 from __future__ import annotations

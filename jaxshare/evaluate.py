@@ -264,7 +264,7 @@ def _gif(program: Program, state: Any, hparams: dict[str, Any], clock: Any, path
     played = play(state, hparams, clock)
     ctx = program.context(state, hparams, clock)
     inspected = jax.jit(program.algorithm.inspect)(state.learner, played.episode, ctx)
-    name = next(name for name in ("individual_reward", "q_taken", "value") if name in inspected)
+    name = next(name for name in ("individual_reward", "q_taken", "value", *inspected) if name in inspected)
     length = int(played.episode.mask.sum())
     frames = [env.render(jax.tree.map(lambda x, t=t: np.asarray(x[t, 0]), played.env_state)) for t in range(length + 1)]
     alive = np.asarray(played.episode.alive[:length, 0])

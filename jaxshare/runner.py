@@ -59,6 +59,8 @@ class Program:
 
     def prefill(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[TrainState, Clock]:
         """Collect until a batch can be drawn, so that the training loop never asks whether it can."""
+        if not self.prefill_iterations:
+            return state, clock
 
         def body(carry: Any, _: None) -> Any:
             return self.fill(carry[0], self.explore(carry[0], hparams, carry[1]), carry[1]), None

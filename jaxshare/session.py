@@ -339,12 +339,12 @@ def _with_data(settings: Settings, algorithm: Algorithm) -> Algorithm:
         if algorithm.experience == "dataset":
             raise RefusedError(f"{used} learns from a data set: name one, as in data=sets/2s3z_low.jds.")
         return algorithm
-    if algorithm.experience not in ("replay", "dataset") or algorithm.before_update:
+    if algorithm.experience not in ("replay", "dataset") or algorithm.before_update or algorithm.observe:
         raise RefusedError(
             f"data={data}: {used} with these modifiers must play to learn. Use an algorithm that learns from stored "
-            "episodes, such as qmix, without modifiers that play."
+            "episodes, such as qmix, without modifiers that play or watch."
         )
-    return dataclasses.replace(algorithm, experience="dataset", observe=None)
+    return dataclasses.replace(algorithm, experience="dataset")
 
 
 def load_data(settings: Settings, program: Program) -> Any:
@@ -354,7 +354,13 @@ def load_data(settings: Settings, program: Program) -> Any:
     from jaxshare.data import open_any
     from jaxshare.data.checks import check_spec
 
-    dataset = open_any(settings.run.data).read()
+    source, batch_size = open_any(settings.run.data), settings.run.batch_size
+    if len(source) < batch_size and not program.algorithm.window:
+        raise RefusedError(
+            f"batch_size={batch_size}: data={settings.run.data} holds {len(source)} episodes, and a batch is drawn "
+            f"without replacement. Use batch_size={len(source)} at most."
+        )
+    dataset = source.read()
     check_spec(dataset, program.env.spec, f"data={settings.run.data}")
     return dataset.episodes
 

@@ -117,7 +117,7 @@ def why_not(algo, spec):
 ENVS = {"two_step": (lambda: matrix.make(matrix.Config(game="two_step")), "all"), "fading": (fading, "none")}
 SMALL = {
     "hidden_dim": 4, "embed_dim": 4, "hypernet_dim": 4, "cem_samples": 4, "cem_elites": 2, "cem_rounds": 1,
-    "target_update_period": 3,
+    "target_update_period": 3, "stage1_updates": 1, "capacity": RUN.num_envs,
 }  # fmt: skip
 
 
@@ -243,14 +243,17 @@ def check_training(algo, modifiers, env):
     share = "none" if PERSONAL & {*modifiers} else share
     made = program(algo, modifiers, make(), share)
     own = acting(parts_of(algo, modifiers, made.env.spec, share))
-    updates = RUN.num_envs if made.algorithm.experience == "replay" else made.algorithm.updates_per_batch
+    offline, updates = made.offline, RUN.num_envs
+    if made.algorithm.experience != "replay":
+        updates = 1 if offline else made.algorithm.updates_per_batch
     hparams = {name: jnp.float32(value) for name, value in made.algorithm.hparams.items()}
     traces = []
 
     def advance(state, hparams, clock):
         traces.append(1)
-        return made.chunk(2, state, hparams, clock)
+        return made.chunk_offline(2, state, hparams, (clock, data)) if offline else made.chunk(2, state, hparams, clock)
 
+    data = collected(algo, env) if offline else None
     start = jax.jit(lambda seed, clock: made.prefill(made.init(seed), hparams, clock), compiler_options=FAST)
     chunk = jax.jit(advance, compiler_options=FAST)
     first, clock = start(jnp.int32(0), start_clock())
@@ -271,6 +274,16 @@ def check_training(algo, modifiers, env):
     check_names(metrics, made, own, updates)
 
 
+@functools.cache
+def collected(algo, env):
+    """What iql collects before its first update, in a replay, for those that learn from a data set."""
+    task = suited(algo, ENVS[env][0]())
+    made = Program(task, parts_of("iql", (), task.spec, "all").assemble(), RUN)
+    hparams = {name: jnp.float32(value) for name, value in made.algorithm.hparams.items()}
+    start = jax.jit(lambda seed: made.prefill(made.init(seed), hparams, start_clock()), compiler_options=FAST)
+    return jax.tree.map(lambda x: x[: RUN.num_envs], start(jnp.int32(0))[0].replay)
+
+
 COMMON = {
     "agent": {"loss/td", "td_error/abs_mean", "q/taken_mean", "q/target_mean"},
     "actor": {"loss/actor", "loss/critic"},
@@ -282,8 +295,11 @@ def check_names(metrics, made, acting, updates):
     updated = metrics["update"]
     assert [name for name in updated if not METRIC.fullmatch(name)] == []
     assert {value.shape for value in updated.values()} == {(2, updates)}
-    assert COMMON[acting] <= set(updated)
+    assert {name for name in updated if name.startswith("loss/")} if made.offline else COMMON[acting] <= set(updated)
     assert any(name.startswith("grad_norm/") for name in updated)
+    if made.offline:
+        assert metrics["collect"] == {}
+        return
     win_rate = {"win_rate"} if made.env.spec.name == "fading" else set()
     assert set(metrics["collect"]) == {"return", "length"} | win_rate
 
