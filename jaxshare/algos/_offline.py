@@ -1,0 +1,402 @@
+"""The family of offline learners: one record of parts, and the only place where they meet.
+
+An algorithm of this family (bc, mabcq, macql, icq) learns from whole episodes of a data set and never plays to learn.
+It is an `OfflineLearner`: networks of the agents and other modules, and the steps of an update in their order, each a
+loss and the optimiser group that it changes. All else of the learner is constant in that loss; what earlier steps have
+changed is already new.
+
+Where data have no true successor of a truncated step, the mask of that step is 0, and no target looks past it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxshare.models import inputs
+from jaxshare.models.agents import AgentNetwork, q_network
+from jaxshare.models.base import sharing_groups
+from jaxshare.ops import offline, returns, td
+from jaxshare.ops.masking import masked_argmax, masked_mean, take_last
+from jaxshare.ops.schedules import crossed
+from jaxshare.replay import uniform_without_replacement
+from jaxshare.types import (
+    Algorithm,
+    Array,
+    Clock,
+    Context,
+    Discrete,
+    EnvSpec,
+    Episode,
+    LearnerState,
+    Metrics,
+    RefusedError,
+    TimeStep,
+)
+
+
+@dataclass(frozen=True)
+class OfflineHParams:
+    """Swept scalars. paper: SIT (Tian et al. 2023), Table 11."""
+
+    lr: float = 5e-4  # paper: Table 11
+    gamma: float = 0.99  # paper: Table 11
+    grad_clip: float = 10.0  # global L2 norm of each optimiser group; paper: Table 11
+    rms_decay: float = 0.99  # code: PyMARL; the paper names RMSprop only
+    rms_eps: float = 1e-5  # outside the square root, as torch has it; code: PyMARL
+
+
+@dataclass(frozen=True)
+class OfflineConfig:
+    """Static settings. paper: SIT (Tian et al. 2023), Table 11."""
+
+    hidden_dim: int = 64  # of the agents' networks; paper: Table 11
+    recurrent: bool = True  # a GRU; false: feed-forward
+    share_params: str = "all"  # all (code: ICQ) | type | none
+    obs_last_action: bool = True  # code: PyMARL, ICQ
+    obs_agent_id: bool = True  # code: PyMARL, ICQ
+    hparams: OfflineHParams = field(default_factory=OfflineHParams)
+
+    def __post_init__(self) -> None:
+        if self.share_params not in ("all", "type", "none"):
+            raise RefusedError(f"algo.share_params={self.share_params} is not one of all, type, none.")
+        refuse_below(self, hidden_dim=1)
+
+
+@dataclass(frozen=True)
+class TeamConfig(OfflineConfig):
+    """What learners of a team's value add: a mixer and target networks."""
+
+    embed_dim: int = 32  # of the mixer; paper: Table 11, code: ICQ
+    target_update_period: int = 100  # updates; paper: Table 11
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_below(self, embed_dim=1, target_update_period=1)
+
+
+def refuse_below(config: Any, **least: int) -> None:
+    """Raise RefusedError for a setting that is too small."""
+    for key, low in least.items():
+        if getattr(config, key) < low:
+            raise RefusedError(f"algo.{key}={getattr(config, key)} must be at least {low}.")
+
+
+def refuse_unknown(config: Any, **choices: tuple[str, ...]) -> None:
+    """Raise RefusedError for a setting that is none of its choices."""
+    for key, allowed in choices.items():
+        if getattr(config, key) not in allowed:
+            raise RefusedError(f"algo.{key}={getattr(config, key)} is not one of {', '.join(allowed)}.")
+
+
+Params = dict[str, Any]
+LossFn = Callable[["OfflineLearner", Params, Params, Episode, Context], tuple[Array, Metrics]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step of an update.
+
+    loss: (parts, params, target params, Episode, ctx) -> (scalar, metrics); changes: names of what it trains;
+    rate: which hyper-parameter is its learning rate;
+    due: ctx -> [] bool, from the un-batched clock; None: in every update. Metrics are zeros where it is not.
+    """
+
+    loss: LossFn
+    changes: tuple[str, ...]
+    rate: str = "lr"
+    due: Callable[[Context], Array] | None = None
+
+
+Choose = Callable[[dict[str, Array], Array, Context, Array, bool], Array]
+
+
+@dataclass(frozen=True)
+class OfflineLearner:
+    """The parts of an offline learner.
+
+    agent, actor, critic, behaviour: the agents' networks, those that there are. What the agents act by, and what
+    `unrolled` is called for, reads observation, own last action and index;
+    modules: further trainables, such as the mixer: anything with `init`;
+    steps: of an update, by the name of their optimiser group, in order;
+    slow: names of what has target parameters, copied every `target_update_period` updates;
+    acting: which networks the agents act by; choose: (what they say [B, N, A] by name, avail [B, N, A], ctx, key,
+    explore) -> action [B, N];
+    relabel: (batch, stats, ctx) -> (batch, stats); stats: running statistics by name, with their first values;
+    after_update, observe, before_update: as in `ValueLearner`; inspect: (parts, learner, Episode, ctx) ->
+    {name: [T, B, N]}.
+    """
+
+    name: str
+    config: Any  # OfflineConfig, or one with more settings; TeamConfig where something is slow
+    spec: EnvSpec
+    steps: dict[str, Step]
+    acting: tuple[str, ...]
+    choose: Choose
+    agent: AgentNetwork | None = None  # utilities
+    actor: AgentNetwork | None = None  # logits of a policy
+    critic: AgentNetwork | None = None
+    behaviour: AgentNetwork | None = None  # logits of what the data do
+    modules: dict[str, Any] = field(default_factory=dict)
+    slow: tuple[str, ...] = ()
+    stats: dict[str, Any] = field(default_factory=dict)
+    sample: Callable[[Array, Array, int, int, Context], Array] = uniform_without_replacement
+    relabel: tuple[Callable[..., tuple[Episode, dict[str, Any]]], ...] = ()
+    after_update: tuple[Callable[..., tuple[LearnerState, Metrics]], ...] = ()
+    observe: tuple[Callable[[dict[str, Any], Episode, Clock], dict[str, Any]], ...] = ()
+    before_update: tuple[Callable[..., LearnerState], ...] = ()
+    inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
+    hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers
+    owners: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def networks(self) -> dict[str, AgentNetwork]:
+        """The agents' networks, by their names among the parts and the parameters."""
+        known = {"agent": self.agent, "actor": self.actor, "critic": self.critic, "behaviour": self.behaviour}
+        return {name: network for name, network in known.items() if network is not None}
+
+    def claim(self, owner: str, **parts: Any) -> OfflineLearner:
+        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
+        for part in parts:
+            if part in self.owners:
+                raise RefusedError(
+                    f"modifiers {self.owners[part]} and {owner} both replace the {part} of {self.name}: use one."
+                )
+        return replace(self, owners={**self.owners, **dict.fromkeys(parts, owner)}, **parts)
+
+    def extend(self, **parts: Any) -> OfflineLearner:
+        """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`stats`, …)."""
+        longer: dict[str, Any] = {}
+        for name, part in parts.items():
+            old = getattr(self, name)
+            longer[name] = {**old, **part} if isinstance(old, dict) else (*old, part)
+        return replace(self, **longer)
+
+    def assemble(self) -> Algorithm:
+        """The finished algorithm."""
+        return assemble(self)
+
+
+def agent_network(name: str, config: OfflineConfig, spec: EnvSpec) -> AgentNetwork:
+    """The family's network of A numbers per agent. Raises RefusedError for continuous actions."""
+    if not isinstance(spec.action, Discrete):
+        raise RefusedError(
+            f"algo={name} needs discrete actions; env={spec.name} has continuous ones. Use algo=facmac, which learns "
+            "from a data set too."
+        )
+    return q_network(
+        input_dim=inputs.input_dim(spec, config.obs_last_action, config.obs_agent_id),
+        num_actions=spec.action.num_actions,
+        hidden_dim=config.hidden_dim,
+        recurrent=config.recurrent,
+        groups=sharing_groups(config.share_params, spec.groups),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ what parts use
+
+
+def unrolled(parts: OfflineLearner, name: str, params: Params, batch: Episode) -> Array:
+    """What a network of the agents says in every slot, [T+1, B, N, A]."""
+    config, spec, network = parts.config, parts.spec, parts.networks[name]
+    x = inputs.build(
+        batch.obs, inputs.last_actions(batch.action, spec), spec, config.obs_last_action, config.obs_agent_id
+    )
+    return network.unroll(params[name], network.initial_carry(x.shape[1]), x)[1]
+
+
+def per_agent(parts: OfflineLearner, x: Array) -> Array:
+    """[T, B] for every agent, [T, B, N]."""
+    return jnp.broadcast_to(x[..., None], (*x.shape, parts.spec.num_agents))
+
+
+def team_reward(parts: OfflineLearner, batch: Episode) -> Array:
+    """The common reward once, or the sum over agents: [T, B]."""
+    return batch.reward[..., 0] if parts.spec.common_reward else batch.reward.sum(-1)
+
+
+def discounts(batch: Episode, ctx: Context) -> Array:
+    """gamma * (1 - terminated), [T, B]: what is truncated goes on."""
+    return td.discounts(ctx.hparams["gamma"], batch.terminated, batch.truncated, bootstrap_on_timeout=True)
+
+
+def lambda_target(parts: OfflineLearner, next_value: Array, batch: Episode, ctx: Context) -> Array:
+    """TD(lambda) targets of the team, [T, B]: next_value [T, B] of the true successor of each step; a constant.
+
+    A step whose own successor is not in the data (mask 0, not after the end) is no part of the sum before it.
+    """
+    follows = jnp.concatenate([batch.mask[1:], jnp.ones_like(batch.mask[:1])]) > 0
+    end = batch.terminated | batch.truncated | ~follows
+    target = returns.td_lambda(
+        team_reward(parts, batch), discounts(batch, ctx), next_value, end, ctx.hparams["td_lambda"]
+    )
+    return jax.lax.stop_gradient(target)
+
+
+def one_step_target(parts: OfflineLearner, next_value: Array, batch: Episode, ctx: Context) -> Array:
+    """R + discount * v' of the team, [T, B]; a constant."""
+    return jax.lax.stop_gradient(team_reward(parts, batch) + discounts(batch, ctx) * next_value)
+
+
+def cloning_loss(parts: OfflineLearner, name: str, params: Params, batch: Episode) -> tuple[Array, Array]:
+    """-mean log pi_i(a_i | tau_i) over valid steps and agents, and log pi of all actions [T, B, N, A]."""
+    log_pi = offline.log_policy(unrolled(parts, name, params, batch)[:-1], batch.avail[:-1])
+    return -masked_mean(take_last(log_pi, batch.action), per_agent(parts, batch.mask)), log_pi
+
+
+def td_metrics(parts: OfflineLearner, target: Array, q_tot: Array, q_taken: Array, batch: Episode) -> Metrics:
+    """The metrics of a team's value: target and q_tot [T, B], q_taken [T, B, N]."""
+    return {
+        "td_error/abs_mean": masked_mean(jnp.abs(target - q_tot), batch.mask),
+        "q/tot_mean": masked_mean(q_tot, batch.mask),
+        "q/target_mean": masked_mean(target, batch.mask),
+        "q/taken_mean": masked_mean(q_taken, per_agent(parts, batch.mask)),
+    }
+
+
+def utilities(parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:
+    """Of the actions taken, for people to look at: `agent`'s, [T, B, N]."""
+    return {"q_taken": take_last(unrolled(parts, "agent", learner.params, batch)[:-1], batch.action)}
+
+
+def best(said: dict[str, Array], avail: Array, ctx: Context, key: Array, explore: bool) -> Array:
+    """The action of the highest value, also where others would explore: `agent` [B, N, A] -> [B, N]."""
+    return masked_argmax(said["agent"], avail)
+
+
+def likeliest(said: dict[str, Array], avail: Array, ctx: Context, key: Array, explore: bool) -> Array:
+    """The likeliest action, or one drawn from the policy to explore: `actor` [B, N, A] -> [B, N]."""
+    log_pi = offline.log_policy(said["actor"], avail)
+    return jax.random.categorical(key, log_pi, axis=-1) if explore else masked_argmax(log_pi, avail)
+
+
+# ------------------------------------------------------------------------------------------------------------ assembly
+
+
+def assemble(parts: OfflineLearner) -> Algorithm:
+    """Where the parts meet: parts -> Algorithm."""
+    return Algorithm(
+        name=parts.name,
+        spec=parts.spec,
+        hparams={**vars(parts.config.hparams), **parts.hparams},
+        init=lambda key: _init(parts, key),
+        initial_carry=lambda batch: _initial_carry(parts, batch),
+        act=lambda *args: _act(parts, *args),
+        sample=parts.sample,
+        update=lambda *args: _update(parts, *args),
+        inspect=lambda *args: _inspect(parts, *args),
+        observe=(lambda *args: _observe(parts, *args)) if parts.observe else None,
+        before_update=(lambda *args: _before_update(parts, *args)) if parts.before_update else None,
+        experience="dataset",
+    )
+
+
+def _init(parts: OfflineLearner, key: Array) -> LearnerState:
+    trained = {**parts.networks, **parts.modules}
+    keys = jax.random.split(key, len(trained))
+    params = {name: one.init(k) for (name, one), k in zip(trained.items(), keys, strict=True)}
+    h = {name: jnp.float32(value) for name, value in vars(parts.config.hparams).items()}
+    opt_state = {
+        group: _optimizer(step, h).init({name: params[name] for name in step.changes})
+        for group, step in parts.steps.items()
+    }
+    target = {name: params[name] for name in parts.slow}
+    return LearnerState(params=params, target_params=target, opt_state=opt_state, stats=parts.stats)
+
+
+def _optimizer(step: Step, h: dict[str, Array]) -> optax.GradientTransformation:
+    # code: torch's RMSprop has eps outside the square root; optax's default has it inside
+    scale = optax.scale_by_rms(decay=h["rms_decay"], eps=h["rms_eps"], eps_in_sqrt=False, initial_scale=0.0)
+    return optax.chain(optax.clip_by_global_norm(h["grad_clip"]), scale, optax.scale_by_learning_rate(h[step.rate]))
+
+
+def _initial_carry(parts: OfflineLearner, batch: int) -> tuple[dict[str, Array], Array]:
+    previous = jnp.zeros((batch, parts.spec.num_agents, inputs.action_dim(parts.spec)))
+    return {name: parts.networks[name].initial_carry(batch) for name in parts.acting}, previous
+
+
+def _act(
+    parts: OfflineLearner,
+    params: Params,
+    carry: tuple[dict[str, Array], Array],
+    timestep: TimeStep,
+    ctx: Context,
+    key: Array,
+    explore: bool,
+) -> tuple[tuple[dict[str, Array], Array], Array, dict[str, Array]]:
+    config, spec, (hidden, previous) = parts.config, parts.spec, carry
+    x = inputs.build(timestep.obs[None], previous[None], spec, config.obs_last_action, config.obs_agent_id)
+    found = {name: parts.networks[name].unroll(params[name], hidden[name], x) for name in parts.acting}
+    said = {name: y[0] for name, (_, y) in found.items()}
+    action = parts.choose(said, timestep.avail, ctx, key, explore).astype(jnp.int32)
+    return ({name: after for name, (after, _) in found.items()}, inputs.encode(action, spec)), action, {}
+
+
+def _update(
+    parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context, key: Array
+) -> tuple[LearnerState, Metrics]:
+    stats = learner.stats
+    for relabel in parts.relabel:
+        batch, stats = relabel(batch, stats, ctx)
+    learner, metrics = learner.replace(stats=stats), {}  # type: ignore[attr-defined]
+    for group, step in parts.steps.items():
+        learner, found = _step(parts, group, step, learner, batch, ctx)
+        metrics.update(found)
+    for i, hook in enumerate(parts.after_update):
+        learner, found = hook(learner, batch, ctx, jax.random.fold_in(key, i))
+        metrics.update(found)
+    if parts.slow:
+        due = crossed(ctx.clock.updates, ctx.clock.updates + 1, parts.config.target_update_period)
+        now = {name: learner.params[name] for name in parts.slow}
+        target = jax.lax.cond(due, lambda: now, lambda: learner.target_params)
+        learner = learner.replace(target_params=target)  # type: ignore[attr-defined]
+    return learner, metrics
+
+
+def _step(
+    parts: OfflineLearner, group: str, step: Step, learner: LearnerState, batch: Episode, ctx: Context
+) -> tuple[LearnerState, Metrics]:
+    """One optimiser step, if it is due."""
+
+    def take() -> tuple[LearnerState, Metrics]:
+        own = {name: learner.params[name] for name in step.changes}
+        loss = lambda own: step.loss(parts, {**learner.params, **own}, learner.target_params, batch, ctx)  # noqa: E731
+        grads, metrics = jax.grad(loss, has_aux=True)(own)
+        updates, state = _optimizer(step, ctx.hparams).update(grads, learner.opt_state[group])
+        changed = learner.replace(  # type: ignore[attr-defined]
+            params={**learner.params, **optax.apply_updates(own, updates)},
+            opt_state={**learner.opt_state, group: state},
+        )
+        return changed, {**metrics, f"grad_norm/{group}": optax.tree.norm(grads)}
+
+    if step.due is None:
+        return take()
+    blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(take)[1])
+    return jax.lax.cond(step.due(ctx), take, lambda: (learner, blank))
+
+
+def _observe(parts: OfflineLearner, learner: LearnerState, episode: Episode, clock: Clock) -> LearnerState:
+    stats = learner.stats
+    for part in parts.observe:
+        stats = part(stats, episode, clock)
+    return learner.replace(stats=stats)  # type: ignore[attr-defined]
+
+
+def _before_update(
+    parts: OfflineLearner, learner: LearnerState, play: Callable[..., Any], ctx: Context, key: Array
+) -> LearnerState:
+    for i, part in enumerate(parts.before_update):
+        learner = part(learner, play, ctx, jax.random.fold_in(key, i))
+    return learner
+
+
+def _inspect(parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    for part in parts.inspect:
+        found.update(part(parts, learner, batch, ctx))
+    return found

@@ -1,0 +1,245 @@
+"""SIT's settings, and the record of its parts (see sit.py)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxshare.models import inputs
+from jaxshare.models.agents import AgentNetwork
+from jaxshare.models.attention import DECOMPOSITIONS, GRAPHS
+from jaxshare.models.base import Network, lift_apply
+from jaxshare.types import Algorithm, Array, Clock, Context, EnvSpec, Episode, LearnerState, Metrics, RefusedError
+
+NO_DECOMPOSITION = "none"
+FILTERS = ("advantage", "q", "exponential", "binary")
+PRIORITIES = ("mean_to_go", "return", "uniform")
+
+
+@dataclass(frozen=True)
+class HParams:
+    """Swept scalars. paper: Tables 10 and 11, unless stated."""
+
+    lr: float = 5e-4  # of the actors; paper: Table 11
+    critic_lr: float = 1e-4  # paper: Table 11
+    reward_lr: float = 1e-4  # of the first stage; paper: Table 10
+    gamma: float = 0.99  # paper: Table 11
+    grad_clip: float = 10.0  # global L2 norm: of the ensemble, of each actor, of each critic; paper: Tables 10, 11
+    rms_decay: float = 0.99  # torch's default; paper: "RMS"
+    rms_eps: float = 1e-5  # outside the square root; code: PyMARL
+    alpha: float = 0.2  # temperature of priorities; paper: Table 11
+    priority_range: float = 20.0  # priorities of a buffer are mapped onto [0, this]; paper: Table 11
+    min_ess: float = 256.0  # alpha grows until so many trajectories count (or half); ours. 0: alpha as it is (paper)
+    beta: float = 0.1  # how little the filter keeps; paper: Table 11
+    eta: float = 1.0  # of the uncertainty weight; paper: Table 11
+    kappa: float = 1.0  # weight 1 - kappa + kappa omega; ours
+    omega_floor: float = 0.05  # added to u, times the median of u; ours. Not with literal_weight
+    omega_low: float = 0.1  # ours. Not with literal_weight
+    omega_high: float = 10.0  # ours. Not with literal_weight
+    filter_cap: float = 20.0  # of filter=exponential; code: CRR as in d3rlpy
+    action_std: float = 0.2  # of a continuous policy, where the action box is [-1, 1]; ours
+
+    def __post_init__(self) -> None:
+        for key in ("alpha", "beta", "priority_range", "filter_cap", "action_std"):
+            if not 0 < getattr(self, key) < math.inf:
+                remedy = " algo.priority=uniform is what alpha becomes in the limit." if key == "alpha" else ""
+                raise RefusedError(f"algo.hparams.{key}={getattr(self, key)} must be positive and finite.{remedy}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Static settings."""
+
+    stage1_updates: int = 20_000  # of the reward decomposition; the rest of total_updates is policy; paper: Table 10
+    capacity: int = 10_000  # episodes of the data set at most; paper: Tables 10, 11
+    decomposition: str = "attention"  # attention | sum (no attention) | monotone (MNC, app. E.1) | none (r_tot for all)
+    ensemble: int = 5  # networks of the decomposition; 1: no uncertainty, all weights 1; paper: Table 10
+    reward_dim: int = 64  # paper: Table 10
+    attention_dim: int = 64  # paper: Table 10
+    scaled_attention: bool = False  # scores / sqrt(attention_dim); paper: eq. 1 does not
+    priority: str = "mean_to_go"  # mean_to_go (paper) | return (discounted, of the whole trajectory) | uniform
+    hidden_dim: int = 64  # of the actors' GRU; paper: Table 11
+    critic_dim: int = 32  # paper: Table 11
+    graph: str = "attention"  # of the critic's view of all agents: attention (paper, eq. 8) | mean | none
+    filter: str = "advantage"  # X: advantage (code: ICQ) | q (paper: eq. 10) | exponential | binary (CRR)
+    filter_axis: str = "batch_time"  # softmax over: batch_time, all valid steps | batch, each time index (code: ICQ)
+    filter_samples: int = 4  # actions drawn for an advantage of a continuous policy; ours
+    mask_dead: bool = False  # policies do not learn from steps of dead agents; paper: says nothing
+    share_params: str = "type"  # type: of agents with the same data; ours | none: a policy each (paper) | all: one buffer
+    target_update_period: int = 100  # updates of the last stage; paper: Table 11
+    literal_return: bool = False  # gamma^(t-t') in eq. 6, as printed
+    literal_bootstrap: bool = False  # bootstrap after terminal steps too, as eq. 9 is printed
+    literal_weight: bool = False  # eta / u without bounds, as in eqs. 9 and 10
+    literal_actor: bool = False  # Q in the place of log pi, as eq. 10 is printed: actors do not learn
+    hparams: HParams = field(default_factory=HParams)
+
+    def __post_init__(self) -> None:
+        choices: dict[str, tuple[str, ...]] = {
+            "decomposition": (*DECOMPOSITIONS, NO_DECOMPOSITION), "priority": PRIORITIES, "graph": GRAPHS,
+            "filter": FILTERS, "filter_axis": ("batch_time", "batch"), "share_params": ("all", "type", "none"),
+        }  # fmt: skip
+        for key, allowed in choices.items():
+            if getattr(self, key) not in allowed:
+                raise RefusedError(f"algo.{key}={getattr(self, key)} is not one of {', '.join(allowed)}.")
+        least = dict.fromkeys(
+            ("capacity", "ensemble", "reward_dim", "attention_dim", "hidden_dim", "critic_dim", "filter_samples",
+             "target_update_period"), 1,
+        )  # fmt: skip
+        for key, low in {**least, "stage1_updates": 0}.items():
+            if getattr(self, key) < low:
+                raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least {low}.")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.decomposition == NO_DECOMPOSITION and self.stage1_updates:
+            raise RefusedError(
+                f"algo.decomposition=none leaves nothing to learn for algo.stage1_updates={self.stage1_updates}. Use "
+                "algo.stage1_updates=0, and total_updates for the policies alone."
+            )
+        if self.scaled_attention and self.decomposition != "attention":
+            raise RefusedError(
+                f"algo.scaled_attention=true has no effect with algo.decomposition={self.decomposition}: only "
+                "attention has scores. Leave it out."
+            )
+        if self.literal_weight and not self.weighted:
+            raise RefusedError(
+                f"algo.literal_weight=true: with algo.decomposition={self.decomposition} and "
+                f"algo.ensemble={self.ensemble} the uncertainty is 0 everywhere, and eta / 0 has no value. Leave it "
+                "out: all weights are 1 then."
+            )
+        if self.filter_axis == "batch" and self.filter in ("exponential", "binary"):
+            raise RefusedError(
+                f"algo.filter_axis=batch has no effect with algo.filter={self.filter}, which has no normaliser. Leave "
+                "it out, or use algo.filter=advantage or q."
+            )
+
+    @property
+    def weighted(self) -> bool:
+        """Whether there is an uncertainty to weigh by."""
+        return self.ensemble > 1 and self.decomposition != NO_DECOMPOSITION
+
+
+@dataclass(frozen=True)
+class SitLearner:
+    """The parts of SIT.
+
+    reward: the ensemble, (params, state [T, B, G], own [T, B, N, D]) -> contribution [M, T, B, N], total [M, T, B];
+    actor: unroll gives logits [T, B, N, A], or numbers [T, B, N, U] whose tanh is the mean of a policy;
+    critic: a Question -> values [T, B, N, K];
+    judge: the critics of all parameter sets, each asked its own Question: rows [B, S] in the place of [B, N];
+    buffers: which buffer each agent's trajectories are in; names: of the buffers;
+    stats, relabel, after_update, observe, before_update, inspect: as in `ValueLearner`. `relabel` changes the batches
+    of the first stage, `after_update` comes after every update of the last one.
+    """
+
+    name: str
+    config: Config
+    spec: EnvSpec
+    reward: Network
+    actor: AgentNetwork
+    critic: AgentNetwork
+    critic_apply: Callable[..., Any]  # of one agent, to be lifted
+    actor_sets: AgentNetwork  # the same parameters as `actor`, for rows [B, S] of the S parameter sets
+    buffers: tuple[int, ...]
+    names: tuple[str, ...]
+    stats: dict[str, Any] = field(default_factory=dict)
+    relabel: tuple[Callable[..., tuple[Episode, dict[str, Any]]], ...] = ()
+    after_update: tuple[Callable[..., tuple[LearnerState, Metrics]], ...] = ()
+    observe: tuple[Callable[[dict[str, Any], Episode, Clock], dict[str, Any]], ...] = ()
+    before_update: tuple[Callable[..., LearnerState], ...] = ()
+    inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
+    hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers
+    owners: dict[str, str] = field(default_factory=dict)
+    assembly: Callable[[SitLearner], Algorithm] | None = None
+
+    @property
+    def networks(self) -> dict[str, AgentNetwork]:
+        """The agents' networks, by their names among the parts and the parameters."""
+        return {"actor": self.actor, "critic": self.critic}
+
+    @property
+    def num_sets(self) -> int:
+        """S, parameter sets."""
+        return max(self.actor.groups) + 1
+
+    @property
+    def set_buffers(self) -> tuple[int, ...]:
+        """The buffer that each parameter set learns from."""
+        return tuple(self.buffers[self.actor.groups.index(s)] for s in range(self.num_sets))
+
+    @property
+    def members(self) -> list[list[int]]:
+        """The agents of each buffer."""
+        return [[i for i, b in enumerate(self.buffers) if b == buffer] for buffer in range(len(self.names))]
+
+    def judge(self, params: Any, asked: Any) -> Array:
+        """Q_i [T, B, S, K] of a Question with rows [B, S]."""
+        carry = self.actor_sets.initial_carry(asked.history.shape[1])[..., :0]
+        return lift_apply(self.critic_apply, self.actor_sets.groups)(params, carry, asked)[1]
+
+    def claim(self, owner: str, **parts: Any) -> SitLearner:
+        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
+        for part in parts:
+            if part in self.owners:
+                raise RefusedError(
+                    f"modifiers {self.owners[part]} and {owner} both replace the {part} of {self.name}: use one."
+                )
+        return replace(self, owners={**self.owners, **dict.fromkeys(parts, owner)}, **parts)
+
+    def extend(self, **parts: Any) -> SitLearner:
+        """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`stats`, …)."""
+        longer: dict[str, Any] = {}
+        for name, part in parts.items():
+            old = getattr(self, name)
+            longer[name] = {**old, **part} if isinstance(old, dict) else (*old, part)
+        return replace(self, **longer)
+
+    def assemble(self) -> Algorithm:
+        """The finished algorithm."""
+        assert self.assembly is not None
+        return self.assembly(self)
+
+
+def team_reward(parts: SitLearner, batch: Episode) -> Array:
+    """[T, B]: the common reward once, or the sum over agents."""
+    return batch.reward[..., 0] if parts.spec.common_reward else batch.reward.sum(-1)
+
+
+def own_inputs(parts: SitLearner, batch: Episode) -> Array:
+    """Observation and encoded action of every agent, [T, B, N, D]."""
+    encoded = inputs.encode(batch.action, parts.spec)
+    return jnp.concatenate([batch.obs[:-1], encoded], axis=-1)
+
+
+RATES = {"reward": "reward_lr", "critic": "critic_lr", "actor": "lr"}
+
+
+def first_opt_state(parts: SitLearner, params: dict[str, Any], h: dict[str, Array]) -> dict[str, Any]:
+    """Of the ensemble, and of every parameter set of critics and actors."""
+    return {name: _over_sets(parts, name, optimizer(h, name).init)({name: params[name]}) for name in RATES}
+
+
+def optimizer(h: dict[str, Array], name: str) -> optax.GradientTransformation:
+    """Clipped RMSprop with torch's place of eps."""
+    scale = optax.scale_by_rms(decay=h["rms_decay"], eps=h["rms_eps"], eps_in_sqrt=False, initial_scale=0.0)
+    return optax.chain(optax.clip_by_global_norm(h["grad_clip"]), scale, optax.scale_by_learning_rate(h[RATES[name]]))
+
+
+def step(parts: SitLearner, learner: LearnerState, name: str, grads: Any, ctx: Context) -> tuple[LearnerState, Metrics]:
+    """One optimiser step of one network. Critics and actors are clipped each by its own norm; the largest is shown."""
+    rule, own = optimizer(ctx.hparams, name), {name: grads}
+    updates, state = _over_sets(parts, name, rule.update)(own, learner.opt_state[name])
+    norm = jnp.max(_over_sets(parts, name, optax.tree.norm)(own))
+    params = {**learner.params, **optax.apply_updates({name: learner.params[name]}, updates)}
+    opt_state = {**learner.opt_state, name: state}
+    return learner.replace(params=params, opt_state=opt_state), {f"grad_norm/{name}": norm}  # type: ignore[attr-defined]
+
+
+def _over_sets(parts: SitLearner, name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+    return fn if name == "reward" or parts.num_sets == 1 else jax.vmap(fn)

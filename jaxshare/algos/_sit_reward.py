@@ -1,0 +1,154 @@
+"""SIT's first two stages (see sit.py): rewards of single agents, and buffers of single agents' trajectories.
+
+What the second stage leaves in the learner's `stats` under "sit" are numbers by (episode, agent); observations stay in
+the data set, and nobody's view of the others is copied.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxshare import replay, sum_tree
+from jaxshare.algos._sit_parts import NO_DECOMPOSITION, SitLearner, own_inputs, step, team_reward
+from jaxshare.ops import decompose
+from jaxshare.ops.masking import masked_mean
+from jaxshare.types import Array, Context, Episode, LearnerState, Metrics
+
+SLICE = 64  # episodes of the data set that are looked at together in the second stage
+
+
+def learn_reward(
+    parts: SitLearner, learner: LearnerState, data: Episode, ctx: Context, key: Array, batch_size: int
+) -> tuple[LearnerState, Metrics]:
+    """One update of the ensemble, on episodes drawn uniformly; all members see the same ones (ours)."""
+    count = data.mask.shape[0]
+    index = replay.uniform_without_replacement(key, jnp.int32(count), count, batch_size, ctx)
+    batch, stats = replay.gather(data, index), learner.stats
+    for relabel in parts.relabel:
+        batch, stats = relabel(batch, stats, ctx)
+    team, own = team_reward(parts, batch), own_inputs(parts, batch)
+
+    def loss_fn(params: Any) -> tuple[Array, Array]:
+        found, total = parts.reward.apply(params, batch.state[:-1], own)
+        return decompose.ensemble_loss(total, team, batch.mask), found
+
+    (loss, found), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.params["reward"])
+    learner, norm = step(parts, learner.replace(stats=stats), "reward", grads, ctx)  # type: ignore[attr-defined]
+    mean, spread = decompose.ensemble_moments(found)
+    metrics = {
+        "loss/reward": loss,
+        "sit/stage": jnp.float32(1),
+        "sit/reward_mean": _agent_mean(mean, batch.mask),
+        "sit/uncertainty_mean": _agent_mean(spread, batch.mask),
+        **norm,
+    }
+    return learner, metrics
+
+
+def _agent_mean(x: Array, mask: Array) -> Array:
+    return masked_mean(x, jnp.broadcast_to(mask[..., None], x.shape))
+
+
+def individual(parts: SitLearner, params: dict[str, Any], batch: Episode) -> tuple[Array, Array]:
+    """r [T, B, N] and u [T, B, N] of a batch (eqs. 4, 5), 0 under mask 0; r_tot and 0 without a decomposition."""
+    mask = batch.mask[..., None] > 0
+    if parts.config.decomposition == NO_DECOMPOSITION:
+        reward = jnp.broadcast_to(team_reward(parts, batch)[..., None], batch.reward.shape)
+        return jnp.where(mask, reward, 0.0), jnp.zeros_like(reward)
+    found, _ = parts.reward.apply(params["reward"], batch.state[:-1], own_inputs(parts, batch))
+    mean, spread = decompose.ensemble_moments(found)
+    return jnp.where(mask, mean, 0.0), jnp.where(mask, spread, 0.0)
+
+
+# ------------------------------------------------------------------------------------------------------------- stage II
+
+
+def first_tables(parts: SitLearner) -> dict[str, Any]:
+    """What `tables` gives, empty.
+
+    reward, uncertainty [C, T, N] f32; priority [C, N] f32, rescaled; by buffer [K]: median (of the uncertainty), alpha
+    (after min_ess), ess; tree_<k>: nodes of the sum-tree over the trajectories (episode, k-th buffer's agent).
+    """
+    capacity, agents, num = parts.config.capacity, parts.spec.num_agents, len(parts.names)
+    shape = (capacity, parts.spec.episode_limit, agents)
+    trees = {f"tree_{k}": sum_tree.init(capacity * len(own)).nodes for k, own in enumerate(parts.members)}
+    by_buffer = {name: jnp.zeros(num) for name in ("median", "alpha", "ess")}
+    return {
+        "reward": jnp.zeros(shape), "uncertainty": jnp.zeros(shape), "priority": jnp.zeros((capacity, agents)),
+        **by_buffer, **trees,
+    }  # fmt: skip
+
+
+def tables(parts: SitLearner, params: dict[str, Any], data: Episode, ctx: Context) -> dict[str, Any]:
+    """Everything that the last stage reads besides the data: one pass over the data set, in slices."""
+    reward, uncertainty = _look_at_all(parts, params, data)  # [E, T, N]
+    mask = jnp.broadcast_to(data.mask[..., None].astype(jnp.float32), reward.shape)
+    raw = _raw_priority(parts, reward, mask, ctx)  # [E, N]
+    room = parts.config.capacity - data.mask.shape[0]
+    longer = parts.spec.episode_limit - data.mask.shape[1]
+    kept: dict[str, Any] = {
+        name: jnp.pad(x, ((0, room), (0, longer), (0, 0)))
+        for name, x in (("reward", reward), ("uncertainty", uncertainty))
+    }
+    valid = mask.any(1)  # [E, N]
+    columns, by_buffer = [jnp.zeros(0)] * parts.spec.num_agents, []
+    for k, members in enumerate(parts.members):
+        own = jnp.array(members)
+        p, found, weight = _buffer(parts, raw[:, own], valid[:, own], ctx)
+        kept[f"tree_{k}"] = sum_tree.build(parts.config.capacity * len(members), weight.ravel()).nodes
+        median = decompose.masked_median(uncertainty[..., own], mask[..., own])
+        by_buffer.append({**found, "median": median})
+        for place, agent in enumerate(members):
+            columns[agent] = p[:, place]
+    kept["priority"] = jnp.pad(jnp.stack(columns, axis=1), ((0, room), (0, 0)))
+    return {**kept, **jax.tree.map(lambda *x: jnp.stack(x), *by_buffer)}
+
+
+def _look_at_all(parts: SitLearner, params: dict[str, Any], data: Episode) -> tuple[Array, Array]:
+    """`individual` of the whole data set: twice [E, T, N]."""
+    count = data.mask.shape[0]
+    size = min(SLICE, count)
+    index = jnp.minimum(jnp.arange(-(-count // size) * size), count - 1).reshape(-1, size)
+    found = jax.lax.map(lambda at: individual(parts, params, replay.gather(data, at)), index)  # [slices, T, size, N]
+    flat = lambda x: jnp.moveaxis(x, 1, 2).reshape(-1, x.shape[1], x.shape[3])[:count]  # noqa: E731
+    return flat(found[0]), flat(found[1])
+
+
+def _raw_priority(parts: SitLearner, reward: Array, mask: Array, ctx: Context) -> Array:
+    """p [E, N] before it is rescaled; reward and mask [E, T, N]."""
+    if parts.config.priority == "uniform":
+        return jnp.zeros(reward.shape[::2])
+    to_go = partial(decompose.returns_to_go, gamma=ctx.hparams["gamma"], literal=parts.config.literal_return)
+    first = lambda x: jnp.swapaxes(x, 0, 1)  # noqa: E731
+    gain = to_go(first(reward))
+    return gain[0] if parts.config.priority == "return" else decompose.mean_over_steps(gain, first(mask))
+
+
+def _buffer(parts: SitLearner, raw: Array, valid: Array, ctx: Context) -> tuple[Array, Any, Array]:
+    """Rescaled priorities [E, n], {alpha, ess}, and weights [E, n] of eq. 7 up to a factor."""
+    h, shape = ctx.hparams, raw.shape
+    priority, valid = decompose.rescaled(raw.ravel(), valid.ravel(), h["priority_range"]), valid.ravel()
+    alpha = decompose.wide_enough(priority, valid, h["alpha"], h["min_ess"])
+    log_weight = decompose.log_weights(priority, valid, alpha)
+    found = {"alpha": alpha, "ess": decompose.effective_size(log_weight)}
+    return priority.reshape(shape), found, jnp.exp(log_weight).reshape(shape)
+
+
+def draw(parts: SitLearner, kept: dict[str, Any], key: Array, batch_size: int) -> tuple[Array, Array]:
+    """(episode, agent), each [B, S] i32: `batch_size` trajectories for every parameter set from its buffer.
+
+    Stratified draws from the sum-tree, with replacement.
+    """
+    keys = jax.random.split(key, parts.num_sets)
+    episode, agent = [], []
+    for k, key in zip(parts.set_buffers, keys, strict=True):
+        members = parts.members[k]
+        tree = sum_tree.SumTree(kept[f"tree_{k}"], parts.config.capacity * len(members))
+        index = sum_tree.sample(tree, key, batch_size)
+        episode.append(index // len(members))
+        agent.append(jnp.array(members)[index % len(members)])
+    return jnp.stack(episode, axis=1), jnp.stack(agent, axis=1)

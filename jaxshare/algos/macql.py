@@ -1,0 +1,142 @@
+"""MACQL: conservative Q-learning of a team, as SIT's baseline (Tian et al. 2023, https://arxiv.org/abs/2211.15612).
+
+    Q(tau, a) = sum_i w_i(s) Q_i(tau_i, a_i) + b(s),  w_i >= 0;   y = R + discount Q'(tau', argmax Q_i(tau_i', .))
+    L = mean[(y - Q)^2] / 2 + beta mean[P - Q(tau, a)]                                             (eq. 13)
+
+over valid steps, with one of three P (`penalty`), sums over available actions only:
+
+    joint           log sum over joint actions of e^Q  =  sum_i log sum_a e^(w_i Q_i(a)) + b
+    printed         sum_i log sum_a e^(w_i Q_i(a) + b)  =  joint + (N - 1) b
+    counterfactual  (1 / N) sum_i log sum_a e^Q(a, a_-i): agent i's action varies, the others' are the data's
+                    (Shao et al. 2023, CFCQL, https://arxiv.org/abs/2309.12696, with equal lambda_i)
+
+Of a linear mixer counterfactual - Q is (joint - Q) / N; it is another penalty with mixer=qmix, CFCQL's own.
+
+Departures. paper: as printed b is counted N times, and the loss falls without end in its direction but for the TD
+error; ours: joint. paper: y is an n-step estimate, "e.g. Tree Backup", and no more is said; ours: one step of double
+Q-learning, or target=td_lambda on the same values (code: CFCQL). paper: the mixer is ICQ's, whose code divides w by its
+sum and leaves out b; ours: divided, with b. code: OG-MARL's sums include actions that are not available; its QMIX+CQL
+samples joint actions. Not done: CFCQL's lambda_i by how far each agent is from the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxshare.algos import _offline as family
+from jaxshare.algos._offline import OfflineHParams, OfflineLearner, Params, Step, TeamConfig
+from jaxshare.models.mixers import MixerInputs, qmix_mixer
+from jaxshare.models.offline import linear_mixer
+from jaxshare.ops import offline, td
+from jaxshare.ops.masking import masked_mean, masked_mean_square, take_last
+from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics, RefusedError
+
+RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
+
+
+@dataclass(frozen=True)
+class HParams(OfflineHParams):
+    """Swept scalars."""
+
+    beta: float = 2.0  # of the penalty; paper: Table 11
+    td_lambda: float = 0.8  # only with target=td_lambda; code: CFCQL has this target
+
+
+@dataclass(frozen=True)
+class Config(TeamConfig):
+    """Settings of the family, and the penalty."""
+
+    penalty: str = "joint"  # joint (ours) | printed (paper) | counterfactual (CFCQL)
+    target: str = "one_step"  # one_step (ours) | td_lambda (code: CFCQL)
+    mixer: str = "linear"  # linear (paper) | qmix (code: CFCQL), with penalty=counterfactual
+    hypernet_dim: int = 64  # only with mixer=qmix; code: PyMARL
+    hparams: HParams = field(default_factory=HParams)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        family.refuse_below(self, hypernet_dim=1)
+        family.refuse_unknown(
+            self,
+            penalty=("joint", "printed", "counterfactual"),
+            target=("one_step", "td_lambda"),
+            mixer=("linear", "qmix"),
+        )
+        if self.mixer == "qmix" and self.penalty != "counterfactual":
+            raise RefusedError(
+                f"algo.penalty={self.penalty}: with algo.mixer=qmix a sum over joint actions is no product of sums "
+                "over each agent's. Use algo.penalty=counterfactual, or algo.mixer=linear."
+            )
+
+
+def make(config: Config, spec: EnvSpec) -> OfflineLearner:
+    """Utilities and a mixer. Raises RefusedError for continuous actions."""
+    mixer: Any = linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=True)
+    if config.mixer == "qmix":
+        mixer = qmix_mixer(spec.num_agents, spec.state_dim, config.embed_dim, config.hypernet_dim, hypernet_layers=2)
+    return OfflineLearner(
+        "macql",
+        config,
+        spec,
+        agent=family.agent_network("macql", config, spec),
+        modules={"mixer": mixer},
+        steps={"joint": Step(loss, ("agent", "mixer"))},
+        slow=("agent", "mixer"),
+        acting=("agent",),
+        choose=family.best,
+        inspect=(family.utilities,),
+    )
+
+
+def loss(parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context) -> tuple[Array, Metrics]:
+    """Eq. 13."""
+    q = family.unrolled(parts, "agent", params, batch)
+    slow_q = jax.lax.stop_gradient(family.unrolled(parts, "agent", target, batch))
+    next_q = td.next_q(jax.lax.stop_gradient(q), slow_q, batch.avail, double=True)
+    next_value = mixed(parts, target, next_q, batch.state[1:])
+    y_of = family.lambda_target if parts.config.target == "td_lambda" else family.one_step_target
+    y = y_of(parts, next_value, batch, ctx)
+    q_taken = take_last(q[:-1], batch.action)
+    q_tot = mixed(parts, params, q_taken, batch.state[:-1])
+    price = masked_mean(penalty(parts, params, q[:-1], q_taken, q_tot, batch), batch.mask)
+    error = masked_mean_square(y - q_tot, batch.mask)
+    metrics = family.td_metrics(parts, y, q_tot, q_taken, batch)
+    return 0.5 * error + ctx.hparams["beta"] * price, {"loss/td": error, "loss/conservative": price, **metrics}
+
+
+def mixed(parts: OfflineLearner, params: Params, q: Array, state: Array) -> Array:
+    """Q [..., T, B] of q [..., T, B, N], state [..., T, B, G]."""
+    mixer = parts.modules["mixer"]
+    if parts.config.mixer == "linear":
+        return mixer.apply(params["mixer"], q, state)
+    unread = jnp.full_like(q, jnp.nan)  # QMIX looks at no maximum, and at no action
+    return mixer.apply(params["mixer"], q, MixerInputs(unread, unread, state))
+
+
+def penalty(parts: OfflineLearner, params: Params, q: Array, q_taken: Array, q_tot: Array, batch: Episode) -> Array:
+    """P - Q of every step, [T, B]: q [T, B, N, A], q_taken [T, B, N], q_tot [T, B]."""
+    avail, state = batch.avail[:-1], batch.state[:-1]
+    if parts.config.penalty == "counterfactual":
+        return counterfactual(lambda q: mixed(parts, params, q, state), q, q_taken, avail) - q_tot
+    weight, bias = parts.modules["mixer"].weights(params["mixer"], state)
+    joint = offline.joint_excess(q, weight, avail, batch.action)
+    return joint + (parts.spec.num_agents - 1) * bias if parts.config.penalty == "printed" else joint
+
+
+def counterfactual(mix: Callable[[Array], Array], q: Array, q_taken: Array, avail: Array) -> Array:
+    """(1 / N) sum_i log sum_a e^Q(a, a_-i), [T, B]: q and avail [T, B, N, A], q_taken [T, B, N], `mix` over N."""
+    agents = q.shape[-2]
+
+    def alone(i: Array) -> Array:
+        """Agent i's sum, [T, B]; one agent at a time, as all at once are N A times the mixer."""
+        mine = (jnp.arange(agents) == i)[None, None]
+        values = lambda own: mix(jnp.where(mine, own[..., None], q_taken))  # noqa: E731
+        own = jnp.take(q, i, axis=-2)  # [T, B, A]
+        each = jax.vmap(values, in_axes=-1, out_axes=-1)(own)
+        return offline.masked_logsumexp(each, jnp.take(avail, i, axis=-2))
+
+    return jax.lax.map(jax.checkpoint(alone), jnp.arange(agents)).mean(0)

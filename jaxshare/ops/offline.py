@@ -1,0 +1,81 @@
+"""What offline learning adds: weights of a filter over the data, allowed actions, the price of actions not in the data.
+
+Rows without an available action do not occur (padding has all available), so that no sum here is over nothing.
+"""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxshare.ops.masking import NEG, take_last
+
+FILTERS = ("softmax", "crr", "binary")
+AXES = ("batch", "batch_time")
+MOST = 20.0  # largest weight of a "crr" filter; code: d3rlpy's max_weight
+
+
+def log_policy(logits: jax.Array, avail: jax.Array) -> jax.Array:
+    """log softmax over the available actions, NEG elsewhere: [..., A], [..., A] bool -> [..., A]."""
+    chex.assert_equal_shape([logits, avail])
+    return jnp.where(avail, jax.nn.log_softmax(jnp.where(avail, logits, NEG), axis=-1), NEG)
+
+
+def familiar(log_mu: jax.Array, avail: jax.Array, threshold: jax.Array) -> jax.Array:
+    """Available actions with mu(a) / max mu > threshold, and always the likeliest: [..., A], bool -> [..., A] bool.
+
+    Fujimoto et al. 2019 (BCQ for discrete actions, arXiv 1910.01708). log_mu: as from `log_policy`.
+    """
+    chex.assert_equal_shape([log_mu, avail])
+    below = log_mu - jnp.max(jnp.where(avail, log_mu, NEG), axis=-1, keepdims=True)
+    return avail & ((jnp.exp(below) > threshold) | (below >= 0.0))
+
+
+def masked_logsumexp(x: jax.Array, avail: jax.Array) -> jax.Array:
+    """log sum exp over the available entries of the last axis: [..., A], [..., A] bool -> [...]."""
+    chex.assert_equal_shape([x, avail])
+    return jax.nn.logsumexp(jnp.where(avail, x, NEG), axis=-1)
+
+
+def excess(q: jax.Array, avail: jax.Array, action: jax.Array) -> jax.Array:
+    """log sum_a exp(q_a) - q(action) >= 0, over available actions: [..., A], bool, [...] -> [...].
+
+    Kumar et al. 2020 (CQL), eq. 4. It is 0 where a single action is available, and adding a constant changes nothing.
+    """
+    return masked_logsumexp(q, avail) - take_last(q, action)
+
+
+def joint_excess(q: jax.Array, weight: jax.Array, avail: jax.Array, action: jax.Array) -> jax.Array:
+    """log sum_a exp(Q(a)) - Q(action) over all joint actions a of Q(a) = sum_i w_i q_i(a_i) + b: [...].
+
+    q and avail [..., N, A], weight and action [..., N]. The sum over joint actions is a product of sums over each
+    agent's, and b cancels.
+    """
+    return excess(weight[..., None] * q, avail, action).sum(-1)
+
+
+def filter_weights(kind: str, x: jax.Array, mask: jax.Array, beta: jax.Array, axis: str = "batch_time") -> jax.Array:
+    """How much each step of the data counts, by x: [T, B, ...], mask of the same shape -> [T, B, ...], 0 where masked.
+
+    softmax: n e^(x / beta) / sum e^(x / beta), whose mean is 1 (Yang et al. 2021, ICQ); sum and count n are over the
+        valid steps of a batch at all times (axis=batch_time) or at the same time (batch; code: ICQ), apart for each
+        entry of the other axes
+    crr: min(e^(x / beta), 20);  binary: 1[x > 0]; both of advantages (Wang et al. 2020, CRR)
+    """
+    chex.assert_equal_shape([x, mask])
+    valid = mask > 0
+    if kind == "binary":
+        return jnp.where(valid & (x > 0), 1.0, 0.0)
+    scaled = jnp.where(valid, x / beta, NEG)
+    if kind == "crr":
+        return jnp.where(valid, jnp.exp(jnp.minimum(scaled, jnp.log(MOST))), 0.0)
+    over = (1,) if axis == "batch" else (0, 1)
+    count = jnp.sum(valid, axis=over, keepdims=True)
+    return jnp.where(valid, count * jax.nn.softmax(scaled, axis=over), 0.0)
+
+
+def effective_share(weight: jax.Array, mask: jax.Array) -> jax.Array:
+    """(sum w)^2 / sum w^2 as a share of the valid steps: 1 if all count the same, []. weight is 0 where masked."""
+    total, square = jnp.sum(weight), jnp.sum(jnp.square(weight))
+    return jnp.square(total) / jnp.maximum(square, 1e-30) / jnp.maximum(jnp.sum(mask > 0), 1)
