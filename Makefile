@@ -38,7 +38,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -n auto -m "not slow" --durations=25
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" --durations=25
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow --durations=10

@@ -17,6 +17,37 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+# Measured to take long, and what they show is shown more cheaply as well: slow, so that the rest stays under ten minutes.
+DEAR = """
+identities/test_ppo_identity.py::test_an_update_is_epochs_of_minibatches_of_streams_with_a_falling_learning_rate
+identities/test_ppo_identity.py::test_a_continuous_action_is_judged_as_it_was_drawn
+identities/test_deterministic.py::test_all_windows_of_one_step_are_the_whole_episodes
+identities/test_actor_critic.py::test_whole_episodes_and_a_stream_of_them_give_the_same_gradients[shared experience]
+identities/test_pps_actor_critic.py::test_both_networks_or_one
+identities/test_sit.py::test_each_stage_learns_its_own
+identities/test_sit.py::test_the_ensemble_and_the_graph_do_not_care_for_the_order_of_agents
+identities/test_central.py::test_maa2c_leaves_the_best_joint_action
+identities/test_central.py::test_coma_targets_of_n_steps
+identities/test_offline.py::test_padding_changes_nothing[icq]
+models/test_streams.py::test_layers[shape1-layers1]
+ops/test_gumbel.py::test_the_largest_is_distributed_as_the_policy_at_any_temperature
+ops/test_moments.py::test_many_batches_against_a_slow_count
+test_host_run.py::test_two_seeds_on_lbforaging_do_not_hang_and_are_the_seeds_alone
+test_host_run.py::test_evaluation_has_environments_of_its_own_a_few_at_a_time
+test_resume.py::test_a_process_stopped_at_any_moment_goes_on_with_the_same_command[2-130]
+conformance/test_algorithms.py::test_a_sweep_is_its_points
+conformance/test_algorithms.py::test_it_is_traced_once_and_learns_something_finite[roma
+envs/test_lbf_parity.py::test_starts_have_the_distribution_of_the_original[5x5-8p
+""".strip().splitlines()
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the dear tests."""
+    for item in items:
+        if any(f"/{name}" in item.nodeid for name in DEAR):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="module")
 def optimised():
     """As users compile: without optimisations the order of a sum may depend on the number of devices."""
