@@ -17,7 +17,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 
 
-# Measured to take long, and what they show is shown more cheaply as well: slow, so that the rest stays under ten minutes.
+# Measured to take long, while others show the same: slow, so that the rest stays under ten minutes.
 DEAR = """
 identities/test_ppo_identity.py::test_an_update_is_epochs_of_minibatches_of_streams_with_a_falling_learning_rate
 identities/test_ppo_identity.py::test_a_continuous_action_is_judged_as_it_was_drawn
