@@ -8,7 +8,7 @@ targets with the parameters before the update, `loss` is what is minimised, once
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from jaxshare.algos._parts import claimed, extended
 from jaxshare.models import distributions, inputs
 from jaxshare.models.base import Network, sharing_groups
 from jaxshare.models.streams import ACTIVATIONS, INITS, Shape, Stream, StreamNetwork, stream_network
@@ -203,20 +204,11 @@ class ActorCritic:
 
     def claim(self, owner: str, **parts: Any) -> ActorCritic:
         """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
-        for part in parts:
-            if part in self.owners:
-                raise RefusedError(
-                    f"modifiers {self.owners[part]} and {owner} both replace the {part} of {self.name}: use one."
-                )
-        return replace(self, owners={**self.owners, **dict.fromkeys(parts, owner)}, **parts)
+        return claimed(self, owner, **parts)
 
     def extend(self, **parts: Any) -> ActorCritic:
         """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`modules`, …)."""
-        longer: dict[str, Any] = {}
-        for name, part in parts.items():
-            old = getattr(self, name)
-            longer[name] = {**old, **part} if isinstance(old, dict) else (*old, part)
-        return replace(self, **longer)
+        return extended(self, **parts)
 
     def assemble(self) -> Algorithm:
         """The finished algorithm."""

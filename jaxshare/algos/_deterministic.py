@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxshare.algos._parts import claimed, extended
 from jaxshare.algos._value import LossFn, Values
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, FeedForwardQ, q_network, team_network
@@ -165,20 +166,11 @@ class DeterministicLearner:
 
     def claim(self, owner: str, **parts: Any) -> DeterministicLearner:
         """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
-        for part in parts:
-            if part in self.owners:
-                raise RefusedError(
-                    f"modifiers {self.owners[part]} and {owner} both replace the {part} of {self.name}: use one."
-                )
-        return replace(self, owners={**self.owners, **dict.fromkeys(parts, owner)}, **parts)
+        return claimed(self, owner, **parts)
 
     def extend(self, **parts: Any) -> DeterministicLearner:
         """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`stats`, …)."""
-        longer: dict[str, Any] = {}
-        for name, part in parts.items():
-            old = getattr(self, name)
-            longer[name] = {**old, **part} if isinstance(old, dict) else (*old, part)
-        return replace(self, **longer)
+        return extended(self, **parts)
 
     def assemble(self) -> Algorithm:
         """The finished algorithm."""

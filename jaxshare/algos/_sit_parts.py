@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxshare.algos._parts import claimed, extended
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.attention import DECOMPOSITIONS, GRAPHS
@@ -185,20 +186,11 @@ class SitLearner:
 
     def claim(self, owner: str, **parts: Any) -> SitLearner:
         """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
-        for part in parts:
-            if part in self.owners:
-                raise RefusedError(
-                    f"modifiers {self.owners[part]} and {owner} both replace the {part} of {self.name}: use one."
-                )
-        return replace(self, owners={**self.owners, **dict.fromkeys(parts, owner)}, **parts)
+        return claimed(self, owner, **parts)
 
     def extend(self, **parts: Any) -> SitLearner:
         """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`stats`, …)."""
-        longer: dict[str, Any] = {}
-        for name, part in parts.items():
-            old = getattr(self, name)
-            longer[name] = {**old, **part} if isinstance(old, dict) else (*old, part)
-        return replace(self, **longer)
+        return extended(self, **parts)
 
     def assemble(self) -> Algorithm:
         """The finished algorithm."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from jaxshare.algos._parts import claimed, extended
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, q_network
 from jaxshare.models.base import Network, sharing_groups
@@ -213,20 +214,11 @@ class ValueLearner:
 
     def claim(self, owner: str, **parts: Any) -> ValueLearner:
         """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
-        for part in parts:
-            if part in self.owners:
-                raise RefusedError(
-                    f"modifiers {self.owners[part]} and {owner} both replace the {part} of {self.name}: use one."
-                )
-        return replace(self, owners={**self.owners, **dict.fromkeys(parts, owner)}, **parts)
+        return claimed(self, owner, **parts)
 
     def extend(self, **parts: Any) -> ValueLearner:
         """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`modules`, …)."""
-        longer: dict[str, Any] = {}
-        for name, part in parts.items():
-            old = getattr(self, name)
-            longer[name] = {**old, **part} if isinstance(old, dict) else (*old, part)
-        return replace(self, **longer)
+        return extended(self, **parts)
 
     def assemble(self) -> Algorithm:
         """The finished algorithm."""
