@@ -17,13 +17,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxshare.algos._parts import claimed, extended
+from jaxshare.algos._parts import claimed, extended, followed, observing, optimised, preparing, relabelled
 from jaxshare.models import distributions, inputs
 from jaxshare.models.base import Network, sharing_groups
 from jaxshare.models.streams import ACTIVATIONS, INITS, Shape, Stream, StreamNetwork, stream_network
 from jaxshare.ops import returns
 from jaxshare.ops.masking import masked_mean
-from jaxshare.ops.schedules import crossed
 from jaxshare.types import (
     Algorithm,
     Array,
@@ -443,8 +442,8 @@ def assemble(parts: ActorCritic) -> Algorithm:
         sample=None,
         update=lambda *args: _update(parts, *args),
         inspect=lambda *args: _inspect(parts, *args),
-        observe=(lambda *args: _observe(parts, *args)) if parts.observe else None,
-        before_update=(lambda *args: _before_update(parts, *args)) if parts.before_update else None,
+        observe=observing(parts),
+        before_update=preparing(parts),
         experience="segment" if segments else "episode",
         segment_length=config.segment_length if segments else 0,
         updates_per_batch=config.epochs * config.minibatches,
@@ -488,6 +487,10 @@ def _per_set(parts: ActorCritic, names: tuple[str, ...], fn: Callable[..., Any])
     return jax.vmap(fn) if parts.config.clip == "set" and len(sets) == 1 and max(sets) > 1 else fn
 
 
+def _update_of(parts: ActorCritic, ctx: Context, group: str, names: tuple[str, ...]) -> Callable[..., Any]:
+    return _per_set(parts, names, _optimizer(group, ctx.hparams).update)
+
+
 def _initial_carry(parts: ActorCritic, batch: int) -> Memory:
     previous = jnp.zeros((batch, parts.spec.num_agents, inputs.action_dim(parts.spec)))
     return Memory(actor=parts.actor.initial_carry(batch), critic=parts.critic.initial_carry(batch), previous=previous)
@@ -523,10 +526,7 @@ def _act(
 def _update(
     parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array
 ) -> tuple[LearnerState, Metrics]:
-    stats = learner.stats
-    for relabel in parts.relabel:
-        segment, stats = relabel(segment, stats, ctx)
-    learner = learner.replace(stats=stats)  # type: ignore[attr-defined]
+    segment, learner = relabelled(parts, learner, segment, ctx)
     ctx = annealed(ctx, segment)
     prepare_key, order_key, step_key = jax.random.split(key, 3)
     targets = jax.lax.stop_gradient(parts.prepare(parts, learner, segment, ctx, prepare_key))
@@ -579,52 +579,12 @@ def _step(
     loss_key, *keys = jax.random.split(key, 1 + len(parts.after_update))
     loss_fn = lambda params: parts.loss(parts, params, segment, targets, ctx, loss_key)  # noqa: E731
     grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params)
-    learner, norms = _optimise(parts, learner, grads, ctx)
+    learner, norms = optimised(partial(_update_of, parts, ctx), groups(parts), learner, grads)
     metrics = {**metrics, **norms}
     for hook, own_key in zip(parts.after_update, keys, strict=True):
         learner, more = hook(learner, segment, ctx, own_key)
         metrics = {**metrics, **more}
-    return _update_target(parts.config, learner, ctx), metrics
-
-
-def _optimise(
-    parts: ActorCritic, learner: LearnerState, grads: dict[str, Any], ctx: Context
-) -> tuple[LearnerState, Metrics]:
-    params, opt_state, metrics = dict(learner.params), {}, {}
-    for group, names in groups(parts).items():
-        own = {name: grads[name] for name in names}
-        update = _per_set(parts, names, _optimizer(group, ctx.hparams).update)
-        updates, opt_state[group] = update(own, learner.opt_state[group])
-        params.update(optax.apply_updates({name: params[name] for name in names}, updates))
-        metrics[f"grad_norm/{group}"] = optax.tree.norm(own)
-    return learner.replace(params=params, opt_state=opt_state), metrics  # type: ignore[attr-defined]
-
-
-def _update_target(config: ActorCriticConfig, learner: LearnerState, ctx: Context) -> LearnerState:
-    if config.target_update == "none":
-        return learner
-    online, target = {"critic": learner.params["critic"]}, learner.target_params
-    if config.target_update == "soft":
-        target = optax.incremental_update(online, target, ctx.hparams["tau"])
-    else:
-        due = crossed(ctx.clock.updates, ctx.clock.updates + 1, config.target_update_period)
-        target = jax.lax.cond(due, lambda: online, lambda: target)
-    return learner.replace(target_params=target)  # type: ignore[attr-defined]
-
-
-def _observe(parts: ActorCritic, learner: LearnerState, segment: Segment, clock: Clock) -> LearnerState:
-    stats = learner.stats
-    for part in parts.observe:
-        stats = part(stats, segment, clock)
-    return learner.replace(stats=stats)  # type: ignore[attr-defined]
-
-
-def _before_update(
-    parts: ActorCritic, learner: LearnerState, play: Callable[..., Any], ctx: Context, key: Array
-) -> LearnerState:
-    for i, part in enumerate(parts.before_update):
-        learner = part(learner, play, ctx, jax.random.fold_in(key, i))
-    return learner
+    return followed(learner, parts.config, ctx), metrics
 
 
 def _inspect(parts: ActorCritic, learner: LearnerState, episode: Episode, ctx: Context) -> dict[str, Array]:

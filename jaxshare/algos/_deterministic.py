@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxshare.algos._parts import claimed, extended
+from jaxshare.algos._parts import claimed, extended, followed, observing, optimised, preparing, relabelled
 from jaxshare.algos._value import LossFn, Values
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, FeedForwardQ, q_network, team_network
@@ -30,7 +30,7 @@ from jaxshare.models.base import sharing_groups
 from jaxshare.models.mixers import Mixer, MixerInputs
 from jaxshare.ops import cem, gumbel, returns, td
 from jaxshare.ops.masking import NEG, masked_argmax, masked_mean, masked_mean_square
-from jaxshare.ops.schedules import crossed, linear
+from jaxshare.ops.schedules import linear
 from jaxshare.replay import uniform_without_replacement
 from jaxshare.types import (
     Algorithm,
@@ -373,8 +373,8 @@ def assemble(parts: DeterministicLearner) -> Algorithm:
         sample=None if config.window else uniform_without_replacement,
         update=lambda *args: _update(parts, groups, *args),
         inspect=lambda *args: _inspect(parts, *args),
-        observe=(lambda *args: _observe(parts, *args)) if parts.observe else None,
-        before_update=(lambda *args: _before_update(parts, *args)) if parts.before_update else None,
+        observe=observing(parts),
+        before_update=preparing(parts),
         window=config.window,
     )
 
@@ -418,6 +418,10 @@ def _per_set(parts: DeterministicLearner, names: tuple[str, ...], fn: Callable[.
     """`fn` on each parameter set alone, if that is how norms are taken and the group has nothing but such sets."""
     several = set(names) <= set(parts.networks) and max(parts.actor.groups) > 0
     return jax.vmap(fn) if parts.config.clip == "set" and several else fn
+
+
+def _update_of(parts: DeterministicLearner, ctx: Context, group: str, names: tuple[str, ...]) -> Callable[..., Any]:
+    return _per_set(parts, names, _optimizer(group, ctx.hparams).update)
 
 
 def _initial_carry(parts: DeterministicLearner, batch: int) -> tuple[Array, Array]:
@@ -472,10 +476,7 @@ def _update(
 ) -> tuple[LearnerState, Metrics]:
     """A step of the critics, one of the actors, one of the targets."""
     target_key, loss_key, actor_key, *keys = jax.random.split(key, 3 + len(parts.after_update))
-    stats = learner.stats
-    for relabel in parts.relabel:
-        batch, stats = relabel(batch, stats, ctx)
-    learner = learner.replace(stats=stats)  # type: ignore[attr-defined]
+    batch, learner = relabelled(parts, learner, batch, ctx)
 
     def critic_loss(critics: dict[str, Any]) -> tuple[Array, Metrics]:
         params = {**learner.params, **critics}
@@ -487,56 +488,17 @@ def _update(
 
     critics = {name: p for name, p in learner.params.items() if name != "actor"}
     grads, metrics = jax.grad(critic_loss, has_aux=True)(critics)
-    learner, norms = _optimise(parts, {g: names for g, names in groups.items() if g != "actor"}, learner, grads, ctx)
+    of_critics = {group: names for group, names in groups.items() if group != "actor"}
+    learner, norms = optimised(partial(_update_of, parts, ctx), of_critics, learner, grads)
     loss_fn = lambda actor: actor_loss(parts, actor, learner.params, batch, ctx, actor_key)  # noqa: E731
     grad, more = jax.grad(loss_fn, has_aux=True)(learner.params["actor"])
-    learner, norm = _optimise(parts, {"actor": groups["actor"]}, learner, {"actor": grad}, ctx)
+    of_actors = {"actor": groups["actor"]}
+    learner, norm = optimised(partial(_update_of, parts, ctx), of_actors, learner, {"actor": grad})
     metrics = {**metrics, **more, **norms, **norm}
     for hook, own_key in zip(parts.after_update, keys, strict=True):
         learner, more = hook(learner, batch, ctx, own_key)
         metrics = {**metrics, **more}
-    return _update_target(parts.config, learner, ctx), metrics
-
-
-def _optimise(
-    parts: DeterministicLearner,
-    groups: dict[str, tuple[str, ...]],
-    learner: LearnerState,
-    grads: dict[str, Any],
-    ctx: Context,
-) -> tuple[LearnerState, Metrics]:
-    params, opt_state, metrics = dict(learner.params), dict(learner.opt_state), {}
-    for group, names in groups.items():
-        own = {name: grads[name] for name in names}
-        update = _per_set(parts, names, _optimizer(group, ctx.hparams).update)
-        updates, opt_state[group] = update(own, learner.opt_state[group])
-        params.update(optax.apply_updates({name: params[name] for name in names}, updates))
-        metrics[f"grad_norm/{group}"] = optax.tree.norm(own)
-    return learner.replace(params=params, opt_state=opt_state), metrics  # type: ignore[attr-defined]
-
-
-def _update_target(config: DeterministicConfig, learner: LearnerState, ctx: Context) -> LearnerState:
-    if config.target_update == "soft":
-        target = optax.incremental_update(learner.params, learner.target_params, ctx.hparams["tau"])
-        return learner.replace(target_params=target)  # type: ignore[attr-defined]
-    due = crossed(ctx.clock.updates, ctx.clock.updates + 1, config.target_update_period)
-    target = jax.lax.cond(due, lambda: learner.params, lambda: learner.target_params)
-    return learner.replace(target_params=target)  # type: ignore[attr-defined]
-
-
-def _observe(parts: DeterministicLearner, learner: LearnerState, episode: Episode, clock: Clock) -> LearnerState:
-    stats = learner.stats
-    for part in parts.observe:
-        stats = part(stats, episode, clock)
-    return learner.replace(stats=stats)  # type: ignore[attr-defined]
-
-
-def _before_update(
-    parts: DeterministicLearner, learner: LearnerState, play: Callable[..., Any], ctx: Context, key: Array
-) -> LearnerState:
-    for i, part in enumerate(parts.before_update):
-        learner = part(learner, play, ctx, jax.random.fold_in(key, i))
-    return learner
+    return followed(learner, parts.config, ctx), metrics
 
 
 def _inspect(parts: DeterministicLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:

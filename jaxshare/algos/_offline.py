@@ -18,13 +18,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxshare.algos._parts import claimed, extended
+from jaxshare.algos._parts import claimed, extended, followed, observing, preparing, relabelled, torch_rmsprop
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, q_network
 from jaxshare.models.base import sharing_groups
 from jaxshare.ops import offline, returns, td
 from jaxshare.ops.masking import masked_argmax, masked_mean, take_last
-from jaxshare.ops.schedules import crossed
 from jaxshare.replay import uniform_without_replacement
 from jaxshare.types import (
     Algorithm,
@@ -282,8 +281,8 @@ def assemble(parts: OfflineLearner) -> Algorithm:
         sample=parts.sample,
         update=lambda *args: _update(parts, *args),
         inspect=lambda *args: _inspect(parts, *args),
-        observe=(lambda *args: _observe(parts, *args)) if parts.observe else None,
-        before_update=(lambda *args: _before_update(parts, *args)) if parts.before_update else None,
+        observe=observing(parts),
+        before_update=preparing(parts),
         experience="dataset",
     )
 
@@ -294,17 +293,11 @@ def _init(parts: OfflineLearner, key: Array) -> LearnerState:
     params = {name: one.init(k) for (name, one), k in zip(trained.items(), keys, strict=True)}
     h = {name: jnp.float32(value) for name, value in vars(parts.config.hparams).items()}
     opt_state = {
-        group: _optimizer(step, h).init({name: params[name] for name in step.changes})
+        group: torch_rmsprop(h, step.rate).init({name: params[name] for name in step.changes})
         for group, step in parts.steps.items()
     }
     target = {name: params[name] for name in parts.slow}
     return LearnerState(params=params, target_params=target, opt_state=opt_state, stats=parts.stats)
-
-
-def _optimizer(step: Step, h: dict[str, Array]) -> optax.GradientTransformation:
-    # code: torch's RMSprop has eps outside the square root; optax's default has it inside
-    scale = optax.scale_by_rms(decay=h["rms_decay"], eps=h["rms_eps"], eps_in_sqrt=False, initial_scale=0.0)
-    return optax.chain(optax.clip_by_global_norm(h["grad_clip"]), scale, optax.scale_by_learning_rate(h[step.rate]))
 
 
 def _initial_carry(parts: OfflineLearner, batch: int) -> tuple[dict[str, Array], Array]:
@@ -332,10 +325,8 @@ def _act(
 def _update(
     parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context, key: Array
 ) -> tuple[LearnerState, Metrics]:
-    stats = learner.stats
-    for relabel in parts.relabel:
-        batch, stats = relabel(batch, stats, ctx)
-    learner, metrics = learner.replace(stats=stats), {}  # type: ignore[attr-defined]
+    batch, learner = relabelled(parts, learner, batch, ctx)
+    metrics: Metrics = {}
     for group, step in parts.steps.items():
         learner, found = _step(parts, group, step, learner, batch, ctx)
         metrics.update(found)
@@ -343,10 +334,7 @@ def _update(
         learner, found = hook(learner, batch, ctx, jax.random.fold_in(key, i))
         metrics.update(found)
     if parts.slow:
-        due = crossed(ctx.clock.updates, ctx.clock.updates + 1, parts.config.target_update_period)
-        now = {name: learner.params[name] for name in parts.slow}
-        target = jax.lax.cond(due, lambda: now, lambda: learner.target_params)
-        learner = learner.replace(target_params=target)  # type: ignore[attr-defined]
+        learner = followed(learner, parts.config, ctx)
     return learner, metrics
 
 
@@ -359,7 +347,7 @@ def _step(
         own = {name: learner.params[name] for name in step.changes}
         loss = lambda own: step.loss(parts, {**learner.params, **own}, learner.target_params, batch, ctx)  # noqa: E731
         grads, metrics = jax.grad(loss, has_aux=True)(own)
-        updates, state = _optimizer(step, ctx.hparams).update(grads, learner.opt_state[group])
+        updates, state = torch_rmsprop(ctx.hparams, step.rate).update(grads, learner.opt_state[group])
         changed = learner.replace(  # type: ignore[attr-defined]
             params={**learner.params, **optax.apply_updates(own, updates)},
             opt_state={**learner.opt_state, group: state},
@@ -370,21 +358,6 @@ def _step(
         return take()
     blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(take)[1])
     return jax.lax.cond(step.due(ctx), take, lambda: (learner, blank))
-
-
-def _observe(parts: OfflineLearner, learner: LearnerState, episode: Episode, clock: Clock) -> LearnerState:
-    stats = learner.stats
-    for part in parts.observe:
-        stats = part(stats, episode, clock)
-    return learner.replace(stats=stats)  # type: ignore[attr-defined]
-
-
-def _before_update(
-    parts: OfflineLearner, learner: LearnerState, play: Callable[..., Any], ctx: Context, key: Array
-) -> LearnerState:
-    for i, part in enumerate(parts.before_update):
-        learner = part(learner, play, ctx, jax.random.fold_in(key, i))
-    return learner
 
 
 def _inspect(parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:

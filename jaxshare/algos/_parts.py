@@ -1,11 +1,17 @@
-"""What the records of all families have in common: how modifiers replace their parts and add to them."""
+"""What the records of all families have in common: how modifiers replace their parts and add to them, and the steps of
+an update that are the same in all: additive parts in turn, optimiser groups, target networks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from jaxshare.types import RefusedError
+import jax
+import optax
+
+from jaxshare.ops.schedules import crossed
+from jaxshare.types import Array, Clock, Context, LearnerState, Metrics, RefusedError
 
 Record = TypeVar("Record")
 
@@ -26,3 +32,74 @@ def extended(record: Record, **parts: Any) -> Record:
         old = getattr(record, name)
         longer[name] = {**old, **part} if isinstance(old, dict) else (*old, part)
     return replace(record, **longer)  # type: ignore[type-var]
+
+
+def observing(parts: Any) -> Callable[..., LearnerState] | None:
+    """`Algorithm.observe`: the parts' in turn; None if there are none."""
+
+    def observe(learner: LearnerState, experience: Any, clock: Clock) -> LearnerState:
+        stats = learner.stats
+        for part in parts.observe:
+            stats = part(stats, experience, clock)
+        return learner.replace(stats=stats)  # type: ignore[attr-defined]
+
+    return observe if parts.observe else None
+
+
+def preparing(parts: Any) -> Callable[..., LearnerState] | None:
+    """`Algorithm.before_update`: the parts' in turn; None if there are none."""
+
+    def before_update(learner: LearnerState, play: Callable[..., Any], ctx: Context, key: Array) -> LearnerState:
+        for i, part in enumerate(parts.before_update):
+            learner = part(learner, play, ctx, jax.random.fold_in(key, i))
+        return learner
+
+    return before_update if parts.before_update else None
+
+
+def relabelled(parts: Any, learner: LearnerState, experience: Record, ctx: Context) -> tuple[Record, LearnerState]:
+    """What an update learns from, changed by each `relabel` in turn, and the learner with their statistics."""
+    stats = learner.stats
+    for relabel in parts.relabel:
+        experience, stats = relabel(experience, stats, ctx)
+    return experience, learner.replace(stats=stats)  # type: ignore[attr-defined]
+
+
+Update = Callable[[Any, Any], tuple[Any, Any]]
+
+
+def optimised(
+    update_of: Callable[[str, tuple[str, ...]], Update],
+    groups: dict[str, tuple[str, ...]],
+    learner: LearnerState,
+    grads: dict[str, Any],
+) -> tuple[LearnerState, Metrics]:
+    """One step of each optimiser group: update_of(group, names) is (gradients, state) -> (updates, state)."""
+    params, opt_state, metrics = dict(learner.params), dict(learner.opt_state), {}
+    for group, names in groups.items():
+        own = {name: grads[name] for name in names}
+        updates, opt_state[group] = update_of(group, names)(own, learner.opt_state[group])
+        params.update(optax.apply_updates({name: params[name] for name in names}, updates))
+        metrics[f"grad_norm/{group}"] = optax.tree.norm(own)
+    return learner.replace(params=params, opt_state=opt_state), metrics  # type: ignore[attr-defined]
+
+
+def torch_rmsprop(h: dict[str, Array], rate: str = "lr") -> optax.GradientTransformation:
+    """Clipped RMSprop. code: torch's has eps outside the square root and starts from 0; optax's default has neither."""
+    scale = optax.scale_by_rms(decay=h["rms_decay"], eps=h["rms_eps"], eps_in_sqrt=False, initial_scale=0.0)
+    return optax.chain(optax.clip_by_global_norm(h["grad_clip"]), scale, optax.scale_by_learning_rate(h[rate]))
+
+
+def followed(learner: LearnerState, config: Any, ctx: Context) -> LearnerState:
+    """What has target parameters is followed by them, as config.target_update says: none, soft (Polyak with
+    hparams.tau), or hard, which it is where there is no choice: a copy every config.target_update_period updates."""
+    kind = getattr(config, "target_update", "hard")
+    if kind == "none":
+        return learner
+    online, target = {name: learner.params[name] for name in learner.target_params}, learner.target_params
+    if kind == "soft":
+        target = optax.incremental_update(online, target, ctx.hparams["tau"])
+    else:
+        due = crossed(ctx.clock.updates, ctx.clock.updates + 1, config.target_update_period)
+        target = jax.lax.cond(due, lambda: online, lambda: target)
+    return learner.replace(target_params=target)  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxshare.algos._parts import claimed, extended
+from jaxshare.algos._parts import claimed, extended, torch_rmsprop
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.attention import DECOMPOSITIONS, GRAPHS
@@ -214,18 +214,12 @@ RATES = {"reward": "reward_lr", "critic": "critic_lr", "actor": "lr"}
 
 def first_opt_state(parts: SitLearner, params: dict[str, Any], h: dict[str, Array]) -> dict[str, Any]:
     """Of the ensemble, and of every parameter set of critics and actors."""
-    return {name: _over_sets(parts, name, optimizer(h, name).init)({name: params[name]}) for name in RATES}
-
-
-def optimizer(h: dict[str, Array], name: str) -> optax.GradientTransformation:
-    """Clipped RMSprop with torch's place of eps."""
-    scale = optax.scale_by_rms(decay=h["rms_decay"], eps=h["rms_eps"], eps_in_sqrt=False, initial_scale=0.0)
-    return optax.chain(optax.clip_by_global_norm(h["grad_clip"]), scale, optax.scale_by_learning_rate(h[RATES[name]]))
+    return {name: _over_sets(parts, name, torch_rmsprop(h, RATES[name]).init)({name: params[name]}) for name in RATES}
 
 
 def step(parts: SitLearner, learner: LearnerState, name: str, grads: Any, ctx: Context) -> tuple[LearnerState, Metrics]:
     """One optimiser step of one network. Critics and actors are clipped each by its own norm; the largest is shown."""
-    rule, own = optimizer(ctx.hparams, name), {name: grads}
+    rule, own = torch_rmsprop(ctx.hparams, RATES[name]), {name: grads}
     updates, state = _over_sets(parts, name, rule.update)(own, learner.opt_state[name])
     norm = jnp.max(_over_sets(parts, name, optax.tree.norm)(own))
     params = {**learner.params, **optax.apply_updates({name: learner.params[name]}, updates)}

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxshare import replay, sum_tree
+from jaxshare.algos._parts import relabelled
 from jaxshare.algos._sit_parts import NO_DECOMPOSITION, SitLearner, own_inputs, step, team_reward
 from jaxshare.ops import decompose
 from jaxshare.ops.masking import masked_mean
@@ -27,9 +28,7 @@ def learn_reward(
     """One update of the ensemble, on episodes drawn uniformly; all members see the same ones (ours)."""
     count = data.mask.shape[0]
     index = replay.uniform_without_replacement(key, jnp.int32(count), count, batch_size, ctx)
-    batch, stats = replay.gather(data, index), learner.stats
-    for relabel in parts.relabel:
-        batch, stats = relabel(batch, stats, ctx)
+    batch, learner = relabelled(parts, learner, replay.gather(data, index), ctx)
     team, own = team_reward(parts, batch), own_inputs(parts, batch)
 
     def loss_fn(params: Any) -> tuple[Array, Array]:
@@ -37,7 +36,7 @@ def learn_reward(
         return decompose.ensemble_loss(total, team, batch.mask), found
 
     (loss, found), grads = jax.value_and_grad(loss_fn, has_aux=True)(learner.params["reward"])
-    learner, norm = step(parts, learner.replace(stats=stats), "reward", grads, ctx)  # type: ignore[attr-defined]
+    learner, norm = step(parts, learner, "reward", grads, ctx)
     mean, spread = decompose.ensemble_moments(found)
     metrics = {
         "loss/reward": loss,

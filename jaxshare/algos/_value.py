@@ -16,7 +16,16 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxshare.algos._parts import claimed, extended
+from jaxshare.algos._parts import (
+    claimed,
+    extended,
+    followed,
+    observing,
+    optimised,
+    preparing,
+    relabelled,
+    torch_rmsprop,
+)
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, q_network
 from jaxshare.models.base import Network, sharing_groups
@@ -24,7 +33,7 @@ from jaxshare.models.mixers import Mixer, MixerInputs
 from jaxshare.ops import td
 from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, masked_mean_square, take_last
 from jaxshare.ops.policy import epsilon_greedy
-from jaxshare.ops.schedules import crossed, linear
+from jaxshare.ops.schedules import linear
 from jaxshare.replay import uniform_without_replacement
 from jaxshare.types import (
     Algorithm,
@@ -285,8 +294,8 @@ def assemble(parts: ValueLearner) -> Algorithm:
         sample=parts.sample,
         update=lambda *args: _update(parts, groups, *args),
         inspect=lambda *args: _inspect(parts, *args),
-        observe=(lambda *args: _observe(parts, *args)) if parts.observe else None,
-        before_update=(lambda *args: _before_update(parts, *args)) if parts.before_update else None,
+        observe=observing(parts),
+        before_update=preparing(parts),
     )
 
 
@@ -317,10 +326,9 @@ def _init(parts: ValueLearner, modules: dict[str, Any], groups: dict[str, tuple[
 
 
 def _optimizer(config: ValueConfig, h: dict[str, Array]) -> optax.GradientTransformation:
-    if config.optimizer == "adam":
-        scale = optax.scale_by_adam(eps=h["adam_eps"])
-    else:  # code: torch's RMSprop has eps outside the square root; optax's default has it inside
-        scale = optax.scale_by_rms(decay=h["rms_decay"], eps=h["rms_eps"], eps_in_sqrt=False, initial_scale=0.0)
+    if config.optimizer == "rmsprop":
+        return torch_rmsprop(h)
+    scale = optax.scale_by_adam(eps=h["adam_eps"])
     return optax.chain(optax.clip_by_global_norm(h["grad_clip"]), scale, optax.scale_by_learning_rate(h["lr"]))
 
 
@@ -421,10 +429,7 @@ def _update(
     ctx: Context,
     key: Array,
 ) -> tuple[LearnerState, Metrics]:
-    stats = learner.stats
-    for relabel in parts.relabel:
-        batch, stats = relabel(batch, stats, ctx)
-    learner = learner.replace(stats=stats)  # type: ignore[attr-defined]
+    batch, learner = relabelled(parts, learner, batch, ctx)
     keys = (jax.random.fold_in(key, i) for i in itertools.count())
     loss_key, aux_keys = next(keys), [next(keys) for _ in parts.aux]
     values_key = jax.random.fold_in(key, 2**32 - 1)  # of noise and searches; no count reaches it
@@ -439,52 +444,17 @@ def _update(
         return loss, metrics
 
     grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params)
-    learner, norms = _optimise(parts.config, groups, learner, grads, ctx)
+    optimizer = _optimizer(parts.config, ctx.hparams)
+    learner, norms = optimised(lambda *group: optimizer.update, groups, learner, grads)
     metrics = {**metrics, **norms}
     for hook in parts.after_update:
         learner, more = hook(learner, batch, ctx, next(keys))
         metrics = {**metrics, **more}
-    return _update_target(parts.config, learner, ctx), metrics
+    return followed(learner, parts.config, ctx), metrics
 
 
 def _agent_mean(x: Array, mask: Array) -> Array:
     return masked_mean(x, jnp.broadcast_to(mask[..., None], x.shape))
-
-
-def _optimise(
-    config: ValueConfig, groups: dict[str, tuple[str, ...]], learner: LearnerState, grads: dict[str, Any], ctx: Context
-) -> tuple[LearnerState, Metrics]:
-    optimizer, params, opt_state, metrics = _optimizer(config, ctx.hparams), dict(learner.params), {}, {}
-    for group, names in groups.items():
-        own = {name: grads[name] for name in names}
-        updates, opt_state[group] = optimizer.update(own, learner.opt_state[group])
-        params.update(optax.apply_updates({name: params[name] for name in names}, updates))
-        metrics[f"grad_norm/{group}"] = optax.tree.norm(own)
-    return learner.replace(params=params, opt_state=opt_state), metrics  # type: ignore[attr-defined]
-
-
-def _update_target(config: ValueConfig, learner: LearnerState, ctx: Context) -> LearnerState:
-    if config.target_update == "soft":
-        target = optax.incremental_update(learner.params, learner.target_params, ctx.hparams["tau"])
-        return learner.replace(target_params=target)  # type: ignore[attr-defined]
-    due = crossed(ctx.clock.updates, ctx.clock.updates + 1, config.target_update_period)
-    target = jax.lax.cond(due, lambda: learner.params, lambda: learner.target_params)
-    return learner.replace(target_params=target)  # type: ignore[attr-defined]
-
-
-def _observe(parts: ValueLearner, learner: LearnerState, episode: Episode, clock: Clock) -> LearnerState:
-    stats = learner.stats
-    for part in parts.observe:
-        stats = part(stats, episode, clock)
-    return learner.replace(stats=stats)  # type: ignore[attr-defined]
-
-
-def _before_update(
-    parts: ValueLearner, learner: LearnerState, play: Callable[..., Any], ctx: Context, key: Array
-) -> LearnerState:
-    for i, part in enumerate(parts.before_update):
-        learner = part(learner, play, ctx, jax.random.fold_in(key, i))
-    return learner
 
 
 def _inspect(parts: ValueLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:

@@ -40,6 +40,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxshare.algos._parts import observing, preparing
 from jaxshare.algos._sit_parts import NO_DECOMPOSITION, Config, SitLearner, first_opt_state
 from jaxshare.algos._sit_policy import choose, learn_policy
 from jaxshare.algos._sit_reward import first_tables, individual, learn_reward, tables
@@ -117,8 +118,8 @@ def assemble(parts: SitLearner) -> Algorithm:
         sample=None,
         update=unused,
         inspect=lambda *args: _inspect(parts, *args),
-        observe=None,
-        before_update=(lambda *args: _before_update(parts, *args)) if parts.before_update else None,
+        observe=observing(parts),
+        before_update=preparing(parts),
         experience="dataset",
         update_from=lambda *args: update_from(parts, *args),
     )
@@ -203,12 +204,6 @@ def _act(
     hidden, y = parts.actor.unroll(params["actor"], hidden, x)
     action = choose(parts, y[0], timestep.avail, ctx, key, explore)
     return (hidden, inputs.encode(action, parts.spec)), action, {}
-
-
-def _before_update(parts: SitLearner, learner: LearnerState, play: Any, ctx: Context, key: Array) -> LearnerState:
-    for i, part in enumerate(parts.before_update):
-        learner = part(learner, play, ctx, jax.random.fold_in(key, i))
-    return learner
 
 
 def _inspect(parts: SitLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:

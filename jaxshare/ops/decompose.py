@@ -10,7 +10,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxshare.ops.masking import NEG, masked_mean
+from jaxshare.ops import offline
+from jaxshare.ops.masking import masked_mean
 
 TINY = 1e-8  # keeps a quotient of two numbers that are both 0 finite
 WIDEST = 1e6  # times alpha: uniform sampling, as far as an f32 can tell
@@ -126,11 +127,7 @@ def softmax_filter(x: jax.Array, mask: jax.Array, beta: jax.Array, per_step: boo
 
     per_step: Z and n of each time index alone (code: ICQ, which counts padding). 0 where masked.
     """
-    chex.assert_equal_shape([x, mask])
-    axis = 1 if per_step else (0, 1)
-    logits = jnp.where(mask > 0, x / beta, NEG)
-    count = jnp.sum(mask > 0, axis=axis, keepdims=True).astype(x.dtype)
-    return jnp.where(mask > 0, count * jax.nn.softmax(logits, axis=axis), 0.0)
+    return offline.filter_weights("softmax", x, mask, beta, "batch" if per_step else "batch_time")
 
 
 def exponential_filter(advantage: jax.Array, beta: jax.Array, most: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """The on-policy family: losses by their numbers, ends of episodes by hand, padding, masks, optimisers, permutations."""
 
 import dataclasses
+from functools import partial
 
 import actor_critic_cases as cases
 import jax
@@ -11,6 +12,7 @@ import value_cases
 from actor_critic_cases import KEY, SPEC, assert_close, compiled, context, episodes, init, one_step, parts_of, table
 
 from jaxshare.algos import _actor_critic as family
+from jaxshare.algos._parts import followed, optimised
 from jaxshare.models import distributions
 from jaxshare.models.streams import Read
 from jaxshare.modifiers import standardise
@@ -80,7 +82,8 @@ def first_moments(config, grads):
         bias = given[name]["head"]["bias"]
         given[name]["head"]["bias"] = bias.at[:, : leaf.shape[1]].set(leaf)
     ctx = context(algorithm, grad_clip=0.5)
-    new, metrics = jax.jit(lambda: family._optimise(parts, zeros, given, ctx))()
+    update_of, groups = partial(family._update_of, parts, ctx), family.groups(parts)
+    new, metrics = jax.jit(lambda: optimised(update_of, groups, zeros, given))()
     states = list(new.opt_state.values())
     found = {name: moment for state in states for name, moment in state[1].mu.items()}
     return {name: 10 * found[name]["head"]["bias"][:, : x.shape[1]] for name, x in grads.items()}, metrics, new
@@ -279,7 +282,7 @@ def test_target_critics(update, expected):
     target = {} if expected is None else {"critic": {"w": jnp.zeros(2)}}
     learner = LearnerState(params=online, target_params=target, opt_state={}, stats={})
     algorithm = parts_of("iac").assemble()
-    found = [family._update_target(config, learner, context(algorithm, updates=u)).target_params for u in (1, 2)]
+    found = [followed(learner, config, context(algorithm, updates=u)).target_params for u in (1, 2)]
     if expected is None:
         assert found == [{}, {}]
         return

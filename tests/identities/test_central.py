@@ -15,6 +15,7 @@ from value_cases import random_batch
 from jaxshare.algos import _actor_critic as family
 from jaxshare.algos import _central as central
 from jaxshare.algos import coma, maa2c, pac
+from jaxshare.algos._parts import followed
 from jaxshare.envs import matrix
 from jaxshare.models.streams import Read, StreamNetwork
 from jaxshare.ops import coma as coma_ops
@@ -247,7 +248,7 @@ def test_maa2c_returns_of_n_steps(n, values, terminated, expected):
 def test_the_slow_critic_follows_with_a_hundredth():
     parts = parts_of("maa2c", GAME)
     learner = family.LearnerState({"critic": jnp.ones(2)}, {"critic": jnp.zeros(2)}, {}, {})
-    found = family._update_target(parts.config, learner, context(parts.assemble())).target_params
+    found = followed(learner, parts.config, context(parts.assemble())).target_params
     np.testing.assert_allclose(cases.flat(found), 0.01, rtol=1e-6)
 
 
@@ -435,7 +436,7 @@ def test_the_critic_is_copied_every_200_updates():
     learner = family.LearnerState({"critic": jnp.ones(2)}, {"critic": jnp.zeros(2)}, {}, {})
     algorithm = parts.assemble()
     for updates, expected in ((198, 0.0), (199, 1.0), (200, 0.0), (399, 1.0)):  # made before this one
-        after = family._update_target(parts.config, learner, context(algorithm, updates=updates))
+        after = followed(learner, parts.config, context(algorithm, updates=updates))
         assert set(cases.flat(after.target_params).tolist()) == {expected}
 
 

@@ -1,14 +1,12 @@
 """The optimisers as the learners use them: torch's RMSprop (C-3), the global clip (C-4), one state per group."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jaxshare.algos import _value
+from jaxshare.algos import _parts, _value
 from jaxshare.types import LearnerState
 
 LR, DECAY, EPS = 5e-4, 0.99, 1e-5
@@ -26,7 +24,7 @@ def optimise(grads, groups, config=None, opt_state=None, params=None, **changed)
     optimizer = _value._optimizer(config, h)
     opt_state = opt_state or {g: optimizer.init({n: params[n] for n in names}) for g, names in groups.items()}
     learner = LearnerState(params=params, target_params=params, opt_state=opt_state, stats={})
-    learner, norms = _value._optimise(config, groups, learner, grads, SimpleNamespace(hparams=h))
+    learner, norms = _parts.optimised(lambda *group: optimizer.update, groups, learner, grads)
     return learner.params, learner.opt_state, norms
 
 
