@@ -10,6 +10,7 @@ Where data have no true successor of a truncated step, the mask of that step is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ from jaxshare.replay import uniform_without_replacement
 from jaxshare.types import (
     Algorithm,
     Array,
+    Box,
     Clock,
     Context,
     Discrete,
@@ -95,7 +97,7 @@ def refuse_unknown(config: Any, **choices: tuple[str, ...]) -> None:
 
 
 Params = dict[str, Any]
-LossFn = Callable[["OfflineLearner", Params, Params, Episode, Context], tuple[Array, Metrics]]
+LossFn = Callable[..., tuple[Array, Metrics]]  # of (OfflineLearner, Params, Params, Episode, Context)
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,14 @@ class Step:
     """One optimiser step of an update.
 
     loss: (parts, params, target params, Episode, ctx) -> (scalar, metrics); changes: names of what it trains;
-    rate: which hyper-parameter is its learning rate;
+    draws: the loss takes a key as well, as `key=`; rate: which hyper-parameter is its learning rate;
     due: ctx -> [] bool, from the un-batched clock; None: in every update. Metrics are zeros where it is not.
     """
 
     loss: LossFn
     changes: tuple[str, ...]
     rate: str = "lr"
+    draws: bool = False
     due: Callable[[Context], Array] | None = None
 
 
@@ -126,7 +129,7 @@ class OfflineLearner:
     steps: of an update, by the name of their optimiser group, in order;
     slow: names of what has target parameters, copied every `target_update_period` updates;
     acting: which networks the agents act by; choose: (what they say [B, N, A] by name, avail [B, N, A], ctx, key,
-    explore) -> action [B, N];
+    explore) -> action [B, N] or [B, N, U];
     relabel: (batch, stats, ctx) -> (batch, stats); stats: running statistics by name, with their first values;
     after_update, observe, before_update: as in `ValueLearner`; inspect: (parts, learner, Episode, ctx) ->
     {name: [T, B, N]}.
@@ -139,7 +142,7 @@ class OfflineLearner:
     acting: tuple[str, ...]
     choose: Choose
     agent: AgentNetwork | None = None  # utilities
-    actor: AgentNetwork | None = None  # logits of a policy
+    actor: AgentNetwork | None = None  # logits of a policy, or numbers whose tanh is its mean
     critic: AgentNetwork | None = None
     behaviour: AgentNetwork | None = None  # logits of what the data do
     modules: dict[str, Any] = field(default_factory=dict)
@@ -177,12 +180,22 @@ def agent_network(name: str, config: OfflineConfig, spec: EnvSpec) -> AgentNetwo
     """The family's network of A numbers per agent. Raises RefusedError for continuous actions."""
     if not isinstance(spec.action, Discrete):
         raise RefusedError(
-            f"algo={name} needs discrete actions; env={spec.name} has continuous ones. Use algo=facmac, which learns "
-            "from a data set too."
+            f"algo={name} needs discrete actions; env={spec.name} has continuous ones. Use algo=facmac with "
+            "modifiers=[cql], which learns from a data set too."
         )
+    return policy_network(name, config, spec)
+
+
+def policy_network(name: str, config: OfflineConfig, spec: EnvSpec) -> AgentNetwork:
+    """The same, or U numbers per agent. Raises RefusedError for continuous actions without finite bounds."""
+    box = spec.action
+    if isinstance(box, Box) and not all(
+        -math.inf < low < high < math.inf for low, high in zip(box.low, box.high, strict=True)
+    ):
+        raise RefusedError(f"algo={name} needs actions between finite bounds, low < high; env={spec.name} has {box}.")
     return q_network(
         input_dim=inputs.input_dim(spec, config.obs_last_action, config.obs_agent_id),
-        num_actions=spec.action.num_actions,
+        num_actions=inputs.action_dim(spec),
         hidden_dim=config.hidden_dim,
         recurrent=config.recurrent,
         groups=sharing_groups(config.share_params, spec.groups),
@@ -234,10 +247,23 @@ def one_step_target(parts: OfflineLearner, next_value: Array, batch: Episode, ct
     return jax.lax.stop_gradient(team_reward(parts, batch) + discounts(batch, ctx) * next_value)
 
 
-def cloning_loss(parts: OfflineLearner, name: str, params: Params, batch: Episode) -> tuple[Array, Array]:
-    """-mean log pi_i(a_i | tau_i) over valid steps and agents, and log pi of all actions [T, B, N, A]."""
-    log_pi = offline.log_policy(unrolled(parts, name, params, batch)[:-1], batch.avail[:-1])
-    return -masked_mean(take_last(log_pi, batch.action), per_agent(parts, batch.mask)), log_pi
+def log_probability(parts: OfflineLearner, y: Array, batch: Episode, std: Array | None = None) -> Array:
+    """log pi_i(a_i | tau_i) of the data's actions, [T, B, N], from what the actors say, y [T, B, N, A or U].
+
+    Discrete: softmax over available actions. Continuous: a Gaussian around tanh y with a fixed deviation, std [].
+    """
+    if isinstance(parts.spec.action, Discrete):
+        return take_last(offline.log_policy(y, batch.avail[:-1]), batch.action)
+    assert std is not None
+    return offline.log_density(inputs.encode(batch.action, parts.spec), jnp.tanh(y), std)
+
+
+def cloning_loss(
+    parts: OfflineLearner, name: str, params: Params, batch: Episode, std: Array | None = None
+) -> tuple[Array, Array]:
+    """-mean log pi_i(a_i | tau_i) over valid steps and agents, and what the network says, [T, B, N, A or U]."""
+    y = unrolled(parts, name, params, batch)[:-1]
+    return -masked_mean(log_probability(parts, y, batch, std), per_agent(parts, batch.mask)), y
 
 
 def td_metrics(parts: OfflineLearner, target: Array, q_tot: Array, q_taken: Array, batch: Episode) -> Metrics:
@@ -264,6 +290,19 @@ def likeliest(said: dict[str, Array], avail: Array, ctx: Context, key: Array, ex
     """The likeliest action, or one drawn from the policy to explore: `actor` [B, N, A] -> [B, N]."""
     log_pi = offline.log_policy(said["actor"], avail)
     return jax.random.categorical(key, log_pi, axis=-1) if explore else masked_argmax(log_pi, avail)
+
+
+def from_policy(spec: EnvSpec) -> Choose:
+    """`likeliest`, or of continuous actions the mean of the policy, with its noise to explore: [B, N, U] in the box."""
+    box = spec.action
+    if isinstance(box, Discrete):
+        return likeliest
+
+    def choose(said: dict[str, Array], avail: Array, ctx: Context, key: Array, explore: bool) -> Array:
+        mean = jnp.tanh(said["actor"])
+        return inputs.decode(offline.noisy(key, mean, ctx.hparams["action_std"]) if explore else mean, box)
+
+    return choose
 
 
 # ------------------------------------------------------------------------------------------------------------ assembly
@@ -318,7 +357,9 @@ def _act(
     x = inputs.build(timestep.obs[None], previous[None], spec, config.obs_last_action, config.obs_agent_id)
     found = {name: parts.networks[name].unroll(params[name], hidden[name], x) for name in parts.acting}
     said = {name: y[0] for name, (_, y) in found.items()}
-    action = parts.choose(said, timestep.avail, ctx, key, explore).astype(jnp.int32)
+    action = parts.choose(said, timestep.avail, ctx, key, explore)
+    if isinstance(spec.action, Discrete):
+        action = action.astype(jnp.int32)
     return ({name: after for name, (after, _) in found.items()}, inputs.encode(action, spec)), action, {}
 
 
@@ -327,8 +368,10 @@ def _update(
 ) -> tuple[LearnerState, Metrics]:
     batch, learner = relabelled(parts, learner, batch, ctx)
     metrics: Metrics = {}
-    for group, step in parts.steps.items():
-        learner, found = _step(parts, group, step, learner, batch, ctx)
+    for i, (group, step) in enumerate(parts.steps.items()):
+        # folded twice, so that these keys are no hook's
+        own = {"key": jax.random.fold_in(jax.random.fold_in(key, len(parts.after_update)), i)} if step.draws else {}
+        learner, found = _step(parts, group, step, learner, batch, ctx, own)
         metrics.update(found)
     for i, hook in enumerate(parts.after_update):
         learner, found = hook(learner, batch, ctx, jax.random.fold_in(key, i))
@@ -339,13 +382,22 @@ def _update(
 
 
 def _step(
-    parts: OfflineLearner, group: str, step: Step, learner: LearnerState, batch: Episode, ctx: Context
+    parts: OfflineLearner,
+    group: str,
+    step: Step,
+    learner: LearnerState,
+    batch: Episode,
+    ctx: Context,
+    more: dict[str, Array],
 ) -> tuple[LearnerState, Metrics]:
-    """One optimiser step, if it is due."""
+    """One optimiser step, if it is due. more: further arguments of its loss."""
 
     def take() -> tuple[LearnerState, Metrics]:
         own = {name: learner.params[name] for name in step.changes}
-        loss = lambda own: step.loss(parts, {**learner.params, **own}, learner.target_params, batch, ctx)  # noqa: E731
+
+        def loss(own: Params) -> tuple[Array, Metrics]:
+            return step.loss(parts, {**learner.params, **own}, learner.target_params, batch, ctx, **more)
+
         grads, metrics = jax.grad(loss, has_aux=True)(own)
         updates, state = torch_rmsprop(ctx.hparams, step.rate).update(grads, learner.opt_state[group])
         changed = learner.replace(  # type: ignore[attr-defined]

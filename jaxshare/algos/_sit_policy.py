@@ -14,7 +14,7 @@ from jaxshare.algos._sit_parts import SitLearner, step
 from jaxshare.algos._sit_reward import draw
 from jaxshare.models import inputs
 from jaxshare.models.attention import Question
-from jaxshare.ops import decompose
+from jaxshare.ops import decompose, offline
 from jaxshare.ops.masking import NEG, masked_argmax, masked_mean, take_last
 from jaxshare.ops.schedules import crossed
 from jaxshare.types import Array, Context, Discrete, Episode, LearnerState, Metrics
@@ -189,8 +189,8 @@ def _policy_value(
         probability = jax.nn.softmax(jnp.where(own.avail[slots], y, NEG), axis=-1)
         return (probability * parts.judge(params, _ask(own, slots, every))).sum(-1)
     shape = (*y.shape[:-1], parts.config.filter_samples, y.shape[-1])
-    drawn = jnp.tanh(y)[..., None, :] + ctx.hparams["action_std"] * jax.random.normal(key, shape)
-    return parts.judge(params, _ask(own, slots, jnp.clip(drawn, -1.0, 1.0))).mean(-1)
+    drawn = offline.noisy(key, jnp.tanh(y)[..., None, :], ctx.hparams["action_std"], shape)
+    return parts.judge(params, _ask(own, slots, drawn)).mean(-1)
 
 
 # -------------------------------------------------------------------------------------------------------------- actors
@@ -231,14 +231,11 @@ def _filter(parts: SitLearner, ctx: Context, x: Array, mask: Array) -> Array:
 def log_probability(parts: SitLearner, y: Array, own: Individual, ctx: Context) -> Array:
     """log pi(a | tau) of the data's actions, [T, B, S]: y [T, B, S, .].
 
-    Discrete: softmax over available actions. Continuous: a Gaussian around tanh y with a fixed deviation. ours: a
-    density that is squashed instead would be infinite at the bounds of the box, where data often are.
+    Discrete: softmax over available actions. Continuous: a Gaussian around tanh y with a fixed deviation.
     """
     if isinstance(parts.spec.action, Discrete):
         return take_last(jax.nn.log_softmax(jnp.where(own.avail[:-1], y, NEG), axis=-1), own.action)
-    std = ctx.hparams["action_std"]
-    normed = (own.encoded - jnp.tanh(y)) / std
-    return -(0.5 * jnp.square(normed) + jnp.log(std) + 0.5 * jnp.log(2.0 * jnp.pi)).sum(-1)
+    return offline.log_density(own.encoded, jnp.tanh(y), ctx.hparams["action_std"])
 
 
 def choose(parts: SitLearner, y: Array, avail: Array, ctx: Context, key: Array, explore: bool) -> Array:
@@ -249,6 +246,4 @@ def choose(parts: SitLearner, y: Array, avail: Array, ctx: Context, key: Array, 
             return masked_argmax(y, avail)
         return jax.random.categorical(key, jnp.where(avail, y, NEG), axis=-1)
     mean = jnp.tanh(y)
-    if explore:
-        mean = jnp.clip(mean + ctx.hparams["action_std"] * jax.random.normal(key, mean.shape), -1.0, 1.0)
-    return inputs.decode(mean, box)
+    return inputs.decode(offline.noisy(key, mean, ctx.hparams["action_std"]) if explore else mean, box)

@@ -2,50 +2,74 @@
 
     L(pi_i) = - E log pi_i(a_i | tau_i),   a mean over valid steps and agents                      (eq. 11)
 
-Evaluations play the likeliest action; with eval.policy=stochastic they draw from pi, which is the behaviour itself.
+Of continuous actions pi_i = N(tanh mu_i(tau_i), s^2) with a fixed s, where the box is [-1, 1]: L is the squared error
+of tanh mu over 2 s^2, and a constant. Evaluations play the likeliest action, or the mean; with eval.policy=stochastic
+they draw from pi, which is the behaviour itself.
 
 Departures. code: OG-MARL's mean is over padding as well, its policy may give weight to actions that are not available,
-and its evaluations draw; ours: none of it.
+and its evaluations draw; ours: none of it. paper: silent about continuous policies.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import jax.numpy as jnp
 
 from jaxshare.algos import _offline as family
-from jaxshare.algos._offline import OfflineConfig, OfflineLearner, Params, Step
-from jaxshare.ops.masking import masked_mean, take_last
-from jaxshare.types import Array, Context, EnvSpec, Episode, LearnerState, Metrics
+from jaxshare.algos._offline import OfflineConfig, OfflineHParams, OfflineLearner, Params, Step
+from jaxshare.models import inputs
+from jaxshare.ops.masking import masked_argmax, masked_mean
+from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, LearnerState, Metrics, RefusedError
 
 RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
+
+
+@dataclass(frozen=True)
+class HParams(OfflineHParams):
+    """Swept scalars."""
+
+    action_std: float = 0.2  # s, of continuous policies, where the action box is [-1, 1]; ours, as sit's
 
 
 @dataclass(frozen=True)
 class Config(OfflineConfig):
     """Settings of the family."""
 
+    hparams: HParams = field(default_factory=HParams)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hparams.action_std <= 0:
+            raise RefusedError(f"algo.hparams.action_std={self.hparams.action_std} must be positive.")
+
 
 def make(config: Config, spec: EnvSpec) -> OfflineLearner:
-    """One policy network. Raises RefusedError for continuous actions."""
+    """One policy network. Raises RefusedError for continuous actions without bounds."""
     return OfflineLearner(
         "bc",
         config,
         spec,
-        actor=family.agent_network("bc", config, spec),
+        actor=family.policy_network("bc", config, spec),
         steps={"actor": Step(loss, ("actor",))},
         acting=("actor",),
-        choose=family.likeliest,
+        choose=family.from_policy(spec),
         inspect=(shown,),
     )
 
 
 def loss(parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context) -> tuple[Array, Metrics]:
     """Eq. 11."""
-    found, log_pi = family.cloning_loss(parts, "actor", params, batch)
-    right = (log_pi.argmax(-1) == batch.action).astype(log_pi.dtype)
-    return found, {"loss/actor": found, "policy/accuracy": masked_mean(right, family.per_agent(parts, batch.mask))}
+    found, y = family.cloning_loss(parts, "actor", params, batch, ctx.hparams["action_std"])
+    mask = family.per_agent(parts, batch.mask)
+    if isinstance(parts.spec.action, Discrete):
+        right = (masked_argmax(y, batch.avail[:-1]) == batch.action).astype(y.dtype)
+        return found, {"loss/actor": found, "policy/accuracy": masked_mean(right, mask)}
+    off = jnp.abs(jnp.tanh(y) - inputs.encode(batch.action, parts.spec)).mean(-1)
+    return found, {"loss/actor": found, "policy/error": masked_mean(off, mask)}
 
 
 def shown(parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:
     """log pi_i(a_i | tau_i) of the actions taken, for people to look at, [T, B, N]."""
-    return {"log_prob": take_last(family.cloning_loss(parts, "actor", learner.params, batch)[1], batch.action)}
+    y = family.unrolled(parts, "actor", learner.params, batch)[:-1]
+    return {"log_prob": family.log_probability(parts, y, batch, ctx.hparams["action_std"])}

@@ -9,7 +9,9 @@ A critic of the data's own actions, and a policy that clones those of them that 
 F(x) = n e^(x / beta) / sum e^(x / beta) over the n valid steps of the batch, apart for each agent; F_c over those that
 are followed, with critic_beta. k, F and A are constants to the policy. First the critic steps, then the policy with the
 new critic (code). That is `form=code`; with `form=paper` it is eq. 14 of SIT (Tian et al. 2023,
-https://arxiv.org/abs/2211.15612): F(k_i Q_i) in place of k_i F(A_i), one beta for both, and b(s).
+https://arxiv.org/abs/2211.15612): F(k_i Q_i) in place of k_i F(A_i), one beta for both, and b(s). Of continuous actions
+pi_i = N(tanh mu_i(tau_i), s^2), the critic reads the action, and sum_a pi_i(a) Q_i(a) is a mean over `filter_samples`
+draws, as in sit.py.
 
 Departures. paper: eq. 14 prints a sum of squared one-step errors, each under (gamma lambda)^t; code and ours:
 TD(lambda). code: critic_beta = 1000, which is next to no weight; with the paper's 0.1 targets grow up to n-fold. code:
@@ -17,7 +19,7 @@ sums are over the episodes at the same time, padding included: `softmax_axis=bat
 the critic makes one step for each time index, and targets follow every 600 of those; ours: one of all, and
 `target_update_period`. code: the norm is clipped at 20; ours: SIT's Table 11. code: behind a time limit it reads the
 action in the next slot; ours: there is none, so that step bootstraps from sum_a pi_i(a) Q'_i(a). code: OG-MARL's has a
-gradient from the policy into k.
+gradient from the policy into k. ours: continuous actions; the code has discrete ones only.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ import jax.numpy as jnp
 
 from jaxshare.algos import _offline as family
 from jaxshare.algos._offline import OfflineHParams, OfflineLearner, Params, Step, TeamConfig
-from jaxshare.models.agents import team_network
+from jaxshare.models import inputs
+from jaxshare.models.agents import FeedForwardQ, team_network
 from jaxshare.models.base import sharing_groups
 from jaxshare.models.offline import DuelingQ, linear_mixer
-from jaxshare.ops import coma, offline
+from jaxshare.ops import offline
 from jaxshare.ops.masking import masked_mean, masked_mean_square, take_last
 from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, LearnerState, Metrics, RefusedError
 
@@ -47,6 +50,7 @@ class HParams(OfflineHParams):
     td_lambda: float = 0.8  # paper: Table 11, code: ICQ
     beta: float = 0.1  # of the policy, and of the critic with form=paper; paper: Table 11, code: ICQ
     critic_beta: float = 1000.0  # with form=code; code: ICQ
+    action_std: float = 0.2  # s, of continuous policies, where the action box is [-1, 1]; ours, as sit's
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,14 @@ class Config(TeamConfig):
     filter: str = "softmax"  # F: softmax (ICQ) | crr, min(e^(x / beta), 20) | binary, 1[x > 0] (Wang et al. 2020)
     softmax_axis: str = "batch_time"  # batch_time (ours) | batch (code)
     critic_dim: int = 256  # code: ICQ; paper: Table 11 has 32 for mixers and critics
+    filter_samples: int = 4  # actions drawn for the mean value of a continuous policy; ours, as sit's
     hparams: HParams = field(default_factory=HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        family.refuse_below(self, critic_dim=1)
+        family.refuse_below(self, critic_dim=1, filter_samples=1)
         family.refuse_unknown(self, form=("code", "paper"), filter=offline.FILTERS, softmax_axis=offline.AXES)
-        for key in ("beta", "critic_beta"):
+        for key in ("beta", "critic_beta", "action_std"):
             if getattr(self.hparams, key) <= 0:
                 raise RefusedError(f"algo.hparams.{key}={getattr(self.hparams, key)} must be positive.")
         if self.form == "paper" and self.filter != "softmax":
@@ -73,79 +78,106 @@ class Config(TeamConfig):
 
 
 def make(config: Config, spec: EnvSpec) -> OfflineLearner:
-    """Policies, a critic and a linear mixer. Raises RefusedError for continuous actions."""
-    actor = family.agent_network("icq", config, spec)
-    assert isinstance(spec.action, Discrete)
-    module = DuelingQ(config.critic_dim, spec.action.num_actions)
-    groups = sharing_groups(config.share_params, spec.groups)
+    """Policies, a critic and a linear mixer. Raises RefusedError for continuous actions without bounds."""
+    groups, discrete = sharing_groups(config.share_params, spec.groups), isinstance(spec.action, Discrete)
+    size, read = spec.state_dim + spec.obs_dim + spec.num_agents, 0 if discrete else inputs.action_dim(spec)
+    module = DuelingQ(config.critic_dim, inputs.action_dim(spec)) if discrete else FeedForwardQ(config.critic_dim, 1)
     return OfflineLearner(
         "icq",
         config,
         spec,
-        actor=actor,
-        critic=team_network(module, spec.state_dim + spec.obs_dim + spec.num_agents, 0, groups),
+        actor=family.policy_network("icq", config, spec),
+        critic=team_network(module, size + read, 0, groups),
         modules={"mixer": linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=config.form == "paper")},
         steps={
-            "critic": Step(critic_loss, ("critic", "mixer"), rate="critic_lr"),
-            "actor": Step(actor_loss, ("actor",)),
+            "critic": Step(critic_loss, ("critic", "mixer"), rate="critic_lr", draws=True),
+            "actor": Step(actor_loss, ("actor",), draws=True),
         },
         slow=("critic", "mixer"),
         acting=("actor",),
-        choose=family.likeliest,
+        choose=family.from_policy(spec),
         inspect=(shown,),
     )
 
 
-def judged(parts: OfflineLearner, params: Params, batch: Episode) -> Array:
-    """Q_i of every action in every slot, [T+1, B, N, A]. code: the critic reads [s, o_i, i] and has no memory."""
+def judged(parts: OfflineLearner, params: Params, batch: Episode, action: Array | None = None) -> Array:
+    """Q_i of every action in every slot, [T+1, B, N, A], or of encoded ones [T', B, N, U] in the first T', [T', B, N].
+
+    code: the critic reads [s, o_i, i] and has no memory. A continuous action comes after those.
+    """
     agents, critic = parts.spec.num_agents, parts.networks["critic"]
-    shape = batch.obs.shape[:3]
-    state = jnp.broadcast_to(batch.state[:, :, None], (*shape, batch.state.shape[-1]))
-    x = jnp.concatenate([state, batch.obs, jnp.broadcast_to(jnp.eye(agents), (*shape, agents))], axis=-1)
-    return critic.unroll(params["critic"], critic.initial_carry(x.shape[1]), x)[1]
+    obs, state = (batch.obs, batch.state) if action is None else (batch.obs[: len(action)], batch.state[: len(action)])
+    shape = obs.shape[:3]
+    seen = [jnp.broadcast_to(state[:, :, None], (*shape, state.shape[-1])), obs]
+    seen.append(jnp.broadcast_to(jnp.eye(agents), (*shape, agents)))
+    x = jnp.concatenate(seen if action is None else [*seen, action], axis=-1)
+    q = critic.unroll(params["critic"], critic.initial_carry(x.shape[1]), x)[1]
+    return q if action is None else q[..., 0]
+
+
+def of_data(parts: OfflineLearner, params: Params, batch: Episode) -> Array:
+    """Q_i of the data's actions, [T, B, N]."""
+    if isinstance(parts.spec.action, Discrete):
+        return take_last(judged(parts, params, batch)[:-1], batch.action)
+    return judged(parts, params, batch, inputs.encode(batch.action, parts.spec))
+
+
+def of_policies(
+    parts: OfflineLearner, params: Params, y: Array, batch: Episode, ctx: Context, key: Array | None
+) -> Array:
+    """The mean of Q_i under the policies in every slot, [T+1, B, N]: y [T+1, B, N, A or U] from the actors."""
+    if isinstance(parts.spec.action, Discrete):
+        return jnp.sum(jnp.exp(offline.log_policy(y, batch.avail)) * judged(parts, params, batch), axis=-1)
+    assert key is not None
+    std, count = ctx.hparams["action_std"], parts.config.filter_samples
+    drawn = offline.per_step(
+        key, len(y), lambda key, y: offline.noisy(key, jnp.tanh(y)[None], std, (count, *y.shape)), y
+    )
+    return jax.vmap(lambda action: judged(parts, params, batch, action))(jnp.moveaxis(drawn, 1, 0)).mean(0)
 
 
 def critic_loss(
-    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context
+    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context, key: Array | None = None
 ) -> tuple[Array, Metrics]:
     """The mean of (G - Q_tot)^2 over valid steps."""
     config, mixer = parts.config, parts.modules["mixer"]
-    next_q = followed(parts, params, judged(parts, target, batch), batch)
+    next_q = followed(parts, params, target, batch, ctx, key)
     next_value = jax.lax.stop_gradient(mixer.apply(target["mixer"], next_q, batch.state[1:]))
     beta = ctx.hparams["beta" if config.form == "paper" else "critic_beta"]
     valid = batch.mask * (1.0 - batch.terminated)
     weight = offline.filter_weights("softmax", next_value, valid, beta, config.softmax_axis)
     y = family.lambda_target(parts, weight * next_value, batch, ctx)
-    q_taken = take_last(judged(parts, params, batch)[:-1], batch.action)
+    q_taken = of_data(parts, params, batch)
     q_tot = mixer.apply(params["mixer"], q_taken, batch.state[:-1])
     loss = masked_mean_square(y - q_tot, batch.mask)
     return loss, {"loss/critic": loss, **family.td_metrics(parts, y, q_tot, q_taken, batch)}
 
 
-def followed(parts: OfflineLearner, params: Params, slow_q: Array, batch: Episode) -> Array:
-    """Q'_i of what the data do next, [T, B, N]; behind a time limit its mean under the policies. slow_q [T+1, ...]."""
-    log_pi = offline.log_policy(family.unrolled(parts, "actor", params, batch)[1:], batch.avail[1:])
-    expected = jnp.sum(jnp.exp(log_pi) * slow_q[1:], axis=-1)
-    taken = take_last(slow_q[1:-1], batch.action[1:])
+def followed(
+    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context, key: Array | None
+) -> Array:
+    """Q'_i of what the data do next, [T, B, N]; behind a time limit its mean under the policies."""
+    expected = of_policies(parts, target, family.unrolled(parts, "actor", params, batch), batch, ctx, key)[1:]
+    taken = of_data(parts, target, batch)[1:]
     taken = jnp.concatenate([taken, expected[-1:]])  # nothing follows the last slot
     return jnp.where(family.per_agent(parts, batch.truncated), expected, taken)
 
 
 def actor_loss(
-    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context
+    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context, key: Array | None = None
 ) -> tuple[Array, Metrics]:
     """-mean k_i F(A_i) log pi_i, or -mean F(k_i Q_i) log pi_i, over valid steps and agents."""
     config, mask = parts.config, family.per_agent(parts, batch.mask)
-    log_pi = offline.log_policy(family.unrolled(parts, "actor", params, batch)[:-1], batch.avail[:-1])
+    y = family.unrolled(parts, "actor", params, batch)
     k, _ = parts.modules["mixer"].weights(params["mixer"], batch.state[:-1])
-    q = judged(parts, params, batch)[:-1]
+    q = of_data(parts, params, batch)
     if config.form == "paper":
-        score, front = k * take_last(q, batch.action), jnp.ones_like(k)
+        score, front = k * q, jnp.ones_like(k)
     else:
-        score, front = coma.counterfactual(q, jnp.exp(log_pi), batch.action)[0], k
+        score, front = q - of_policies(parts, params, y, batch, ctx, key)[:-1], k
     weight = offline.filter_weights(config.filter, score, mask, ctx.hparams["beta"], config.softmax_axis)
     weight, front = jax.lax.stop_gradient((weight, front))
-    taken = take_last(log_pi, batch.action)
+    taken = family.log_probability(parts, y[:-1], batch, ctx.hparams["action_std"])
     loss = -masked_mean(front * weight * taken, mask)
     return loss, {
         "loss/actor": loss,
@@ -157,4 +189,4 @@ def actor_loss(
 
 def shown(parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:
     """Q_i of the actions taken, for people to look at, [T, B, N]."""
-    return {"q_taken": take_last(judged(parts, learner.params, batch)[:-1], batch.action)}
+    return {"q_taken": of_data(parts, learner.params, batch)}

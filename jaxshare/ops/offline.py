@@ -1,9 +1,13 @@
-"""What offline learning adds: weights of a filter over the data, allowed actions, the price of actions not in the data.
+"""What offline learning adds: weights of a filter over the data, allowed actions, the price of actions not in the data,
+and policies of continuous actions, which live in the box [-1, 1]^U.
 
 Rows without an available action do not occur (padding has all available), so that no sum here is over nothing.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
@@ -79,3 +83,58 @@ def effective_share(weight: jax.Array, mask: jax.Array) -> jax.Array:
     """(sum w)^2 / sum w^2 as a share of the valid steps: 1 if all count the same, []. weight is 0 where masked."""
     total, square = jnp.sum(weight), jnp.sum(jnp.square(weight))
     return jnp.square(total) / jnp.maximum(square, 1e-30) / jnp.maximum(jnp.sum(mask > 0), 1)
+
+
+# -------------------------------------------------------------------------------------------------- continuous actions
+
+
+def log_density(action: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """log N(action; mean, std^2) over the last axis: [..., U] twice, std a scalar -> [...].
+
+    ours: the Gaussian of actions as they are. A density of squashed actions is infinite at the bounds of the box, where
+    data often are.
+    """
+    chex.assert_equal_shape([action, mean])
+    normed = (action - mean) / std
+    return -(0.5 * jnp.square(normed) + jnp.log(std) + 0.5 * jnp.log(2.0 * jnp.pi)).sum(-1)
+
+
+def noisy(key: jax.Array, mean: jax.Array, std: jax.Array, shape: tuple[int, ...] | None = None) -> jax.Array:
+    """mean + N(0, std^2), clipped to the box: [..., U], or of `shape` that mean is broadcast to."""
+    noise = jax.random.normal(key, mean.shape if shape is None else shape, mean.dtype)
+    return jnp.clip(mean + std * noise, -1.0, 1.0)
+
+
+def per_step(key: jax.Array, steps: int, draw: Callable[..., Any], *by_step: jax.Array) -> Any:
+    """draw(a key of its own, x[t] for x in by_step) at every step, leading [T]: a cropped batch keeps its draws."""
+    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(steps))
+    return jax.vmap(draw)(keys, *by_step)
+
+
+def uniform_samples(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Uniform actions in the box [..., U], and the logarithm of their density, -U log 2: [...]."""
+    action = jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0)
+    return action, jnp.full(shape[:-1], -shape[-1] * jnp.log(2.0))
+
+
+def gaussian_samples(key: jax.Array, mean: jax.Array, std: jax.Array, samples: int) -> tuple[jax.Array, jax.Array]:
+    """Actions of N(mean, std^2) given that they are in the box [samples, ..., U], and their log density [samples, ...].
+
+    mean [..., U] in the box. code: clips what falls outside, and takes the density before that; then the weights 1 / p
+    of those that were clipped have no mean. ours: the normal distribution cut off at the bounds.
+    """
+    low, high = (-1.0 - mean) / std, (1.0 - mean) / std
+    normed = jax.random.truncated_normal(key, low[None], high[None], (samples, *mean.shape), mean.dtype)
+    action = jnp.clip(mean[None] + std * normed, -1.0, 1.0)
+    inside = jnp.log(jax.scipy.special.ndtr(high) - jax.scipy.special.ndtr(low)).sum(-1)
+    return action, log_density(action, jnp.broadcast_to(mean[None], action.shape), std) - inside[None]
+
+
+def log_integral(values: jax.Array, density: jax.Array) -> jax.Array:
+    """log of the mean of e^values / p over the leading axis, an estimate of log of the integral of e^values: [...].
+
+    values and density = log p of the samples, both [samples, ...]. Kumar et al. 2020 (CQL), appendix F: the mean is of
+    all samples, whichever distribution each is from. code: the logarithm of a sum, higher by log(samples).
+    """
+    chex.assert_equal_shape([values, density])
+    return jax.nn.logsumexp(values - density, axis=0) - jnp.log(values.shape[0])

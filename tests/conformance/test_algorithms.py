@@ -150,7 +150,15 @@ def mixes(algo):
     return getattr(parts_of(algo, (), suited(algo, fading()).spec, "all"), "mixer", None) is not None
 
 
-REFUSED = {row for row in ROWS if "differ" in row[1] and not mixes(row[0])}  # combinations that cannot work
+@functools.cache
+def judges_actions(algo):
+    """Whether its critics read actions, which is what CQL needs."""
+    return hasattr(parts_of(algo, (), suited(algo, fading()).spec, "all"), "others")  # whose actions they read
+
+
+# combinations that cannot work
+REFUSED = {row for row in ROWS if "differ" in row[1] and not mixes(row[0])}
+REFUSED |= {row for row in ROWS if "cql" in row[1] and not judges_actions(row[0])}
 
 
 def finite(tree):
@@ -162,7 +170,8 @@ def changed(old, new):
 
 
 def test_known_algorithms_have_a_mixer_or_not():
-    """So that no refusal is expected by mistake."""
+    """So that no refusal is expected by mistake; and critics of actions."""
+    assert {algo for algo in registry.modules("algo") if judges_actions(algo)} == {"maddpg", "facmac"}
     have = ("vdn", "qmix", "comix", "facmac")
     known = dict.fromkeys(have, True) | dict.fromkeys(("iql", "seql", "seac", "maa2c", "maddpg"), False)
     assert {algo: mixes(algo) for algo in known} == known

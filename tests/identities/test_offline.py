@@ -16,6 +16,7 @@ from value_cases import ACTIONS, KEY, SPEC, context, flat, init, random_batch
 from jaxshare import registry
 from jaxshare.config import EvalConfig, RunConfig
 from jaxshare.envs import matrix
+from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.mixers import MixerInputs
 from jaxshare.models.offline import LinearMixer
@@ -522,13 +523,133 @@ def test_policies_take_the_likeliest_action_or_draw(name):
     np.testing.assert_allclose(np.bincount(drawn[1000:], minlength=3) / 1000, [0.75, 0.25, 0.0], atol=0.05)
 
 
-CONTINUOUS = dataclasses.replace(SPEC, action=Box(1, (-1.0,), (1.0,)))
+# -------------------------------------------------------------------------------------------------- continuous actions
+
+CONTINUOUS = dataclasses.replace(SPEC, action=Box(2, (-1.0, 0.0), (1.0, 4.0)))
+LINE = EnvSpec("line", 1, 1, 1, Box(1, (0.0,), (4.0,)), 3, (0,), ("unit",))  # an action of 3 is 0.5 to the networks
 
 
-@pytest.mark.parametrize("name", ALGOS)
+@pytest.mark.parametrize("name", ["mabcq", "macql"])
 def test_continuous_actions_are_refused_with_a_remedy(name):
-    with pytest.raises(RefusedError, match=f"algo={name} needs discrete actions.*algo=facmac"):
+    with pytest.raises(RefusedError, match=rf"algo={name} needs discrete actions.*algo=facmac with modifiers=\[cql\]"):
         parts_of(name, CONTINUOUS)
+
+
+@pytest.mark.parametrize("name", ["bc", "icq"])
+def test_actions_without_bounds_are_refused(name):
+    with pytest.raises(RefusedError, match=f"algo={name} needs actions between finite bounds"):
+        parts_of(name, dataclasses.replace(SPEC, action=Box(1, (-np.inf,), (1.0,))))
+
+
+def on_a_line(actions, truncated=(0, 0, 1), mask=(1, 1, 1)):
+    """One episode of three steps of one agent."""
+    column = lambda x: np.array(x)[:, None]  # noqa: E731
+    batch = episode(np.zeros((3, 1, 1)), np.ones((3, 1)), np.zeros((3, 1)), column(truncated), column(mask))
+    action = jnp.array(actions, jnp.float32).reshape(3, 1, 1, 1)
+    return batch.replace(action=action, avail=batch.avail[..., :0])
+
+
+@functools.cache
+def linear_critic(name, **config):
+    """Tables of what actors say, and Q_i(a) = the critic's only parameter times a."""
+    parts = tables(name, LINE, **config)
+    if parts.critic is None:
+        return parts
+    judge = lambda params, carry, x: (carry, params * x[..., -1:])  # noqa: E731
+    return dataclasses.replace(parts, critic=dataclasses.replace(parts.critic, unroll=judge))
+
+
+SAID = jnp.arctanh(jnp.array([0.25, -0.5, 0.5, 0.0]))[:, None, None, None]  # means of the policies in four slots
+OFF = np.array([0.25, 0.25])  # of 0.25 and -0.5 from the actions 0.5 and -0.25
+
+
+def test_cloning_of_continuous_actions_is_the_squared_error_by_hand():
+    """Two steps are 1.25 deviations off, the third is padding and far away."""
+    parts, batch = linear_critic("bc"), on_a_line([3.0, 1.5, 9.0], (0, 1, 0), (1, 1, 0))
+    loss, metrics = run_loss(parts, "actor", {"actor": SAID}, {}, batch, hand(parts, action_std=0.2))
+    constant = np.log(0.2 * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(loss, np.square(OFF / 0.2).mean() / 2 + constant, rtol=1e-5)
+    np.testing.assert_allclose(metrics["policy/error"], 0.25, rtol=1e-5)
+    shown = parts.inspect[0](parts, start_line(parts), batch, hand(parts, action_std=0.2))["log_prob"]
+    np.testing.assert_allclose(shown[:2, 0, 0], -np.square(OFF / 0.2) / 2 - constant, rtol=1e-5)
+
+
+def start_line(parts):
+    algorithm = dataclasses.replace(parts, actor=dataclasses.replace(parts.actor, init=lambda key: SAID)).assemble()
+    return algorithm.init(KEY)
+
+
+@pytest.mark.parametrize("form", ["code", "paper"])
+def test_the_policys_loss_of_continuous_actions_by_hand(form):
+    """Advantages -- or values -- of 0.5 and -0.25 under Q = 2a, weights of their softmax, densities times k = 1."""
+    parts = linear_critic("icq", form=form, filter_samples=4000)
+    batch, ctx = on_a_line([3.0, 1.5, 9.0], (0, 1, 0), (1, 1, 0)), hand(parts, action_std=0.1, beta=1.0)
+    params = {"actor": SAID, "critic": jnp.float32(2.0), "mixer": plain([1.0], 0.3)}
+    loss, grads = jax.jit(jax.value_and_grad(lambda p: parts.steps["actor"].loss(parts, p, p, batch, ctx, key=KEY)[0]))(
+        params
+    )
+    q, mean = np.array([1.0, -0.5]), np.array([0.25, -0.5])
+    score = q - 2 * mean if form == "code" else q
+    weight = 2 * np.exp(score) / np.exp(score).sum()
+    log_pi = -np.square(OFF / 0.1) / 2 - np.log(0.1 * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(loss, -(weight * log_pi).mean(), rtol=0.01)
+    slope = -weight / 2 * OFF / 0.01 * (1 - mean**2)  # by y, through tanh
+    np.testing.assert_allclose(grads["actor"][:2, 0, 0, 0], slope, rtol=0.02)
+    assert not np.any(flat([grads["actor"][2:], grads["critic"], grads["mixer"]]))
+
+
+def test_the_critics_targets_of_continuous_actions_by_hand():
+    """One step each to what the data do next, 2 * 1.5 of the target critic; behind the time limit to its mean there."""
+    parts = linear_critic("icq", filter_samples=4000)
+    batch, ctx = on_a_line([3.0, 1.5, 2.0]), hand(parts, action_std=0.1, td_lambda=0.0, critic_beta=1e9)
+    params = {"actor": SAID + 0.5, "critic": jnp.float32(2.0), "mixer": plain([1.0])}
+    _, metrics = jax.jit(lambda p: parts.steps["critic"].loss(parts, p, {**p, "critic": 6.0}, batch, ctx, key=KEY))(
+        params
+    )
+    target = 1 + 0.99 * 6.0 * np.array([-0.25, 0.0, np.tanh(0.5)])
+    np.testing.assert_allclose(metrics["q/target_mean"], target.mean(), rtol=0.01)
+    np.testing.assert_allclose(metrics["q/tot_mean"], np.mean([1.0, -0.5, 0.0]), rtol=1e-5)
+
+
+def continuous_batch():
+    batch = random_batch()
+    action = np.random.default_rng(0).uniform((-1, 0), (1, 4), (*batch.action.shape, 2))
+    action = jnp.array(action * np.asarray(batch.mask)[..., None, None], jnp.float32)
+    return batch.replace(action=action, avail=batch.avail[..., :0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bc", "icq"])
+def test_padding_changes_nothing_with_continuous_actions(name):
+    algorithm = parts_of(name, CONTINUOUS, share_params="type").assemble()
+    learner, ctx, batch = init(algorithm), context(algorithm, grad_clip=10.0), continuous_batch()
+    spoilt = junk(batch.replace(action=jnp.zeros((*batch.mask.shape, 3), jnp.int32)))
+    off = np.asarray(batch.mask)[..., None, None] == 0
+    spoilt = spoilt.replace(action=jnp.where(off, 50.0, batch.action))
+    update = jax.jit(algorithm.update)
+    (found, metrics), (other, _) = (update(learner, b, ctx, KEY) for b in (batch, spoilt))
+    np.testing.assert_allclose(flat(found.params), flat(other.params), rtol=0, atol=1e-6)
+    for module in learner.params:
+        assert np.abs(flat(found.params[module]) - flat(learner.params[module])).max() > 1e-4
+    assert all(np.isfinite(x) for x in metrics.values())
+
+
+@pytest.mark.parametrize("name", ["bc", "icq"])
+def test_a_continuous_policy_plays_its_mean_or_draws_near_it(name):
+    """tanh y = 0.5 and 0.99 in a box from 0 to 4; what is drawn stays in it."""
+    parts = tables(name, LINE)
+    algorithm = parts.assemble()
+    says = {"actor": jnp.repeat(jnp.arctanh(jnp.array([0.5, 0.99])), 500)[None, :, None, None]}
+    shown = seen_by(np.zeros((1000, 1, 0), bool))
+    act = jax.jit(algorithm.act, static_argnums=5)
+    carry, ctx = algorithm.initial_carry(1000), hand(parts, action_std=0.1)
+    (_, previous), best, _ = act(says, carry, shown, ctx, KEY, False)
+    assert (best.shape, best.dtype) == ((1000, 1, 1), jnp.float32)
+    np.testing.assert_allclose(best[::500, 0, 0], [3.0, 3.98], rtol=1e-6)
+    np.testing.assert_allclose(previous, inputs.encode(best, LINE), rtol=1e-6)
+    drawn = np.asarray(act(says, carry, shown, ctx, KEY, True)[1])[:, 0, 0]
+    np.testing.assert_allclose([drawn[:500].mean(), drawn[:500].std()], [3.0, 0.2], atol=0.03)
+    assert drawn.max() == 4.0
 
 
 @pytest.mark.parametrize(
@@ -546,6 +667,9 @@ def test_continuous_actions_are_refused_with_a_remedy(name):
         ("icq", {"softmax_axis": "time"}, "algo.softmax_axis=time is not one of batch, batch_time"),
         ("icq", {"form": "paper", "filter": "crr"}, "algo.filter=crr is of advantages.*algo.form=code"),
         ("icq", {"hparams": {"beta": 0.0}}, "algo.hparams.beta=0.0 must be positive"),
+        ("icq", {"hparams": {"action_std": 0.0}}, "algo.hparams.action_std=0.0 must be positive"),
+        ("icq", {"filter_samples": 0}, "algo.filter_samples=0 must be at least 1"),
+        ("bc", {"hparams": {"action_std": -1.0}}, "algo.hparams.action_std=-1.0 must be positive"),
     ],
 )
 def test_refusals_name_key_value_and_remedy(name, config, message):
@@ -623,3 +747,52 @@ def test_cloning_gives_the_behaviour():
     act = learned("bc", 200)
     drawn = np.bincount(act(True, count=200), minlength=3) / 400
     np.testing.assert_allclose(drawn, [0.5, 0.5, 0.0], atol=0.08)
+
+
+# ------------------------------------------------------------------------------------- a small one, continuous actions
+
+
+def aiming():
+    """One step: agents see a number x in [-1, 1] and are paid for being at -x/2. The data: half there, half at x/2."""
+    rng = np.random.default_rng(0)
+    spec = EnvSpec("aiming", 2, 1, 1, Box(1, (-2.0,), (2.0,)), 1, (0, 0), ("unit",))
+    x = np.broadcast_to(rng.uniform(-1, 1, (512, 1, 1)), (512, 2, 1)).astype(np.float32)
+    right = rng.random((512, 1, 1)) < 0.5  # of both agents
+    action = np.where(right, -x, x) + 0.02 * rng.normal(size=x.shape)  # -x is -x/2 to the networks
+    reward = np.repeat(np.where(right, 1.0, 0.0)[:, :, 0, None], 2, -1)
+    slots, ring = (512, 2), (512, 1)
+    data = Episode(
+        obs=np.repeat(x[:, None], 2, 1), state=np.repeat(x[:, None, 0], 2, 1), avail=np.ones((*slots, 2, 0), bool),
+        alive=np.ones((*slots, 2), bool), action=np.clip(action, -2, 2)[:, None].astype(np.float32),
+        reward=reward.astype(np.float32), terminated=np.ones(ring, bool), truncated=np.zeros(ring, bool),
+        mask=np.ones(ring, bool),
+    )  # fmt: skip
+    return spec, data, x[:, 0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "slope", "within"), [("bc", 0.0, 0.12), ("icq", -0.5, 0.15)])
+def test_of_two_ways_cloning_takes_the_mean_and_the_filter_the_better(name, slope, within):
+    """A Gaussian has one mode: bc ends between -x/2 and x/2, icq at what is paid."""
+    spec, data, x = aiming()
+    parts = parts_of(name, spec, recurrent=False, hidden_dim=32)
+    algorithm = parts.assemble()
+    ctx = context(algorithm, lr=1e-3, **({"critic_lr": 1e-3} if name == "icq" else {}), grad_clip=10.0)
+    whole = jax.tree.map(lambda field: jnp.swapaxes(field, 0, 1), data).replace(mask=jnp.ones((1, 512)))
+
+    def body(learner, made):
+        at = ctx.replace(clock=ctx.clock._replace(updates=made))
+        return algorithm.update(learner, whole, at, jax.random.fold_in(KEY, made))
+
+    learner, metrics = jax.jit(lambda s: jax.lax.scan(body, s, jnp.arange(1500)))(jax.jit(algorithm.init)(KEY))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(metrics))
+    y = parts.networks["actor"].unroll(
+        learner.params["actor"], parts.networks["actor"].initial_carry(512), line_inputs(parts, whole)
+    )[1]
+    off = np.abs(np.tanh(y[0, :, 0, 0]) - slope * x)
+    assert off.mean() < within, off.mean()
+
+
+def line_inputs(parts, batch):
+    config, previous = parts.config, jnp.zeros((1, 512, 2, 1))
+    return inputs.build(batch.obs[:1], previous, parts.spec, config.obs_last_action, config.obs_agent_id)

@@ -1,0 +1,159 @@
+"""CQL: critics that think little of actions that are not in the data (Kumar et al. 2020, https://arxiv.org/abs/2006.04779).
+
+For critics that read actions, which is maddpg and facmac. With a_i, a_-i the data's actions,
+
+    L = L_TD + 2 w mean_i mean[P_i - Q(tau, a)],   P_i = log of the integral of e^Q(tau, u, a_-i) over u    (CQL, eq. 4)
+
+over valid steps and agents: only agent i's action varies, in its own Q_i or, through the mixer, in Q_tot (Shao et al.
+2023, CFCQL, https://arxiv.org/abs/2309.12696, with equal lambda_i). A discrete action is summed over exactly,
+available ones only. The integral over a continuous one is estimated from actions u_k and their densities p_k:
+
+    P_i = log mean_k e^(Q(tau, u_k, a_-i) - log p_k(u_k))                                       (CQL, appendix F)
+
+`samples` each of the uniform distribution, of N(pi_i(tau_i), s^2), and of N(pi_i(tau_i'), s^2) of the next step, all in
+the box [-1, 1]. With vary=joint all agents' actions are drawn at once, p is the product over agents, and P is that of
+the joint action (continuous actions only). From a data set (`data=...`) or while playing; the actors learn as before.
+
+Departures. paper: half the squared error, as in OG-MARL, and w is counted against that: hence the 2; code: CFCQL has
+the whole. code: OG-MARL and CFCQL clip what their Gaussians draw and take the density before that, so that the weights
+1 / p have no mean; ours: the Gaussian is cut off at the bounds (ops/offline.py). code: OG-MARL draws all agents'
+actions at once and divides by the density of agent i's alone, in its FACMAC before the mixer; ours: vary=own or joint,
+each with its density. code: the logarithm of a sum, which differs by a constant. Not done: twin critics and the lower
+of their two targets, a weight that adapts, CFCQL's lambda_i by how far each agent is from the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxshare.algos._deterministic import DeterministicLearner, actor_input, judged
+from jaxshare.algos._value import LossFn, Values
+from jaxshare.models import inputs
+from jaxshare.ops import offline
+from jaxshare.ops.masking import masked_mean
+from jaxshare.types import Array, Context, Discrete, Episode, Metrics, RefusedError
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of CQL. Every `float` is a swept scalar (`sweep.cql.weight=[...]`), the others are static."""
+
+    weight: float = 5.0  # w; code: OG-MARL's maddpg_cql.yaml (CFCQL: 1, of the whole squared error)
+    action_std: float = 0.2  # s; code: OG-MARL, CFCQL. Not with discrete actions
+    samples: int = 10  # of each of the three distributions; code: OG-MARL, CFCQL. Not with discrete actions
+    vary: str = "own"  # own: one agent's action at a time (CFCQL) | joint: all at once (OG-MARL)
+
+    def __post_init__(self) -> None:
+        if self.vary not in ("own", "joint"):
+            raise RefusedError(f"cql.vary={self.vary} is not one of own, joint.")
+        if self.samples < 1:
+            raise RefusedError(f"cql.samples={self.samples} must be at least 1.")
+        if self.weight < 0:
+            raise RefusedError(f"cql.weight={self.weight} must not be negative: 0 is the learner without CQL.")
+        if self.action_std <= 0:
+            raise RefusedError(f"cql.action_std={self.action_std} must be positive.")
+
+
+def make(config: Config, parts: DeterministicLearner) -> DeterministicLearner:
+    """Add to the critics' loss. Raises RefusedError for a learner whose critics read no actions."""
+    if not isinstance(parts, DeterministicLearner):
+        raise RefusedError(
+            f"modifiers=[cql] cannot be used with algo={getattr(parts, 'name', '?')}: it has no actors whose "
+            "critics read their actions. Use it with maddpg or facmac; for discrete actions there is macql as well."
+        )
+    if config.vary == "joint" and isinstance(parts.spec.action, Discrete):
+        raise RefusedError(
+            f"cql.vary=joint: env={parts.spec.name} has discrete actions, and joint ones are too many for a sum. "
+            "Use cql.vary=own, or algo=macql, whose mixer allows it."
+        )
+    if parts.config.target == "td_lambda":
+        raise RefusedError(
+            f"algo.target=td_lambda: modifiers=[cql] is for one-step targets of algo={parts.name}, as returns over "
+            "several steps are those of the behaviour. Use algo.target=one_step."
+        )
+    swept = {f"cql.{f.name}": getattr(config, f.name) for f in fields(Config) if f.type in (float, "float")}
+    return parts.claim("cql", loss=partial(loss, config, parts, parts.loss)).extend(hparams=swept)
+
+
+def loss(
+    config: Config,
+    parts: DeterministicLearner,
+    base: LossFn,
+    values: Values,
+    batch: Episode,
+    ctx: Context,
+    key: Array,
+) -> tuple[Array, Metrics]:
+    """The learner's own loss and the penalty. parts: before this modifier."""
+    found, metrics = base(values, batch, ctx, key)
+    penalty = excess(config, parts, values, batch, ctx, jax.random.fold_in(key, 1))
+    price = masked_mean(penalty, jnp.broadcast_to(batch.mask.reshape(_rows(batch, penalty)), penalty.shape))
+    return found + 2.0 * ctx.hparams["cql.weight"] * price, {**metrics, "loss/conservative": price}
+
+
+def _rows(batch: Episode, like: Array) -> tuple[int, ...]:
+    return batch.mask.shape + (1,) * (like.ndim - 2)
+
+
+def excess(
+    config: Config, parts: DeterministicLearner, values: Values, batch: Episode, ctx: Context, key: Array
+) -> Array:
+    """P - Q(tau, a) of every step and agent, [T, B, N], or of every step, [T, B], where one joint action is judged."""
+    taken = inputs.encode(batch.action, parts.spec)
+    team = parts.mixer is not None
+    if isinstance(parts.spec.action, Discrete):
+        actions = taken.shape[-1]
+        every = jnp.broadcast_to(jnp.eye(actions)[:, None, None, None], (actions, *taken.shape))
+        q = jnp.moveaxis(own_values(parts, values, batch, every, taken), 0, -1)
+        return offline.masked_logsumexp(q, batch.avail[:-1]) - _of_data(values, team)
+    drawn, density = candidates(config, parts, values, batch, ctx, key)
+    if config.vary == "own":
+        return offline.log_integral(own_values(parts, values, batch, drawn, taken), density) - _of_data(values, team)
+    q = jax.vmap(lambda action: judged(parts, values.params["critic"], batch, 0, action, action))(drawn)
+    density = density.sum(-1)
+    if team:
+        return offline.log_integral(jax.vmap(values.mix)(q), density) - values.q_tot
+    return offline.log_integral(q, jnp.broadcast_to(density[..., None], q.shape)) - values.q_taken
+
+
+def _of_data(values: Values, team: bool) -> Array:
+    """Q(tau, a) as each agent's action is judged, [T, B, N]."""
+    return jnp.broadcast_to(values.q_tot[..., None], values.q_taken.shape) if team else values.q_taken
+
+
+def own_values(parts: DeterministicLearner, values: Values, batch: Episode, action: Array, taken: Array) -> Array:
+    """Q of each agent's action [K, T, B, N, E] beside the others' of the data [T, B, N, E]: [K, T, B, N]."""
+    q = jax.vmap(lambda own: judged(parts, values.params["critic"], batch, 0, own, taken))(action)
+    if parts.mixer is None:
+        return q
+    agents = jnp.eye(q.shape[-1], dtype=bool)
+
+    def varied(agent: Array, q: Array) -> Array:  # Q_tot [T, B] with one agent's Q_i
+        return values.mix(jnp.where(agent[None, None], q, values.q_taken))
+
+    return jax.vmap(jax.vmap(varied, in_axes=(0, None), out_axes=-1), in_axes=(None, 0))(agents, q)
+
+
+def candidates(
+    config: Config, parts: DeterministicLearner, values: Values, batch: Episode, ctx: Context, key: Array
+) -> tuple[Array, Array]:
+    """Encoded actions [K, T, B, N, U] of the three distributions and their log densities [K, T, B, N], constants."""
+    x = actor_input(parts, batch)
+    _, y = parts.actor.unroll(values.params["actor"], parts.actor.initial_carry(x.shape[1]), x)
+    mean, std, count = jax.lax.stop_gradient(jnp.tanh(y)), ctx.hparams["cql.action_std"], config.samples
+
+    def draw(key: Array, now: Array, then: Array) -> tuple[Array, Array]:  # of one step, [B, N, U] each
+        first, second, third = jax.random.split(key, 3)
+        found = (
+            offline.uniform_samples(first, (count, *now.shape)),
+            offline.gaussian_samples(second, now, std, count),
+            offline.gaussian_samples(third, then, std, count),
+        )
+        return tuple(jnp.concatenate(pair) for pair in zip(*found, strict=True))  # type: ignore[return-value]
+
+    action, density = offline.per_step(key, len(batch.mask), draw, mean[:-1], mean[1:])
+    return jnp.moveaxis(action, 1, 0), jnp.moveaxis(density, 1, 0)
