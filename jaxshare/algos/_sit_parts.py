@@ -58,11 +58,12 @@ class Config:
     """Static settings."""
 
     stage1_updates: int = 20_000  # of the reward decomposition; the rest of total_updates is policy; paper: Table 10
-    capacity: int = 10_000  # episodes of the data set at most; paper: Tables 10, 11
+    capacity: int = 0  # episodes to keep tables of; 0: as many as the data set has (10,000 in Tables 10, 11); ours
     decomposition: str = "attention"  # attention | sum (no attention) | monotone (MNC, app. E.1) | none (r_tot for all)
     ensemble: int = 5  # networks of the decomposition; 1: no uncertainty, all weights 1; paper: Table 10
     reward_dim: int = 64  # paper: Table 10
     attention_dim: int = 64  # paper: Table 10
+    lift_rewards: bool = True  # decompose what is above the least reward of the data, see sit.py; paper: does not
     scaled_attention: bool = False  # scores / sqrt(attention_dim); paper: eq. 1 does not
     priority: str = "mean_to_go"  # mean_to_go (paper) | return (discounted, of the whole trajectory) | uniform
     hidden_dim: int = 64  # of the actors' GRU; paper: Table 11
@@ -89,10 +90,10 @@ class Config:
             if getattr(self, key) not in allowed:
                 raise RefusedError(f"algo.{key}={getattr(self, key)} is not one of {', '.join(allowed)}.")
         least = dict.fromkeys(
-            ("capacity", "ensemble", "reward_dim", "attention_dim", "hidden_dim", "critic_dim", "filter_samples",
+            ("ensemble", "reward_dim", "attention_dim", "hidden_dim", "critic_dim", "filter_samples",
              "target_update_period"), 1,
         )  # fmt: skip
-        for key, low in {**least, "stage1_updates": 0}.items():
+        for key, low in {**least, "stage1_updates": 0, "capacity": 0}.items():
             if getattr(self, key) < low:
                 raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least {low}.")
         self._check_together()

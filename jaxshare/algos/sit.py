@@ -29,12 +29,16 @@ states; eta / u has no bound; X = Q mixes the value of a state into the choice o
 `literal_actor`, `literal_return`, `literal_bootstrap`, `literal_weight`, `filter=q` undo that. paper: alpha on [0, 20]
 leaves a handful of trajectories of bell-shaped priorities: ours raises it to `min_ess`, and shows it. ours: where the
 time limit cuts an episode there is no next action in the data, so the policy's mean value is used; F has mean 1;
-a policy for each type (`share_params=none`: for each agent, as in the paper). paper: silent about an agent's id; ours:
-none is added to observations. A monotone mixer in the place of attention is the paper's negative example (app. E.1).
+a policy for each type (`share_params=none`: for each agent, as in the paper). ours: the ensemble decomposes r_tot less
+the least reward of the data, if that is below 0, and each agent gets an equal part of it back (`lift_rewards`):
+attention gives most of r_tot to those whose inputs tell most about it, and where rewards are costs that blames the good
+agents (benchmarks/offline.py, CN_3ls3l). paper: silent about an agent's id; ours: none is added to observations. A
+monotone mixer in the place of attention is the paper's negative example (app. E.1).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -61,7 +65,17 @@ RUN = {
     "eval": {"every": 1000},
 }  # paper: 20,000 of stage I (Table 10), 15,000 of III (Table 11)
 KEPT = "sit"  # what the second stage finds, among the learner's statistics
-__all__ = ["RUN", "Config", "make"]
+__all__ = ["RUN", "Config", "fitted", "make"]
+
+
+def fitted(config: Config, num_episodes: int) -> Config:
+    """The settings for a data set of `num_episodes`, with `capacity` resolved. Raises RefusedError if it is too small.
+
+    The tables are part of the learner's state, whose shapes must be known where there is no data set, as when a run is
+    evaluated.
+    """
+    _check_capacity(config.capacity or num_episodes, num_episodes)
+    return replace(config, capacity=config.capacity or num_episodes)
 
 
 def make(config: Config, spec: EnvSpec) -> SitLearner:
@@ -126,6 +140,11 @@ def assemble(parts: SitLearner) -> Algorithm:
 
 
 def _init(parts: SitLearner, key: Array) -> LearnerState:
+    if not parts.config.capacity:
+        raise RefusedError(
+            "algo.capacity=0 stands for as many episodes as the data set has, which jaxshare.train puts in its place. "
+            "Elsewhere give algo.capacity that number."
+        )
     inits = {"reward": parts.reward.init, "critic": parts.critic.init, "actor": parts.actor.init}
     keys = jax.random.split(key, len(inits))
     params = {name: init(k) for (name, init), k in zip(inits.items(), keys, strict=True)}
@@ -170,12 +189,8 @@ def update_from(
 
 def _check(parts: SitLearner, data: Episode, batch_size: int) -> None:
     episodes, steps = data.mask.shape
-    capacity, limit = parts.config.capacity, parts.spec.episode_limit
-    if episodes > capacity:
-        raise RefusedError(
-            f"algo.capacity={capacity} is less than the {episodes} episodes of the data set. Use "
-            f"algo.capacity={episodes}."
-        )
+    limit = parts.spec.episode_limit
+    _check_capacity(parts.config.capacity, episodes)
     if batch_size > episodes:
         raise RefusedError(
             f"batch_size={batch_size} is more than the {episodes} episodes of the data set. Use batch_size={episodes}."
@@ -184,6 +199,14 @@ def _check(parts: SitLearner, data: Episode, batch_size: int) -> None:
         raise RefusedError(
             f"The data set has episodes of {steps} steps, and env={parts.spec.name} ends them after {limit}. Choose "
             "the environment that it was collected in."
+        )
+
+
+def _check_capacity(capacity: int, episodes: int) -> None:
+    if episodes > capacity:
+        raise RefusedError(
+            f"algo.capacity={capacity} is less than the {episodes} episodes of the data set. Use "
+            f"algo.capacity={episodes}, or leave it out."
         )
 
 
@@ -208,7 +231,7 @@ def _act(
 
 def _inspect(parts: SitLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:
     """Decomposed rewards and their uncertainty, and what the critics say about the actions taken, [T, B, N]."""
-    reward, uncertainty = individual(parts, learner.params, batch)
+    reward, uncertainty = individual(parts, learner.params, batch, learner.stats[KEPT]["floor"])
     encoded = inputs.encode(batch.action, parts.spec)
     previous = inputs.last_actions(batch.action, parts.spec)[:-1]
     obs, shape = batch.obs[:-1], reward.shape

@@ -202,18 +202,33 @@ def auroc(score: jax.Array, positive: jax.Array) -> jax.Array:
     negatives = jnp.sort(jnp.where(positive, jnp.inf, score))  # positives stand behind all finite scores
     below, upto = (jnp.searchsorted(negatives, score, side=side) for side in ("left", "right"))
     wins = jnp.where(positive, (below + upto) / 2.0, 0.0).sum()
-    return wins / (positive.sum() * (~positive).sum())
+    return wins / (jnp.sum(positive, dtype=score.dtype) * jnp.sum(~positive, dtype=score.dtype))
+
+
+def better_pairs(level: jax.Array, groups: tuple[int, ...]) -> jax.Array:
+    """Whether agent i of an episode is better than agent j and of its type: [E, N] -> [E, N (i), N (j)] bool.
+
+    groups[i]: the type of agent i. A level that is not known is nan, and in no pair.
+    """
+    kind = jnp.array(groups)
+    alike = (kind[:, None] == kind[None, :])[None]  # [1, N, N]
+    return (level[:, :, None] > level[:, None, :]) & alike
 
 
 def pair_order(score: jax.Array, level: jax.Array, groups: tuple[int, ...]) -> jax.Array:
     """How often the better of two agents of one type in one episode has the larger score; ties count half.
 
-    score, level [E, N], groups[i] the type of agent i -> []; nan without a pair of unequal levels.
+    score, level [E, N], groups and unknown levels as in `better_pairs` -> []; nan without a pair of unequal levels.
     """
     chex.assert_equal_shape([score, level])
-    kind = jnp.array(groups)
-    alike = (kind[:, None] == kind[None, :])[None]  # [1, N, N]
-    better = (level[:, :, None] > level[:, None, :]) & alike
+    better = better_pairs(level, groups)
     mine, other = score[:, :, None], score[:, None, :]
     wins = jnp.where(mine > other, 1.0, jnp.where(mine == other, 0.5, 0.0))
     return jnp.where(better, wins, 0.0).sum() / better.sum()
+
+
+def share_of(log_weight: jax.Array, chosen: jax.Array, among: jax.Array) -> jax.Array:
+    """P(chosen | among) if items are drawn with probability ~ exp(log_weight): [Z], [Z] bool, [Z] bool -> []."""
+    chex.assert_equal_shape([log_weight, chosen, among])
+    part, whole = (jax.nn.logsumexp(jnp.where(own, log_weight, -jnp.inf)) for own in (chosen & among, among))
+    return jnp.exp(part - whole)

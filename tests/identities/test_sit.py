@@ -567,7 +567,8 @@ def test_defaults_are_the_paper_s_and_run_settings_add_up():
     config, h = sit.Config(), HParams()
     assert sit.RUN["total_updates"] == 35_000 == config.stage1_updates + 15_000
     assert (h.lr, h.critic_lr, h.reward_lr, h.alpha, h.beta, h.eta, h.gamma) == (5e-4, 1e-4, 1e-4, 0.2, 0.1, 1.0, 0.99)
-    assert (config.ensemble, config.capacity, config.critic_dim, config.hidden_dim) == (5, 10_000, 32, 64)
+    assert (config.ensemble, config.capacity, config.critic_dim, config.hidden_dim) == (5, 0, 32, 64)
+    assert sit.fitted(config, 10_000).capacity == 10_000
     assert "sit" in registry.modules("algo")
 
 
@@ -581,6 +582,7 @@ def test_defaults_are_the_paper_s_and_run_settings_add_up():
         ({"priority": "td"}, "algo.priority=td is not one of"),
         ({"share_params": "some"}, "algo.share_params=some is not one of"),
         ({"ensemble": 0}, "algo.ensemble=0 must be at least 1"),
+        ({"capacity": -1}, "algo.capacity=-1 must be at least 0"),
         ({"stage1_updates": -1}, "algo.stage1_updates=-1 must be at least 0"),
         ({"decomposition": "none"}, "algo.decomposition=none .*Use algo.stage1_updates=0"),
         ({"scaled_attention": True, "decomposition": "sum"}, "algo.scaled_attention=true .*Leave it out"),
@@ -610,6 +612,8 @@ def test_data_that_does_not_fit_is_refused():
 
     with pytest.raises(RefusedError, match=r"algo.capacity=3 .*Use algo.capacity=4"):
         update(DATA, 2)
+    with pytest.raises(RefusedError, match=r"algo\.capacity=0 stands for"):
+        jax.eval_shape(parts_of(capacity=0).assemble().init, KEY)
     small = jax.tree.map(lambda x: x[:3], DATA)
     with pytest.raises(RefusedError, match=r"batch_size=5 .*Use batch_size=3"):
         update(small, 5)
@@ -681,7 +685,7 @@ def test_the_first_stage_finds_who_did_it(decomposition):
     learner = jax.jit(parts.assemble().init)(KEY)
     learner, loss = jax.jit(lambda x: jax.lax.scan(body, x, jax.random.split(KEY, 600)))(learner)
     episodes = jax.jit(replay.gather)(data, np.arange(32))
-    reward, spread = map(np.asarray, jax.jit(lambda p: rewards.individual(parts, p, episodes))(learner.params))
+    reward, spread = map(np.asarray, jax.jit(lambda p: rewards.individual(parts, p, episodes, 0.0))(learner.params))
     loss, action = np.asarray(loss), np.asarray(episodes.action)
     assert loss[0] > 1.0
     assert loss[-1] < 0.01
@@ -754,3 +758,23 @@ def test_the_one_that_guesses_learns_from_the_ones_that_know():
     x = jnp.broadcast_to(jnp.concatenate([jnp.eye(3), jnp.zeros((3, 3))], -1)[None, :, None], (1, 3, 3, 6))
     y = parts.actor.unroll(learner.params["actor"], parts.actor.initial_carry(3), x)[1][0]
     np.testing.assert_array_equal(y.argmax(-1), np.broadcast_to(np.arange(3)[:, None], (3, 3)))
+
+
+def test_costs_are_decomposed_above_the_worst_of_them(case):
+    """Rewards c below others, c the least there is: the ensemble learns the same, and each agent bears c / N."""
+    rewarded = DATA.replace(reward=jnp.where(DATA.mask[..., None] > 0, jnp.abs(DATA.reward).at[0, 0].set(0.0), 0.0))
+    cost = rewarded.replace(reward=jnp.where(DATA.mask[..., None] > 0, rewarded.reward - 3.0, 0.0))
+    low = float(rewards.least_reward(case.parts, cost))
+    assert rewards.least_reward(case.parts, rewarded) == 0.0
+    assert low == pytest.approx(-3.0 if SPEC.common_reward else -9.0)
+    one, other = (case.update(case.start, data, 0)[0].params for data in (rewarded, cost))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    found = [
+        jax.jit(functools.partial(rewards.judged, case.parts))(one, data, context(case.parts, 2))
+        for data in (rewarded, cost)
+    ]
+    valid = np.asarray(DATA.mask)[..., None] > 0
+    np.testing.assert_allclose(found[1]["reward"], np.where(valid, found[0]["reward"] + low / 3, 0.0), atol=1e-5)
+    plain = parts_of(lift_rewards=False)  # as in the paper
+    assert rewards.least_reward(plain, cost) == 0.0
