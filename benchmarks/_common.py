@@ -14,7 +14,7 @@ import jax
 from jaxshare import cli
 from jaxshare.config import Settings
 from jaxshare.runner import Program
-from jaxshare.session import Runs, lay_out
+from jaxshare.session import Runs, fitted, lay_out
 
 
 def machine() -> str:
@@ -36,7 +36,7 @@ def seconds(fn: Callable[[], Any], repeats: int) -> list[float]:
 
 def program_and_runs(arguments: list[str]) -> tuple[Settings, Program, Runs]:
     """A prefilled session's compiled pieces, without run directory or loggers."""
-    settings = cli.settings(arguments)
+    settings = fitted(cli.settings(arguments))
     program, layout = lay_out(settings)
     runs = Runs(program, layout, settings)
     runs.start()

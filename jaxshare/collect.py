@@ -12,10 +12,11 @@ import pathlib
 import sys
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jaxshare import cli
-from jaxshare.types import RefusedError
+from jaxshare import cli, registry
+from jaxshare.types import Discrete, RefusedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from jaxshare.runner import Program
 
 LISTS = ("low", "medium", "extreme", "balanced_random", "balanced_medium", "balanced_expert")  # names of presets
-EPSILONS = ("epsilon_start", "epsilon_end")  # of discrete policies
-RANDOM = -1  # as the number of a policy: uniformly random available actions
+EPSILONS = ("epsilon_start", "epsilon_end")  # of policies that explore by it
+ACTING = ("agent", "actor", "behaviour")  # names of the networks that teams act by
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Config:
     composition: str = "low"  # levels of the agents, as in "rrr + rrm", or the paper's: low, medium, extreme, …
     episodes: int = 10_000  # paper: SIT appendix C.2
     batch: int = 64  # episodes played at a time
-    epsilon: float = 0.05  # share of random actions of every policy; ours: as at the end of its training
+    epsilon: float = 0.05  # share of random actions (ours: as after training); 0: greedy. Actors draw from themselves
     pool_episodes: int = 64  # to measure the return of each checkpoint
     rule: str | None = None  # 30/40/30 | thirds; null: the paper's for this environment
     seed: int = 0
@@ -64,10 +65,10 @@ settings and their defaults
 
 @dataclass(frozen=True)
 class Policies:
-    """Checkpoints as policies, with their returns. Leaves of `params` have leading [P, N]: every agent's own part."""
+    """Checkpoints as policies, with their returns."""
 
-    params: Any
-    returns: np.ndarray  # [P]
+    params: dict[str, Any]  # of the acting networks, by name; leaves [P, N, ...]: every agent's own part
+    returns: np.ndarray  # [P + 1]; the last one's is that of uniformly random actions
     names: list[str]  # which checkpoint of which run
 
 
@@ -93,13 +94,30 @@ def collect(config: Config) -> pathlib.Path:
             raise RefusedError(f"{key}={getattr(config, key)} must be at least 1.")
     if not 0 <= config.epsilon <= 1:
         raise RefusedError(f"epsilon={config.epsilon} must be between 0 and 1.")
+    _check_out(config)
     from jaxshare.session import prepare, read_config
 
     settings = cli.from_plain(read_config(pathlib.Path(config.run_dir)))
-    settings = replace(settings, run=replace(settings.run, data=""))
+    if getattr(registry.get("env", settings.env_name), "HOST", False):
+        raise RefusedError(f"env={settings.env_name} is on the host: data sets are collected in JAX environments only.")
     program = prepare(settings)
     with closing(program):
         return _collect(config, settings, program)
+
+
+def _check_out(config: Config) -> None:
+    """Raise RefusedError for what the writer would refuse once the checkpoints are measured, which takes long."""
+    from jaxshare.data import own
+    from jaxshare.replay import DTYPES
+
+    registry.one_of("dtype", config.dtype, DTYPES)
+    out = pathlib.Path(config.out)
+    if out.suffix != own.SUFFIX:
+        raise RefusedError(f"out={out}: the name of a data set ends with {own.SUFFIX}, as in {out.name}{own.SUFFIX}.")
+    for there in (out, out.with_name(out.name + own.UNFINISHED)):
+        if there.exists() and not config.overwrite:
+            state = "exists" if there == out else "was left unfinished"
+            raise RefusedError(f"out={there} {state}. Choose another name, remove it, or say overwrite=true.")
 
 
 def _collect(config: Config, settings: Settings, program: Program) -> pathlib.Path:
@@ -110,8 +128,6 @@ def _collect(config: Config, settings: Settings, program: Program) -> pathlib.Pa
     from jaxshare.data.card import card_of
 
     console, spec = Console(highlight=False, soft_wrap=True), program.env.spec
-    if not spec.pure:
-        raise RefusedError(f"env={settings.env_name} is on the host: data sets are collected in JAX environments only.")
     text = config.composition
     note: dict[str, Any] = {}
     if text in LISTS:
@@ -120,8 +136,8 @@ def _collect(config: Config, settings: Settings, program: Program) -> pathlib.Pa
         note = {"preset": text, "confidence": found.confidence, "paper_average": found.average, "note": found.note}
         text = found.composition
     composition = composing.parse(text, spec.num_agents)
-    policies = _policies(config, settings, program, console)
     low = _random_return(config, program)
+    policies = _policies(config, settings, program, console, low)
     pools = composing.thresholds(
         low, float(policies.returns.max()), config.rule or composing.rule_of(settings.env_name)
     )
@@ -135,27 +151,42 @@ def _collect(config: Config, settings: Settings, program: Program) -> pathlib.Pa
     with own.Writer(config.out, card, config.dtype, spec, overwrite=config.overwrite) as writer:
         _roll_out(config, settings, program, policies, members, composition, writer, console)
     stored = own.open(config.out)
-    mean = float(stored.card["returns"]["mean"])
     picture = draw(stored.card, stored.path)
+    _tell(config, stored, pools, console)
     console.print(
-        f"{len(stored):,} episodes, mean return {mean:.2f} (quality {pools.quality(mean):.2f} of 0 random … 1 best)\n"
         f"written: {stored.path}\npicture: {picture}\n"
         f"learn:   python -m jaxshare.train algo=qmix env={settings.env_name} data={stored.path} …"
     )
     return pathlib.Path(stored.path)
 
 
+def _tell(config: Config, stored: Any, pools: Pools, console: Any) -> None:
+    """How good the data set is, and whether it should be for the paper's set of that name."""
+    from jaxshare.data import composition as composing
+
+    mean, name = float(stored.card["returns"]["mean"]), config.composition
+    quality = pools.quality(mean)
+    console.print(f"{len(stored):,} episodes, mean return {mean:.2f} (quality {quality:.2f} of 0 random … 1 best)")
+    if name in composing.WINDOWS and not composing.within(name, quality):
+        low, high = composing.WINDOWS[name]
+        console.print(
+            f"[yellow]note:[/yellow] the paper's {name} sets have a quality of {low} to {high}; with another number of "
+            "random agents this one would."
+        )
+
+
 # ------------------------------------------------------------------------------------------------------------ policies
 
 
-def _policies(config: Config, settings: Settings, program: Program, console: Any) -> Policies:
-    """Every checkpoint of every run, with its greedy return."""
+def _policies(config: Config, settings: Settings, program: Program, console: Any, low: float) -> Policies:
+    """Every checkpoint of every run with its greedy return, and behind them uniformly random actions, with theirs."""
     import jax
     import jax.numpy as jnp
     import numpy as np
     from rich.progress import track
 
     from jaxshare.checkpoint import Checkpoints
+    from jaxshare.results import run_name
 
     checkpoints = Checkpoints(pathlib.Path(config.run_dir), read_only=True)
     steps = checkpoints.steps()
@@ -169,16 +200,14 @@ def _policies(config: Config, settings: Settings, program: Program, console: Any
     for step in track(steps, "measuring checkpoints", console=console, disable=hidden):
         clock, states = checkpoints.restore(step, shapes, len(settings.runs()), with_replay=False)
         for label, state in zip(settings.labels(), states, strict=True):
-            kept.append(_personal(state.learner.params[_actors(state.learner.params)], settings, program))
+            own = {name: x for name, x in state.learner.params.items() if name in ACTING}
+            kept.append(_personal(own, settings, program))
             returns.append(float(play(state, clock)))
-            names.append(f"seed {label['seed']}, {int(state.env_steps)} steps")
+            when = f"{int(state.updates)} updates" if program.offline else f"{int(state.env_steps)} steps"
+            names.append(f"{run_name(label)}, {when}")
     checkpoints.close()
-    return Policies(jax.tree.map(lambda *x: np.stack(x), *kept), np.array(returns), names)
-
-
-def _actors(params: dict[str, Any]) -> str:
-    """The name of the acting networks' parameters."""
-    return "actor" if "actor" in params else "agent"
+    params = jax.tree.map(lambda *x: np.stack(x), *kept)
+    return Policies(params, np.array([*returns, low]), [*names, "uniformly random actions"])
 
 
 def _personal(params: Any, settings: Settings, program: Program) -> Any:
@@ -202,7 +231,8 @@ def _random_return(config: Config, program: Program) -> float:
     from jaxshare.runner import start_clock
     from jaxshare.types import Context
 
-    algorithm = replace(program.algorithm, initial_carry=lambda batch: (), act=_random)
+    act = partial(_random, program.env.spec.action)
+    algorithm = replace(program.algorithm, initial_carry=lambda batch: (), act=act)
     ctx = Context(hparams={}, clock=start_clock(), env_steps=start_clock().updates)
 
     def play(key: Any) -> Any:
@@ -212,20 +242,27 @@ def _random_return(config: Config, program: Program) -> float:
     return float(jax.jit(play)(jax.random.key(config.seed)))
 
 
-def _random(params: Any, carry: Any, timestep: Any, ctx: Any, key: Any, explore: bool) -> Any:
+def _random(box: Any, params: Any, carry: Any, timestep: Any, ctx: Any, key: Any, explore: bool) -> Any:
+    """Acts uniformly at random: any available action [B, N], or any point of the box [B, N, U]."""
     import jax
     import jax.numpy as jnp
 
-    return carry, jax.random.categorical(key, jnp.where(timestep.avail, 0.0, -jnp.inf), axis=-1), {}
+    if isinstance(box, Discrete):
+        return carry, jax.random.categorical(key, jnp.where(timestep.avail, 0.0, -jnp.inf), axis=-1), {}
+    low, high = (jnp.broadcast_to(jnp.array(x), (*timestep.alive.shape, box.dim)) for x in (box.low, box.high))
+    return carry, jax.random.uniform(key, low.shape, minval=low, maxval=high), {}
 
 
 def _members(composition: Composition, pools: Pools, policies: Policies) -> dict[int, np.ndarray]:
-    """Policies of each level that the composition needs. Raises RefusedError if there are none of one."""
+    """Policies of each level that the composition needs. Raises RefusedError if there are none of one.
+
+    paper: the random pool begins at the return of random play (tables 4-6), so what is worse belongs to none.
+    """
     import numpy as np
 
     from jaxshare.data.records import LEVELS
 
-    level = pools.level(policies.returns)
+    level = np.where(policies.returns < pools.low, -1, pools.level(policies.returns))
     members = {}
     for needed in sorted({i for component in composition.components for i in component.levels}):
         members[needed] = np.flatnonzero(level == needed)
@@ -244,10 +281,10 @@ def _pool_table(pools: Pools, policies: Policies, members: dict[int, np.ndarray]
 
     from jaxshare.data.records import LEVELS
 
-    title = f"random play returns {pools.low:.2f}, the best of {len(policies.returns)} checkpoints {pools.high:.2f}"
-    table = Table("level", "returns", "checkpoints", "their mean", title=title)
+    title = f"random play returns {pools.low:.2f}, the best of {len(policies.returns) - 1} checkpoints {pools.high:.2f}"
+    table = Table("level", "returns", "policies", "their mean", title=title)
     for number, index in members.items():
-        bounds = (f"below {pools.cuts[0]:.2f}", f"to {pools.cuts[1]:.2f}", f"from {pools.cuts[1]:.2f}")
+        bounds = (f"{pools.low:.2f} to {pools.cuts[0]:.2f}", f"to {pools.cuts[1]:.2f}", f"from {pools.cuts[1]:.2f}")
         mean = f"{policies.returns[index].mean():.2f}"
         table.add_row(LEVELS[number], bounds[number], str(len(index)), mean)
     return table
@@ -279,18 +316,19 @@ def _roll_out(
         for begin in range(0, config.episodes, config.batch):
             rows = np.arange(begin, begin + config.batch) % config.episodes  # the last batch is filled up
             keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), begin), config.batch)
-            episode, real = play(params, policy[rows], keys), min(config.batch, config.episodes - begin)
-            episode = jax.tree.map(lambda x, real=real: np.asarray(x)[:, :real], episode)
-            used = rows[:real]
-            labels = {"level": level[used], "policy": policy[used], "component": component[used]}
-            dataset = records.from_rollout(episode, **labels)
+            labels = {"level": level[rows], "policy": policy[rows], "component": component[rows]}
+            dataset = records.from_rollout(play(params, policy[rows], keys), **labels)
             dataset.card["common_reward"] = program.env.spec.common_reward
-            writer.append(dataset)
+            real = min(config.batch, config.episodes - begin)
+            writer.append(dataset.take(slice(0, real)))
             bar.update(task, advance=real)
 
 
 def _player(config: Config, settings: Settings, program: Program) -> Any:
-    """(params [P, N, ...], policy [B, N], keys [B]) -> Episode [T(+1), B, ...]: each episode with a team of its own."""
+    """(params [P, N, ...], policy [B, N], keys [B]) -> Episode [T(+1), B, ...]: each episode with a team of its own.
+
+    Policy P has no parameters, and acts uniformly at random.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -299,17 +337,30 @@ def _player(config: Config, settings: Settings, program: Program) -> Any:
     from jaxshare.session import make_algorithm
     from jaxshare.types import Context
 
-    # the run's algorithm with parameters of its own for every agent
-    twin = make_algorithm(replace(settings, algo=replace(settings.algo, share_params="none")), program.env.spec)
+    # the run's algorithm with parameters of its own for every agent, and without a critic that listens to the acting
+    changes: dict[str, Any] = {"share_params": "none"}
+    if hasattr(settings.algo, "critic_recurrent"):
+        changes["critic_recurrent"] = False
+    twin = make_algorithm(replace(settings, algo=replace(settings.algo, **changes)), program.env.spec)
     agents = program.env.spec.num_agents
     hparams = {name: jnp.float32(value) for name, value in twin.hparams.items()}
     hparams |= {name: jnp.float32(config.epsilon) for name in EPSILONS if name in hparams}
     ctx = Context(hparams=hparams, clock=start_clock(), env_steps=jnp.int32(2**30))
-    name = _actors(jax.eval_shape(twin.init, jax.random.key(0)).params)
+
+    at_random = partial(_random, program.env.spec.action)
 
     def one(params: Any, policy: Any, key: Any) -> Any:
-        team = jax.tree.map(lambda x: x[policy, jnp.arange(agents)], params)
-        return rollout.episodes(program.env, twin, {name: team}, ctx, key, 1, explore=config.epsilon > 0).episode
+        count = jax.tree.leaves(params)[0].shape[0]
+        team = jax.tree.map(lambda x: x[jnp.minimum(policy, count - 1), jnp.arange(agents)], params)
+
+        def act(params: Any, carry: Any, timestep: Any, ctx: Any, key: Any, explore: bool) -> Any:
+            carry, action, extras = twin.act(params, carry, timestep, ctx, key, explore)
+            _, uniform, _ = at_random(params, (), timestep, ctx, jax.random.fold_in(key, 1), explore)
+            without = (policy == count).reshape(1, agents, *(1,) * (action.ndim - 2))
+            return carry, jnp.where(without, uniform, action), extras
+
+        mixed = replace(twin, act=act)
+        return rollout.episodes(program.env, mixed, team, ctx, key, 1, explore=config.epsilon > 0).episode
 
     def play(params: Any, policy: Any, keys: Any) -> Any:
         episode = jax.vmap(one, in_axes=(None, 0, 0))(params, policy, keys)  # [B, T, 1, ...]

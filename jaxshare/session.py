@@ -28,7 +28,7 @@ from jaxshare.config import POLICIES, Settings, check
 from jaxshare.console import Console
 from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
 from jaxshare.runner import Program, start_clock
-from jaxshare.types import Algorithm, Clock, Env, EnvSpec, HostError, RefusedError, TrainState
+from jaxshare.types import Algorithm, Clock, Env, EnvSpec, Episode, HostError, RefusedError, TrainState
 
 CONFIG = "config.yaml"
 VERSIONS = "versions.json"
@@ -37,6 +37,7 @@ MOST_UPDATES = 200  # ours: about ten seconds of QMIX on two CPU cores
 MOST_ITERATIONS = 2000  # ours: on policy; one of A2C with small networks takes a few milliseconds or less
 MEMORY_SHARE = 0.9  # of what is free may be used
 BATCH_COPIES = 16  # measured: the temporary buffers of a chunk are 16 f32 batches on SMAX 3m, 6 on 10m_vs_11m
+TABLE_COPIES = 4  # measured: those of SIT's second stage grow by 3.3 times what it keeps of every episode
 
 
 class StoppedError(Exception):
@@ -362,7 +363,43 @@ def load_data(settings: Settings, program: Program) -> Any:
         )
     dataset = source.read()
     check_spec(dataset, program.env.spec, f"data={settings.run.data}")
-    return dataset.episodes
+    return cropped(dataset.episodes)
+
+
+def cropped(episodes: Episode) -> Episode:
+    """Episodes in the layout of a replay, [E, T(+1), ...], with T cut to the steps of the longest one."""
+    from jaxshare.data.records import SLOTS
+
+    limit, longest = episodes.mask.shape[1], int(np.asarray(episodes.mask).sum(1).max())
+    if longest == limit:
+        return episodes
+    # copies, so that what is cut off can be freed
+    shorter = jax.tree.map(lambda x: np.ascontiguousarray(x[:, :longest]), episodes)
+    slots = {name: np.ascontiguousarray(getattr(episodes, name)[:, : longest + 1]) for name in SLOTS}
+    return shorter.replace(**slots)
+
+
+def fitted(settings: Settings) -> Settings:
+    """The settings with what the algorithm takes from the data set, if it has something to take (its `fitted`).
+
+    They are what a run directory keeps, so that a run is evaluated without its data set. Raises RefusedError.
+    """
+    fit = getattr(registry.get("algo", settings.algo_name), "fitted", None)
+    if fit is None or not settings.run.data:
+        return settings
+    from jaxshare.data import open_any
+
+    return dataclasses.replace(settings, algo=fit(settings.algo, len(open_any(settings.run.data))))
+
+
+def data_bytes(settings: Settings, program: Program) -> int:
+    """Bytes of one copy of the data set before it is cut, or 0 without one; only an episode of it is read."""
+    if not program.offline:
+        return 0
+    from jaxshare.data import open_any
+
+    source = open_any(settings.run.data)
+    return len(source) * replay.num_bytes(source.read(slice(0, 1)).episodes)
 
 
 def lay_out(settings: Settings) -> tuple[Program, parallel.Layout]:
@@ -375,36 +412,45 @@ def lay_out(settings: Settings) -> tuple[Program, parallel.Layout]:
     return dataclasses.replace(program, crop=layout.per_device == 1), layout
 
 
-def check_memory(program: Program, layout: parallel.Layout) -> int:
+def check_memory(program: Program, layout: parallel.Layout, data: int = 0) -> int:
     """Bytes that the run will take, about. Raises RefusedError with a suggestion if they do not fit.
 
     Replays of all runs, and for the runs at work at one time the batches: gathered, as inputs, and with activations.
+    data: bytes of a data set, of which every device has a copy, and the memory of a CPU one more, as it was read. What
+    learners from it keep of all its episodes is counted for all runs.
     """
     run, available, shapes = program.run, parallel.available_bytes(), program.batch_shapes()
-    ring, batch = 0, replay.num_bytes(shapes)  # on policy
+    ring, batch, kept = 0, replay.num_bytes(shapes), 0  # on policy
     if program.algorithm.experience == "replay":
         ring = replay.num_bytes(replay.storage(shapes, run.replay.capacity, run.replay.dtype))
     if program.algorithm.experience in ("replay", "dataset"):
         share = program.algorithm.window / program.env.spec.episode_limit or 1.0  # of an episode
         slots = math.ceil(run.batch_size * share)
         batch = replay.num_bytes(replay.storage(shapes, slots, "float32"))
-    devices = layout.mesh.size if jax.devices()[0].platform == "cpu" else 1  # CPU devices share one memory
-    working = BATCH_COPIES * batch * layout.per_device * devices
-    needed = layout.per_device * layout.num_waves * devices * ring + working
-    if available is not None and needed > MEMORY_SHARE * available:
-        if ring == 0:
-            raise RefusedError(
-                f"num_envs={run.num_envs}: what {layout.num_slots} run(s) collect and learn from takes about "
-                f"{needed / 1e9:.2f} GB, but {available / 1e9:.1f} GB are free. Use a smaller num_envs, or fewer seeds."
-            )
-        fits = int(run.replay.capacity * (MEMORY_SHARE * available - working) / (needed - working))
+    if program.offline:
+        kept = replay.num_bytes(jax.eval_shape(program.algorithm.init, jax.random.key(0)).stats)
+    on_cpu = jax.devices()[0].platform == "cpu"
+    devices = layout.mesh.size if on_cpu else 1  # CPU devices share one memory
+    working = (BATCH_COPIES * batch + TABLE_COPIES * kept) * layout.per_device * devices
+    working += (devices + on_cpu) * data
+    needed = layout.per_device * layout.num_waves * devices * (ring + kept) + working
+    if available is None or needed <= MEMORY_SHARE * available:
+        return needed
+    if ring == 0:
+        what, remedy = f"num_envs={run.num_envs}: what {layout.num_slots} run(s) collect and learn from", "num_envs"
+        if program.offline:
+            what, remedy = f"data={run.data}: its copies and what {layout.num_slots} run(s) make of it", "batch_size"
         raise RefusedError(
-            f"replay.capacity={run.replay.capacity}: the replays of {layout.num_slots} run(s) take {ring / 1e9:.2f} GB "
-            f"each and batches {working / 1e9:.2f} GB, but {available / 1e9:.1f} GB are free. Use "
-            + (f"replay.capacity={fits}, " if fits >= run.batch_size else "a smaller batch_size, ")
-            + "replay.dtype=bfloat16, or fewer seeds at a time."
+            f"{what} takes about {needed / 1e9:.2f} GB, but {available / 1e9:.1f} GB are free. Use a smaller {remedy}"
+            f"{', parallel.devices=1, fewer episodes' if program.offline else ''} or fewer seeds."
         )
-    return needed
+    fits = int(run.replay.capacity * (MEMORY_SHARE * available - working) / (needed - working))
+    raise RefusedError(
+        f"replay.capacity={run.replay.capacity}: the replays of {layout.num_slots} run(s) take {ring / 1e9:.2f} GB "
+        f"each and batches {working / 1e9:.2f} GB, but {available / 1e9:.1f} GB are free. Use "
+        + (f"replay.capacity={fits}, " if fits >= run.batch_size else "a smaller batch_size, ")
+        + "replay.dtype=bfloat16, or fewer seeds at a time."
+    )
 
 
 def train(settings: Settings, max_chunks: int | None = None) -> pathlib.Path:
@@ -412,11 +458,12 @@ def train(settings: Settings, max_chunks: int | None = None) -> pathlib.Path:
 
     Raises RefusedError for what cannot be done, StoppedError after a signal.
     """
+    settings = fitted(settings)
     program, layout = lay_out(settings)
     require(settings.run.logger)
-    size = check_memory(program, layout)
+    size = check_memory(program, layout, data_bytes(settings, program))
+    data = load_data(settings, program)  # before anything is written
     run_dir, resuming = open_run_dir(settings)
-    data = load_data(settings, program)
     with closing(program), Session(settings, program, layout, run_dir, resuming, data) as session:
         _write_settings(settings, run_dir)  # what may change when a run goes on, now that its checkpoint was read
         session.console.start(settings, program, layout, size, run_dir, resuming)

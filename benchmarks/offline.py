@@ -1,0 +1,270 @@
+"""SIT against its baselines on data sets of teams whose agents play at different levels (Tian et al. 2023, Table 1).
+
+    python benchmarks/offline.py --runs runs/offline                two hours on two CPU cores
+    python benchmarks/offline.py --runs runs/offline --only CN_3ls3l_low
+    python benchmarks/offline.py                                    table and picture from the figures kept
+    python benchmarks/offline.py --cost --runs runs/offline         time of SIT's stages as a share of ICQ's
+
+For each data set: a pool of policies from the checkpoints of one run, the set that the paper's composition makes of it,
+the same number of policy updates by every learner, and 128 greedy episodes with the last parameters of each seed.
+Returns are shown normalised, 0 for random play and 1 for the best of the pool, beside the paper's. What --runs holds
+already is not done again, and a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import _common
+import numpy as np
+
+from jaxshare import cli, results
+
+OUT = pathlib.Path(__file__).parent / "results" / "offline"
+SEEDS = 4  # two on each of two cores
+EPISODES = 2000  # of a data set; paper: 10,000
+KEEP = ("checkpoint.keep=1000", "checkpoint.replay=false", "seeds=2", "resume=auto", "progress=false")
+TASKS: dict[str, tuple[str, ...]] = {
+    "CN_3ls3l": ("env=mpe", "env.scenario=CN_3ls3l"),
+    "2s3z": ("env=smax", "env.scenario=2s3z"),
+}
+POOLS: dict[str, tuple[str, ...]] = {  # paper: QMIX, to 2 million steps in SMAC
+    "CN_3ls3l": ("algo=qmix", "num_envs=8", "total_env_steps=200000", "eval.every=20000", "checkpoint.every=5000"),
+    "2s3z": ("algo=qmix", "num_envs=8", "total_env_steps=200000", "eval.every=20000", "checkpoint.every=10000"),
+}
+UPDATES = {"CN_3ls3l": 6000, "2s3z": 3000}  # of every learner's policy; paper: 15,000
+STAGE_I = {"CN_3ls3l": 3000, "2s3z": 2000}  # of SIT's ensemble; paper: 20,000
+# ours: ten times the paper's learning rate for an eighth of its updates
+REWARD = ("algo.hparams.reward_lr=1e-3",)
+LEARNERS = ("bc", "qmix", "mabcq", "macql", "icq", "sit")
+SETS = ("CN_3ls3l_low", "CN_3ls3l_medium", "2s3z_low", "2s3z_medium")
+PAPER_COLUMNS = ("behaviour", "bc", "qmix", "mabcq", "macql", "icq", "sit")
+PAPER: dict[str, tuple[float, ...]] = {  # Table 1; CN low BC is printed without its minus
+    "CN_3ls3l_low": (-157.7, -161.1, -231.9, -174.3, -217.2, -117.8, -92.4),
+    "CN_3ls3l_medium": (-107.4, -111.0, -256.1, -107.3, -231.9, -83.0, -54.5),
+    "2s3z_low": (3.2, 3.1, 2.6, 4.7, 5.7, 9.1, 12.3),
+    "2s3z_medium": (7.0, 7.1, 2.3, 5.8, 7.1, 9.1, 14.8),
+}
+PAPER_RANGE = {"CN_3ls3l": (-174.41, -37.32), "2s3z": (0.0, 20.0)}  # Tables 4 and 5: of a random and the best policy
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=pathlib.Path, help="folder of pools, data sets and runs; made if missing")
+    parser.add_argument("--out", type=pathlib.Path, default=OUT, help="without .json and .png (default %(default)s)")
+    parser.add_argument("--only", choices=SETS, action="append", help="these data sets; the others' figures are kept")
+    parser.add_argument("--learner", choices=LEARNERS, action="append", help="these learners; the others' are kept")
+    parser.add_argument("--cost", action="store_true", help="measure costs, and nothing else")
+    parser.add_argument("settings", nargs="*", help="more settings of jaxshare.train for the learners")
+    options = parser.parse_args()
+    cli.run_command(lambda: collect(options))
+
+
+def collect(options: argparse.Namespace) -> None:
+    """Make what is missing, keep the figures, show them."""
+    path = options.out.with_suffix(".json")
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"sets": {}}
+    if options.runs:
+        for name in options.only or SETS:
+            if options.cost:
+                kept.setdefault("cost", {})[name] = cost(name, options.runs)
+            else:
+                found = kept["sets"].setdefault(name, {"learners": {}})
+                run_set(name, options, found)
+            kept["machine"] = _common.machine()
+            path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    show(kept)
+    draw(kept["sets"], options.out.with_suffix(".png"))
+
+
+def command(module: str, *arguments: str) -> None:
+    """Run one of jaxshare's commands; its error ends this script."""
+    subprocess.run([sys.executable, "-m", f"jaxshare.{module}", *arguments], check=True)
+
+
+def parts(name: str) -> tuple[str, str]:
+    """Task and quality of a data set."""
+    task, _, quality = name.rpartition("_")
+    return task, quality
+
+
+def run_set(name: str, options: argparse.Namespace, found: dict[str, Any]) -> None:
+    """One data set: what it is, and the scores of all learners on it."""
+    task, _ = parts(name)
+    data = make_set(name, options.runs)
+    found.update(described(data))
+    low, high = found["low"], found["high"]
+    found["behaviour"] = (found["mean_return"] - low) / (high - low)
+    for learner in options.learner or LEARNERS:
+        run_dir = options.runs / f"{name}_{learner}"
+        arguments = learner_arguments(name, learner, data)
+        command("train", *arguments, *options.settings, f"run_dir={run_dir}")
+        command("evaluate", f"run_dir={run_dir}", "episodes=128")
+        evaluation = json.loads((run_dir / "evaluation.json").read_text(encoding="utf-8"))
+        returns = [run["return"] for run in evaluation["runs"]]
+        found["learners"][learner] = {
+            "command": " ".join(arguments[:-1]),  # without the place of the data set
+            "returns": returns,
+            "normalised": [(r - low) / (high - low) for r in returns],
+            "curves": curves(run_dir, task if learner == "sit" else "", low, high),
+        }
+    if "sit" in (options.learner or LEARNERS):
+        command("decompose", f"run_dir={options.runs / f'{name}_sit'}", f"data={data}")
+        found["decomposition"] = json.loads((options.runs / f"{name}_sit" / "decomposition.json").read_text())
+
+
+def learner_arguments(name: str, learner: str, data: pathlib.Path) -> list[str]:
+    """Of jaxshare.train; the last one is the data set."""
+    task, _ = parts(name)
+    updates, first = UPDATES[task], STAGE_I[task] if learner == "sit" else 0
+    own = (f"algo.stage1_updates={first}", *REWARD) if learner == "sit" else ()
+    return [
+        f"algo={learner}", *TASKS[task], f"seeds={SEEDS}", f"total_updates={updates + first}", *own,
+        f"eval.every={updates // 6}", "eval.episodes=64", "resume=auto", "progress=false", f"data={data}",
+    ]  # fmt: skip
+
+
+def make_set(name: str, folder: pathlib.Path) -> pathlib.Path:
+    """The data set of that name, and the pool that it comes from."""
+    task, quality = parts(name)
+    pool, data = folder / f"{task}_pool", folder / f"{name}.jds"
+    if not data.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        command("train", *POOLS[task], *TASKS[task], *KEEP, f"run_dir={pool}")
+        command("collect", f"run_dir={pool}", f"out={data}", f"composition={quality}", f"episodes={EPISODES}")
+    return data
+
+
+def described(data: pathlib.Path) -> dict[str, Any]:
+    """What its card says of a data set."""
+    from jaxshare.data import own
+
+    card = own.open(data).card
+    pools = card["pools"]
+    return {
+        "composition": card["composition"], "episodes": card["episodes"], "low": pools["low"], "high": pools["high"],
+        "cuts": pools["cuts"], "mean_return": float(card["returns"]["mean"]),
+    }  # fmt: skip
+
+
+def curves(run_dir: pathlib.Path, task: str, low: float, high: float) -> dict[str, Any]:
+    """Normalised evaluations of every seed against updates of the policy; task: of SIT, without its stage I."""
+    first = STAGE_I[task] if task else 0
+    return {
+        seed: [
+            [r["updates"] - first, (r["eval/return"] - low) / (high - low)] for r in records if r["updates"] >= first
+        ]
+        for seed, records in results.evaluations(results.load(run_dir)).items()
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------- costs
+
+
+def cost(name: str, folder: pathlib.Path) -> dict[str, float]:
+    """Time per update of ICQ and of SIT's stages on one core, timed in turn, and what a whole run of the paper costs.
+
+    A run of ICQ is 15,000 updates; SIT's first stage is 20,000 and its last one 15,000 (Tables 10 and 11).
+    """
+    import jax
+
+    from jaxshare.runner import start_clock
+    from jaxshare.session import load_data
+
+    data, timed = make_set(name, folder), {}
+    steps = {"icq": ("icq", 0, ()), "stage I": ("sit", 0, REWARD), "stage III": ("sit", 1, REWARD)}
+    for label, (learner, made, own) in steps.items():
+        task, _ = parts(name)
+        first = ("algo.stage1_updates=1",) if made else ()
+        arguments = [f"algo={learner}", *TASKS[task], f"data={data}", *own, *first, "parallel.devices=1"]
+        settings, program, _ = _common.program_and_runs(arguments)
+        episodes = jax.device_put(load_data(settings, program))
+        timed[label] = ready(program, episodes, start_clock(), made)
+    for update in timed.values():
+        update()  # compiled, and past the second stage
+    seconds: dict[str, list[float]] = {label: [] for label in timed}
+    for _ in range(5):
+        for label, update in timed.items():
+            seconds[label] += _common.seconds(update, 1)
+    chunk = {label: float(np.median(found)) / COST_UPDATES for label, found in seconds.items()}
+    run = 15_000 * chunk["icq"]
+    return {
+        **{f"ms per update, {label}": 1000 * found for label, found in chunk.items()},
+        "stage I / ICQ, whole runs of the paper": 20_000 * chunk["stage I"] / run,
+        "stage III / ICQ, whole runs of the paper": 15_000 * chunk["stage III"] / run,
+    }
+
+
+COST_UPDATES = 20
+
+
+def ready(program: Any, episodes: Any, clock: Any, made: int) -> Any:
+    """A function that makes COST_UPDATES updates, after `made` that are made here."""
+    import jax
+    import jax.numpy as jnp
+
+    hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
+    state = jax.jit(program.init)(jnp.int32(0))
+    advance = jax.jit(program.chunk_offline, static_argnums=0)
+    for _ in range(made + 1 if made else 0):
+        (state, _), (clock, _) = advance(1, state, hparams, (clock, episodes))
+    return lambda: advance(COST_UPDATES, state, hparams, (clock, episodes))
+
+
+# -------------------------------------------------------------------------------------------------------------- results
+
+
+def show(kept: dict[str, Any]) -> None:
+    """Normalised scores beside the paper's, and what the decomposition says of who is good."""
+    header = "".join(f"{column:>18}" for column in PAPER_COLUMNS)
+    print(f"normalised returns, mean ± standard deviation over seeds; below each the paper's Table 1\n{'':<18}{header}")
+    for name, found in kept["sets"].items():
+        cells = [f"{found['behaviour']:.2f}"]
+        for learner in PAPER_COLUMNS[1:]:
+            scores = found["learners"].get(learner, {}).get("normalised")
+            cells.append(f"{np.mean(scores):.2f} ± {np.std(scores, ddof=1):.2f}" if scores else "not run")
+        print(f"{name:<18}" + "".join(f"{cell:>18}" for cell in cells))
+        print(f"{'  paper':<18}" + "".join(f"{score:>18.2f}" for score in paper(name)))
+    for name, found in kept.get("cost", {}).items():
+        print(f"{name}: " + ", ".join(f"{label} {value:.2f}" for label, value in found.items()))
+
+
+def paper(name: str) -> list[float]:
+    """The paper's scores, normalised by its own random and best returns."""
+    low, high = PAPER_RANGE[parts(name)[0]]
+    return [(score - low) / (high - low) for score in PAPER[name]]
+
+
+def draw(sets: dict[str, Any], path: pathlib.Path) -> None:
+    """A panel for each data set: bars of ours with every seed as a dot, the paper's as crosses."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, max(len(sets), 1), figsize=(4 * max(len(sets), 1), 3.6), sharey=True, squeeze=False)
+    for axis, (name, found) in zip(axes[0], sets.items(), strict=False):
+        axis.axhline(found["behaviour"], color="tab:gray", ls=":", label="the data")
+        for at, learner in enumerate(LEARNERS):
+            scores = found["learners"].get(learner, {}).get("normalised", [])
+            if scores:
+                axis.bar(at, np.mean(scores), color="tab:red" if learner == "sit" else "tab:blue", alpha=0.6)
+                axis.plot([at] * len(scores), scores, "k.", ms=5, label="a seed" if at == 0 else None)
+        axis.plot(range(len(LEARNERS)), paper(name)[1:], "x", color="tab:orange", label="SIT's paper")
+        axis.set_xticks(range(len(LEARNERS)), LEARNERS, rotation=45)
+        axis.set_title(f"{name}\n{found['composition']}", fontsize=9)
+        axis.grid(alpha=0.3, axis="y")
+    axes[0, 0].set_ylabel("return: 0 random play, 1 best policy")
+    axes[0, 0].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
