@@ -164,7 +164,7 @@ def small_help(template: str, config: type) -> str:
 def _settings_text(shown: dict[str, Any], explained: dict[str, str]) -> str:
     lines = []
     for key, value in shown.items():
-        text = f"  {key}={'null' if value is None else value}"
+        text = f"  {key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
         lines.append(f"{text:<38} {explained[key]}" if explained.get(key) else text)
     return "\n".join(lines)
 

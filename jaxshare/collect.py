@@ -92,6 +92,8 @@ def collect(config: Config) -> pathlib.Path:
     for key in ("episodes", "batch", "pool_episodes"):
         if getattr(config, key) < 1:
             raise RefusedError(f"{key}={getattr(config, key)} must be at least 1.")
+    if config.seed < 0:
+        raise RefusedError(f"seed={config.seed} must be at least 0.")
     if not 0 <= config.epsilon <= 1:
         raise RefusedError(f"epsilon={config.epsilon} must be between 0 and 1.")
     _check_out(config)
@@ -155,7 +157,7 @@ def _collect(config: Config, settings: Settings, program: Program) -> pathlib.Pa
     _tell(config, stored, pools, console)
     console.print(
         f"written: {stored.path}\npicture: {picture}\n"
-        f"learn:   python -m jaxshare.train algo=qmix env={settings.env_name} data={stored.path} …"
+        f"learn:   python -m jaxshare.train algo=icq env={settings.env_name} data={stored.path} …"
     )
     return pathlib.Path(stored.path)
 

@@ -140,8 +140,9 @@ def _decompose(config: Config, settings: Settings, program: Program, path: pathl
 
 
 def _out(config: Config) -> pathlib.Path:
-    """Where to write, without suffix; its folder is made."""
-    out = pathlib.Path(config.out) if config.out else pathlib.Path(config.run_dir) / NAME
+    """Where to write, without suffix; its folder is made. Another data set's figures leave the run's own alone."""
+    name = f"{NAME}_{pathlib.Path(config.data).stem}" if config.data else NAME
+    out = pathlib.Path(config.out) if config.out else pathlib.Path(config.run_dir) / name
     out = out.with_suffix("") if out.suffix in (".json", ".png") else out
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
@@ -177,15 +178,15 @@ def judge(
     import numpy as np
 
     from jaxshare import registry
-    from jaxshare.algos import _sit_reward
+    from jaxshare.algos import _sit_reward, sit
     from jaxshare.ops.decompose import mean_over_steps
 
     parts = registry.get("algo", "sit").make(settings.algo, program.env.spec)
     data = jax.device_put(dataset.episodes)
 
     @jax.jit
-    def look(params: Any, data: Any, ctx: Any) -> dict[str, Any]:
-        found = _sit_reward.judged(parts, params, data, ctx)
+    def look(params: Any, data: Any, floor: Any, ctx: Any) -> dict[str, Any]:
+        found = _sit_reward.judged(parts, params, data, floor, ctx)
         mask = jnp.broadcast_to(data.mask[..., None], found["reward"].shape).astype(jnp.float32)
         over_steps = lambda x: mean_over_steps(jnp.moveaxis(x, 1, 0), jnp.moveaxis(mask, 1, 0))  # noqa: E731
         return {
@@ -197,8 +198,8 @@ def judge(
     found = []
     for state, (_, point) in zip(states, settings.runs(), strict=True):
         hparams = {name: jnp.float32(x) for name, x in {**program.algorithm.hparams, **point}.items()}
-        params = {"reward": state.learner.params["reward"]}
-        found.append(jax.tree.map(np.asarray, look(params, data, program.context(state, hparams, clock))))
+        params, floor = {"reward": state.learner.params["reward"]}, state.learner.stats[sit.KEPT]["floor"]
+        found.append(jax.tree.map(np.asarray, look(params, data, floor, program.context(state, hparams, clock))))
     return found
 
 

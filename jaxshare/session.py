@@ -389,7 +389,8 @@ def fitted(settings: Settings) -> Settings:
         return settings
     from jaxshare.data import open_any
 
-    return dataclasses.replace(settings, algo=fit(settings.algo, len(open_any(settings.run.data))))
+    episodes = len(open_any(settings.run.data))
+    return dataclasses.replace(settings, algo=fit(settings.algo, episodes, settings.run.total_updates))
 
 
 def data_bytes(settings: Settings, program: Program) -> int:

@@ -298,7 +298,7 @@ def test_the_first_stage_logs_what_each_agent_is_given(folder):
     ctx = Context(hparams=hparams, clock=start_clock(), env_steps=jnp.int32(0))
     data = jax.device_put(dataset(None).episodes)
     update = jax.jit(lambda *args: _sit_reward.learn_reward(parts, *args, EPISODES)[1])
-    metrics = update(learner, data, ctx, jax.random.key(0))
+    metrics = update(learner, data, 0.0, ctx, jax.random.key(0))
     assert metrics["sit/reward_agent_0"] == 0.0
     np.testing.assert_allclose(metrics["sit/reward_agent_1"], 10 / 20, rtol=1e-6)
     np.testing.assert_allclose(metrics["sit/reward_mean"], 0.25, rtol=1e-6)

@@ -192,10 +192,10 @@ def test_the_run_directory_holds_how_many_episodes_sit_has_tables_for(refused, d
 
 
 def test_settings_are_fitted_only_to_a_data_set(data):
-    assert sit.fitted(sit.Config(), 7).capacity == 7
-    assert sit.fitted(sit.Config(capacity=9), 7).capacity == 9
+    assert sit.fitted(sit.Config(), 7, 35_000).capacity == 7
+    assert sit.fitted(sit.Config(capacity=9), 7, 35_000).capacity == 9
     with pytest.raises(RefusedError, match=r"algo.capacity=6 is less than the 7 episodes .*Use algo.capacity=7"):
-        sit.fitted(sit.Config(capacity=6), 7)
+        sit.fitted(sit.Config(capacity=6), 7, 35_000)
     chosen = tiny.settings("unused", *arguments_of("sit", data))
     assert session.fitted(chosen).algo == dataclasses.replace(chosen.algo, capacity=EPISODES)
     for learner, arguments in (("sit", ("data=",)), ("bc", ()), ("qmix", ("data=",))):

@@ -47,6 +47,10 @@ class HParams:
     action_std: float = 0.2  # of a continuous policy, where the action box is [-1, 1]; ours
 
     def __post_init__(self) -> None:
+        if not 0 <= self.omega_low <= self.omega_high:
+            raise RefusedError(
+                f"algo.hparams.omega_low={self.omega_low} must lie between 0 and omega_high={self.omega_high}."
+            )
         for key in ("alpha", "beta", "priority_range", "filter_cap", "action_std"):
             if not 0 < getattr(self, key) < math.inf:
                 remedy = " algo.priority=uniform is what alpha becomes in the limit." if key == "alpha" else ""

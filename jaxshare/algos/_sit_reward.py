@@ -23,13 +23,12 @@ SLICE = 64  # episodes of the data set that are looked at together in the second
 
 
 def learn_reward(
-    parts: SitLearner, learner: LearnerState, data: Episode, ctx: Context, key: Array, batch_size: int
+    parts: SitLearner, learner: LearnerState, data: Episode, floor: Array, ctx: Context, key: Array, batch_size: int
 ) -> tuple[LearnerState, Metrics]:
     """One update of the ensemble, on episodes drawn uniformly; all members see the same ones (ours)."""
     count = data.mask.shape[0]
     index = replay.uniform_without_replacement(key, jnp.int32(count), count, batch_size, ctx)
     batch, learner = relabelled(parts, learner, replay.gather(data, index), ctx)
-    floor = least_reward(parts, data)
     team, own = team_reward(parts, batch) - floor, own_inputs(parts, batch)
 
     def loss_fn(params: Any) -> tuple[Array, Array]:
@@ -97,13 +96,13 @@ def first_tables(parts: SitLearner) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def judged(parts: SitLearner, params: dict[str, Any], data: Episode, ctx: Context) -> dict[str, Array]:
+def judged(parts: SitLearner, params: dict[str, Any], data: Episode, floor: Array, ctx: Context) -> dict[str, Array]:
     """What the ensemble says of every trajectory of a data set; data: in the layout of a replay, of any size.
 
     reward, uncertainty [E, T, N]; priority [E, N], rescaled; log_weight [E, N], of eq. 7 up to a constant of each
     buffer; by buffer [K]: median (of the uncertainty), alpha (after min_ess), ess.
     """
-    reward, uncertainty = _look_at_all(parts, params, data)
+    reward, uncertainty = _look_at_all(parts, params, data, floor)
     mask = jnp.broadcast_to(data.mask[..., None].astype(jnp.float32), reward.shape)
     raw, valid = _raw_priority(parts, reward, mask, ctx), mask.any(1)  # [E, N]
     columns, by_buffer = [(jnp.zeros(0), jnp.zeros(0))] * parts.spec.num_agents, []
@@ -119,9 +118,9 @@ def judged(parts: SitLearner, params: dict[str, Any], data: Episode, ctx: Contex
     return {**each, **jax.tree.map(lambda *x: jnp.stack(x), *by_buffer)}
 
 
-def tables(parts: SitLearner, params: dict[str, Any], data: Episode, ctx: Context) -> dict[str, Any]:
+def tables(parts: SitLearner, params: dict[str, Any], data: Episode, floor: Array, ctx: Context) -> dict[str, Any]:
     """Everything that the last stage reads besides the data: one pass over the data set, in slices."""
-    found: dict[str, Any] = {**judged(parts, params, data, ctx), "floor": least_reward(parts, data)}
+    found: dict[str, Any] = {**judged(parts, params, data, floor, ctx), "floor": floor}
     weight = jnp.exp(found.pop("log_weight"))
     room = parts.config.capacity - data.mask.shape[0]
     longer = parts.spec.episode_limit - data.mask.shape[1]
@@ -134,10 +133,10 @@ def tables(parts: SitLearner, params: dict[str, Any], data: Episode, ctx: Contex
     return found
 
 
-def _look_at_all(parts: SitLearner, params: dict[str, Any], data: Episode) -> tuple[Array, Array]:
+def _look_at_all(parts: SitLearner, params: dict[str, Any], data: Episode, floor: Array) -> tuple[Array, Array]:
     """`individual` of the whole data set: twice [E, T, N]."""
     count = data.mask.shape[0]
-    size, floor = min(SLICE, count), least_reward(parts, data)
+    size = min(SLICE, count)
     index = jnp.minimum(jnp.arange(-(-count // size) * size), count - 1).reshape(-1, size)
     found = jax.lax.map(
         lambda at: individual(parts, params, replay.gather(data, at), floor), index

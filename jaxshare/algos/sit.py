@@ -47,7 +47,7 @@ import jax.numpy as jnp
 from jaxshare.algos._parts import observing, preparing
 from jaxshare.algos._sit_parts import NO_DECOMPOSITION, Config, SitLearner, first_opt_state
 from jaxshare.algos._sit_policy import choose, learn_policy
-from jaxshare.algos._sit_reward import first_tables, individual, learn_reward, tables
+from jaxshare.algos._sit_reward import first_tables, individual, learn_reward, least_reward, tables
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, q_network
 from jaxshare.models.attention import (
@@ -68,13 +68,19 @@ KEPT = "sit"  # what the second stage finds, among the learner's statistics
 __all__ = ["RUN", "Config", "fitted", "make"]
 
 
-def fitted(config: Config, num_episodes: int) -> Config:
-    """The settings for a data set of `num_episodes`, with `capacity` resolved. Raises RefusedError if it is too small.
+def fitted(config: Config, num_episodes: int, total_updates: int) -> Config:
+    """The settings for a data set of `num_episodes`, with `capacity` resolved. Raises RefusedError if it is too small,
+    or if the run ends in the first stage (ending just after it is allowed).
 
     The tables are part of the learner's state, whose shapes must be known where there is no data set, as when a run is
     evaluated.
     """
     _check_capacity(config.capacity or num_episodes, num_episodes)
+    if total_updates < config.stage1_updates:
+        raise RefusedError(
+            f"total_updates={total_updates} ends before algo.stage1_updates={config.stage1_updates}: no policy would "
+            f"learn. Use a smaller algo.stage1_updates, or total_updates={config.stage1_updates + total_updates}."
+        )
     return replace(config, capacity=config.capacity or num_episodes)
 
 
@@ -118,6 +124,17 @@ def make(config: Config, spec: EnvSpec) -> SitLearner:
 
 def assemble(parts: SitLearner) -> Algorithm:
     """Where the parts meet: parts -> Algorithm."""
+
+    if parts.relabel and parts.config.decomposition == NO_DECOMPOSITION:
+        raise RefusedError(
+            "algo.decomposition=none has no first stage, and modifiers such as standardise change rewards there only. "
+            "Leave them out."
+        )
+    if parts.relabel and parts.config.lift_rewards:
+        raise RefusedError(
+            "algo.lift_rewards=true goes by the least reward of the data, and modifiers such as standardise change "
+            "rewards. Use algo.lift_rewards=false."
+        )
 
     def unused(*args: Any) -> Any:
         raise RefusedError("algo=sit learns from a whole data set and takes no batches: name one, as in data=set.jds.")
@@ -167,13 +184,15 @@ def update_from(
     _check(parts, data, batch_size)
     made, first = ctx.clock.updates, parts.config.stage1_updates
     kept = learner.stats[KEPT]
-    kept = jax.lax.cond(made == first, lambda: tables(parts, learner.params, data, ctx), lambda: kept)
+    floor = jax.lax.cond(made <= first, lambda: least_reward(parts, data), lambda: learner.stats[KEPT]["floor"])
+    kept = {**kept, "floor": floor}
+    kept = jax.lax.cond(made == first, lambda: tables(parts, learner.params, data, floor, ctx), lambda: kept)
     # the tables go round the second branch: what passes through one is copied
     rest = learner.replace(  # type: ignore[attr-defined]
         stats={name: x for name, x in learner.stats.items() if name != KEPT}
     )
     stages = (
-        lambda: learn_reward(parts, rest, data, ctx, key, batch_size),
+        lambda: learn_reward(parts, rest, data, floor, ctx, key, batch_size),
         lambda: learn_policy(parts, rest, kept, data, ctx, key, batch_size),
     )
     shapes = [jax.eval_shape(stage)[1] for stage in stages]

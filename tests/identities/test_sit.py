@@ -121,7 +121,7 @@ def test_each_stage_learns_its_own(trained):
 
 def test_the_tables_are_made_once_between_the_stages(trained):
     states, _ = trained
-    tables = [state.stats["sit"] for state in states]
+    tables = [{name: x for name, x in state.stats["sit"].items() if name != "floor"} for state in states]
     assert equal(tables[0], tables[2])
     assert not equal(tables[2], tables[3])
     assert equal(tables[3], tables[5])
@@ -568,7 +568,7 @@ def test_defaults_are_the_paper_s_and_run_settings_add_up():
     assert sit.RUN["total_updates"] == 35_000 == config.stage1_updates + 15_000
     assert (h.lr, h.critic_lr, h.reward_lr, h.alpha, h.beta, h.eta, h.gamma) == (5e-4, 1e-4, 1e-4, 0.2, 0.1, 1.0, 0.99)
     assert (config.ensemble, config.capacity, config.critic_dim, config.hidden_dim) == (5, 0, 32, 64)
-    assert sit.fitted(config, 10_000).capacity == 10_000
+    assert sit.fitted(config, 10_000, 35_000).capacity == 10_000
     assert "sit" in registry.modules("algo")
 
 
@@ -679,7 +679,7 @@ def test_the_first_stage_finds_who_did_it(decomposition):
     ctx = context(parts, 0, reward_lr=3e-3)
 
     def body(learner, key):
-        learner, metrics = rewards.learn_reward(parts, learner, data, ctx, key, 32)
+        learner, metrics = rewards.learn_reward(parts, learner, data, 0.0, ctx, key, 32)
         return learner, metrics["loss/reward"]
 
     learner = jax.jit(parts.assemble().init)(KEY)
@@ -767,14 +767,28 @@ def test_costs_are_decomposed_above_the_worst_of_them(case):
     low = float(rewards.least_reward(case.parts, cost))
     assert rewards.least_reward(case.parts, rewarded) == 0.0
     assert low == pytest.approx(-3.0 if SPEC.common_reward else -9.0)
-    one, other = (case.update(case.start, data, 0)[0].params for data in (rewarded, cost))
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+    one, other = (case.update(case.start, data, 0)[0] for data in (rewarded, cost))
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-    found = [
-        jax.jit(functools.partial(rewards.judged, case.parts))(one, data, context(case.parts, 2))
-        for data in (rewarded, cost)
-    ]
+    assert other.stats[sit.KEPT]["floor"] == low  # from the first update on: who looks on sees the same
+    judged = jax.jit(functools.partial(rewards.judged, case.parts))
+    found = [judged(one.params, data, floor, context(case.parts, 2)) for data, floor in ((rewarded, 0.0), (cost, low))]
     valid = np.asarray(DATA.mask)[..., None] > 0
     np.testing.assert_allclose(found[1]["reward"], np.where(valid, found[0]["reward"] + low / 3, 0.0), atol=1e-5)
-    plain = parts_of(lift_rewards=False)  # as in the paper
-    assert rewards.least_reward(plain, cost) == 0.0
+    assert rewards.least_reward(parts_of(lift_rewards=False), cost) == 0.0  # as in the paper
+
+
+def test_modifiers_of_rewards_and_what_goes_by_them_are_refused_together():
+    for config, remedy in ({}, "lift_rewards=false"), ({"decomposition": "none", "stage1_updates": 0}, "Leave them"):
+        parts = parts_of(**config).extend(relabel=lambda batch, stats, ctx: (batch, stats))
+        with pytest.raises(RefusedError, match=remedy):
+            parts.assemble()
+    parts_of(lift_rewards=False).extend(relabel=lambda batch, stats, ctx: (batch, stats)).assemble()
+
+
+def test_a_run_that_ends_in_the_first_stage_is_refused():
+    assert sit.fitted(sit.Config(), 50, 20_000).capacity == 50
+    with pytest.raises(RefusedError, match=r"total_updates=19999 ends before algo.stage1_updates=20000.*39999"):
+        sit.fitted(sit.Config(), 50, 19_999)
+    with pytest.raises(RefusedError, match="omega_low=2"):
+        HParams(omega_low=2.0, omega_high=1.0)
