@@ -294,7 +294,7 @@ def draw(sets: dict[str, Any], path: pathlib.Path) -> None:
             if scores:
                 axis.bar(at, np.mean(scores), color="tab:red" if learner == "sit" else "tab:blue", alpha=0.6)
                 axis.plot([at] * len(scores), scores, "k.", ms=5, label="a seed" if at == 0 else None)
-        axis.plot(range(len(LEARNERS)), paper(name)[1:], "x", color="tab:orange", label="SIT's paper")
+        axis.plot(range(len(PAPER_COLUMNS) - 1), paper(name)[1:], "x", color="tab:orange", label="SIT's paper")
         axis.set_xticks(range(len(LEARNERS)), LEARNERS, rotation=45)
         axis.set_title(f"{name}\n{found['composition']}", fontsize=9)
         axis.grid(alpha=0.3, axis="y")

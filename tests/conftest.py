@@ -43,6 +43,10 @@ test_host_run.py::test_evaluation_has_environments_of_its_own_a_few_at_a_time
 test_resume.py::test_a_process_stopped_at_any_moment_goes_on_with_the_same_command[2-130]
 conformance/test_algorithms.py::test_a_sweep_is_its_points
 conformance/test_algorithms.py::test_it_is_traced_once_and_learns_something_finite[roma
+test_collect.py::test_stopped_in_the_middle_nothing_opens_until_the_same_command_gives_the_same_bytes
+test_collect.py::test_help_shows_every_setting_and_its_examples_work
+test_offline_run.py::test_stopped_and_resumed_it_is_the_same_run[bc-1]
+identities/test_cql.py::test_candidates_are_uniform_and_around_this_and_the_next_policy
 envs/test_lbf_parity.py::test_starts_have_the_distribution_of_the_original[5x5-8p
 """.strip().splitlines()
 
