@@ -46,11 +46,15 @@ STANDARDISED = ("CN_3ls3l",)
 OWN: dict[str, tuple[str, ...]] = {
     "icq": ("algo.critic_dim=32",),  # paper: Table 11 for all critics; ICQ's own code has 256
     "sit": ("algo.hparams.reward_lr=1e-3",),  # ours: ten times the paper's for a small part of its updates
+    # ours: both filters weigh by e^(A / 0.1), of advantages that are far larger in CN than in 2s3z
+    "icq_beta10": ("algo.critic_dim=32", "algo.hparams.beta=10"),
+    "sit_beta10": ("algo.hparams.reward_lr=1e-3", "algo.hparams.beta=10"),
     "sit_unlifted": ("algo.hparams.reward_lr=1e-3", "algo.lift_rewards=false"),  # as the paper has it; see sit.py
 }
-LEARNERS = ("bc", "qmix", "mabcq", "macql", "icq", "sit", "sit_unlifted")  # the last where rewards are below 0
+LEARNERS = ("bc", "qmix", "mabcq", "macql", "icq", "sit")
+VARIANTS = ("icq_beta10", "sit_beta10", "sit_unlifted")  # where rewards are below 0
 SETS = ("CN_3ls3l_low", "CN_3ls3l_medium", "2s3z_low", "2s3z_medium")
-PAPER_COLUMNS = ("behaviour", *LEARNERS[:-1])
+PAPER_COLUMNS = ("behaviour", *LEARNERS)
 PAPER: dict[str, tuple[float, ...]] = {  # Table 1; CN low BC is printed without its minus
     "CN_3ls3l_low": (-157.7, -161.1, -231.9, -174.3, -217.2, -117.8, -92.4),
     "CN_3ls3l_medium": (-107.4, -111.0, -256.1, -107.3, -231.9, -83.0, -54.5),
@@ -65,7 +69,9 @@ def main() -> None:
     parser.add_argument("--runs", type=pathlib.Path, help="folder of pools, data sets and runs; made if missing")
     parser.add_argument("--out", type=pathlib.Path, default=OUT, help="without .json and .png (default %(default)s)")
     parser.add_argument("--only", choices=SETS, action="append", help="these data sets; the others' figures are kept")
-    parser.add_argument("--learner", choices=LEARNERS, action="append", help="these learners; the others' are kept")
+    parser.add_argument(
+        "--learner", choices=(*LEARNERS, *VARIANTS), action="append", help="these learners; the others' are kept"
+    )
     parser.add_argument("--cost", action="store_true", help="measure costs, and nothing else")
     parser.add_argument("settings", nargs="*", help="more settings of jaxshare.train for the learners")
     options = parser.parse_args()
@@ -107,7 +113,7 @@ def run_set(name: str, options: argparse.Namespace, found: dict[str, Any]) -> No
     found.update(described(data))
     low, high = found["low"], found["high"]
     found["behaviour"] = (found["mean_return"] - low) / (high - low)
-    for learner in options.learner or (LEARNERS if task in STANDARDISED else LEARNERS[:-1]):
+    for learner in options.learner or (*LEARNERS, *(VARIANTS if task in STANDARDISED else ())):
         run_dir = options.runs / f"{name}_{learner}"
         arguments = learner_arguments(name, learner, data)
         command("train", *arguments, *options.settings, f"run_dir={run_dir}")
@@ -264,13 +270,29 @@ def show(kept: dict[str, Any]) -> None:
     print(f"normalised returns, mean ± standard deviation over seeds; below each the paper's Table 1\n{'':<18}{header}")
     for name, found in kept["sets"].items():
         cells = [f"{found['behaviour']:.2f}"]
-        for learner in PAPER_COLUMNS[1:]:
-            scores = found["learners"].get(learner, {}).get("normalised")
-            cells.append(f"{np.mean(scores):.2f} ± {np.std(scores, ddof=1):.2f}" if scores else "not run")
+        cells += [score(found["learners"].get(learner)) for learner in LEARNERS]
         print(f"{name:<18}" + "".join(f"{cell:>18}" for cell in cells))
         print(f"{'  paper':<18}" + "".join(f"{score:>18.2f}" for score in paper(name)))
+        for variant in VARIANTS:
+            if variant in found["learners"]:
+                print(f"  {variant}, {' '.join(OWN[variant])}: {score(found['learners'][variant])}")
+        types = found["learners"].get("sit", {}).get("decomposition", {"mean": {"types": {}}})["mean"]["types"]
+        for kind, one in types.items():
+            auroc, share = one["auroc_reward"], one["better"]
+            print(
+                f"  sit, {kind}s, better against random: AUROC {auroc['pairs']:.2f} in the same episode, "
+                f"{auroc['all']:.2f} over all; {share['probability']:.0%} of what is drawn is of better ones, "
+                f"{share['trajectories']:.0%} of the data"
+            )
     for name, found in kept.get("cost", {}).items():
         print(f"{name}: " + ", ".join(f"{label} {value:.2f}" for label, value in found.items()))
+
+
+def score(one: dict[str, Any] | None) -> str:
+    """Mean and standard deviation over seeds of a learner that was run."""
+    if one is None:
+        return "not run"
+    return f"{np.mean(one['normalised']):.2f} ± {np.std(one['normalised'], ddof=1):.2f}"
 
 
 def paper(name: str) -> list[float]:
@@ -286,16 +308,18 @@ def draw(sets: dict[str, Any], path: pathlib.Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, max(len(sets), 1), figsize=(4 * max(len(sets), 1), 3.6), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, max(len(sets), 1), figsize=(4 * max(len(sets), 1), 3.8), squeeze=False)
     for axis, (name, found) in zip(axes[0], sets.items(), strict=False):
         axis.axhline(found["behaviour"], color="tab:gray", ls=":", label="the data")
-        for at, learner in enumerate(LEARNERS):
-            scores = found["learners"].get(learner, {}).get("normalised", [])
-            if scores:
-                axis.bar(at, np.mean(scores), color="tab:red" if learner == "sit" else "tab:blue", alpha=0.6)
-                axis.plot([at] * len(scores), scores, "k.", ms=5, label="a seed" if at == 0 else None)
-        axis.plot(range(len(PAPER_COLUMNS) - 1), paper(name)[1:], "x", color="tab:orange", label="SIT's paper")
-        axis.set_xticks(range(len(LEARNERS)), LEARNERS, rotation=45)
+        shown = [learner for learner in (*LEARNERS, *VARIANTS) if learner in found["learners"]]
+        for at, learner in enumerate(shown):
+            scores = found["learners"][learner]["normalised"]
+            axis.bar(at, np.mean(scores), color="tab:red" if learner.startswith("sit") else "tab:blue", alpha=0.6)
+            axis.plot([at] * len(scores), scores, "k.", ms=5, label=None if at else "a seed")
+        theirs = dict(zip(PAPER_COLUMNS, paper(name), strict=True))
+        at = [i for i, learner in enumerate(shown) if learner in theirs]
+        axis.plot(at, [theirs[shown[i]] for i in at], "x", color="tab:orange", label="SIT's paper")
+        axis.set_xticks(range(len(shown)), shown, rotation=45, ha="right")
         axis.set_title(f"{name}\n{found['composition']}", fontsize=9)
         axis.grid(alpha=0.3, axis="y")
     axes[0, 0].set_ylabel("return: 0 random play, 1 best policy")

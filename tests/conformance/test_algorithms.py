@@ -159,6 +159,7 @@ def judges_actions(algo):
 # combinations that cannot work
 REFUSED = {row for row in ROWS if "differ" in row[1] and not mixes(row[0])}
 REFUSED |= {row for row in ROWS if "cql" in row[1] and not judges_actions(row[0])}
+REFUSED |= {row for row in ROWS if "standardise" in row[1] and row[0] == "sit"}  # by its default lift_rewards
 
 
 def finite(tree):
