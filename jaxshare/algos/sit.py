@@ -132,8 +132,8 @@ def assemble(parts: SitLearner) -> Algorithm:
         )
     if parts.relabel and parts.config.lift_rewards:
         raise RefusedError(
-            "modifiers such as standardise change the rewards that algo=sit decomposes, and algo.lift_rewards=true goes "
-            "by the least one of the data. Use algo.lift_rewards=false."
+            "modifiers such as standardise change the rewards that algo=sit decomposes, and algo.lift_rewards=true "
+            "goes by the least one of the data. Use algo.lift_rewards=false."
         )
 
     def unused(*args: Any) -> Any:
