@@ -257,7 +257,7 @@ def ready(program: Any, episodes: Any, clock: Any, made: int) -> Any:
     state = jax.jit(program.init)(jnp.int32(0))
     advance = jax.jit(program.chunk_offline, static_argnums=0)
     for _ in range(made + 1 if made else 0):
-        (state, _), (clock, _) = advance(1, state, hparams, (clock, episodes))
+        (state, _), clock = advance(1, state, hparams, (clock, episodes))
     return lambda: advance(COST_UPDATES, state, hparams, (clock, episodes))
 
 

@@ -221,11 +221,11 @@ def one_set(algo, env):
 
 
 VALUE = {"comix", "iql", "maser", "qmix", "qplex", "roma", "seql", "vdn"}
-SEAMS = {("qmix", ("differ",)), ("qmix", ("pp_pps",)), ("comix", ("differ",))} | {(algo, ()) for algo in VALUE}
+SEAMS = {("qmix", ("differ",)), ("qmix", ("pp_pps",))} | {(algo, ()) for algo in VALUE if algo not in ("iql", "vdn")}
 # of the others one of a kind: from segments, recurrent from episodes, in epochs, with a replay of its own
 SEAMS |= {row for row in ROWS if row in {("seac", ()), ("ia2c", ("standardise",)), ("mappo", ()), ("facmac", ())}}
-BASIC = {"qmix"}  # on both environments; compiling the others twice would take minutes
-ONCE = [(*row, env) for row in ROWS for env in ENVS if row in SEAMS and (row[0] in BASIC or env == "fading")]
+BASIC = ("qmix", ())  # on both environments; compiling the others twice would take minutes
+ONCE = [(*row, env) for row in ROWS for env in ENVS if row in SEAMS and (row == BASIC or env == "fading")]
 TWICE = [row for row in ROWS if row not in REFUSED and not PERSONAL & {*row[1]}]
 AGAIN = [(*row, env) for row in TWICE for env in ENVS if (*row, env) not in ONCE]
 
