@@ -128,7 +128,8 @@ def run_set(name: str, options: argparse.Namespace, found: dict[str, Any]) -> No
         }
         if learner.startswith("sit"):
             command("decompose", f"run_dir={run_dir}")
-            found["learners"][learner]["decomposition"] = json.loads((run_dir / "decomposition.json").read_text())
+            shown = json.loads((run_dir / "decomposition.json").read_text())
+            found["learners"][learner]["decomposition"] = {name: shown[name] for name in ("mean", "runs")}
 
 
 def learner_arguments(name: str, learner: str, data: pathlib.Path) -> list[str]:
