@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxshare.algos._parts import claimed, extended, followed, observing, optimised, preparing, relabelled
+from jaxshare.algos._parts import claimed, extended, followed, observing, optimised, preparing, relabelled, team_reward
 from jaxshare.algos._value import LossFn, Values
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, FeedForwardQ, q_network, team_network
@@ -300,7 +300,7 @@ def values_of(
         q_tot=q_tot,
         next_q_tot=next_q_tot,
         discount=td.discounts(ctx.hparams["gamma"], batch.terminated, batch.truncated, config.bootstrap_on_timeout),
-        team_reward=batch.reward[..., 0] if spec.common_reward else batch.reward.sum(-1),
+        team_reward=team_reward(spec, batch),
         params={**params, "agent": params["critic"]},
         mix=partial(mixed, parts, params, batch, 0),
         target_q=nothing,

@@ -19,7 +19,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxshare.algos._parts import claimed, extended, followed, observing, preparing, relabelled, torch_rmsprop
+from jaxshare.algos._parts import (
+    claimed,
+    extended,
+    followed,
+    observing,
+    preparing,
+    relabelled,
+    team_reward,
+    torch_rmsprop,
+)
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, q_network
 from jaxshare.models.base import sharing_groups
@@ -219,11 +228,6 @@ def per_agent(parts: OfflineLearner, x: Array) -> Array:
     return jnp.broadcast_to(x[..., None], (*x.shape, parts.spec.num_agents))
 
 
-def team_reward(parts: OfflineLearner, batch: Episode) -> Array:
-    """The common reward once, or the sum over agents: [T, B]."""
-    return batch.reward[..., 0] if parts.spec.common_reward else batch.reward.sum(-1)
-
-
 def discounts(batch: Episode, ctx: Context) -> Array:
     """gamma * (1 - terminated), [T, B]: what is truncated goes on."""
     return td.discounts(ctx.hparams["gamma"], batch.terminated, batch.truncated, bootstrap_on_timeout=True)
@@ -237,14 +241,14 @@ def lambda_target(parts: OfflineLearner, next_value: Array, batch: Episode, ctx:
     follows = jnp.concatenate([batch.mask[1:], jnp.ones_like(batch.mask[:1])]) > 0
     end = batch.terminated | batch.truncated | ~follows
     target = returns.td_lambda(
-        team_reward(parts, batch), discounts(batch, ctx), next_value, end, ctx.hparams["td_lambda"]
+        team_reward(parts.spec, batch), discounts(batch, ctx), next_value, end, ctx.hparams["td_lambda"]
     )
     return jax.lax.stop_gradient(target)
 
 
 def one_step_target(parts: OfflineLearner, next_value: Array, batch: Episode, ctx: Context) -> Array:
     """R + discount * v' of the team, [T, B]; a constant."""
-    return jax.lax.stop_gradient(team_reward(parts, batch) + discounts(batch, ctx) * next_value)
+    return jax.lax.stop_gradient(team_reward(parts.spec, batch) + discounts(batch, ctx) * next_value)
 
 
 def log_probability(parts: OfflineLearner, y: Array, batch: Episode, std: Array | None = None) -> Array:

@@ -11,7 +11,7 @@ import jax
 import optax
 
 from jaxshare.ops.schedules import crossed
-from jaxshare.types import Array, Clock, Context, LearnerState, Metrics, RefusedError
+from jaxshare.types import Array, Clock, Context, EnvSpec, Episode, LearnerState, Metrics, RefusedError
 
 Record = TypeVar("Record")
 
@@ -55,6 +55,11 @@ def preparing(parts: Any) -> Callable[..., LearnerState] | None:
         return learner
 
     return before_update if parts.before_update else None
+
+
+def team_reward(spec: EnvSpec, experience: Episode) -> Array:
+    """The common reward once, or the sum over agents: reward [..., N] -> [...]."""
+    return experience.reward[..., 0] if spec.common_reward else experience.reward.sum(-1)
 
 
 def relabelled(parts: Any, learner: LearnerState, experience: Record, ctx: Context) -> tuple[Record, LearnerState]:

@@ -203,11 +203,6 @@ class SitLearner:
         return self.assembly(self)
 
 
-def team_reward(parts: SitLearner, batch: Episode) -> Array:
-    """[T, B]: the common reward once, or the sum over agents."""
-    return batch.reward[..., 0] if parts.spec.common_reward else batch.reward.sum(-1)
-
-
 def own_inputs(parts: SitLearner, batch: Episode) -> Array:
     """Observation and encoded action of every agent, [T, B, N, D]."""
     encoded = inputs.encode(batch.action, parts.spec)

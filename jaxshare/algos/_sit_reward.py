@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxshare import replay, sum_tree
-from jaxshare.algos._parts import relabelled
-from jaxshare.algos._sit_parts import NO_DECOMPOSITION, SitLearner, own_inputs, step, team_reward
+from jaxshare.algos._parts import relabelled, team_reward
+from jaxshare.algos._sit_parts import NO_DECOMPOSITION, SitLearner, own_inputs, step
 from jaxshare.ops import decompose
 from jaxshare.ops.masking import masked_mean
 from jaxshare.types import Array, Context, Episode, LearnerState, Metrics
@@ -29,7 +29,7 @@ def learn_reward(
     count = data.mask.shape[0]
     index = replay.uniform_without_replacement(key, jnp.int32(count), count, batch_size, ctx)
     batch, learner = relabelled(parts, learner, replay.gather(data, index), ctx)
-    team, own = team_reward(parts, batch) - floor, own_inputs(parts, batch)
+    team, own = team_reward(parts.spec, batch) - floor, own_inputs(parts, batch)
 
     def loss_fn(params: Any) -> tuple[Array, Array]:
         found, total = parts.reward.apply(params, batch.state[:-1], own)
@@ -58,7 +58,7 @@ def least_reward(parts: SitLearner, data: Episode) -> Array:
     """The least team reward of a data set [E, T, ...], or 0 if that is less or nothing is lifted, []."""
     if not parts.config.lift_rewards:
         return jnp.float32(0)
-    return jnp.min(jnp.where(data.mask > 0, team_reward(parts, data), 0.0), initial=0.0)
+    return jnp.min(jnp.where(data.mask > 0, team_reward(parts.spec, data), 0.0), initial=0.0)
 
 
 def individual(parts: SitLearner, params: dict[str, Any], batch: Episode, floor: Array) -> tuple[Array, Array]:
@@ -68,7 +68,7 @@ def individual(parts: SitLearner, params: dict[str, Any], batch: Episode, floor:
     """
     mask = batch.mask[..., None] > 0
     if parts.config.decomposition == NO_DECOMPOSITION:
-        reward = jnp.broadcast_to(team_reward(parts, batch)[..., None], batch.reward.shape)
+        reward = jnp.broadcast_to(team_reward(parts.spec, batch)[..., None], batch.reward.shape)
         return jnp.where(mask, reward, 0.0), jnp.zeros_like(reward)
     found, _ = parts.reward.apply(params["reward"], batch.state[:-1], own_inputs(parts, batch))
     mean, spread = decompose.ensemble_moments(found)

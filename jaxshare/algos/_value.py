@@ -24,6 +24,7 @@ from jaxshare.algos._parts import (
     optimised,
     preparing,
     relabelled,
+    team_reward,
     torch_rmsprop,
 )
 from jaxshare.models import inputs
@@ -405,7 +406,7 @@ def _values(
         q_tot=q_tot,
         next_q_tot=next_q_tot,
         discount=td.discounts(ctx.hparams["gamma"], batch.terminated, batch.truncated, config.bootstrap_on_timeout),
-        team_reward=batch.reward[..., 0] if spec.common_reward else batch.reward.sum(-1),
+        team_reward=team_reward(spec, batch),
         params=params,
         mix=mix,
         target_q=seen.target_q,
