@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxshare.models.base import Linear, add_bias, lift_apply, lift_init, uniform_fan
+from jaxshare.models.base import Linear, add_bias, lift_apply, lift_init, products, uniform_fan
 from jaxshare.models.recurrent import Gates, GRUWeights, gru_unroll
 
 
@@ -70,10 +70,11 @@ class GRU(nn.Module):
         half_bias = {g: self.param(f"input_{g}_bias", init, vector) for g in bias}
 
         def gates(x: jax.Array) -> Gates:
+            reset, update, new = products(x, [kernel["reset"], kernel["update"], kernel["new"]])
             return Gates(
-                reset=add_bias(x @ kernel["reset"], half_bias["reset"] + bias["reset"]),
-                update=add_bias(x @ kernel["update"], half_bias["update"] + bias["update"]),
-                new=add_bias(x @ kernel["new"], half_bias["new"]),
+                reset=add_bias(reset, half_bias["reset"] + bias["reset"]),
+                update=add_bias(update, half_bias["update"] + bias["update"]),
+                new=add_bias(new, half_bias["new"]),
             )
 
         hidden = gru_unroll(weights, gates(x), carry, keep)

@@ -58,6 +58,37 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     return x + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
 
 
+@jax.custom_vjp
+def products(x: jax.Array, kernels: list[jax.Array]) -> list[jax.Array]:
+    """x @ kernel for each: x [..., D], kernels [D, F] -> [..., F].
+
+    ours: autodiff forms a weight gradient from a transposed copy of each cotangent, which on a CPU costs more than the
+    product; here one transposed copy of x serves all kernels (benchmarks/README.md).
+    """
+    return [x @ kernel for kernel in kernels]
+
+
+def outer_sums(x: jax.Array, ys: list[jax.Array]) -> list[jax.Array]:
+    """Sum over the leading axes of x^T y for each y: [..., D], [..., F] -> [D, F]."""
+    transposed = x.reshape(-1, x.shape[-1]).T
+    if jax.default_backend() == "cpu":
+        transposed = jax.lax.optimization_barrier(transposed)  # or it is folded into the products again
+    return [transposed @ y.reshape(-1, y.shape[-1]) for y in ys]
+
+
+def _products_fwd(x: jax.Array, kernels: list[jax.Array]) -> Any:
+    return products(x, kernels), (x, kernels)
+
+
+def _products_bwd(saved: Any, cotangents: list[jax.Array]) -> Any:
+    x, kernels = saved
+    back = [y @ kernel.T for y, kernel in zip(cotangents, kernels, strict=True)]
+    return sum(back[1:], back[0]), outer_sums(x, cotangents)
+
+
+products.defvjp(_products_fwd, _products_bwd)
+
+
 class Linear(nn.Module):
     """x [..., D] -> [..., features], initialised as torch's Linear (flax's Dense differs in both)."""
 
@@ -68,7 +99,7 @@ class Linear(nn.Module):
         """Affine map of the last axis."""
         init = uniform_fan(x.shape[-1])
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        return add_bias(x @ kernel, self.param("bias", init, (self.features,)))
+        return add_bias(products(x, [kernel])[0], self.param("bias", init, (self.features,)))
 
 
 def sharing_groups(share: str, types: tuple[int, ...]) -> tuple[int, ...]:
@@ -92,12 +123,48 @@ def lift_apply(apply: Callable[..., Any], groups: tuple[int, ...]) -> Callable[.
     The lifted function takes carry [B, N, H] and x [T, B, N, D] and returns (carry [B, N, H], y [T, B, N, A]). Agents
     that share parameters are folded into the rows. x and y may be trees of such arrays.
     """
+    apply = in_blocks(apply)
     num_sets, num_agents = max(groups) + 1, len(groups)
     if num_sets == 1:
         return lambda params, carry, x: _folded(apply, params, carry, x)
     if num_sets == num_agents and groups == tuple(range(num_agents)):
         return jax.vmap(apply, in_axes=(0, 1, 2), out_axes=(1, 2))
     return lambda params, carry, x: _by_type(apply, groups, params, carry, x)
+
+
+BLOCK = 1024  # rows x steps of a block; what an update keeps of them then stays in a core's cache
+
+
+def in_blocks(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """The same `apply(params, carry [rows, H], x [T, rows, D]) -> (carry, y)`, on a CPU some steps at a time.
+
+    ours: on whole sequences most of the time goes into memory, not into products (benchmarks/README.md).
+    """
+
+    def blocked(params: Any, carry: jax.Array, x: Any) -> tuple[jax.Array, Any]:
+        steps, rows = jax.tree.leaves(x)[0].shape[:2]
+        size = block_size(steps, rows) if jax.default_backend() == "cpu" else steps
+        if size == steps:
+            return apply(params, carry, x)
+        early = steps % size  # these first: what follows the last step must be the carry
+        parts = []
+        if early:
+            carry, y = apply(params, carry, jax.tree.map(lambda a: a[:early], x))
+            parts.append(y)
+        blocks = jax.tree.map(lambda a: a[early:].reshape(-1, size, *a.shape[1:]), x)
+        carry, y = jax.lax.scan(lambda carry, block: apply(params, carry, block), carry, blocks)
+        parts.append(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), y))
+        return carry, jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
+
+    return blocked
+
+
+def block_size(steps: int, rows: int) -> int:
+    """Steps of a block: about BLOCK / rows, and of the sizes near it one that leaves the fewest steps over."""
+    near = max(1, BLOCK // rows)
+    if steps < 2 * near:
+        return steps
+    return min(range(near, near + near // 2 + 1), key=lambda size: steps % size)
 
 
 def lift_every(apply: Callable[..., Any], groups: tuple[int, ...]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxshare.models.base import add_bias
+from jaxshare.models.base import add_bias, outer_sums
 
 
 @struct.dataclass
@@ -83,19 +83,10 @@ def _gru_bwd(saved, cotangent: jax.Array):
     per_step = (cotangent, slope_n, slope_r, slope_z, r, z)
     d_carry, d_gates = jax.lax.scan(step, jnp.zeros_like(cotangent[0]), (per_step, keep), reverse=True)
     d_m = d_gates.new * r
-    d_weights = GRUWeights(
-        reset=_outer(before, d_gates.reset),
-        update=_outer(before, d_gates.update),
-        new=_outer(before, d_m),
-        new_bias=d_m.sum((0, 1)),
-    )
+    reset, update, new = outer_sums(before, [d_gates.reset, d_gates.update, d_m])
+    d_weights = GRUWeights(reset=reset, update=update, new=new, new_bias=d_m.sum((0, 1)))
     # keep is data, never a function of parameters: no gradient
     return d_weights, d_gates, d_carry, None if keep is None else jnp.zeros_like(keep)
-
-
-def _outer(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Sum over steps and rows of x^T y: [T, rows, D], [T, rows, H] -> [D, H], as one product."""
-    return x.reshape(-1, x.shape[-1]).T @ y.reshape(-1, y.shape[-1])
 
 
 gru_unroll.defvjp(_gru_fwd, _gru_bwd)

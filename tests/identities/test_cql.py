@@ -212,14 +212,26 @@ def updated(batch, key=KEY, plain=False, **hparams):
 
 
 def test_weight_zero_is_the_learner_without_it():
-    """To the bit, and another weight is not."""
+    """To rounding, because two programs are fused differently; another weight is not."""
     batch = batch_of(PLANE)
     plain, expected = updated(batch, plain=True)
     found, metrics = updated(batch, **{"cql.weight": 0.0})
+    np.testing.assert_allclose(flat(found.params), flat(plain.params), rtol=0, atol=2e-7)
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-6, err_msg=name)
+    other, _ = updated(batch)
+    assert np.max(np.abs(flat(other.params["critic"]) - flat(plain.params["critic"]))) > 1e-4
+
+
+@pytest.mark.slow
+def test_weight_zero_is_the_learner_without_it_to_the_bit():
+    """One operation at a time, nothing is fused."""
+    with jax.disable_jit():
+        (plain, expected), (found, metrics) = (
+            updated(batch_of(PLANE), **options) for options in ({"plain": True}, {"cql.weight": 0.0})
+        )
     jax.tree.map(np.testing.assert_array_equal, found, plain)
     assert {name: metrics[name] for name in expected} == expected
-    other, _ = updated(batch)
-    assert np.any(flat(other.params["critic"]) != flat(plain.params["critic"]))
 
 
 def test_only_the_critics_learn_from_it():

@@ -9,7 +9,7 @@ import pytest
 
 from jaxshare.models import inputs
 from jaxshare.models.agents import GRU, RecurrentQ, q_network
-from jaxshare.models.base import Linear, sharing_groups
+from jaxshare.models.base import BLOCK, Linear, block_size, in_blocks, sharing_groups
 from jaxshare.models.mixers import MixerInputs, QMixer, mix_two_layers, qmix_mixer, vdn_mixer
 from jaxshare.models.recurrent import Gates, GRUWeights, gru_unroll
 from jaxshare.types import Box, Discrete, EnvSpec
@@ -388,3 +388,35 @@ def test_linear_is_affine_with_a_bias_of_any_rank():
     params = module.init(KEY, x)["params"]
     expected = np.asarray(x) @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
     np.testing.assert_allclose(module.apply({"params": params}, x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "rows"), [(13, 200), (26, 100), (101, 96), (7, 2000)])
+def test_blocks_of_steps_are_the_whole_sequence(steps, rows):
+    """Values, the last carry and gradients; the first case leaves steps over, in the last a block is one step."""
+    module = RecurrentQ(8, 3)
+    keys = jax.random.split(jax.random.key(0), 3)
+    carry, x = jax.random.normal(keys[0], (rows, 8)), jax.random.normal(keys[1], (steps, rows, 4))
+    params = module.init(keys[2], carry, x[:1])
+    assert block_size(steps, rows) < steps
+
+    def loss(apply):
+        def value(params, carry, x):
+            last, y = apply(params, carry, x)
+            return jnp.square(y).mean() + jnp.sin(last).mean(), (last, y)
+
+        return jax.jit(jax.value_and_grad(value, argnums=(0, 1, 2), has_aux=True))(params, carry, x)
+
+    whole, blocks = loss(module.apply), loss(in_blocks(module.apply))
+    for found, expected in zip(jax.tree.leaves(blocks), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 96, 160, 320, 5000])
+def test_size_of_blocks(rows):
+    """Few steps are left over, no block is far from BLOCK rows, and short sequences are left alone."""
+    for steps in range(1, 130):
+        size = block_size(steps, rows)
+        assert size == steps < 2 * max(1, BLOCK // rows) or (
+            max(1, BLOCK // rows) <= size <= 1.5 * BLOCK / rows + 1 and size <= steps
+        )
+    assert 101 % block_size(101, 96) <= 1
