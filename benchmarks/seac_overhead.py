@@ -2,6 +2,7 @@
 
     python benchmarks/seac_overhead.py --json benchmarks/results/seac_overhead.json
     python benchmarks/seac_overhead.py --quick                a few small tasks, a few chunks
+    python benchmarks/seac_overhead.py --agents               LBF 15x15 with 2, 4, 6 and 8 players instead
 
 Both run with Table 2's settings. Chunks of both alternate (A B A B) in one process; medians count, and the overhead is
 the median over pairs. The paper measured the process time of 100,000 steps of environments in Python, which took most
@@ -39,6 +40,7 @@ TABLE_3 = {  # paper: task -> (settings, seconds of IAC, of SEAC, overhead in pe
     "PP sparse": (("env=mpe", "env.scenario=sparse_tag"), 164, 169, 3.39),
     "SMAC 3m (here SMAX)": (("env=smax", "env.scenario=3m", "env.reward=sparse"), 383, 385, 0.38),
 }
+TEAMS = {f"LBF 15x15-{n}p-4f": (("env=lbf", f"env.scenario=15x15-{n}p-4f"), None, None, None) for n in (2, 4, 6, 8)}
 QUICK = ("LBF 8x8-2p-2f-coop", "RWARE tiny-2ag", "PP sparse")
 
 
@@ -46,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="timed chunks of each (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}, with three rounds")
+    parser.add_argument("--agents", action="store_true", help="what the number of agents does, with five rounds")
     parser.add_argument("--json", help="also write the figures here")
     options = parser.parse_args()
     cli.run_command(lambda: measure(options))
@@ -53,6 +56,8 @@ def main() -> None:
 
 def measure(options: argparse.Namespace) -> None:
     tasks, rounds = (QUICK, 3) if options.quick else (tuple(TABLE_3), options.rounds)
+    if options.agents:
+        tasks, rounds = tuple(TEAMS), 5
     found: dict[str, Any] = {"machine": _common.machine(), "steps": UNIT, "rounds": rounds, "tasks": {}}
     print(f"{found['machine']}\nseconds per {UNIT:,} steps: wall clock (process time); overhead: SEAC / IAC - 1")
     for name in tasks:
@@ -61,8 +66,13 @@ def measure(options: argparse.Namespace) -> None:
             f"  {name:<20} IAC {row['iac']['wall_s']:7.2f} ({row['iac']['process_s']:6.2f})   "
             f"SEAC {row['seac']['wall_s']:7.2f} ({row['seac']['process_s']:6.2f})   overhead "
             f"{row['overhead_percent']['wall']:6.1f} % ({row['overhead_percent']['process']:6.1f} %)   "
-            f"FLOPs of an update x {row['update_flops_ratio']:.2f}   paper {row['paper']['iac_s']} -> "
-            f"{row['paper']['seac_s']}, {row['paper']['overhead_percent']} %",
+            f"FLOPs of an update x {row['update_flops_ratio']:.2f}"
+            + (
+                ""
+                if options.agents
+                else f"   paper "
+                f"{row['paper']['iac_s']} -> {row['paper']['seac_s']}, {row['paper']['overhead_percent']} %"
+            ),
             flush=True,
         )
     if options.json:
@@ -72,7 +82,7 @@ def measure(options: argparse.Namespace) -> None:
 
 def task(name: str, rounds: int) -> dict[str, Any]:
     """Both learners on one task."""
-    settings, iac_s, seac_s, percent = TABLE_3[name]
+    settings, iac_s, seac_s, percent = {**TABLE_3, **TEAMS}[name]
     common = (*settings, "num_envs=4", f"eval.every={CHUNK}", f"total_env_steps={10**9}", "parallel.devices=1")
     runs = {algo: _common.program_and_runs([f"algo={algo}", *common])[2] for algo in ("iac", "seac")}
     for one in runs.values():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from jaxshare.replay import DTYPES
+from jaxshare.replay import RING_DTYPES
 from jaxshare.types import RefusedError
 
 MOST = 2**31 - 2**24  # room for the last iteration of a 32-bit count
@@ -24,7 +24,7 @@ class ReplayConfig:
     """The episode ring."""
 
     capacity: int = 5000  # episodes; paper: DIFFER appendix B, PPS Table 1
-    dtype: str = "float32"  # of observations and states: float32 | bfloat16 | float16
+    dtype: str = "float32"  # of observations and states: float32 | bfloat16 | float16 | int8 (if within [-1, 1], as SMAX's)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def check(run: RunConfig) -> None:
         if value > MOST:
             raise RefusedError(f"{key}={value} is too large: it is counted in 32 bits, so {MOST} at most.")
     for key, allowed in {
-        "replay.dtype": DTYPES,
+        "replay.dtype": RING_DTYPES,
         "resume": ("never", "auto"),
         "eval.policy": tuple(POLICIES),
         "parallel.strategy": ("auto", "map", "vmap"),

@@ -17,7 +17,10 @@ import jax.numpy as jnp
 from jaxshare.types import Array, Clock, Context, Episode, RefusedError
 
 DTYPES = ("float32", "bfloat16", "float16")
+RING_DTYPES = (*DTYPES, "int8")
 LOSSY = ("obs", "state")  # stored in replay.dtype; everything else is exact
+INT8_ONE = 126  # what 1.0 is stored as in int8, so that -1, 0 and 1 stay exact
+INT8_OUTSIDE = 127  # with either sign: the value was not within [-1, 1]
 
 
 def storage_dtype(name: str, episode: Any, leaf: Any, dtype: str) -> Any:
@@ -33,8 +36,8 @@ def storage_dtype(name: str, episode: Any, leaf: Any, dtype: str) -> Any:
 
 def storage(episode: Episode, capacity: int, dtype: str) -> Episode:
     """Shapes of a ring for such episodes ([T(+1), B, ...] -> [C, T(+1), ...]), as ShapeDtypeStructs."""
-    if dtype not in DTYPES:
-        raise RefusedError(f"replay.dtype={dtype} is not one of {', '.join(DTYPES)}.")
+    if dtype not in RING_DTYPES:
+        raise RefusedError(f"replay.dtype={dtype} is not one of {', '.join(RING_DTYPES)}.")
 
     def slot(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
         shape = (capacity, leaf.shape[0], *leaf.shape[2:])
@@ -59,9 +62,30 @@ def add(ring: Episode, episode: Episode, clock: Clock) -> Episode:
     slot = (clock.stored + jnp.arange(batch)) % capacity
 
     def write(stored: Array, new: Array) -> Array:
-        return stored.at[slot].set(jnp.swapaxes(new, 0, 1).astype(stored.dtype), unique_indices=True)
+        return stored.at[slot].set(_kept(jnp.swapaxes(new, 0, 1), stored.dtype), unique_indices=True)
 
     return jax.tree.map(write, ring, episode)
+
+
+def _kept(x: Array, dtype: Any) -> Array:
+    """x in a dtype of storage. int8: steps of 1 / INT8_ONE; what is not within [-1, 1] is marked, not cut."""
+    if dtype != jnp.int8 or x.dtype == jnp.int8:
+        return x.astype(dtype)
+    inside = jnp.round(jnp.clip(x, -1.0, 1.0) * INT8_ONE)
+    return jnp.where(jnp.abs(x) <= 1.0, inside, INT8_OUTSIDE).astype(dtype)
+
+
+def _read(x: Array) -> Array:
+    """obs or state as float32. Marks of int8 are NaN, so that training stops instead of learning from them."""
+    if x.dtype != jnp.int8:
+        return x.astype(jnp.float32)
+    return jnp.where(jnp.abs(x) == INT8_OUTSIDE, jnp.nan, x.astype(jnp.float32) / INT8_ONE)
+
+
+def any_outside(ring: Episode) -> Array:
+    """Whether a ring in int8 holds marks of values that it could not keep; bool."""
+    marks = [(jnp.abs(x) == INT8_OUTSIDE).any() for x in (ring.obs, ring.state) if x.dtype == jnp.int8]
+    return jnp.stack(marks).any() if marks else jnp.bool_(False)
 
 
 def gather(ring: Episode, index: Array) -> Episode:
@@ -72,8 +96,8 @@ def gather(ring: Episode, index: Array) -> Episode:
 def _computing(batch: Episode) -> Episode:
     """Stored fields in the dtypes of computing."""
     return batch.replace(  # type: ignore[attr-defined]
-        obs=batch.obs.astype(jnp.float32),
-        state=batch.state.astype(jnp.float32),
+        obs=_read(batch.obs),
+        state=_read(batch.state),
         mask=batch.mask.astype(jnp.float32),
         action=batch.action.astype(jnp.int32) if jnp.issubdtype(batch.action.dtype, jnp.integer) else batch.action,
     )

@@ -61,8 +61,25 @@ def test_what_is_written_is_what_is_read(dtype, rtol):
 
 
 def test_an_unknown_dtype_is_refused():
-    with pytest.raises(RefusedError, match=r"replay\.dtype=int8 .* bfloat16"):
-        replay.init(episodes(1), 2, "int8")
+    with pytest.raises(RefusedError, match=r"replay\.dtype=int16 .* bfloat16"):
+        replay.init(episodes(1), 2, "int16")
+
+
+def test_int8_keeps_what_is_within_one_and_marks_the_rest():
+    written = episodes(3)
+    inside = written.replace(obs=jnp.tanh(written.obs).at[0, 0, 0].set(jnp.array([-1.0, 1.0])), state=0 * written.state)
+    ring = jax.jit(replay.add)(replay.init(inside, 3, "int8"), inside, clock(0))
+    assert ring.obs.dtype == ring.state.dtype == jnp.int8
+    assert not replay.any_outside(ring)
+    read = replay.gather(ring, jnp.arange(3))
+    np.testing.assert_allclose(read.obs, inside.obs, rtol=0, atol=0.5 / 126 + 1e-6)
+    np.testing.assert_array_equal(read.obs[0, 0, 0], [-1.0, 1.0])
+    np.testing.assert_array_equal(read.state, inside.state)
+    for value in (1.0001, -7.0, np.nan):
+        beyond = inside.replace(state=inside.state.at[1, 2, 0].set(value))
+        marked = jax.jit(replay.add)(ring, beyond, clock(0))
+        assert replay.any_outside(marked)
+        np.testing.assert_array_equal(np.argwhere(np.isnan(replay.gather(marked, jnp.arange(3)).state)), [[1, 2, 0]])
 
 
 @pytest.mark.parametrize("actions", [256, 257])
@@ -138,13 +155,13 @@ def test_samples_are_different_stored_and_uniform(stored, size):
 # ---- memory and many runs
 
 
-@pytest.mark.parametrize("dtype", replay.DTYPES)
+@pytest.mark.parametrize("dtype", replay.RING_DTYPES)
 def test_bytes_are_counted_as_they_are(dtype):
     ring = replay.init(episodes(2), 7, dtype)
     real = sum(leaf.nbytes for leaf in jax.tree.leaves(ring))
     assert replay.num_bytes(ring) == real
     assert replay.num_bytes(replay.storage(episodes(2), 7, dtype)) == real
-    wide = 4 if dtype == "float32" else 2
+    wide = {"float32": 4, "int8": 1}.get(dtype, 2)
     slots = wide * (AGENTS * 2 + 3) + AGENTS * ACTIONS + AGENTS  # obs, state, avail, alive
     steps = AGENTS + 4 * AGENTS + 1 + 1 + 1 + 4  # action, reward, terminated, truncated, mask, number
     assert real == 7 * ((STEPS + 1) * slots + STEPS * steps)

@@ -1,0 +1,106 @@
+"""What further seeds cost: throughput of eight seeds on all cores against one seed on one core, and starts without a hang.
+
+    python benchmarks/seeds.py                      QMIX on SMAX 3m, then three starts of four seeds
+    python benchmarks/seeds.py --starts 100         the long version of the second part (about ten minutes)
+    python benchmarks/seeds.py --json FILE          also write the figures
+
+Every measurement is a process of its own. On a CPU one seed is held to one core by the scheduler's affinity, eight
+seeds have all of them; the two alternate, medians of updates per second count, compiling does not. On an accelerator it
+is 32 vmapped seeds against one, and nothing is held to a core. The strategy is the trainer's own choice
+(parallel.strategy=auto), or what is given as a setting. The aims: 1.9 on two cores, 10 on an accelerator.
+
+A start that hangs is killed after a time limit and counted: JaxMARL's vmapped seeds hang on such a machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+
+TASK = ("algo=qmix", "env=smax", "env.scenario=3m")
+SECONDS, ROUNDS, LIMIT_S = 15.0, 3, 300
+START = ("algo=vdn", "env=mpe", "seeds=4", "total_env_steps=1000", "eval.episodes=4", "progress=false")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", help=f"as for jaxshare.train (default: {' '.join(TASK)})")
+    parser.add_argument("--starts", type=int, default=3, help="starts of four seeds on MPE (default %(default)s)")
+    parser.add_argument("--json", type=pathlib.Path, help="also write the figures here")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(child(options.settings, alone=options.child == "alone")))
+        return
+    found = {"throughput": throughput(list(options.settings or TASK)), "starts": starts(options.starts)}
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def throughput(settings: list[str]) -> dict[str, Any]:
+    """Updates per second of all seeds together, many against one."""
+    rates: dict[str, list[float]] = {"alone": [], "all": []}
+    for _ in range(ROUNDS):
+        for kind, values in rates.items():
+            command = [sys.executable, __file__, *settings, "--child", kind]
+            out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S).stdout
+            values.append((one := json.loads(out.splitlines()[-1]))["rate"])
+    ratio = float(np.median(rates["all"]) / np.median(rates["alone"]))
+    print(
+        f"{one['seeds']} seeds ({one['strategy']}, {one['devices']} devices) {np.median(rates['all']):.1f} updates/s, "
+        f"one seed alone {np.median(rates['alone']):.1f}: {ratio:.2f} x; aim {one['aim']}\n{one['machine']}",
+        flush=True,
+    )
+    return {"settings": settings, **one, "updates_per_s": rates, "ratio": ratio}
+
+
+def child(settings: list[str], alone: bool) -> dict[str, Any]:
+    """Train for a while; updates per second of all seeds together."""
+    if alone and hasattr(os, "sched_setaffinity") and os.environ.get("JAX_PLATFORMS", "cpu") == "cpu":
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    import _common
+    import jax
+
+    on_cpu = os.environ.get("JAX_PLATFORMS", "cpu") == "cpu"
+    seeds, aim = (8, 1.9) if on_cpu else (32, 10.0)
+    _, _, runs = _common.program_and_runs([*settings, f"seeds={1 if alone else seeds}"])
+    for _ in range(2):
+        runs.chunk()
+    before, start = int(runs.updates.sum()), time.perf_counter()
+    while time.perf_counter() - start < SECONDS:
+        runs.chunk()
+    rate = (int(runs.updates.sum()) - before) / (time.perf_counter() - start)
+    layout = runs.layout
+    return {
+        "rate": rate, "seeds": seeds, "aim": aim, "strategy": "vmap" if layout.per_device > 1 else "map",
+        "devices": len(jax.devices()), "machine": _common.machine(),
+    }  # fmt: skip
+
+
+def starts(count: int) -> dict[str, Any]:
+    """Short multi-seed runs, one after another; how many ended by themselves."""
+    seconds, hung = [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(count):
+            command = [sys.executable, "-m", "jaxshare.train", *START, f"run_dir={folder}/{i}"]
+            begin = time.perf_counter()
+            try:
+                subprocess.run(command, check=True, capture_output=True, timeout=LIMIT_S)
+            except subprocess.TimeoutExpired:
+                hung += 1
+            seconds.append(time.perf_counter() - begin)
+    print(f"{count} starts of four seeds on MPE: {hung} hung; median {np.median(seconds):.1f} s each", flush=True)
+    return {"starts": count, "hung": hung, "median_s": float(np.median(seconds)), "settings": START}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""All speed benchmarks, one after another, and one table: aim, measured, verdict, versions, machine.
+
+    python benchmarks/speed.py                  `make bench`: under half an hour on two cores
+    python benchmarks/speed.py --only learner seeds
+    python benchmarks/speed.py --table          only write the table again from benchmarks/results/*.json
+
+Writes benchmarks/results/speed.md. Every script can be run alone and keeps its own figures in benchmarks/results; a
+row whose script was not run this time is made from them, and the table says when they were measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import _common
+
+HERE = pathlib.Path(__file__).parent
+RESULTS = HERE / "results"
+LIMIT_S = 900  # of one script: a hang is a failure
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. met: None where there is no aim."""
+
+    aim: str
+    what: str
+    measured: str
+    met: bool | None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=tuple(SCRIPTS), default=tuple(SCRIPTS))
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    began, failed = time.time(), []
+    for name in () if options.table else options.only:
+        print(f"== {name} ({(time.time() - began) / 60:.1f} min so far)", flush=True)
+        if not ran(SCRIPTS[name].command):
+            failed.append(name)
+    text = table()
+    (RESULTS / "speed.md").write_text(text, encoding="utf-8")
+    print(text)
+    if failed:
+        raise SystemExit(f"failed or out of time, so that their rows are old or missing: {', '.join(failed)}")
+
+
+def ran(command: tuple[str, ...]) -> bool:
+    """Whether the script ended well within its time."""
+    environment = {**os.environ, "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu")}
+    try:
+        done = subprocess.run([sys.executable, *command], cwd=HERE.parent, env=environment, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def table() -> str:
+    """The table from what is in benchmarks/results."""
+    lines = ["| aim | what | measured | met | on |", "|---|---|---|---|---|"]
+    for script in SCRIPTS.values():
+        path = RESULTS / script.results
+        if not path.exists():
+            lines.append(f"| | `{' '.join(script.command)}` | not run | | |")
+            continue
+        day = time.strftime("%Y-%m-%d", time.gmtime(path.stat().st_mtime))
+        for row in script.rows(json.loads(path.read_text(encoding="utf-8"))):
+            met = {None: "", True: "yes", False: "**no**"}[row.met]
+            lines.append(f"| {row.aim} | {row.what} | {row.measured} | {met} | {day} |")
+    return "\n".join([*lines, "", _common.machine(), ""])
+
+
+# ------------------------------------------------------------------------------------------- what the figures say
+
+
+def of_learner(found: dict[str, Any]) -> Iterator[Row]:
+    """Aim 1."""
+    for name, one in found["shapes"].items():
+        yield Row(
+            "update ≥ 2× the plain rival's", f"one QMIX update, {name}",
+            f"{one['ours_ms']:.1f} ms, {one['ratio']:.2f}×; {100 * one['ours_share_of_peak']:.0f} % of the peak "
+            f"(rival {100 * one['rival_share_of_peak']:.0f} %, the products alone {one['limit_ms']:.1f} ms)",
+            one["ratio"] >= 2,
+        )  # fmt: skip
+
+
+def of_seeds(found: dict[str, Any]) -> Iterator[Row]:
+    """Aim 3."""
+    one, starts = found["throughput"], found["starts"]
+    what = f"{one['seeds']} seeds ({one['strategy']}, {one['devices']} devices) / one seed alone, updates/s"
+    yield Row(f"≥ {one['aim']}×", what, f"{one['ratio']:.2f}×", one["ratio"] >= one["aim"])
+    yield Row("no hang in 100 starts", "starts of four seeds on MPE", f"{starts['hung']} of {starts['starts']} hung",
+              starts["hung"] == 0 and starts["starts"] >= 100)  # fmt: skip
+
+
+def of_overheads(found: dict[str, Any]) -> Iterator[Row]:
+    """Aim 4."""
+    for row in found["rows"]:
+        if row["learner"] == row["rival"]:
+            continue
+        aim = 1.3 if row["learner"] == "qplex" else 1.05
+        what = f"{row['learner']} / {row['rival']}, per update of {row['steps']} steps"
+        yield Row(f"≤ {aim}×", what, f"{row['ratio']:.3f}×", row["ratio"] <= aim)
+
+
+def of_seac(found: dict[str, Any]) -> Iterator[Row]:
+    """Aim 4, which has no number for SEAC."""
+    for name, one in found["tasks"].items():
+        measured = (
+            f"{1 + one['overhead_percent']['wall'] / 100:.2f}× (work of an update {one['update_flops_ratio']:.2f}×)"
+        )
+        yield Row("", f"SEAC / IAC per environment step, {name}", measured, None)
+
+
+def of_startup(found: dict[str, Any]) -> Iterator[Row]:
+    """Aim 7."""
+    aims = {"cold": 20.0, "warm": 6.0, "import": 1.0, "list": 3.0}
+    times = {**{name: found[name]["first_update"] for name in ("cold", "warm")}, **found["seconds"]}
+    for name, what in STARTS.items():
+        yield Row(f"≤ {aims[name]:g} s", what, f"{times[name]:.1f} s", times[name] <= aims[name])
+
+
+STARTS = {
+    "cold": "main job to its first update, nothing compiled before",
+    "warm": "the same with the persistent cache",
+    "import": "`import jaxshare`",
+    "list": "`python -m jaxshare.list`",
+}
+
+
+def of_rollouts(found: dict[str, Any]) -> Iterator[Row]:
+    """Part of aim 2."""
+    for name, one in found.items():
+        if name != "machine":
+            what = f"episodes until the last has ended / a scan to the limit, {name}"
+            yield Row("", what, f"{one['ratio']:.2f}× as fast", None)
+
+
+def of_training(found: dict[str, Any]) -> Iterator[Row]:
+    """Aim 2, steps per second."""
+    for name in ("3m", "2s3z"):
+        if name in found:
+            one = found[name]
+            what = f"QMIX while learning, environment steps/s, {name}, against the plain rival's"
+            measured = (
+                f"{one['ours']['steps_per_second']:,.0f} against {one['rival']['steps_per_second']:,.0f}, "
+                f"replay ratios {one['ours']['replay_ratio']:.1f} and {one['rival']['replay_ratio']:.1f}: {one['ratio']:.2f}×"
+            )
+            yield Row("≥ 2.5×", what, measured, one["ratio"] >= 2.5)
+
+
+def of_sum_tree(found: dict[str, Any]) -> Iterator[Row]:
+    """Aim 5."""
+    slower = [f"{r['what']} {r['leaves']}/{r['batch']} ({r['ratio']:.2f})" for r in found["rows"] if r["ratio"] > 1]
+    total, drift = len(found["rows"]), found["drift"]
+    yield Row("never slower than flashbax", "sum-tree: build, set, sample",
+              f"{total - len(slower)} of {total} cells at least as fast; slower: {', '.join(slower) or 'none'}",
+              not slower)  # fmt: skip
+    yield Row("zero drift", f"root after {drift['updates']:,} updates and zeroing",
+              ", ".join(f"{name} {value:g}" for name, value in drift["root"].items()),
+              drift["root"]["ours"] == 0)  # fmt: skip
+
+
+def of_memory(found: dict[str, Any]) -> Iterator[Row]:
+    """Aim 6."""
+    for one in found["memory"]:
+        what = f"peak memory, {one['scenario']}, 5000 episodes in {one['dtype']}"
+        measured = f"{one['peak_mb']:,.0f} MB for a replay of {one['replay_mb']:,.0f} MB: {one['ratio']:.2f}×"
+        yield Row("≤ 1.3 × (replay + 300 MB)", what, measured, one["ratio"] <= 1.3)
+        if one["scenario"] == "27m_vs_30m":
+            yield Row("≤ 16 GB", what, f"{one['peak_mb'] / 1e3:.1f} GB", one["peak_mb"] <= 16_000)
+    for one in found["learning"]:
+        rates = ", ".join(f"{rate:.2f}" for rate in one["last_win_rates"])
+        yield Row("", f"win rates after {one['steps']:,} steps of 3m, {one['dtype']}", rates, None)
+
+
+@dataclass(frozen=True)
+class Script:
+    """A benchmark: its command, the file of its figures, and the rows they give."""
+
+    command: tuple[str, ...]
+    results: str
+    rows: Callable[[dict[str, Any]], Iterator[Row]]
+
+
+def _script(rows: Callable[..., Iterator[Row]], name: str, *options: str, keep: str = "--save") -> Script:
+    kept = (keep,) if keep == "--save" else (keep, f"benchmarks/results/{name}.json")
+    return Script((f"benchmarks/{name}.py", *options, *kept), f"{name}.json", rows)
+
+
+SCRIPTS = {
+    "learner": _script(of_learner, "learner", "--repeats", "10"),
+    "seeds": _script(of_seeds, "seeds", keep="--json"),
+    "overheads": _script(of_overheads, "overheads", keep="--json"),
+    "seac_overhead": _script(of_seac, "seac_overhead", "--agents", keep="--json"),
+    "sum_tree": _script(of_sum_tree, "sum_tree", "--quick", keep="--json"),
+    "rollouts": _script(of_rollouts, "rollouts", keep="--json"),
+    "training": _script(of_training, "training", "--rounds", "6"),
+    "memory": _script(of_memory, "memory"),
+    "startup": _script(of_startup, "startup"),
+}
+
+
+if __name__ == "__main__":
+    main()
