@@ -12,7 +12,7 @@ help:
 	@echo "make train      install into $(VENV) and train QMIX + DIFFER on SMAX 3m (two seeds; RUN_DIR=$(RUN_DIR))"
 	@echo "make test       install what tests need, then lint, types and the tests not marked slow"
 	@echo "make test-slow  the tests marked slow"
-	@echo "make bench      all benchmarks"
+	@echo "make bench      all speed benchmarks, and one table of them (half an hour)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -45,12 +45,7 @@ test-slow: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,bench]'
-	$(BIN)/python benchmarks/sum_tree.py --quick
-	$(BIN)/python benchmarks/recurrent.py
-	$(BIN)/python benchmarks/differ_overhead.py
-	$(BIN)/python benchmarks/throughput.py
-	$(BIN)/python benchmarks/environments.py
-	$(BIN)/python benchmarks/matrix_games.py
+	$(BIN)/python benchmarks/speed.py
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache

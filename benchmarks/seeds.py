@@ -1,4 +1,4 @@
-"""What further seeds cost: throughput of eight seeds on all cores against one seed on one core, and starts without a hang.
+"""What further seeds cost: eight seeds on all cores against one seed on one core; and starts without a hang.
 
     python benchmarks/seeds.py                      QMIX on SMAX 3m, then three starts of four seeds
     python benchmarks/seeds.py --starts 100         the long version of the second part (about ten minutes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -86,8 +87,7 @@ def _print_table() -> None:
 def refusal(algo: str, modifiers: tuple[str, ...], action: Discrete | Box, **settings: Any) -> str | None:
     """Why this combination, with these settings of the algorithm, cannot be assembled, or None if it can."""
     try:
-        entry = registry.get("algo", algo)
-        parts: Any = entry.make(entry.Config(**settings), _probe(action))
+        parts = _parts(algo, action, tuple(settings.items()))
         for name in modifiers:
             module = registry.get("modifiers", name)
             parts = module.make(module.Config(), parts)
@@ -95,6 +95,13 @@ def refusal(algo: str, modifiers: tuple[str, ...], action: Discrete | Box, **set
     except RefusedError as error:
         return str(error)
     return None
+
+
+@cache
+def _parts(algo: str, action: Discrete | Box, settings: tuple[tuple[str, Any], ...]) -> Any:
+    """Made once for all modifiers: some of them trace its networks, and JAX remembers what it traced of one object."""
+    entry = registry.get("algo", algo)
+    return entry.make(entry.Config(**dict(settings)), _probe(action))
 
 
 def _probe(action: Discrete | Box) -> EnvSpec:

@@ -7,8 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.custom_batching import custom_vmap
 
 from jaxshare.types import Algorithm, Array, Context, Env, Episode, Segment, TimeStep
+
+PADDING = {"obs": 0.0, "state": 0.0, "avail": True, "alive": False}  # where an episode did not get; 0 in other fields
 
 
 @struct.dataclass
@@ -30,33 +33,45 @@ def episodes(
     explore: bool,
     keep_state: bool = False,
 ) -> Rollout:
-    """Play one episode in each of `num_envs` environments with fixed parameters.
+    """Play one episode in each of `num_envs` environments with fixed parameters, until the last of them has ended.
 
-    Always scans episode_limit steps; after its end an environment is frozen and its steps have mask 0.
+    Under vmap until all have in every run. After its end an environment is frozen, and all that follows is padding,
+    whether it was still asked for actions or not: mask, action, reward, terminated, truncated, extras, obs, state and
+    alive are 0, avail is 1. The state kept for rendering stays as it ended.
     """
+    limit = env.spec.episode_limit
     reset_key, step_key = jax.random.split(key)
     env_state, timestep = jax.vmap(env.reset)(jax.random.split(reset_key, num_envs))
-    start = (env_state, timestep, algorithm.initial_carry(num_envs), jnp.ones(num_envs, bool))
+    everywhere = jnp.ones(num_envs, bool)
+    start = (env_state, timestep, algorithm.initial_carry(num_envs), everywhere)
+    # a key for every step up to the limit: what is drawn does not depend on how many are taken
+    keys = jax.random.split(step_key, limit)
 
-    def step(carry: Any, key: Array) -> Any:
-        env_state, timestep, agent_carry, running = carry
-        act_key, env_key = jax.random.split(key)
-        agent_carry, action, extras = algorithm.act(params, agent_carry, timestep, ctx, act_key, explore)
+    def act(played: Any, key: Array) -> Any:
+        return algorithm.act(params, played[2], played[1], ctx, key, explore)
+
+    def step(loop: Any) -> Any:
+        t, played, slots, steps = loop
+        env_state, timestep, _, running = played
+        act_key, env_key = jax.random.split(keys[t])
+        agent_carry, action, extras = act(played, act_key)
         stepped = jax.vmap(env.step)(env_state, action, jax.random.split(env_key, num_envs))
-        new_state, new = _where(running, stepped, (env_state, timestep))
-        ended = new.terminated | new.truncated
-        record = (timestep, action, new.reward, new.terminated, new.truncated, running, new.info, extras)
-        kept = env_state if keep_state else None
-        return (new_state, new, agent_carry, running & ~ended), (record, kept)
+        env_state, timestep = _where(running, stepped, (env_state, timestep))
+        slots = _put(slots, _slot(timestep, running, env_state if keep_state else None), t + 1)
+        steps = _put(steps, _step(timestep, running, action, extras), t)
+        return t + 1, (env_state, timestep, agent_carry, running & ~_ended(timestep)), slots, steps
 
-    (last_state, last, _, _), (records, states) = jax.lax.scan(
-        step, start, jax.random.split(step_key, env.spec.episode_limit)
-    )
-    shown, action, reward, terminated, truncated, mask, info, extras = records
-    rollout = _pack(shown, last, action, reward, terminated, truncated, mask, info, extras)
+    kept = env_state if keep_state else None
+    slots = _put(_repeat(_slot(timestep, ~everywhere, kept), limit + 1), _slot(timestep, everywhere, kept), 0)
+    _, action, extras = jax.eval_shape(act, start, keys[0])
+    steps = _repeat(_zeros(jax.eval_shape(_step, timestep, everywhere, action, extras)), limit)
+    more = lambda loop: (loop[0] < limit) & _any(loop[1][-1])  # noqa: E731
+    end, (last, *_), slots, steps = jax.lax.while_loop(more, step, (jnp.int32(0), start, slots, steps))
+    states, info = slots.pop("env_state"), steps.pop("info")
     if keep_state:
-        rollout = rollout.replace(env_state=_append(states, last_state))  # type: ignore[attr-defined]
-    return rollout
+        states = _where(jnp.arange(limit + 1) > end, _repeat(last, 1), states)
+    info = {name: x.sum(0) for name, x in info.items()}
+    return Rollout(episode=Episode(**slots, **steps), info=info, env_state=states)
 
 
 @struct.dataclass
@@ -165,34 +180,44 @@ def _where(condition: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(select, new, old)
 
 
-def _append(sequence: Any, last: Any) -> Any:
-    return jax.tree.map(lambda s, e: jnp.concatenate([s, e[None]]), sequence, last)
+def _slot(timestep: TimeStep, reached: Array, env_state: Any) -> dict[str, Any]:
+    """One slot of the fields of an Episode that have T+1, [B, ...] each. reached: [B] bool, or padding."""
+    shown = {name: getattr(timestep, name) for name in PADDING}
+    return {**_where(reached, shown, PADDING), "env_state": env_state}
 
 
-def _pack(
-    shown: TimeStep, last: TimeStep, action: Array, reward: Array, terminated: Array, truncated: Array, mask: Array,
-    info: dict[str, Array], extras: dict[str, Array],
-) -> Rollout:  # fmt: skip
-    steps = _append(shown, last)
-    # slot t is real if it was reached: slot 0 always, slot t + 1 if step t was taken
-    reached = jnp.concatenate([jnp.ones_like(mask[:1]), mask])
+def _step(timestep: TimeStep, running: Array, action: Array, extras: dict[str, Array]) -> dict[str, Any]:
+    """One slot of the other fields and of info, [B, ...] each. running: [B] bool, or padding."""
+    given = {name: getattr(timestep, name) for name in ("reward", "terminated", "truncated", "info")}
+    taken = {**given, "action": action, "extras": extras}
+    return {**_where(running, taken, _zeros(taken)), "mask": running.astype(jnp.float32)}
 
-    def blank(x: Array, value: Any) -> Array:
-        return jnp.where(reached.reshape(reached.shape + (1,) * (x.ndim - 2)), x, value)
 
-    def on(x: Array) -> Array:
-        return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, jnp.zeros((), x.dtype))
+def _ended(timestep: TimeStep) -> Array:
+    return timestep.terminated | timestep.truncated
 
-    episode = Episode(
-        obs=blank(steps.obs, 0.0),
-        state=blank(steps.state, 0.0),
-        avail=blank(steps.avail, True),
-        alive=blank(steps.alive, False),
-        action=on(action),
-        reward=on(reward),
-        terminated=on(terminated),
-        truncated=on(truncated),
-        mask=mask.astype(jnp.float32),
-        extras=jax.tree.map(on, extras),
-    )
-    return Rollout(episode=episode, info={name: on(x).sum(0) for name, x in info.items()})
+
+def _zeros(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
+
+
+def _repeat(tree: Any, times: int) -> Any:
+    return jax.tree.map(lambda x: jnp.broadcast_to(x[None], (times, *x.shape)), tree)
+
+
+def _put(buffers: Any, values: Any, t: Array | int) -> Any:
+    return jax.tree.map(lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, t, 0), buffers, values)
+
+
+@custom_vmap
+def _any(running: Array) -> Array:
+    """Whether anything runs, [] bool. Under vmap: in any run, so that a loop ends for all of them at once.
+
+    A loop that ended for each run on its own would have to choose between old and new buffers at every step.
+    """
+    return running.any()
+
+
+@_any.def_vmap
+def _any_of_all(axis_size: int, in_batched: list[bool], running: Array) -> tuple[Array, bool]:
+    return _any(running), False

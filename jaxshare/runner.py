@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -364,6 +364,10 @@ class Program:
 
     def batch_shapes(self) -> Any:
         """Shapes of one collect: an Episode, or on policy a Segment."""
+        return self._batch_shapes
+
+    @cached_property
+    def _batch_shapes(self) -> Any:  # traced once: it takes a second or more
         hparams = {name: jnp.float32(value) for name, value in self.algorithm.hparams.items()}
 
         def collect() -> Any:

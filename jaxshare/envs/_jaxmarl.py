@@ -1,13 +1,15 @@
-"""The one door to jaxmarl: a silent first import, and the trace-time settings its code needs."""
+"""The one door to jaxmarl: a silent first import of what is needed only, and the trace-time settings its code needs."""
 
 from __future__ import annotations
 
 import builtins
 import importlib
+import importlib.machinery
+import importlib.util
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from types import ModuleType
 from typing import ParamSpec, TypeVar
@@ -21,12 +23,20 @@ R = TypeVar("R")
 
 
 def import_jaxmarl(submodule: str) -> ModuleType:
-    """`jaxmarl.environments.<submodule>`. Costs seconds the first time: any part of jaxmarl imports the whole of it."""
-    name = f"jaxmarl.environments.{submodule}"
+    """`jaxmarl.environments.<submodule>`, and of the rest of jaxmarl what that imports itself."""
+    return _imported(f"jaxmarl.environments.{submodule}", _bare_parents())
+
+
+def import_registration() -> ModuleType:
+    """`jaxmarl.registration`. Costs seconds the first time: it imports every environment of jaxmarl."""
+    return _imported("jaxmarl.registration", nullcontext())
+
+
+def _imported(name: str, parents: AbstractContextManager[None]) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     try:
-        with _quiet(), jax.numpy_rank_promotion("allow"):
+        with _quiet(), parents, jax.numpy_rank_promotion("allow"):
             return importlib.import_module(name)
     except ImportError as error:
         raise RefusedError(
@@ -43,6 +53,30 @@ def lenient(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return traced
+
+
+@contextmanager
+def _bare_parents() -> Iterator[None]:
+    """Stand-ins for the packages above the environments, which on their own import run all environments' modules.
+
+    They know where their parts are and run no code. They are gone afterwards, so that whoever imports jaxmarl itself
+    later gets all of it, with the parts that were imported here.
+    """
+    made: list[str] = []
+    path: Sequence[str] | None = None
+    try:
+        for name in ("jaxmarl", "jaxmarl.environments"):
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            if spec is None:
+                break  # not installed: the import says so
+            if name not in sys.modules:
+                sys.modules[name] = importlib.util.module_from_spec(spec)
+                made.append(name)
+            path = spec.submodule_search_locations
+        yield
+    finally:
+        for name in made:
+            sys.modules.pop(name, None)
 
 
 @contextmanager

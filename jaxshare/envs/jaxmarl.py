@@ -33,7 +33,6 @@ with five faults: prefer `env=mpe env.scenario=pred_prey_3a`.
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 import warnings
@@ -47,7 +46,7 @@ import numpy as np
 from flax import struct
 
 from jaxshare.envs import _raster
-from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
+from jaxshare.envs._jaxmarl import import_jaxmarl, import_registration, lenient
 from jaxshare.registry import at_least_one_step, suggest
 from jaxshare.types import Array, Box, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
@@ -240,8 +239,7 @@ def _made(name: str, kwargs: dict[str, Any]) -> Any:
         raise RefusedError(f"env.id={name} needs a trained network for the enemy; use env.id=HeuristicEnemySMAX.")
     if name not in IDS + BRAX + ROBOTARIUM:
         raise RefusedError(f"env.id={name} is not known.{suggest(name, IDS)} Known: {', '.join(IDS)}.")
-    import_jaxmarl("spaces")
-    package = importlib.import_module("jaxmarl.registration")
+    package = import_registration()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -1,0 +1,248 @@
+"""How long a start takes, in fresh processes: to the main job's first update, `import jaxshare`, `jaxshare.list`.
+
+    python benchmarks/startup.py            four lines beside their aims, and where the time of the main job goes
+    python benchmarks/startup.py --save     also benchmarks/results/startup.json
+
+Cold is preset=main_job with an empty compilation cache in a temporary folder, warm the same job again in a new run
+directory with what the first has left there; both run to the end of their first chunk. Every time is counted from just
+before the process is started, and the short commands are medians. The load of the machine is printed, because these
+numbers mean little beside other work.
+
+The first update is inside the first chunk, which is one program of several iterations; Python hears of it when the
+chunk is done. What is reported as `first update` is when the first iteration of that chunk ended: the chunk's start
+plus an equal share of its running time for each iteration, an estimate. By then the other updates of the iteration are
+made too. When the whole chunk was handed back, which is measured and not shared out, stands beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+OUT = pathlib.Path(__file__).parent / "results" / "startup.json"
+AIMS = {"cold": 20.0, "warm": 6.0, "import": 1.0, "list": 3.0}  # seconds
+LABELS = {
+    "cold": "main job to its first update, empty cache",
+    "warm": "main job to its first update, filled cache",
+    "import": "import jaxshare",
+    "list": "python -m jaxshare.list",
+}
+COMMANDS = {"import": ["-c", "import jaxshare"], "list": ["-m", "jaxshare.list"]}
+PROGRAMS = ("init", "chunk", "prefill", "evaluate")  # in the order in which they are given to session.Ahead
+JOB = "preset=main_job"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3, help="runs of the short commands (default %(default)s)")
+    parser.add_argument("--save", action="store_true", help=f"write {OUT.name} into benchmarks/results")
+    parser.add_argument("--child", nargs=2, metavar=("STARTED", "RUN_DIR"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(float(options.child[0]), options.child[1])
+        return
+    import _common
+
+    found: dict[str, Any] = {"machine": _common.machine(), "load_before": os.getloadavg()[0], "job": JOB}
+    print(f"{found['machine']}; load {found['load_before']:.1f}")
+    found["seconds"] = seconds = {name: command(COMMANDS[name], options.repeats) for name in COMMANDS}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("cold", "warm"):
+            found[name] = one = start(pathlib.Path(folder), name)
+            seconds[name] = one["first_update"]
+    found["load_after"] = os.getloadavg()[0]
+    for name, aim in AIMS.items():
+        met = "met" if seconds[name] <= aim else "not met"
+        print(f"{LABELS[name]:<44} aim {aim:5.1f} s   measured {seconds[name]:7.2f} s   {met}")
+    for name in ("cold", "warm"):
+        print(f"\n{name}\n" + "\n".join(lines(found[name])))
+    print(f"load {found['load_after']:.1f}")
+    if options.save:
+        OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def command(arguments: list[str], repeats: int) -> float:
+    """Median wall-clock seconds of a Python process."""
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - begun)
+    return sorted(times)[len(times) // 2]
+
+
+def start(folder: pathlib.Path, name: str) -> dict[str, Any]:
+    """One start of the main job; the cache is the folder's."""
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+    arguments = [__file__, "--child", repr(time.time()), str(folder / name)]
+    done = subprocess.run([sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def lines(one: dict[str, Any]) -> list[str]:
+    """Where the time of a start went; compiling goes on beside the steps."""
+    shown = [f"  {step['step']:<30} {step['from']:7.2f} to {step['to']:7.2f} s" for step in one["steps"]]
+    for name, program in one["programs"].items():
+        times = ", ".join(f"{part} {value:.2f}" for part, value in program.items())
+        shown.append(f"  program {name:<22} {times} s")
+    shown.append(f"  other programs: {one['small_programs']}, {one['small_seconds']:.2f} s")
+    shown.append(f"  compiled programs taken from the cache: {one['cache_hits']}")
+    shown.append(f"  seconds of all cores to the end of the first chunk: {one['cpu_seconds']:.2f}")
+    iterations = f"{one['iterations']} iterations, {one['updates']} updates"
+    shown.append(f"  first update {one['first_update']:.2f} s; chunk of {iterations}: {one['first_chunk']:.2f} s")
+    return shown
+
+
+# ------------------------------------------------------------------------------------------------------ in the process
+
+
+class Watch:
+    """What happened when, in seconds from the start of the process."""
+
+    def __init__(self, started: float) -> None:
+        self._started = started
+        self.steps: list[dict[str, Any]] = []
+        self.programs: dict[str, dict[str, float]] = {}
+        self.small: list[float] = []  # programs compiled outside session.Ahead, seconds each
+        self.cache_hits = 0
+        self.cpu = 0.0  # seconds of all cores when the newest program had run for the first time: the chunk's is last
+
+    @property
+    def now(self) -> float:
+        """Seconds so far."""
+        return time.time() - self._started
+
+    def step(self, name: str, begun: float) -> None:
+        """Note a step that ends now."""
+        self.steps.append({"step": name, "from": begun, "to": self.now})
+
+    def watched(self, owner: Any, attribute: str) -> None:
+        """Make every call of a function or method a step."""
+        original = getattr(owner, attribute)
+
+        @functools.wraps(original)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            begun = self.now
+            out = original(*args, **kwargs)
+            self.step(attribute.removeprefix("_"), begun)
+            return out
+
+        setattr(owner, attribute, timed)
+
+    def listen(self) -> None:
+        """Note what JAX says about compiling."""
+        from jax import monitoring
+
+        def duration(name: str, seconds: float, **_: Any) -> None:
+            if name.endswith("backend_compile_duration") and not threading.current_thread().name.startswith("compile"):
+                self.small.append(seconds)
+
+        def event(name: str, **_: Any) -> None:
+            self.cache_hits += name.endswith("compilation_cache/cache_hits")
+
+        monitoring.register_event_duration_secs_listener(duration)
+        monitoring.register_event_listener(event)
+
+    def ahead(self, session: Any) -> None:
+        """Put a timed twin in the place of session.Ahead."""
+        watch = self
+
+        class Timed(session.Ahead):  # type: ignore[misc]
+            def __call__(self, function: Any, *args: Any) -> Callable[..., Any]:
+                name = PROGRAMS[len(watch.programs)]
+                watch.programs[name] = times = {}
+                begun = watch.now
+                traced = function.trace(*args)
+                times["trace"] = watch.now - begun
+                begun = watch.now
+                lowered = traced.lower()
+                times["lower"] = watch.now - begun
+                program = self._threads.submit(watch.compiled, lowered, times)
+                return functools.partial(watch.call, times, program)
+
+        session.Ahead = Timed
+
+    def compiled(self, lowered: Any, times: dict[str, float]) -> Any:
+        """Compile in the thread that calls this."""
+        begun = self.now
+        made = lowered.compile()
+        times["compile"] = self.now - begun
+        return made
+
+    def call(self, times: dict[str, float], program: Any, *args: Any) -> Any:
+        """Wait for the program, run it, and wait for what it gives; the first call is noted."""
+        import jax
+
+        begun = self.now
+        run = program.result()
+        waited = self.now
+        out = jax.block_until_ready(run(*args))
+        if "run" not in times:
+            self.cpu = time.process_time()
+            times.update({"waited for": waited - begun, "begun": waited, "run": self.now - waited})
+        return out
+
+
+def child(started: float, run_dir: str) -> None:
+    """Start the main job, and print what was seen as the last line."""
+    watch, begun = Watch(started), 0.0
+    import jax  # noqa: F401
+
+    watch.step("python, import jax", begun)
+    begun = watch.now
+    from jaxshare import cli, session
+
+    watch.step("import jaxshare's parts", begun)
+    watch.listen()
+    watch.ahead(session)
+    for owner, name in (
+        (session, "lay_out"), (session, "check_memory"), (session.Runs, "compile"), (session.Runs, "start"),
+        (session.Session, "_save"), (session.Runs, "evaluate"), (session.Runs, "chunk"),
+    ):  # fmt: skip
+        watch.watched(owner, name)
+    found: dict[str, Any] = {}
+
+    original = session.Session._log_chunk
+
+    def note(self: Any, runs: Any, metrics: dict[str, Any], before: Any) -> None:
+        found.update(updates=int(runs.updates.min()), iterations=int(metrics["active"].shape[1]))
+        original(self, runs, metrics, before)
+
+    session.Session._log_chunk = note  # type: ignore[method-assign]
+    begun = watch.now
+    settings = cli.settings([JOB, f"run_dir={run_dir}"])
+    watch.step("settings", begun)
+    session.train(settings, max_chunks=1)
+    print(json.dumps({**found, **report(watch, found)}))
+
+
+def report(watch: Watch, found: dict[str, Any]) -> dict[str, Any]:
+    """What the parent shows."""
+    chunk, updates, iterations = watch.programs["chunk"], found["updates"], found["iterations"]
+    if not updates:
+        raise SystemExit("the first chunk made no update")
+    return {
+        "first_update": chunk["begun"] + chunk["run"] / iterations,
+        "first_chunk": chunk["begun"] + chunk["run"],
+        "steps": watch.steps,
+        "programs": watch.programs,
+        "small_programs": len(watch.small),
+        "small_seconds": sum(watch.small),
+        "cache_hits": watch.cache_hits,
+        "cpu_seconds": watch.cpu,
+    }
+
+
+if __name__ == "__main__":
+    main()
