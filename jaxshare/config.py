@@ -24,7 +24,7 @@ class ReplayConfig:
     """The episode ring."""
 
     capacity: int = 5000  # episodes; paper: DIFFER appendix B, PPS Table 1
-    dtype: str = "float32"  # of observations and states: float32 | bfloat16 | float16 | int8 (if within [-1, 1], as SMAX's)
+    dtype: str = "float32"  # of obs and state: float32 | bfloat16 | float16 | int8 (within [-1, 1], as SMAX has)
 
 
 @dataclass(frozen=True)
