@@ -1,6 +1,6 @@
 """Peak memory of training against the replay's own size, and what storing observations in fewer bits does to learning.
 
-    python benchmarks/memory.py                 3m and 2s3z in every replay.dtype, two chunks of training each
+    python benchmarks/memory.py                 2s3z in every replay.dtype, 3m in two: two chunks of training each
     python benchmarks/memory.py --large         also 27m_vs_30m with 5000 episodes in int8 (about 12 GB, minutes)
     python benchmarks/memory.py --learning      win rates of QMIX on 3m with each dtype, equal settings and seeds
     python benchmarks/memory.py --save          also benchmarks/results/memory.json
@@ -43,7 +43,7 @@ def main() -> None:
         return
     found: dict[str, Any] = {"machine": _common.machine(), "memory": [], "learning": []}
     print(found["machine"])
-    tasks = [(scenario, dtype) for scenario in ("3m", "2s3z") for dtype in DTYPES]
+    tasks = [("3m", "float32"), ("3m", "int8"), *(("2s3z", dtype) for dtype in DTYPES)]
     for scenario, dtype in [*tasks, *([("27m_vs_30m", "int8")] if options.large else [])]:
         found["memory"].append(one := peak(scenario, dtype))
         print(

@@ -26,7 +26,7 @@ from jaxshare import cli, replay
 from jaxshare.types import Episode
 
 UPDATES = 4  # of a call
-SELECTIONS = ("all", "greedy", "per", "per_expected")
+SELECTIONS = ("all", "per")
 ARMS = {  # rival -> what is measured against it
     ("algo=qmix",): {
         **{f"differ, select={s}": ("algo=qmix", "modifiers=[differ]", f"differ.select={s}") for s in SELECTIONS},

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 TASK = ("algo=qmix", "env=smax", "env.scenario=3m")
-SECONDS, ROUNDS, LIMIT_S = 15.0, 3, 300
+SECONDS, ROUNDS, LIMIT_S = 12.0, 2, 300
 START = ("algo=vdn", "env=mpe", "seeds=4", "total_env_steps=1000", "eval.episodes=4", "progress=false")
 
 

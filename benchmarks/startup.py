@@ -24,7 +24,6 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +37,7 @@ LABELS = {
     "list": "python -m jaxshare.list",
 }
 COMMANDS = {"import": ["-c", "import jaxshare"], "list": ["-m", "jaxshare.list"]}
-PROGRAMS = ("init", "chunk", "prefill", "evaluate")  # in the order in which they are given to session.Ahead
+NAMES = {"<lambda>": "init"}  # of the functions that a session lifts
 JOB = "preset=main_job"
 
 
@@ -91,7 +90,7 @@ def start(folder: pathlib.Path, name: str) -> dict[str, Any]:
 
 
 def lines(one: dict[str, Any]) -> list[str]:
-    """Where the time of a start went; compiling goes on beside the steps."""
+    """Where the time of a start went."""
     shown = [f"  {step['step']:<30} {step['from']:7.2f} to {step['to']:7.2f} s" for step in one["steps"]]
     for name, program in one["programs"].items():
         times = ", ".join(f"{part} {value:.2f}" for part, value in program.items())
@@ -114,7 +113,8 @@ class Watch:
         self._started = started
         self.steps: list[dict[str, Any]] = []
         self.programs: dict[str, dict[str, float]] = {}
-        self.small: list[float] = []  # programs compiled outside session.Ahead, seconds each
+        self.small: list[float] = []  # programs compiled outside the lifted ones, seconds each
+        self.inside = False
         self.cache_hits = 0
         self.cpu = 0.0  # seconds of all cores when the newest program had run for the first time: the chunk's is last
 
@@ -144,53 +144,50 @@ class Watch:
         """Note what JAX says about compiling."""
         from jax import monitoring
 
-        def duration(name: str, seconds: float, **_: Any) -> None:
-            if name.endswith("backend_compile_duration") and not threading.current_thread().name.startswith("compile"):
-                self.small.append(seconds)
+        def timed(event: str, duration_secs: float, **_: Any) -> None:
+            if event.endswith("backend_compile_duration") and not self.inside:
+                self.small.append(duration_secs)
 
-        def event(name: str, **_: Any) -> None:
-            self.cache_hits += name.endswith("compilation_cache/cache_hits")
+        def noted(event: str, **_: Any) -> None:
+            self.cache_hits += event.endswith("compilation_cache/cache_hits")
 
-        monitoring.register_event_duration_secs_listener(duration)
-        monitoring.register_event_listener(event)
+        monitoring.register_event_duration_secs_listener(timed)
+        monitoring.register_event_listener(noted)
 
-    def ahead(self, session: Any) -> None:
-        """Put a timed twin in the place of session.Ahead."""
-        watch = self
+    def programs_of(self, layout: Any) -> None:
+        """Make `layout.lift` give functions whose first call is noted part by part."""
+        original = layout.lift
 
-        class Timed(session.Ahead):  # type: ignore[misc]
-            def __call__(self, function: Any, *args: Any) -> Callable[..., Any]:
-                name = PROGRAMS[len(watch.programs)]
-                watch.programs[name] = times = {}
-                begun = watch.now
-                traced = function.trace(*args)
-                times["trace"] = watch.now - begun
-                begun = watch.now
-                lowered = traced.lower()
-                times["lower"] = watch.now - begun
-                program = self._threads.submit(watch.compiled, lowered, times)
-                return functools.partial(watch.call, times, program)
+        @functools.wraps(original)
+        def lift(own: Any, fn: Any, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+            name = getattr(getattr(fn, "func", fn), "__name__", "")
+            return functools.partial(self.call, NAMES.get(name, name), original(own, fn, *args, **kwargs), [])
 
-        session.Ahead = Timed
+        layout.lift = lift
 
-    def compiled(self, lowered: Any, times: dict[str, float]) -> Any:
-        """Compile in the thread that calls this."""
-        begun = self.now
-        made = lowered.compile()
-        times["compile"] = self.now - begun
-        return made
+    def compiled(self, name: str, function: Any, args: tuple[Any, ...]) -> Any:
+        """What a first call does before it runs, one part after the other."""
+        self.programs[name] = times = {}
+        begun, self.inside = self.now, True
+        traced = function.trace(*args)
+        times["trace"], begun = self.now - begun, self.now
+        lowered = traced.lower()
+        times["lower"], begun = self.now - begun, self.now
+        program = lowered.compile()
+        times["compile"], self.inside = self.now - begun, False
+        return program
 
-    def call(self, times: dict[str, float], program: Any, *args: Any) -> Any:
-        """Wait for the program, run it, and wait for what it gives; the first call is noted."""
+    def call(self, name: str, function: Any, made: list[Any], *args: Any) -> Any:
+        """Compile in the first call; run, and wait for what it gives."""
         import jax
 
+        if made:
+            return made[0](*args)
+        made.append(self.compiled(name, function, args))
         begun = self.now
-        run = program.result()
-        waited = self.now
-        out = jax.block_until_ready(run(*args))
-        if "run" not in times:
-            self.cpu = time.process_time()
-            times.update({"waited for": waited - begun, "begun": waited, "run": self.now - waited})
+        out = jax.block_until_ready(made[0](*args))
+        self.cpu = time.process_time()
+        self.programs[name].update({"begun": begun, "run": self.now - begun})
         return out
 
 
@@ -201,13 +198,13 @@ def child(started: float, run_dir: str) -> None:
 
     watch.step("python, import jax", begun)
     begun = watch.now
-    from jaxshare import cli, session
+    from jaxshare import cli, parallel, session
 
     watch.step("import jaxshare's parts", begun)
     watch.listen()
-    watch.ahead(session)
+    watch.programs_of(parallel.Layout)
     for owner, name in (
-        (session, "lay_out"), (session, "check_memory"), (session.Runs, "compile"), (session.Runs, "start"),
+        (session, "lay_out"), (session, "check_memory"), (session.Runs, "start"),
         (session.Session, "_save"), (session.Runs, "evaluate"), (session.Runs, "chunk"),
     ):  # fmt: skip
         watch.watched(owner, name)

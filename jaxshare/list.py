@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import textwrap
 from functools import cache
@@ -112,4 +113,5 @@ def _probe(action: Discrete | Box) -> EnvSpec:
 
 
 if __name__ == "__main__":
+    gc.disable()  # measured: a tenth of the time of this short process
     main()

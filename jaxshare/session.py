@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -80,7 +79,6 @@ class Runs:
         self.clock = self.layout.replicate(self.clock)  # as a chunk returns it, or the second chunk would compile anew
         kinds: tuple[Any, ...] = (_Pure, _Hosted, _Offline)
         self._advance = kinds[2 if self.program.offline else 0 if self.program.env.spec.pure else 1](self)
-        self._init = self.layout.lift(lambda seed, clock: (self.program.init(seed), clock), donate=False, batched=1)
         self._evaluate = {
             prefix: self.layout.lift(partial(self.program.evaluate, explore=explore), donate=False)
             for prefix, explore in POLICIES[self.settings.run.eval.policy].items()
@@ -88,30 +86,10 @@ class Runs:
 
     def start(self, interrupted: Sequence[int] = ()) -> None:
         """New learners, and replays that are full enough. See `prefill`."""
-        self.states = [self._init(seed, self.clock)[0] for seed in self._seeds()]
-        self.prefill(interrupted)
-
-    def compile(self) -> None:
-        """Begin to compile what new runs will call, one program beside the other; each call waits for its own.
-
-        Without it each is compiled as it is called, as are programs that call an environment on the host and those of
-        a learner from a data set.
-        """
-        if not isinstance(self._advance, _Pure):
-            return
-        ahead, seeds = Ahead(), self._seeds()[0]
-        state = jax.eval_shape(self._init, seeds, self.clock)[0]
-        # as `init` returns it and a chunk leaves it
-        state = jax.tree.map(lambda x: x.update(sharding=self.layout.sharding), state)
-        self._init = ahead(self._init, seeds, self.clock)
-        self._advance.compile(ahead, state)
-        for prefix, evaluate in self._evaluate.items():
-            self._evaluate[prefix] = ahead(evaluate, state, self.hparams[0], self.clock)
-
-    def _seeds(self) -> list[jax.Array]:
-        """Of each wave, [wave_size]."""
         seeds = [jnp.array([self.labels[i]["seed"] for i in wave], jnp.int32) for wave in self.layout.waves()]
-        return [self.layout.place(seed) for seed in seeds]
+        init = self.layout.lift(lambda seed, clock: (self.program.init(seed), clock), donate=False, batched=1)
+        self.states = [init(self.layout.place(seed), self.clock)[0] for seed in seeds]
+        self.prefill(interrupted)
 
     def place(self, clock: Clock, states: list[TrainState]) -> None:
         """Go on from restored states, one of each run."""
@@ -195,18 +173,6 @@ class Runs:
             yield {k: jnp.array([points[i][k] for i in wave], jnp.float32) for k in points[0]}
 
 
-class Ahead:
-    """Compiles in threads: XLA does so outside Python's lock, while other programs are traced, compiled and run."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(thread_name_prefix="compile")
-
-    def __call__(self, function: Any, *args: Any) -> Callable[..., Any]:
-        """A jitted function for arguments like these, arrays or their shapes; the first call waits for the program."""
-        program = self._threads.submit(function.lower(*args).compile)
-        return lambda *given: program.result()(*given)
-
-
 class _Pure:
     """How runs advance in a JAX environment: a chunk is one program, which may overwrite the states."""
 
@@ -215,13 +181,6 @@ class _Pure:
         self._runs = runs
         self._prefill = lift(program.prefill, donate=True)
         self._chunk = lift(partial(program.chunk, chunk_iterations(program)), donate=True)
-
-    def compile(self, ahead: Ahead, state: Any) -> None:
-        """See `Runs.compile`. state: shapes of one wave's."""
-        args = (state, self._runs.hparams[0], self._runs.clock)
-        self._chunk = ahead(self._chunk, *args)  # first: it takes longest
-        if self._runs.program.prefill_iterations:
-            self._prefill = ahead(self._prefill, *args)
 
     def prefill(self, interrupted: Sequence[int]) -> None:
         """See `Runs.prefill`."""
@@ -593,8 +552,6 @@ class Session:
         failure = None
         with self.console.phase("compiling"):
             runs = Runs(self.program, self.layout, self.settings, data=self._data)
-            if self.fresh:
-                runs.compile()
             try:
                 self._fill(runs, caught)
             except HostError as error:
