@@ -100,23 +100,17 @@ def _episodes(task: str) -> Any:
 
 def _learner(settings: Any) -> tuple[Any, Any, Any]:
     """Environment, the learner's parts, and what they make."""
-    from jaxshare import registry, session
+    from jaxshare import session
 
     env = session.make_env(settings)
-    parts = registry.get("algo", settings.algo_name).make(settings.algo, env.spec)
-    for name, config in settings.modifiers.items():
-        parts = registry.get("modifiers", name).make(config, parts)
+    parts = session.make_parts(settings, env.spec)
     return env, parts, parts.assemble()
 
 
 def _context(algorithm: Any, dtype: str) -> Any:
-    import jax.numpy as jnp
+    from _common import context
 
-    from jaxshare.runner import start_clock
-    from jaxshare.types import Context
-
-    hparams = {name: jnp.asarray(value, dtype) for name, value in algorithm.hparams.items()}
-    return Context(hparams=hparams, clock=start_clock(), env_steps=jnp.int32(0), total_env_steps=1)
+    return context(algorithm.hparams, dtype, total_env_steps=1)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxshare import cli
 from jaxshare.config import Settings
-from jaxshare.runner import Program
+from jaxshare.runner import Program, start_clock
 from jaxshare.session import Runs, fitted, lay_out
+from jaxshare.types import Context
 
 
 def machine() -> str:
@@ -32,6 +34,12 @@ def seconds(fn: Callable[[], Any], repeats: int) -> list[float]:
         jax.block_until_ready(fn())
         times.append(time.perf_counter() - start)
     return times
+
+
+def context(hparams: dict[str, float], dtype: Any = jnp.float32, **more: Any) -> Context:
+    """What a learner is told before a run's first update."""
+    numbers = {name: jnp.asarray(value, dtype) for name, value in hparams.items()}
+    return Context(hparams=numbers, clock=start_clock(), env_steps=jnp.int32(0), **more)
 
 
 def program_and_runs(arguments: list[str]) -> tuple[Settings, Program, Runs]:

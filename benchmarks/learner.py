@@ -43,8 +43,7 @@ from jaxshare.models.agents import q_network
 from jaxshare.models.base import outer_sums
 from jaxshare.models.mixers import MixerInputs, qmix_mixer
 from jaxshare.models.recurrent import Gates, GRUWeights, gru_unroll
-from jaxshare.runner import start_clock
-from jaxshare.types import Context, Discrete, EnvSpec, Episode, LearnerState
+from jaxshare.types import Discrete, EnvSpec, Episode, LearnerState
 
 OUT = pathlib.Path(__file__).parent / "results" / "learner.json"
 BATCH = 32
@@ -219,7 +218,7 @@ def require_equal(ours: dict[str, Any], rival: dict[str, Any]) -> None:
 def our_update(shape: Shape, batches: list[Episode], learner: LearnerState) -> Callable[[], Any]:
     """A call that makes UPDATES updates more and returns the metrics of the first."""
     made = algorithm(shape)
-    ctx, key = context(made.hparams), jax.random.key(3)
+    ctx, key = _common.context(made.hparams), jax.random.key(3)
     return stepper(lambda state, batch: made.update(state, batch, ctx, key), learner, batches)
 
 
@@ -280,12 +279,6 @@ def products_alone(shape: Shape) -> Callable[[], Any]:
     return stepper(update, (make(), make()), data)
 
 
-def context(hparams: dict[str, float]) -> Context:
-    """The first update of a run."""
-    numbers = {name: jnp.float32(value) for name, value in hparams.items()}
-    return Context(hparams=numbers, clock=start_clock(), env_steps=jnp.int32(0))
-
-
 # ------------------------------------------------------------------------------------------------------------ the rival
 
 
@@ -299,7 +292,7 @@ class ResetGRU(nn.Module):
 
 
 class RivalAgent(nn.Module):
-    """One agent: x [T+1, B, D], reset [T+1, B] -> q [T+1, B, A]."""
+    """One agent: memory [B, H], x [T, B, D], reset [T, B] -> (memory, q [T, B, A])."""
 
     hidden: int
     actions: int
@@ -308,8 +301,8 @@ class RivalAgent(nn.Module):
     def __call__(self, carry, x, reset):
         x = nn.relu(nn.Dense(self.hidden, name="embed")(x))
         scanned = nn.scan(ResetGRU, variable_broadcast="params", split_rngs={"params": False})
-        _, hidden = scanned(self.hidden, name="gru")(carry, (x, reset))
-        return nn.Dense(self.actions, name="head")(hidden)
+        carry, hidden = scanned(self.hidden, name="gru")(carry, (x, reset))
+        return carry, nn.Dense(self.actions, name="head")(hidden)
 
 
 class RivalMixer(nn.Module):
@@ -343,7 +336,7 @@ def rival_update(shape: Shape, batches: list[Episode], learner: LearnerState) ->
     def utilities(params, data):
         carry = jnp.zeros((shape.agents, shape.batch, shape.hidden))
         apply = jax.vmap(agent.apply, in_axes=(None, 0, 0, 0))
-        return apply({"params": params["agent"]}, carry, data["x"], data["reset"])
+        return apply({"params": params["agent"]}, carry, data["x"], data["reset"])[1]
 
     def chosen(q, action):
         return jnp.take_along_axis(q, action[..., None], axis=-1).squeeze(-1)
@@ -446,7 +439,7 @@ def other_parts(shape: Shape, batch: Episode, learner: LearnerState) -> dict[str
     mixer = qmix_mixer(shape.agents, shape.state, settings.embed_dim, settings.hypernet_dim, settings.hypernet_layers)
     q = jax.random.normal(jax.random.key(5), batch.action.shape)
     now = MixerInputs(q, batch.action, batch.state[:-1])
-    optimizer = torch_rmsprop(context(algorithm(shape).hparams).hparams)
+    optimizer = torch_rmsprop(_common.context(algorithm(shape).hparams).hparams)
 
     @jax.jit
     def optimise(params: Any, opt_state: Any) -> Any:

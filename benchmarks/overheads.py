@@ -54,65 +54,70 @@ def measure(options: argparse.Namespace) -> None:
     runs.chunk()
     full = replay.gather(jax.tree.map(lambda x: x[0], runs.states[0]).replay, np.arange(settings.run.batch_size))
     longest = int(full.mask.sum(0).max())
-    for steps in sorted({longest, int(full.mask.shape[0])}):
-        batch = replay.crop(full, steps)
-        print(f"{' '.join(task)}, batch {settings.run.batch_size} episodes of {steps} steps")
-        for rival, others in ARMS.items():
-            found["rows"] += compare(task, rival, others, batch, options.repeats)
+    batches = [replay.crop(full, steps) for steps in sorted({longest, int(full.mask.shape[0])})]
+    for rival, others in ARMS.items():
+        name = " ".join(rival)
+        learners = {label: Updates(task, arguments) for label, arguments in {name: rival, **others}.items()}
+        for batch in batches:
+            print(f"{' '.join(task)}, batch {settings.run.batch_size} episodes of {len(batch.mask)} steps")
+            found["rows"] += compare(name, learners, batch, options.repeats)
     print(found["machine"])
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(found, file, indent=1)
 
 
-def compare(task: list[str], rival: tuple, others: dict[str, tuple], batch: Episode, repeats: int) -> list[dict]:
+def compare(rival: str, learners: dict[str, Updates], batch: Episode, repeats: int) -> list[dict[str, Any]]:
     """A rival and what is measured against it, in turns: ms per update and the ratio of medians."""
-    name = " ".join(rival)
-    calls: dict[str, Callable[[], Any]] = {}
-    shares: dict[str, float] = {}
-    for label, arguments in {name: rival, **others}.items():
-        usual, rare, shares[label] = updates(task, arguments, batch)
-        calls[label] = usual
-        if rare:
-            calls[f"{label}, due"] = rare
-    times: dict[str, list[float]] = {label: [] for label in calls}
+    usual = {label: learner.call(batch, first=1) for label, learner in learners.items()}
+    # the call of what is rare makes it once among UPDATES updates
+    rare = {label: one.call(batch, first=one.period - 2) for label, one in learners.items() if one.period}
+    calls = {**{(label, "usual"): call for label, call in usual.items()},
+             **{(label, "rare"): call for label, call in rare.items()}}  # fmt: skip
+    times: dict[Any, list[float]] = {name: [] for name in calls}
     for round_ in range(repeats + 2):
-        for label, call in calls.items():
+        for name, call in calls.items():
             seconds = _common.seconds(call, 1)[0] / UPDATES
             if round_ >= 2:
-                times[label].append(seconds)
-    ms = {label: 1e3 * float(np.median(values)) for label, values in times.items()}
+                times[name].append(seconds)
+    middle = {name: 1e3 * float(np.median(values)) for name, values in times.items()}
+    ms = {label: middle[label, "usual"] for label in learners}
+    for label in rare:
+        ms[label] += UPDATES * (middle[label, "rare"] - ms[label]) / learners[label].period
     rows = []
-    for label in (name, *others):
-        # the call of what is rare makes it once among UPDATES updates
-        extra = UPDATES * (ms[f"{label}, due"] - ms[label]) * shares[label] if f"{label}, due" in ms else 0.0
-        row = {"learner": label, "rival": name, "steps": len(batch.mask), "ms": ms[label] + extra}
-        rows.append({**row, "ratio": (ms[label] + extra) / ms[name]})
-        print(f"  {label:<34} {row['ms']:8.2f} ms   {rows[-1]['ratio']:.3f}", flush=True)
+    for label, value in ms.items():
+        rows.append(
+            {"learner": label, "rival": rival, "steps": len(batch.mask), "ms": value, "ratio": value / ms[rival]}
+        )
+        print(f"  {label:<34} {value:8.2f} ms   {rows[-1]['ratio']:.3f}", flush=True)
     return rows
 
 
-def updates(task: list[str], arguments: tuple[str, ...], batch: Episode) -> tuple[Callable, Callable | None, float]:
-    """A call of UPDATES updates, one in which what is periodic is due once, and how rare that is (1 / period)."""
-    settings, program, runs = _common.program_and_runs([*task, *arguments, "replay.capacity=64"])
-    algorithm = program.algorithm
-    hparams = {name: np.float32(value) for name, value in algorithm.hparams.items()}
-    state = jax.tree.map(lambda x: x[0], runs.states[0]).replace(replay=None)
-    period = next((m.period for m in settings.modifiers.values() if hasattr(m, "period")), None)
+class Updates:
+    """UPDATES updates of a learner on one batch. period: that of what it does rarely, in updates; 0: nothing."""
 
-    @jax.jit
-    def many(learner: Any, key: jax.Array, first: jax.Array) -> Any:
-        def step(learner: Any, i: jax.Array) -> Any:
-            ctx = program.context(state, hparams, runs.clock._replace(updates=first + i))
-            learner = program.prepared(learner, state, ctx)
-            return algorithm.update(learner, batch, ctx, jax.random.fold_in(key, i))[0], None
+    def __init__(self, task: list[str], arguments: tuple[str, ...]) -> None:
+        settings, program, runs = _common.program_and_runs([*task, *arguments, "replay.capacity=64"])
+        algorithm = program.algorithm
+        hparams = {name: np.float32(value) for name, value in algorithm.hparams.items()}
+        state = jax.tree.map(lambda x: x[0], runs.states[0]).replace(replay=None)
+        self.period = next((m.period for m in settings.modifiers.values() if hasattr(m, "period")), 0)
+        self._learner = state.learner
 
-        return jax.lax.scan(step, learner, jnp.arange(UPDATES))[0]
+        @jax.jit
+        def many(learner: Any, batch: Episode, key: jax.Array, first: jax.Array) -> Any:
+            def step(learner: Any, i: jax.Array) -> Any:
+                ctx = program.context(state, hparams, runs.clock._replace(updates=first + i))
+                learner = program.prepared(learner, state, ctx)
+                return algorithm.update(learner, batch, ctx, jax.random.fold_in(key, i))[0], None
 
-    def call(first: int) -> Callable[[], Any]:
-        return lambda: many(state.learner, jax.random.key(1), jnp.int32(first))
+            return jax.lax.scan(step, learner, jnp.arange(UPDATES))[0]
 
-    return call(1), call(period - 2) if period else None, 1 / period if period else 0.0
+        self._many = many
+
+    def call(self, batch: Episode, first: int) -> Callable[[], Any]:
+        """The updates that begin with this number."""
+        return lambda: self._many(self._learner, batch, jax.random.key(1), jnp.int32(first))
 
 
 if __name__ == "__main__":

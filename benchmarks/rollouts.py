@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import cli, rollout, session
-from jaxshare.runner import Program, start_clock
+from jaxshare.runner import Program
 from jaxshare.types import Algorithm, Array, Context, Env, Episode
 
 TASKS = (("env=smax", "env.scenario=3m"), ("env=mpe", "env.scenario=spread"))
@@ -82,8 +82,7 @@ def compare(program: Program, seconds: float) -> dict[str, float]:
 def player(program: Program, play: Play) -> Play:
     """key -> Rollout of the first episodes of training, compiled."""
     algorithm = program.algorithm
-    hparams = {name: jnp.float32(value) for name, value in algorithm.hparams.items()}
-    ctx = Context(hparams=hparams, clock=start_clock(), env_steps=jnp.int32(0))
+    ctx = _common.context(algorithm.hparams)
     params = jax.jit(algorithm.init)(jax.random.key(0)).params
     compiled = jax.jit(lambda params, key: play(program.env, algorithm, params, ctx, key, program.run.num_envs, True))
     return lambda key: compiled(params, key)

@@ -65,12 +65,12 @@ def throughput(settings: list[str]) -> dict[str, Any]:
 
 def child(settings: list[str], alone: bool) -> dict[str, Any]:
     """Train for a while; updates per second of all seeds together."""
-    if alone and hasattr(os, "sched_setaffinity") and os.environ.get("JAX_PLATFORMS", "cpu") == "cpu":
+    on_cpu = os.environ.get("JAX_PLATFORMS", "cpu") == "cpu"
+    if alone and on_cpu and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import _common
     import jax
 
-    on_cpu = os.environ.get("JAX_PLATFORMS", "cpu") == "cpu"
     seeds, aim = (8, 1.9) if on_cpu else (32, 10.0)
     _, _, runs = _common.program_and_runs([*settings, f"seeds={1 if alone else seeds}"])
     for _ in range(2):

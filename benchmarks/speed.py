@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import _common
+import startup
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results"
@@ -124,18 +125,9 @@ def of_seac(found: dict[str, Any]) -> Iterator[Row]:
 
 def of_startup(found: dict[str, Any]) -> Iterator[Row]:
     """Aim 7."""
-    aims = {"cold": 20.0, "warm": 6.0, "import": 1.0, "list": 3.0}
-    times = {**{name: found[name]["first_update"] for name in ("cold", "warm")}, **found["seconds"]}
-    for name, what in STARTS.items():
-        yield Row(f"≤ {aims[name]:g} s", what, f"{times[name]:.1f} s", times[name] <= aims[name])
-
-
-STARTS = {
-    "cold": "main job to its first update, nothing compiled before",
-    "warm": "the same with the persistent cache",
-    "import": "`import jaxshare`",
-    "list": "`python -m jaxshare.list`",
-}
+    for name, aim in startup.AIMS.items():
+        measured = found["seconds"][name]
+        yield Row(f"≤ {aim:g} s", startup.LABELS[name], f"{measured:.1f} s", measured <= aim)
 
 
 def of_rollouts(found: dict[str, Any]) -> Iterator[Row]:
@@ -148,15 +140,15 @@ def of_rollouts(found: dict[str, Any]) -> Iterator[Row]:
 
 def of_training(found: dict[str, Any]) -> Iterator[Row]:
     """Aim 2, steps per second."""
-    for one_name, one in found.get("steps_per_second", {}).items():
-        if one_name not in ("3m", "2s3z"):
+    for name, one in found.get("steps_per_second", {}).items():
+        if name not in ("3m", "2s3z"):
             continue
         ours, rival = one["ours"], one["rival"]
         measured = (
             f"{ours['steps_per_second']:,.0f} against {rival['steps_per_second']:,.0f}, replay ratios "
             f"{ours['replay_ratio']:.1f} and {rival['replay_ratio']:.1f}: {one['ratio']:.2f}×"
         )
-        what = f"QMIX while learning, environment steps/s, {one_name}, against the plain rival's"
+        what = f"QMIX while learning, environment steps/s, {name}, against the plain rival's"
         yield Row("≥ 2.5×", what, measured, one["ratio"] >= 2.5)
 
 

@@ -46,7 +46,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from learner import ResetGRU, RivalMixer
+from learner import RivalAgent, RivalMixer
 
 from jaxshare import cli
 from jaxshare.algos import qmix
@@ -284,20 +284,6 @@ class Ours:
 # ------------------------------------------------------------------------------------------------------------ the rival
 
 
-class Agent(nn.Module):
-    """One agent, as in learner.py, but with its memory [B, H] for acting: (carry, q [T, B, A])."""
-
-    hidden: int
-    actions: int
-
-    @nn.compact
-    def __call__(self, carry, x, reset):
-        x = nn.relu(nn.Dense(self.hidden, name="embed")(x))
-        scanned = nn.scan(ResetGRU, variable_broadcast="params", split_rngs={"params": False})
-        carry, hidden = scanned(self.hidden, name="gru")(carry, (x, reset))
-        return carry, nn.Dense(self.actions, name="head")(hidden)
-
-
 def as_jaxmarl(params: Any, key: jax.Array, scale: float) -> Any:
     """Orthogonal kernels of this scale wherever JaxMARL has them: all but those of the GRU."""
 
@@ -327,7 +313,7 @@ class Rival:
             wrappers.CTRolloutManager(wrappers.SMAXLogWrapper(game), batch_size=n) for n in (ENVS, TEST_EPISODES)
         )
         self._limit, self._hidden, self._h = game.max_steps + 1, config.hidden_dim, h
-        self._agent = Agent(config.hidden_dim, self._env.max_action_space)
+        self._agent = RivalAgent(config.hidden_dim, self._env.max_action_space)
         self._mixer = RivalMixer(config.embed_dim, config.hypernet_dim)
         scale = optax.scale_by_rms(decay=h.rms_decay, eps=h.rms_eps, eps_in_sqrt=False, initial_scale=0.0)
         clip = optax.clip_by_global_norm(h.grad_clip)

@@ -53,12 +53,17 @@ def make_env(settings: Settings) -> Env:
     return registry.get("env", settings.env_name).make(settings.env)
 
 
-def make_algorithm(settings: Settings, spec: EnvSpec) -> Algorithm:
-    """The algorithm with its modifiers. Raises RefusedError for what does not go together."""
+def make_parts(settings: Settings, spec: EnvSpec) -> Any:
+    """A learner's record of parts, changed by its modifiers. Raises RefusedError for what does not go together."""
     parts = registry.get("algo", settings.algo_name).make(settings.algo, spec)
     for name, config in settings.modifiers.items():
         parts = registry.get("modifiers", name).make(config, parts)
-    return parts.assemble()
+    return parts
+
+
+def make_algorithm(settings: Settings, spec: EnvSpec) -> Algorithm:
+    """The algorithm with its modifiers. Raises RefusedError for what does not go together."""
+    return make_parts(settings, spec).assemble()
 
 
 @dataclass
