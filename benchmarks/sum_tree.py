@@ -25,6 +25,7 @@ from flashbax.buffers import sum_tree as flashbax
 from jaxshare import sum_tree
 
 SETTERS = {"flashbax scan": flashbax.set_batch_scan, "flashbax bincount": flashbax.set_batch_bincount}
+MAPPED = 8  # trees under vmap: seeds
 Call = Callable[[], object]
 
 
@@ -80,20 +81,34 @@ def row(what: str, capacity: int, batch: int, micros: dict[str, float]) -> dict:
     return record
 
 
-def bench_set_and_sample(capacity: int, batch: int, clock) -> list[dict]:
+def bench_set_and_sample(capacity: int, batch: int, clock, count: int = 1) -> list[dict]:
+    """One tree, or `count` trees under vmap."""
     random = np.random.default_rng(0)
     priority = jnp.asarray(random.random(capacity, np.float32))
-    index = jnp.asarray(random.integers(0, capacity, batch), jnp.int32)
-    value, key = jnp.asarray(random.random(batch, np.float32)), jax.random.key(0)
-    ours, make_theirs = trees(priority)
+    index = jnp.asarray(random.integers(0, capacity, (count, batch)), jnp.int32)
+    value, keys = jnp.asarray(random.random((count, batch), np.float32)), jax.random.split(jax.random.key(0), count)
+    one, make_one = trees(priority)
+
+    def several(tree):
+        return jax.tree.map(lambda x: jnp.stack([x] * count), tree) if count > 1 else tree
+
+    def lifted(function):
+        return jax.vmap(function) if count > 1 else function
+
+    index, value, keys = (x if count > 1 else x[0] for x in (index, value, keys))
+    draw, draw_theirs = (
+        partial(sum_tree.sample, batch=batch),
+        lambda tree, key: flashbax.stratified_sample(tree, batch, key),
+    )
     reads = {
-        "ours": reading(partial(sum_tree.sample, batch=batch), ours, key),
-        "flashbax": reading(lambda tree, key: flashbax.stratified_sample(tree, batch, key), make_theirs(), key),
+        "ours": reading(lifted(draw), several(one), keys),
+        "flashbax": reading(lifted(draw_theirs), several(make_one()), keys),
     }
     sampled = clock(reads)
-    sets = {"ours": updating(sum_tree.set, ours, index, value)}
-    sets |= {name: updating(setter, make_theirs(), index, value) for name, setter in SETTERS.items()}
-    return [row("set", capacity, batch, clock(sets)), row("sample", capacity, batch, sampled)]
+    sets = {"ours": updating(lifted(sum_tree.set), several(one), index, value)}
+    sets |= {name: updating(lifted(setter), several(make_one()), index, value) for name, setter in SETTERS.items()}
+    mark = f" x{count}" if count > 1 else ""
+    return [row(f"set{mark}", capacity, batch, clock(sets)), row(f"sample{mark}", capacity, batch, sampled)]
 
 
 def bench_build(capacity: int, clock) -> dict:
@@ -168,6 +183,8 @@ def main() -> None:
     print(f"{'what':8} {'leaves':>9} {'batch':>6} {'ours, µs':>9} {'ratio':>7}   rivals, µs")
     rows = [bench_build(size, clock) for size in sizes if size <= 10**5]
     rows += [record for size in sizes for batch in batches for record in bench_set_and_sample(size, batch, clock)]
+    mapped = partial(bench_set_and_sample, clock=clock, count=MAPPED)
+    rows += [record for size in sizes for batch in batches for record in mapped(size, batch)]
     rows.append(bench_fresh(10_000, clock))
     updates = 10**5 if args.quick else 10**6
     left = drift(updates)

@@ -14,27 +14,30 @@ the bits of a tree built afresh. "The last *positive* child" is what keeps round
     tree = set(tree, index, new_priority)       # jit it with donate_argnums=0: the nodes are then updated in place
 
 Everything is pure and can be jitted and mapped. A priority that is NaN, negative or subnormal counts as 0, one above
-2**100 as 2**100. With total(tree) == 0 there is nothing to go by, and draws are uniform (see `find`). On a CPU short
-loops over leaves or queries do the work, one tree after the other under vmap; elsewhere it goes level by level.
+2**100 as 2**100. With total(tree) == 0 there is nothing to go by, and draws are uniform (see `find`). On a CPU
+short loops over leaves, and over queries of large trees, do the work; elsewhere, and under vmap for queries, it goes
+level by level.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
-from jax.custom_batching import sequential_vmap
+from jax.custom_batching import custom_vmap
 
 from jaxshare.types import Array
 
 FAN_OUT = 4  # measured: 2 costs more levels per update, 8 and 16 more loads per query
 BELOW_ONE = 1 - 2**-24  # the largest f32 below 1
 MAX_PRIORITY = 2.0**100  # keeps the total finite
-SEQUENTIAL_QUERIES = 512  # up to this batch a loop over queries beats a loop over levels on a CPU
+SEQUENTIAL_QUERIES, SEQUENTIAL_CAPACITY = 512, 50_000  # a loop over so few queries of so large a tree beats, on a CPU,
+# one over levels; never under vmap (benchmarks/README.md)
 COARSE_CAPACITY = 100_000  # above it the 2**24 values of an f32 query no longer tell leaves apart
 COARSE_LEVELS = 6  # the levels left (4096 leaves) when such a query receives its low bits
 
@@ -82,7 +85,7 @@ def set(tree: SumTree, index: Array, priority: Array) -> SumTree:
     """
     if index.ndim != 1 or index.shape != priority.shape:
         raise ValueError(f"index {index.shape} and priority {priority.shape} must both be [B]")
-    cpu, default = sequential_vmap(partial(_set_in_order, tree.capacity)), partial(_set_at_once, tree.capacity)
+    cpu, default = partial(_set_in_place, tree.capacity), partial(_set_at_once, tree.capacity)
     return SumTree(lax.platform_dependent(tree.nodes, index, priority, cpu=cpu, default=default), tree.capacity)
 
 
@@ -144,26 +147,49 @@ def _rebuilds(capacity: int, batch: int) -> bool:
     return batch >= 512 and capacity <= 16 * batch
 
 
-def _set_in_order(capacity: int, nodes: Array, index: Array, value: Array) -> Array:
-    """One leaf after the other, each with its ancestors. An order makes duplicates trivial."""
-    offsets, top = jnp.asarray(_offsets(capacity), jnp.int32), len(_offsets(capacity)) - 1
-    rebuild = _rebuilds(capacity, index.shape[0])
+def _set_in_place(capacity: int, nodes: Array, index: Array, value: Array) -> Array:
+    """One leaf after the other, each with its ancestors. An order makes duplicates trivial.
 
-    def parent(up: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        nodes, node = state
-        level, node = top - up, node // FAN_OUT
-        child = lax.dynamic_slice(nodes, (offsets[level] + node * FAN_OUT,), (FAN_OUT,))
-        return lax.dynamic_update_index_in_dim(nodes, _sum(child), offsets[level - 1] + node, 0), node
+    Trees under vmap are one flat array, whose leaves take turns: a loop over trees would copy each of them.
+    """
+
+    @custom_vmap
+    def change(nodes: Array, index: Array, value: Array) -> Array:
+        return _set_in_order(capacity, nodes, index, value)
+
+    @change.def_vmap
+    def rule(size: int, in_batched: list[bool], *args: Array) -> tuple[Array, bool]:
+        each = [x if batched else jnp.broadcast_to(x, (size, *x.shape))
+                for x, batched in zip(args, in_batched, strict=True)]  # fmt: skip
+        return change(*(x.reshape(-1, x.shape[-1]) for x in each)).reshape(each[0].shape), True
+
+    return change(nodes[None], index[None], value[None])[0]
+
+
+def _set_in_order(capacity: int, nodes: Array, index: Array, value: Array) -> Array:
+    """The trees nodes [S, M] with leaves index [S, B] changed to value [S, B]."""
+    (trees, size), batch = nodes.shape, index.shape[1]
+    offsets, top = jnp.asarray(_offsets(capacity), jnp.int32), len(_offsets(capacity)) - 1
+    rebuild = _rebuilds(capacity, batch)
+    index, value = index.reshape(-1), value.reshape(-1)
 
     def leaf(i: Array, nodes: Array) -> Array:
+        first = 0 if trees == 1 else i // batch * size  # of this leaf's tree
+
+        def parent(up: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+            nodes, node = state
+            level, node = top - up, node // FAN_OUT
+            child = lax.dynamic_slice(nodes, (first + offsets[level] + node * FAN_OUT,), (FAN_OUT,))
+            return lax.dynamic_update_index_in_dim(nodes, _sum(child), first + offsets[level - 1] + node, 0), node
+
         inside = (index[i] >= 0) & (index[i] < capacity)
         node = jnp.where(inside, index[i], 0)
-        new = jnp.where(inside, _clean(value[i]), nodes[offsets[-1] + node])
-        nodes = lax.dynamic_update_index_in_dim(nodes, new, offsets[-1] + node, 0)
+        at = first + offsets[-1] + node
+        nodes = lax.dynamic_update_index_in_dim(nodes, jnp.where(inside, _clean(value[i]), nodes[at]), at, 0)
         return nodes if rebuild else lax.fori_loop(0, top, parent, (nodes, node))[0]
 
-    nodes = lax.fori_loop(0, index.shape[0], leaf, nodes)
-    return _nodes(nodes[_offsets(capacity)[-1] :]) if rebuild else nodes
+    nodes = lax.fori_loop(0, index.shape[0], leaf, nodes.reshape(-1)).reshape(trees, size)
+    return jax.vmap(_nodes)(nodes[:, _offsets(capacity)[-1] :]) if rebuild else nodes
 
 
 def _set_at_once(capacity: int, nodes: Array, index: Array, value: Array) -> Array:
@@ -189,8 +215,21 @@ def _find(tree: SumTree, u: Array, valid: Array | int | None, low: Array | None)
     count = jnp.asarray(tree.capacity if valid is None else valid, jnp.int32)
     one = partial(_find_one, tree.capacity)
     at_once = jax.vmap(one, in_axes=(None, None, 0, None if low is None else 0))
-    cpu = sequential_vmap(partial(_one_by_one, one)) if u.shape[0] <= SEQUENTIAL_QUERIES else at_once
+    few = u.shape[0] <= SEQUENTIAL_QUERIES and tree.capacity > SEQUENTIAL_CAPACITY
+    cpu = _unless_mapped(partial(_one_by_one, one), at_once) if few else at_once
     return lax.platform_dependent(tree.nodes, count, u, low, cpu=cpu, default=at_once)
+
+
+def _unless_mapped(alone: Callable[..., Array], mapped: Callable[..., Array]) -> Callable[..., Array]:
+    """`alone`, which under vmap becomes the vmap of `mapped`."""
+    function = custom_vmap(alone)
+
+    @function.def_vmap
+    def rule(size: int, in_batched: list[Any], *args: Any) -> tuple[Array, bool]:
+        axes = tuple(jax.tree.map(lambda batched: 0 if batched else None, one) for one in in_batched)
+        return jax.vmap(mapped, in_axes=axes, axis_size=size)(*args), True
+
+    return function
 
 
 def _one_by_one(one: Callable[..., Array], nodes: Array, count: Array, u: Array, low: Array | None) -> Array:

@@ -3,6 +3,7 @@
 import warnings
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ BELOW_ONE = np.float32(1 - 2**-24)
 find, set_ = jax.jit(st.find), jax.jit(st.set)
 sample = jax.jit(st.sample, static_argnums=(2, 3))
 build = jax.jit(st.build, static_argnums=0)
-WAYS = {"in_order": st._set_in_order, "at_once": st._set_at_once}  # on a CPU `set` takes the first
+WAYS = {"in_order": st._set_in_place, "at_once": st._set_at_once}  # on a CPU `set` takes the first
 
 
 def tree_of(*priority):
@@ -83,7 +84,9 @@ def test_set_and_duplicates(way):
 
 @pytest.mark.parametrize("capacity", [1, 2, 4, 5, 16, 17, 63, 1000])
 @pytest.mark.parametrize("zeros", [0.0, 0.9])
-def test_equals_a_slow_search(capacity, zeros):
+@pytest.mark.parametrize("looped_above", [0, st.SEQUENTIAL_CAPACITY])
+def test_equals_a_slow_search(capacity, zeros, looped_above, monkeypatch):
+    monkeypatch.setattr(st, "SEQUENTIAL_CAPACITY", looped_above)
     rng = np.random.default_rng(capacity)
     value = rng.integers(1, 100, capacity) * (rng.random(capacity) >= zeros)  # integers: every sum is exact
     value[rng.integers(capacity)] = 7
@@ -93,8 +96,9 @@ def test_equals_a_slow_search(capacity, zeros):
     u = (q / np.float32(after[-1])).astype(np.float32)
     q = np.minimum(u, BELOW_ONE) * np.float32(after[-1])
     expected = [next(leaf for leaf in range(capacity) if x < after[leaf]) for x in q]
-    for part in (u[:300], u):  # a loop over queries, a loop over levels
-        np.testing.assert_array_equal(find(tree, jnp.asarray(part)), expected[: len(part)])
+    traced_anew = jax.jit(lambda tree, u: st.find(tree, u))
+    for part in (u[:300], u):  # a loop over queries where it is allowed, a loop over levels
+        np.testing.assert_array_equal(traced_anew(tree, jnp.asarray(part)), expected[: len(part)])
 
 
 @pytest.mark.parametrize("capacity", [1, 5, 64, 1000, 150_000])
@@ -257,8 +261,9 @@ def test_leaves_beyond_the_resolution_of_f32_are_equal():
 # ---- transformations
 
 
-@pytest.mark.parametrize("batch", [7, 600])
-def test_vmap_equals_a_loop(batch):
+@pytest.mark.parametrize(("batch", "looped_above"), [(7, 0), (7, st.SEQUENTIAL_CAPACITY), (600, 0)])
+def test_vmap_equals_a_loop(batch, looped_above, monkeypatch):
+    monkeypatch.setattr(st, "SEQUENTIAL_CAPACITY", looped_above)
     rng = np.random.default_rng(0)
     value = jnp.asarray(np.stack([random_priorities(rng, 300, 0.5) for _ in range(3)]))
     index, new = jnp.asarray(rng.integers(0, 300, (3, batch))), jnp.asarray(rng.random((3, batch), np.float32))
@@ -275,6 +280,19 @@ def test_vmap_equals_a_loop(batch):
         jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda x, i=i: x[i], mapped), alone)
     twice = jax.jit(jax.vmap(jax.vmap(run)))(*(x[None] for x in (value, index, new, keys)))  # seeds and agent types
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda x: x[0], twice), mapped)
+
+
+def test_one_tree_set_in_several_ways():
+    """vmap over the values alone, and over the trees alone."""
+    tree, index, value = tree_of(1, 0, 2, 3, 4), jnp.array([3, 0]), jnp.array([[5.0, 6.0], [7.0, 8.0]])
+    each = [st.set(tree, index, one) for one in value]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *each)
+    chex.assert_trees_all_equal(jax.vmap(st.set, in_axes=(None, None, 0))(tree, index, value), stacked)
+    again = [st.set(one, index, value[0]) for one in each]
+    chex.assert_trees_all_equal(
+        jax.vmap(st.set, in_axes=(0, None, None))(stacked, index, value[0]),
+        jax.tree.map(lambda *x: jnp.stack(x), *again),
+    )
 
 
 def test_sharing_a_tree_across_keys():
