@@ -20,10 +20,11 @@ from jaxshare.types import Context
 
 
 def machine() -> str:
-    """Versions and machine, one line."""
+    """Versions, machine and day (UTC), one line."""
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("jax", "jaxlib", "flax", "optax", "jaxmarl"))
     device = jax.devices()[0]
-    return f"{versions}; Python {platform.python_version()}; {os.cpu_count()} cores; {device.device_kind}"
+    cores, day = f"{os.cpu_count()} cores", time.strftime("%Y-%m-%d", time.gmtime())
+    return f"{versions}; Python {platform.python_version()}; {cores}; {device.device_kind}; {day}"
 
 
 def seconds(fn: Callable[[], Any], repeats: int) -> list[float]:

@@ -34,6 +34,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxshare import replay
 from jaxshare.algos import qmix
@@ -47,6 +49,7 @@ from jaxshare.types import Discrete, EnvSpec, Episode, LearnerState
 
 OUT = pathlib.Path(__file__).parent / "results" / "learner.json"
 BATCH = 32
+HALVES = 2  # devices of a CPU
 UPDATES = 4  # of one call, each on a batch of its own, inside a scan as in training
 PEAK_SIZES = (512, 1024, 2048)
 TOLERANCE = 1e-3  # f32 over 101 steps, relative
@@ -93,6 +96,7 @@ def main() -> None:
     parser.add_argument("--parts", action="store_true", help="also time the parts of ours on their own")
     parser.add_argument("--save", action="store_true", help=f"write {OUT.name} into benchmarks/results")
     options = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", HALVES)
     found: dict[str, Any] = {"machine": _common.machine(), "repeats": options.repeats, "shapes": {}}
     print(f"{found['machine']}; load {os.getloadavg()[0]:.1f}")
     for name in options.shapes:
@@ -114,6 +118,7 @@ def row(name: str, one: dict[str, Any]) -> str:
         f"{one['ratio']:.2f} x its speed   {100 * one['ours_share_of_peak']:.0f} % of the peak "
         f"(rival {100 * one['rival_share_of_peak']:.0f} %) of {one['peak_gflops']:.0f} GFLOP/s; "
         f"products alone {one['limit_ms']:.2f} ms"
+        + (f", ours in halves {one['halves_ms']:.2f} ms, {one['halves_ratio']:.2f} x" if "halves_ms" in one else "")
     )
 
 
@@ -124,16 +129,21 @@ def measure(shape: Shape, repeats: int) -> dict[str, float]:
     require_equal(ours(), rival())
     limit = products_alone(shape)
     calls = {"ours": ours, "rival": rival, "limit": limit, **{f"peak {n}": square_product(n) for n in PEAK_SIZES}}
+    if len(jax.devices()) >= HALVES:
+        calls["halves"] = halves(shape, batches, learner)
     times = interleaved(calls, repeats)
-    for name in ("ours", "rival", "limit"):
+    updates = [name for name in times if not name.startswith("peak")]
+    for name in updates:
         times[name] = [value / UPDATES for value in times[name]]
     peak = max(2 * n**3 / np.median(times[f"peak {n}"]) for n in PEAK_SIZES)
     flop = 1e9 * gflop(shape)
-    ms = {name: float(1e3 * np.median(times[name])) for name in ("ours", "rival", "limit")}
+    ms = {name: float(1e3 * np.median(times[name])) for name in updates}
+    ratios = {name: float(np.median(np.array(times["rival"]) / np.array(times[name]))) for name in updates}
     return {
         "gflop": gflop(shape),
         **{f"{name}_ms": value for name, value in ms.items()},
-        "ratio": float(np.median(np.array(times["rival"]) / np.array(times["ours"]))),
+        "ratio": ratios["ours"],
+        **({"halves_ratio": ratios["halves"]} if "halves" in ratios else {}),
         **{f"{name}_share_of_peak": flop / (1e-3 * ms[name]) / peak for name in ("ours", "rival")},
         "peak_gflops": peak / 1e9,
     }
@@ -237,6 +247,23 @@ def stepper(update: Callable[..., Any], state: Any, data: list[Any]) -> Callable
         return jax.tree.map(lambda x: x[0], metrics)
 
     return call
+
+
+def halves(shape: Shape, batches: list[Episode], learner: LearnerState) -> Callable[[], Any]:
+    """The batch split over two devices that never exchange anything: two halves' updates, not one update of the whole.
+
+    A real split would add the devices' gradients up in every update, so that this is a limit.
+    """
+    mesh, half = jax.make_mesh((HALVES,), ("rows",), devices=jax.devices()[:HALVES]), P(None, "rows")
+    made = algorithm(shape)
+    ctx, key = _common.context(made.hparams), jax.random.key(3)
+
+    def update(state: LearnerState, batch: Episode) -> Any:
+        return made.update(state, batch, ctx, key)
+
+    specs = {"in_specs": (P(), half), "out_specs": P(), "check_vma": False}
+    learner, batches = jax.device_put((learner, batches), (NamedSharding(mesh, P()), NamedSharding(mesh, half)))
+    return stepper(jax.shard_map(update, mesh=mesh, **specs), learner, batches)
 
 
 def products_alone(shape: Shape) -> Callable[[], Any]:

@@ -1,12 +1,14 @@
 """Peak memory of training against the replay's own size, and what storing observations in fewer bits does to learning.
 
     python benchmarks/memory.py                 2s3z in every replay.dtype, 3m in two: two chunks of training each
-    python benchmarks/memory.py --large         also 27m_vs_30m with 5000 episodes in int8 (about 12 GB, minutes)
-    python benchmarks/memory.py --learning      win rates of QMIX on 3m with each dtype, equal settings and seeds
-    python benchmarks/memory.py --save          also benchmarks/results/memory.json
+    python benchmarks/memory.py --large         instead: 27m_vs_30m with 5000 episodes in int8 (about 12 GB, minutes)
+    python benchmarks/memory.py --learning      instead: win rates of QMIX on 3m with each dtype, equal settings and seeds
+    python benchmarks/memory.py --save          also benchmarks/results/memory.json, whose other rows stay
 
 Every row is a process of its own: a replay of full size, prefilled, and two chunks of updates; its peak resident memory
-as the system counts it. The aim is 1.3 x (replay + 300 MB), in which 300 MB stand for Python, JAX and the programs.
+as the system counts it. The aim is 1.3 x (replay + 300 MB), in which 300 MB stand for Python, JAX and the programs. The
+same run with 64 episodes shows what these really take (the floor); `held` is what the peak is above it, in replays: 1
+if there is one copy.
 """
 
 from __future__ import annotations
@@ -26,13 +28,15 @@ import numpy as np
 OUT = pathlib.Path(__file__).parent / "results" / "memory.json"
 DTYPES = ("float32", "bfloat16", "float16", "int8")
 BASE_MB, AIM = 300, 1.3
+LARGE = "27m_vs_30m"
+SMALL = 64  # episodes of a run whose replay is next to nothing
 LIMIT_S = 900
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--large", action="store_true", help="also 27m_vs_30m")
-    parser.add_argument("--learning", action="store_true", help="also the win rates")
+    parser.add_argument("--large", action="store_true", help="instead 27m_vs_30m")
+    parser.add_argument("--learning", action="store_true", help="instead the win rates")
     parser.add_argument("--steps", type=int, default=60_000, help="environment steps of --learning (%(default)s)")
     parser.add_argument("--seeds", type=int, default=2, help="seeds of --learning (%(default)s)")
     parser.add_argument("--save", action="store_true", help=f"write {OUT.name} into benchmarks/results")
@@ -41,27 +45,34 @@ def main() -> None:
     if options.child is not None:
         print(json.dumps(child(options.child)))
         return
-    found: dict[str, Any] = {"machine": _common.machine(), "memory": [], "learning": []}
-    print(found["machine"])
+    found: dict[str, Any] = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    machine, rows, learned = _common.machine(), found.setdefault("memory", {}), found.setdefault("learning", {})
+    print(machine)
+    floors: dict[str, float] = {}
     tasks = [("3m", "float32"), ("3m", "int8"), *(("2s3z", dtype) for dtype in DTYPES)]
-    for scenario, dtype in [*tasks, *([("27m_vs_30m", "int8")] if options.large else [])]:
-        found["memory"].append(one := peak(scenario, dtype))
+    for scenario, dtype in [(LARGE, "int8")] if options.large else [] if options.learning else tasks:
+        if scenario not in floors:
+            floors[scenario] = peak(scenario, dtype, SMALL)["peak_mb"]
+        one = {**peak(scenario, dtype), "floor_mb": floors[scenario], "machine": machine}
+        one["held"] = (one["peak_mb"] - one["floor_mb"]) / one["replay_mb"]
+        rows[f"{scenario} {dtype}"] = one
         print(
             f"{scenario:<12} {dtype:<9} replay {one['replay_mb']:7.0f} MB   peak {one['peak_mb']:7.0f} MB   "
-            f"{one['ratio']:.2f} x (replay + {BASE_MB} MB), aim {AIM}",
+            f"{one['ratio']:.2f} x (replay + {BASE_MB} MB), aim {AIM}; with {SMALL} episodes {one['floor_mb']:.0f} MB, "
+            f"{one['held']:.2f} replays above that",
             flush=True,
         )
     for dtype in DTYPES if options.learning else ():
-        found["learning"].append(one := learning(dtype, options.steps, options.seeds))
+        learned[dtype] = one = {**learning(dtype, options.steps, options.seeds), "machine": machine}
         rates = ", ".join(f"{rate:.2f}" for rate in one["last_win_rates"])
         print(f"QMIX on 3m, {options.steps:,} steps, {dtype:<9} win rates of the last five tests: {rates}", flush=True)
     if options.save:
         OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def peak(scenario: str, dtype: str) -> dict[str, Any]:
-    """A row: sizes in MB (10^6 bytes) of a run with 5000 episodes."""
-    settings = ["env=smax", f"env.scenario={scenario}", f"replay.dtype={dtype}", "replay.capacity=5000"]
+def peak(scenario: str, dtype: str, episodes: int = 5000) -> dict[str, Any]:
+    """A row: sizes in MB (10^6 bytes) of a run with so many episodes."""
+    settings = ["env=smax", f"env.scenario={scenario}", f"replay.dtype={dtype}", f"replay.capacity={episodes}"]
     command = [sys.executable, __file__, "--child", *settings]
     out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S).stdout
     one = json.loads(out.splitlines()[-1])

@@ -5,8 +5,9 @@
     python benchmarks/seeds.py --json FILE          also write the figures
 
 Every measurement is a process of its own. On a CPU one seed is held to one core by the scheduler's affinity, eight
-seeds have all of them; the two alternate, medians of updates per second count, compiling does not. On an accelerator it
-is 32 vmapped seeds against one, and nothing is held to a core. The strategy is the trainer's own choice
+seeds have all of them; the two alternate, medians of updates per second count, compiling does not. Two processes at a
+time, one seed and one core each, show what the machine itself allows. On an accelerator it is 32 vmapped seeds against
+one, and nothing is held to a core. The strategy is the trainer's own choice
 (parallel.strategy=auto), or what is given as a setting. The aims: 1.9 on two cores, 10 on an accelerator.
 
 A start that hangs is killed after a time limit and counted: JaxMARL's vmapped seeds hang on such a machine.
@@ -27,7 +28,8 @@ from typing import Any
 import numpy as np
 
 TASK = ("algo=qmix", "env=smax", "env.scenario=3m")
-SECONDS, ROUNDS, LIMIT_S = 12.0, 2, 300
+SECONDS, ROUNDS, LIMIT_S = 12.0, 3, 300
+PROCESSES = {"alone": 1, "all": 1, "pair": 2}
 START = ("algo=vdn", "env=mpe", "seeds=4", "total_env_steps=1000", "eval.episodes=4", "progress=false")
 
 
@@ -39,7 +41,7 @@ def main() -> None:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(child(options.settings, alone=options.child == "alone")))
+        print(json.dumps(child(options.settings, options.child)))
         return
     found = {"throughput": throughput(list(options.settings or TASK)), "starts": starts(options.starts)}
     if options.json:
@@ -48,26 +50,51 @@ def main() -> None:
 
 def throughput(settings: list[str]) -> dict[str, Any]:
     """Updates per second of all seeds together, many against one."""
-    rates: dict[str, list[float]] = {"alone": [], "all": []}
-    for _ in range(ROUNDS):
-        for kind, values in rates.items():
-            command = [sys.executable, __file__, *settings, "--child", kind]
-            out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S).stdout
-            values.append((one := json.loads(out.splitlines()[-1]))["rate"])
-    ratio = float(np.median(rates["all"]) / np.median(rates["alone"]))
+    rates: dict[str, list[float]] = {"alone": [], "all": [], "pair": []}
+    with tempfile.TemporaryDirectory() as cache:  # each program is compiled once
+        for _ in range(ROUNDS):
+            for kind, values in rates.items():
+                found = [finished(one) for one in [begun(settings, kind, i, cache) for i in range(PROCESSES[kind])]]
+                values.append(sum(one["rate"] for one in found))
+                if kind == "all":
+                    one = found[0]
+    middle = {kind: float(np.median(values)) for kind, values in rates.items()}
+    ratio, limit = middle["all"] / middle["alone"], middle["pair"] / middle["alone"]
     print(
-        f"{one['seeds']} seeds ({one['strategy']}, {one['devices']} devices) {np.median(rates['all']):.1f} updates/s, "
-        f"one seed alone {np.median(rates['alone']):.1f}: {ratio:.2f} x; aim {one['aim']}\n{one['machine']}",
+        f"{one['seeds']} seeds ({one['strategy']}, {one['devices']} devices) {middle['all']:.1f} updates/s, "
+        f"one seed alone {middle['alone']:.1f}: {ratio:.2f} x; aim {one['aim']}; "
+        f"two processes of one seed on a core each {middle['pair']:.1f}: {limit:.2f} x\n{one['machine']}",
         flush=True,
     )
-    return {"settings": settings, **one, "updates_per_s": rates, "ratio": ratio}
+    return {"settings": settings, **one, "updates_per_s": rates, "ratio": ratio, "pair_ratio": limit}
 
 
-def child(settings: list[str], alone: bool) -> dict[str, Any]:
-    """Train for a while; updates per second of all seeds together."""
+def begun(settings: list[str], kind: str, core: int, cache: str) -> subprocess.Popen[str]:
+    """A measuring process; one that is alone is held to a core."""
+    command = [sys.executable, __file__, *settings, "--child", "all" if kind == "all" else f"{core}"]
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+
+
+def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What it printed. Raises TimeoutExpired, or RuntimeError if it failed."""
+    try:
+        out, _ = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(map(str, process.args))} failed: run it by itself to see why")
+    return json.loads(out.splitlines()[-1])
+
+
+def child(settings: list[str], which: str) -> dict[str, Any]:
+    """Train for a while; updates per second of all seeds together. which: "all", or the core of a seed alone."""
+    alone = which != "all"
     on_cpu = os.environ.get("JAX_PLATFORMS", "cpu") == "cpu"
     if alone and on_cpu and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(which) % len(cores)]})
     import _common
     import jax
 

@@ -159,7 +159,8 @@ def machine() -> dict[str, str]:
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flashbax", "numpy")}
     device = jax.devices()[0]
     host = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    return {**versions, "Python": platform.python_version(), "device": device.device_kind, "host": host}
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    return {**versions, "Python": platform.python_version(), "device": device.device_kind, "host": host, "day": day}
 
 
 def arguments() -> argparse.Namespace:
