@@ -10,6 +10,8 @@ counts is the time of the process on its core, so that other work on the machine
     eval_s     core seconds of an evaluation
     start_s    core seconds until the first record: imports, compilation, replay filled; of other jobs all they take
 
+Kinds that are not measured when a job of theirs is done are kept as well: the rate over the whole job, nothing else.
+
 A policy that has just begun plays shorter or longer episodes than later on: read totals as estimates.
 """
 
@@ -150,6 +152,16 @@ def _found(one: dict[str, Any]) -> dict[str, float] | None:
     start = begin - first[key] / rates.get("first_rate", rates["rate"])
     usual = sorted(evaluations)[len(evaluations) // 2] if evaluations else 0.0
     return {**rates, "eval_s": round(usual, 2), "start_s": round(max(start, 0.0), 1)}
+
+
+def note(job: Job, spent: float) -> None:
+    """Keep what a whole job took, if its kind was not measured: an average with its start and its evaluations."""
+    if job.speed in planning.costs():
+        return
+    whole = {"start_s": round(spent, 1)}
+    if job.kind == "train":
+        whole = {"rate": round(job.seeds * job.total / max(spent, 0.01), 3), "eval_s": 0.0, "start_s": 0.0}
+    _keep(job.speed, whole)
 
 
 def _keep(kind: str, found: dict[str, float] | None) -> None:

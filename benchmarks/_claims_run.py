@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,10 +40,21 @@ class Running:
     limit: float  # seconds
     began: float = field(default_factory=time.monotonic)
     stopping: bool = False
+    fresh: bool = True  # it was begun from nothing
+    spent: float = 0.0  # core seconds, known when it has ended
 
 
-def run_all(jobs: dict[str, Job], root: pathlib.Path, at_once: int, table: dict[str, Any]) -> dict[str, str]:
-    """Do what is missing, what others need first. Returns {job without result: reason}. Ctrl-C goes through."""
+def run_all(
+    jobs: dict[str, Job],
+    root: pathlib.Path,
+    at_once: int,
+    table: dict[str, Any],
+    ended: Callable[[Job, float], None] = lambda job, spent: None,
+) -> dict[str, str]:
+    """Do what is missing, what others need first. Returns {job without result: reason}. Ctrl-C goes through.
+
+    `ended` hears of each job that was done in one piece, and of the core seconds that it took.
+    """
     waiting = [job for job in jobs.values() if not planning.done(job, root)]
     failed: dict[str, str] = {}
     running: list[Running] = []
@@ -61,6 +74,8 @@ def run_all(jobs: dict[str, Job], root: pathlib.Path, at_once: int, table: dict[
                 time.sleep(POLL)
                 for one in [one for one in running if _over(one, root, failed)]:
                     running.remove(one)
+                    if one.fresh and one.job.name not in failed:
+                        ended(one.job, one.spent)
                     bars.end(one.job, failed.get(one.job.name), time.monotonic() - one.began)
                 bars.look(running, root)
         except BaseException:
@@ -81,6 +96,7 @@ def start(job: Job, root: pathlib.Path, slot: int, at_once: int, seconds: float)
     """Begin a job on its share of the cores, with a log of its own."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     own = cores[slot::at_once] or cores
+    fresh = not (root / job.out).exists()
     command = [sys.executable, *job.command(str(root))]
     if job.kind == "train":
         command.append(f"parallel.devices={min(len(own), job.seeds)}")
@@ -94,7 +110,7 @@ def start(job: Job, root: pathlib.Path, slot: int, at_once: int, seconds: float)
     if hasattr(os, "sched_setaffinity"):
         with suppress(OSError):  # it has ended already
             os.sched_setaffinity(process.pid, own)
-    return Running(job, process, slot, log, seconds)
+    return Running(job, process, slot, log, seconds, fresh=fresh)
 
 
 def environment(root: pathlib.Path) -> dict[str, str]:
@@ -121,8 +137,10 @@ def _give_up(waiting: list[Job], jobs: dict[str, Job], failed: dict[str, str], b
 
 def _over(one: Running, root: pathlib.Path, failed: dict[str, str]) -> bool:
     """Whether a job has ended; what went wrong goes to `failed`."""
-    late = time.monotonic() - one.began - one.limit
-    if one.process.poll() is None:
+    late, before = time.monotonic() - one.began - one.limit, _spent_by_children()
+    ended = one.process.poll() is not None
+    one.spent = _spent_by_children() - before
+    if not ended:
         if late > 0 and not one.stopping:
             one.stopping = True
             _signal(one, signal.SIGTERM)
@@ -136,6 +154,12 @@ def _over(one: Running, root: pathlib.Path, failed: dict[str, str]) -> bool:
     elif not planning.done(one.job, root):
         failed[one.job.name] = "failed: it ended without a result"
     return True
+
+
+def _spent_by_children() -> float:
+    """Core seconds of the processes that have ended and been waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def last_line(log: pathlib.Path) -> str:

@@ -86,7 +86,9 @@ def _main(options: argparse.Namespace) -> None:
         measure(jobs, root, options.jobs)
     else:
         table = planning.costs()
-        reasons = {} if options.judge else running.run_all(jobs, root, options.jobs, table)
+        from _claims_cost import note
+
+        reasons = {} if options.judge else running.run_all(jobs, root, options.jobs, table, note)
         for name, job in jobs.items():
             if not planning.done(job, root):
                 reasons.setdefault(name, "it has not been run yet")

@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py                 2s3z in every replay.dtype, 3m in two: two chunks of training each
     python benchmarks/memory.py --large         instead: 27m_vs_30m with 5000 episodes in int8 (about 12 GB, minutes)
-    python benchmarks/memory.py --learning      instead: win rates of QMIX on 3m with each dtype, equal settings and seeds
+    python benchmarks/memory.py --learning      instead: win rates of QMIX on 3m with each dtype, equal settings
     python benchmarks/memory.py --save          also benchmarks/results/memory.json, whose other rows stay
 
 Every row is a process of its own: a replay of full size, prefilled, and two chunks of updates; its peak resident memory

@@ -100,9 +100,9 @@ def of_learner(found: dict[str, Any]) -> Iterator[Row]:
     for name, one in found["shapes"].items():
         yield Row(
             "update ≥ 2× the plain rival's", f"one QMIX update, {name}",
-            f"{one['ours_ms']:.1f} ms, {one['ratio']:.2f}×; {100 * one['ours_share_of_peak']:.0f} % of the peak (rival "
-            f"{100 * one['rival_share_of_peak']:.0f} %); limits: the products alone {one['limit_ms']:.1f} ms, halves on "
-            f"two devices without exchange {one.get('halves_ratio', float('nan')):.2f}×",
+            f"{one['ours_ms']:.1f} ms, {one['ratio']:.2f}×; {100 * one['ours_share_of_peak']:.0f} % of the peak "
+            f"(rival {100 * one['rival_share_of_peak']:.0f} %); limits: products alone {one['limit_ms']:.1f} ms, "
+            f"halves on two devices without exchange {one.get('halves_ratio', float('nan')):.2f}×",
             one["ratio"] >= 2,
         )  # fmt: skip
 

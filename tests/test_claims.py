@@ -12,6 +12,7 @@ import tiny
 
 sys.path.insert(0, str(tiny.REPOSITORY / "benchmarks"))
 
+import _claims_cost as cost
 import _claims_judge as judging
 import _claims_page as page
 import _claims_plan as planning
@@ -105,7 +106,7 @@ def test_measured_costs_are_of_jobs_that_exist_and_all_fit_into_three_hours():
     assert set(table) <= {job.speed for job in jobs.values()}
     for found in table.values():
         assert all(value >= 0 for value in found.values())
-        assert found["start_s"] > 0
+        assert found["start_s"] > 0 or found["rate"] > 0
         assert found.get("rate", 1.0) > 0
     each = [planning.seconds(job, table) for job in jobs.values()]
     assert sum(cost for cost in each if cost is not None) / 2 < 3 * 3600  # two cores
@@ -462,16 +463,30 @@ def test_what_is_missing_is_run_once_in_order_of_need(tmp_path):
         step("empty", "pass"),
         step("after", write("after"), ["bad"]),
     ]
-    failed = running.run_all({job.name: job for job in jobs}, tmp_path, 2, {})
+    spent = {}
+    kept = lambda job, seconds: spent.update({job.name: seconds})  # noqa: E731
+    failed = running.run_all({job.name: job for job in jobs}, tmp_path, 2, {}, kept)
     assert failed == {
         "bad": "failed: error: it is broken",
         "empty": "failed: it ended without a result",
         "after": "it needs bad, which failed: error: it is broken",
     }
     assert [(tmp_path / f"{name}.txt").read_text() for name in ("old", "first", "last")] == ["kept", "x", "x"]
+    assert set(spent) == {"first", "last"}
+    assert all(0 < seconds < 30 for seconds in spent.values())
     again = {job.name: job for job in jobs[:3]}
     assert running.run_all(again, tmp_path, 2, {}) == {}
     assert (tmp_path / "first.txt").read_text() == "x"  # and not xx
+
+
+def test_what_whole_jobs_took_is_kept_for_estimates(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "COSTS", tmp_path / "costs.json")
+    run = planning.Job("a", "train", ("eval.every=10",), "a", seeds=2, total=100, speed="kind")
+    cost.note(run, 50.0)
+    cost.note(run, 500.0)  # known by then
+    cost.note(step("b", "", speed="script b"), 7.0)
+    assert planning.seconds(run, planning.costs()) == pytest.approx(50.0)
+    assert planning.seconds(step("c", "", speed="script b"), planning.costs()) == pytest.approx(7.0)
 
 
 def test_a_hang_is_a_failure(tmp_path):
