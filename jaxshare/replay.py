@@ -19,6 +19,7 @@ from jaxshare.types import Array, Clock, Context, Episode, RefusedError
 DTYPES = ("float32", "bfloat16", "float16")
 RING_DTYPES = (*DTYPES, "int8")
 LOSSY = ("obs", "state")  # stored in replay.dtype; everything else is exact
+BITS = jnp.uint16  # of a bfloat16: on a CPU a scatter into bfloat16 makes a float32 copy of the whole ring
 INT8_ONE = 126  # what 1.0 is stored as in int8, so that -1, 0 and 1 stay exact
 INT8_OUTSIDE = 127  # with either sign: the value was not within [-1, 1]
 
@@ -41,7 +42,8 @@ def storage(episode: Episode, capacity: int, dtype: str) -> Episode:
 
     def slot(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
         shape = (capacity, leaf.shape[0], *leaf.shape[2:])
-        return jax.ShapeDtypeStruct(shape, storage_dtype(path[0].name, episode, leaf, dtype))
+        kept = storage_dtype(path[0].name, episode, leaf, dtype)
+        return jax.ShapeDtypeStruct(shape, BITS if kept == jnp.bfloat16 else kept)
 
     return jax.tree_util.tree_map_with_path(slot, episode)
 
@@ -69,6 +71,8 @@ def add(ring: Episode, episode: Episode, clock: Clock) -> Episode:
 
 def _kept(x: Array, dtype: Any) -> Array:
     """x in a dtype of storage. int8: steps of 1 / INT8_ONE; what is not within [-1, 1] is marked, not cut."""
+    if dtype == BITS:
+        return jax.lax.bitcast_convert_type(x.astype(jnp.bfloat16), BITS)
     if dtype != jnp.int8 or x.dtype == jnp.int8:
         return x.astype(dtype)
     inside = jnp.round(jnp.clip(x, -1.0, 1.0) * INT8_ONE)
@@ -77,6 +81,8 @@ def _kept(x: Array, dtype: Any) -> Array:
 
 def _read(x: Array) -> Array:
     """obs or state as float32. Marks of int8 are NaN, so that training stops instead of learning from them."""
+    if x.dtype == BITS:
+        x = jax.lax.bitcast_convert_type(x, jnp.bfloat16)
     if x.dtype != jnp.int8:
         return x.astype(jnp.float32)
     return jnp.where(jnp.abs(x) == INT8_OUTSIDE, jnp.nan, x.astype(jnp.float32) / INT8_ONE)
