@@ -83,7 +83,7 @@ def child(settings: list[str]) -> dict[str, float]:
     """Train a little; what it took."""
     from jaxshare import replay
 
-    _, _, runs = _common.program_and_runs(settings)
+    _, _, runs = _common.program_and_runs(settings, ahead=True)
     for _ in range(2):
         runs.chunk()
     ring = replay.num_bytes(runs.states[0].replay)

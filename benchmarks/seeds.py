@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 TASK = ("algo=qmix", "env=smax", "env.scenario=3m")
-SECONDS, ROUNDS, LIMIT_S = 12.0, 3, 300
+CHUNKS, ROUNDS, LIMIT_S = 3, 2, 300
 PROCESSES = {"alone": 1, "all": 1, "pair": 2}
 START = ("algo=vdn", "env=mpe", "seeds=4", "total_env_steps=1000", "eval.episodes=4", "progress=false")
 
@@ -52,9 +52,10 @@ def throughput(settings: list[str]) -> dict[str, Any]:
     """Updates per second of all seeds together, many against one."""
     rates: dict[str, list[float]] = {"alone": [], "all": [], "pair": []}
     with tempfile.TemporaryDirectory() as cache:  # each program is compiled once
-        for _ in range(ROUNDS):
+        for round_ in range(ROUNDS):
             for kind, values in rates.items():
-                found = [finished(one) for one in [begun(settings, kind, i, cache) for i in range(PROCESSES[kind])]]
+                first = [round_ * PROCESSES[kind] + i for i in range(PROCESSES[kind])]  # other seeds in every round
+                found = [finished(one) for one in [begun(settings, kind, seed, cache) for seed in first]]
                 values.append(sum(one["rate"] for one in found))
                 if kind == "all":
                     one = found[0]
@@ -69,9 +70,9 @@ def throughput(settings: list[str]) -> dict[str, Any]:
     return {"settings": settings, **one, "updates_per_s": rates, "ratio": ratio, "pair_ratio": limit}
 
 
-def begun(settings: list[str], kind: str, core: int, cache: str) -> subprocess.Popen[str]:
-    """A measuring process; one that is alone is held to a core."""
-    command = [sys.executable, __file__, *settings, "--child", "all" if kind == "all" else f"{core}"]
+def begun(settings: list[str], kind: str, seed: int, cache: str) -> subprocess.Popen[str]:
+    """A measuring process; a seed that is alone is held to a core."""
+    command = [sys.executable, __file__, *settings, f"seed={seed}", "--child", "all" if kind == "all" else f"{seed}"]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
 
@@ -89,7 +90,10 @@ def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def child(settings: list[str], which: str) -> dict[str, Any]:
-    """Train for a while; updates per second of all seeds together. which: "all", or the core of a seed alone."""
+    """CHUNKS of training; updates per second of all seeds together. which: "all", or of a seed alone its core's number.
+
+    Not so many seconds: episodes change while a policy learns, and with them what an update costs.
+    """
     alone = which != "all"
     on_cpu = os.environ.get("JAX_PLATFORMS", "cpu") == "cpu"
     if alone and on_cpu and hasattr(os, "sched_setaffinity"):
@@ -103,7 +107,7 @@ def child(settings: list[str], which: str) -> dict[str, Any]:
     for _ in range(2):
         runs.chunk()
     before, start = int(runs.updates.sum()), time.perf_counter()
-    while time.perf_counter() - start < SECONDS:
+    for _ in range(CHUNKS):
         runs.chunk()
     rate = (int(runs.updates.sum()) - before) / (time.perf_counter() - start)
     layout = runs.layout

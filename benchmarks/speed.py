@@ -231,12 +231,12 @@ def _script(
 SCRIPTS = {
     "learner": _script(of_learner, "learner", "--repeats", "8", "--shapes", "3m", "2s3z", "10 agents"),
     "seeds": _script(of_seeds, "seeds", keep="--json"),
-    "overheads": _script(of_overheads, "overheads", keep="--json"),
+    "overheads": _script(of_overheads, "overheads", "--repeats", "8", keep="--json"),
     "seac_overhead": _script(of_seac, "seac_overhead", "--agents", keep="--json", results="seac_agents"),
     "sum_tree": _script(of_sum_tree, "sum_tree", "--quick", keep="--json"),
     "rollouts": _script(of_rollouts, "rollouts", keep="--json"),
     "training": _script(of_training, "training", "--rounds", "6", "--capacity", "640", part="steps_per_second"),
-    "race": _script(of_race, "training", "--to-win-rate", "0.75", "--most-seconds", "150", part="to_win_rate"),
+    "race": _script(of_race, "training", "--to-win-rate", "0.75", "--most-seconds", "115", part="to_win_rate"),
     "memory": _script(of_memory, "memory"),
     "startup": _script(of_startup, "startup"),
 }

@@ -25,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from typing import Any
 
 OUT = pathlib.Path(__file__).parent / "results" / "startup.json"
@@ -159,9 +158,9 @@ class Watch:
         original = layout.lift
 
         @functools.wraps(original)
-        def lift(own: Any, fn: Any, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        def lift(own: Any, fn: Any, *args: Any, **kwargs: Any) -> Noted:
             name = getattr(getattr(fn, "func", fn), "__name__", "")
-            return functools.partial(self.call, NAMES.get(name, name), original(own, fn, *args, **kwargs), [])
+            return Noted(self, NAMES.get(name, name), original(own, fn, *args, **kwargs))
 
         layout.lift = lift
 
@@ -177,17 +176,37 @@ class Watch:
         times["compile"], self.inside = self.now - begun, False
         return program
 
-    def call(self, name: str, function: Any, made: list[Any], *args: Any) -> Any:
-        """Compile in the first call; run, and wait for what it gives."""
+
+class Noted:
+    """A lifted function that is compiled once, ahead or in its first call, and whose first run is timed."""
+
+    def __init__(self, watch: Watch, name: str, function: Any) -> None:
+        self._watch, self._name, self._function = watch, name, function
+        self._program: Any = None
+        self._has_run = False
+
+    def lower(self, *args: Any) -> Noted:
+        """As of a jitted function, but all is done here: what it returns needs no more compiling."""
+        self._program = self._watch.compiled(self._name, self._function, args)
+        return self
+
+    def compile(self) -> Noted:
+        """See `lower`."""
+        return self
+
+    def __call__(self, *args: Any) -> Any:
         import jax
 
-        if made:
-            return made[0](*args)
-        made.append(self.compiled(name, function, args))
-        begun = self.now
-        out = jax.block_until_ready(made[0](*args))
-        self.cpu = time.process_time()
-        self.programs[name].update({"begun": begun, "run": self.now - begun})
+        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args)):
+            return self._function(*args)
+        if not self._program:
+            self.lower(*args)
+        if self._has_run:
+            return self._program(*args)
+        begun, self._has_run = self._watch.now, True
+        out = jax.block_until_ready(self._program(*args))
+        self._watch.cpu = time.process_time()
+        self._watch.programs[self._name].update({"begun": begun, "run": self._watch.now - begun})
         return out
 
 
@@ -204,7 +223,7 @@ def child(started: float, run_dir: str) -> None:
     watch.listen()
     watch.programs_of(parallel.Layout)
     for owner, name in (
-        (session, "lay_out"), (session, "check_memory"), (session.Runs, "start"),
+        (session, "lay_out"), (session, "check_memory"), (session.Runs, "compile"), (session.Runs, "start"),
         (session.Session, "_save"), (session.Runs, "evaluate"), (session.Runs, "chunk"),
     ):  # fmt: skip
         watch.watched(owner, name)

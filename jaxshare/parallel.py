@@ -9,6 +9,7 @@ order of work, and the program of one run is the same program however many runs 
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from collections.abc import Callable
@@ -67,7 +68,7 @@ class Layout:
         """Put a tree on every device, such as the clock."""
         return jax.device_put(tree, NamedSharding(self.mesh, P()))
 
-    def lift(self, fn: Callable[..., Any], donate: bool, batched: int = 2) -> Callable[..., Any]:
+    def lift(self, fn: Callable[..., Any], donate: bool, batched: int = 2) -> Any:
         """fn(state, hparams, ..., clock) -> (out, clock) of one run, as a jitted function of a wave.
 
         The first `batched` arguments and `out` have leading [wave_size] then; the clock stays as it is.
@@ -144,6 +145,13 @@ def local_rows(x: jax.Array) -> list[np.ndarray]:
     """The rows x[0], x[1], ... of an array laid over devices; on a CPU without a copy."""
     shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
     return [row for shard in shards for row in np.asarray(shard.data)]
+
+
+def return_free_memory() -> None:
+    """Hand memory that was freed, such as the compiler's, back to the system where the C library can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim:
+        trim(0)
 
 
 def available_bytes() -> int | None:

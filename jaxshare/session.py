@@ -84,17 +84,39 @@ class Runs:
         self.clock = self.layout.replicate(self.clock)  # as a chunk returns it, or the second chunk would compile anew
         kinds: tuple[Any, ...] = (_Pure, _Hosted, _Offline)
         self._advance = kinds[2 if self.program.offline else 0 if self.program.env.spec.pure else 1](self)
+        self._init = self.layout.lift(lambda seed, clock: (self.program.init(seed), clock), donate=False, batched=1)
         self._evaluate = {
             prefix: self.layout.lift(partial(self.program.evaluate, explore=explore), donate=False)
             for prefix, explore in POLICIES[self.settings.run.eval.policy].items()
         }
 
+    def compile(self) -> None:
+        """Compile what new runs will call before their replays take memory, and return what compiling took.
+
+        ours: otherwise the peak is that of the compiler and the replays together (benchmarks/memory.py). Programs that
+        call an environment on the host, or learn from a data set, are compiled when they are called.
+        """
+        if not isinstance(self._advance, _Pure):
+            return
+        seeds = self._seeds()[0]
+        state = jax.eval_shape(self._init, seeds, self.clock)[0]
+        # as `init` returns it and a chunk leaves it
+        state = jax.tree.map(lambda x: x.update(sharding=self.layout.sharding), state)
+        args = (state, self.hparams[0], self.clock)
+        self._advance.compile(*args)
+        self._init = self._init.lower(seeds, self.clock).compile()
+        self._evaluate = {prefix: evaluate.lower(*args).compile() for prefix, evaluate in self._evaluate.items()}
+        parallel.return_free_memory()
+
     def start(self, interrupted: Sequence[int] = ()) -> None:
         """New learners, and replays that are full enough. See `prefill`."""
-        seeds = [jnp.array([self.labels[i]["seed"] for i in wave], jnp.int32) for wave in self.layout.waves()]
-        init = self.layout.lift(lambda seed, clock: (self.program.init(seed), clock), donate=False, batched=1)
-        self.states = [init(self.layout.place(seed), self.clock)[0] for seed in seeds]
+        self.states = [self._init(seed, self.clock)[0] for seed in self._seeds()]
         self.prefill(interrupted)
+
+    def _seeds(self) -> list[jax.Array]:
+        """Of each wave, [wave_size]."""
+        seeds = [jnp.array([self.labels[i]["seed"] for i in wave], jnp.int32) for wave in self.layout.waves()]
+        return [self.layout.place(seed) for seed in seeds]
 
     def place(self, clock: Clock, states: list[TrainState]) -> None:
         """Go on from restored states, one of each run."""
@@ -186,6 +208,12 @@ class _Pure:
         self._runs = runs
         self._prefill = lift(program.prefill, donate=True)
         self._chunk = lift(partial(program.chunk, chunk_iterations(program)), donate=True)
+
+    def compile(self, *args: Any) -> None:
+        """See `Runs.compile`. args: shapes of a wave's state, its hyper-parameters, the clock."""
+        self._chunk = self._chunk.lower(*args).compile()
+        if self._runs.program.prefill_iterations:
+            self._prefill = self._prefill.lower(*args).compile()
 
     def prefill(self, interrupted: Sequence[int]) -> None:
         """See `Runs.prefill`."""
@@ -557,6 +585,8 @@ class Session:
         failure = None
         with self.console.phase("compiling"):
             runs = Runs(self.program, self.layout, self.settings, data=self._data)
+            if self.fresh:
+                runs.compile()
             try:
                 self._fill(runs, caught)
             except HostError as error:
