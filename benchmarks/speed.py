@@ -114,7 +114,7 @@ def of_seeds(found: dict[str, Any]) -> Iterator[Row]:
     measured = f"{one['ratio']:.2f}×; limit: two processes, one seed and one core each, {one['pair_ratio']:.2f}×"
     yield Row(f"≥ {one['aim']}×", what, measured, one["ratio"] >= one["aim"])
     yield Row("no hang in 100 starts", "starts of four seeds on MPE", f"{starts['hung']} of {starts['starts']} hung",
-              starts["hung"] == 0 and starts["starts"] >= 100)  # fmt: skip
+              starts["hung"] == 0 and starts["starts"] >= 100, day_of(starts))  # fmt: skip
 
 
 def of_overheads(found: dict[str, Any]) -> Iterator[Row]:
