@@ -43,15 +43,10 @@ def context(hparams: dict[str, float], dtype: Any = jnp.float32, **more: Any) ->
     return Context(hparams=numbers, clock=start_clock(), env_steps=jnp.int32(0), **more)
 
 
-def program_and_runs(arguments: list[str], ahead: bool = False) -> tuple[Settings, Program, Runs]:
-    """A prefilled session's compiled pieces, without run directory or loggers.
-
-    ahead: all programs are compiled first, as a session does, not only those that are called.
-    """
+def program_and_runs(arguments: list[str]) -> tuple[Settings, Program, Runs]:
+    """A prefilled session's compiled pieces, without run directory or loggers; programs are compiled when called."""
     settings = fitted(cli.settings(arguments))
     program, layout = lay_out(settings)
     runs = Runs(program, layout, settings)
-    if ahead:
-        runs.compile()
     runs.start()
     return settings, program, runs
