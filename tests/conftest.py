@@ -54,6 +54,11 @@ test_collect.py::test_help_shows_every_setting_and_its_examples_work
 test_offline_run.py::test_stopped_and_resumed_it_is_the_same_run[bc-1]
 identities/test_cql.py::test_candidates_are_uniform_and_around_this_and_the_next_policy
 envs/test_lbf_parity.py::test_starts_have_the_distribution_of_the_original[5x5-8p
+conformance/test_algorithms.py::test_it_is_traced_once_and_learns_something_finite[qmix-modifiers7
+conformance/test_algorithms.py::test_it_is_traced_once_and_learns_something_finite[qmix-modifiers8
+conformance/test_algorithms.py::test_it_is_traced_once_and_learns_something_finite[qplex-modifiers9
+conformance/test_algorithms.py::test_it_is_traced_once_and_learns_something_finite[mappo-modifiers3
+identities/test_matrix_tables.py::test_mg3_vdn_settles_for_the_safe_outcome_of_climbing
 """.strip().splitlines()
 
 
