@@ -45,8 +45,13 @@ def context(hparams: dict[str, float], dtype: Any = jnp.float32, **more: Any) ->
 
 def program_and_runs(arguments: list[str]) -> tuple[Settings, Program, Runs]:
     """A prefilled session's compiled pieces, without run directory or loggers; programs are compiled when called."""
-    settings = fitted(cli.settings(arguments))
-    program, layout = lay_out(settings)
-    runs = Runs(program, layout, settings)
+    settings, program, runs = not_started(arguments)
     runs.start()
     return settings, program, runs
+
+
+def not_started(arguments: list[str]) -> tuple[Settings, Program, Runs]:
+    """The same with nothing compiled and no replay yet."""
+    settings = fitted(cli.settings(arguments))
+    program, layout = lay_out(settings)
+    return settings, program, Runs(program, layout, settings)

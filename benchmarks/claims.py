@@ -21,6 +21,7 @@ import signal
 import sys
 from typing import Any
 
+import _claims_cost as cost_of
 import _claims_judge as judging
 import _claims_page as page
 import _claims_plan as planning
@@ -81,14 +82,10 @@ def _main(options: argparse.Namespace) -> None:
     elif options.dry_run:
         dry_run(jobs, root)
     elif options.measure:
-        from _claims_cost import measure
-
-        measure(jobs, root, options.jobs)
+        cost_of.measure(jobs, root, options.jobs)
     else:
         table = planning.costs()
-        from _claims_cost import note
-
-        reasons = {} if options.judge else running.run_all(jobs, root, options.jobs, table, note)
+        reasons = {} if options.judge else running.run_all(jobs, root, options.jobs, table, cost_of.note)
         for name, job in jobs.items():
             if not planning.done(job, root):
                 reasons.setdefault(name, "it has not been run yet")

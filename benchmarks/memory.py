@@ -76,12 +76,9 @@ def peak(scenario: str, dtype: str) -> dict[str, Any]:
 
 def child(settings: list[str]) -> dict[str, float]:
     """Train a little; what it took."""
-    from jaxshare import cli, replay
-    from jaxshare.session import Runs, fitted, lay_out
+    from jaxshare import replay
 
-    fitting = fitted(cli.settings(settings))
-    program, layout = lay_out(fitting)
-    runs = Runs(program, layout, fitting)
+    _, _, runs = _common.not_started(settings)
     runs.compile()
     compiler, before = peak_mb(), resident_mb()
     runs.start()
