@@ -10,7 +10,8 @@ counts is the time of the process on its core, so that other work on the machine
     eval_s     core seconds of an evaluation
     start_s    core seconds until the first record: imports, compilation, replay filled; of other jobs all they take
 
-Kinds that are not measured when a job of theirs is done are kept as well: the rate over the whole job, nothing else.
+Kinds that are not measured when a job of theirs is done are kept as well: its start, and the rate over all that
+follows.
 
 A policy that has just begun plays shorter or longer episodes than later on: read totals as estimates.
 """
@@ -61,15 +62,7 @@ def _possible(job: Job, jobs: dict[str, Job], root: pathlib.Path) -> bool:
 def _begin(job: Job, root: pathlib.Path, slot: int, at_once: int) -> dict[str, Any]:
     if job.kind != "train":  # short: measured as a whole
         whole = running.start(job, root, slot, at_once, AT_MOST)
-        return {
-            "job": job,
-            "slot": slot,
-            "running": whole,
-            "metrics": root / "none",
-            "marks": [],
-            "lines": 0,
-            "spent": 0.0,
-        }
+        return {"job": job, "slot": slot, "running": whole, "spent": 0.0}
     settings = planning.merged([a.replace("{root}", str(root)) for a in job.arguments])
     run_dir = root / "measured" / f"{job.name}-{os.getpid()}"
     every = {"eval.every": "20"} if job.offline else {}
@@ -84,15 +77,16 @@ def _begin(job: Job, root: pathlib.Path, slot: int, at_once: int) -> dict[str, A
 
 def _watch(one: dict[str, Any]) -> bool:
     """Note the core time of each new record; whether it has run long enough, and is stopped then."""
-    process, marks = one["running"].process, one["marks"]
+    process = one["running"].process
     if one["job"].kind != "train":
-        one["spent"] = max(one["spent"], _core_seconds(process.pid))
+        one["spent"] = max(one["spent"], running.core_seconds(process.pid))
         return process.poll() is not None
+    marks = one["marks"]
     if one["metrics"].is_file():
         lines = [
             line for line in one["metrics"].read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n"
         ]
-        now = _core_seconds(process.pid)
+        now = running.core_seconds(process.pid)
         for line in lines[one["lines"] :]:
             marks.append((now, json.loads(line)))
         one["lines"] = len(lines)
@@ -113,15 +107,6 @@ def _whole(one: dict[str, Any]) -> dict[str, float] | None:
         print(f"not measured: {one['job'].speed}: {running.last_line(one['running'].log)}", flush=True)
         return None
     return {"start_s": round(one["spent"], 1)}
-
-
-def _core_seconds(pid: int) -> float:
-    """User and system time of a process; 0 if that cannot be read."""
-    try:
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):  # it has ended, or there is no such file
-        return 0.0
 
 
 def _is_evaluation(record: dict[str, Any]) -> bool:
@@ -154,13 +139,17 @@ def _found(one: dict[str, Any]) -> dict[str, float] | None:
     return {**rates, "eval_s": round(usual, 2), "start_s": round(max(start, 0.0), 1)}
 
 
-def note(job: Job, spent: float) -> None:
-    """Keep what a whole job took, if its kind was not measured: an average with its start and its evaluations."""
+def note(one: running.Running) -> None:
+    """Keep what a whole job took, if its kind was not measured: the start, and an average with its evaluations."""
+    job = one.job
     if job.speed in planning.costs():
         return
-    whole = {"start_s": round(spent, 1)}
+    whole = {"start_s": round(one.spent, 1)}
     if job.kind == "train":
-        whole = {"rate": round(job.seeds * job.total / max(spent, 0.01), 3), "eval_s": 0.0, "start_s": 0.0}
+        if not 0 < one.begun < one.spent:  # it ended between two looks
+            return
+        rate = job.seeds * job.total / (one.spent - one.begun)
+        whole = {"rate": round(rate, 3), "eval_s": 0.0, "start_s": round(one.begun, 1)}
     _keep(job.speed, whole)
 
 

@@ -41,6 +41,7 @@ class Running:
     began: float = field(default_factory=time.monotonic)
     stopping: bool = False
     fresh: bool = True  # it was begun from nothing
+    begun: float = 0.0  # core seconds until the first record of a training run
     spent: float = 0.0  # core seconds, known when it has ended
 
 
@@ -49,11 +50,11 @@ def run_all(
     root: pathlib.Path,
     at_once: int,
     table: dict[str, Any],
-    ended: Callable[[Job, float], None] = lambda job, spent: None,
+    ended: Callable[[Running], None] = lambda one: None,
 ) -> dict[str, str]:
     """Do what is missing, what others need first. Returns {job without result: reason}. Ctrl-C goes through.
 
-    `ended` hears of each job that was done in one piece, and of the core seconds that it took.
+    `ended` hears of each job that was done in one piece.
     """
     waiting = [job for job in jobs.values() if not planning.done(job, root)]
     failed: dict[str, str] = {}
@@ -75,7 +76,7 @@ def run_all(
                 for one in [one for one in running if _over(one, root, failed)]:
                     running.remove(one)
                     if one.fresh and one.job.name not in failed:
-                        ended(one.job, one.spent)
+                        ended(one)
                     bars.end(one.job, failed.get(one.job.name), time.monotonic() - one.began)
                 bars.look(running, root)
         except BaseException:
@@ -138,6 +139,8 @@ def _give_up(waiting: list[Job], jobs: dict[str, Job], failed: dict[str, str], b
 def _over(one: Running, root: pathlib.Path, failed: dict[str, str]) -> bool:
     """Whether a job has ended; what went wrong goes to `failed`."""
     late, before = time.monotonic() - one.began - one.limit, _spent_by_children()
+    if not one.begun and (root / one.job.out / "metrics.jsonl").is_file():
+        one.begun = core_seconds(one.process.pid)
     ended = one.process.poll() is not None
     one.spent = _spent_by_children() - before
     if not ended:
@@ -154,6 +157,15 @@ def _over(one: Running, root: pathlib.Path, failed: dict[str, str]) -> bool:
     elif not planning.done(one.job, root):
         failed[one.job.name] = "failed: it ended without a result"
     return True
+
+
+def core_seconds(pid: int) -> float:
+    """User and system time of a process; 0 if that cannot be read."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):  # it has ended, or there is no such file
+        return 0.0
 
 
 def _spent_by_children() -> float:

@@ -464,7 +464,7 @@ def test_what_is_missing_is_run_once_in_order_of_need(tmp_path):
         step("after", write("after"), ["bad"]),
     ]
     spent = {}
-    kept = lambda job, seconds: spent.update({job.name: seconds})  # noqa: E731
+    kept = lambda one: spent.update({one.job.name: one.spent})  # noqa: E731
     failed = running.run_all({job.name: job for job in jobs}, tmp_path, 2, {}, kept)
     assert failed == {
         "bad": "failed: error: it is broken",
@@ -479,14 +479,34 @@ def test_what_is_missing_is_run_once_in_order_of_need(tmp_path):
     assert (tmp_path / "first.txt").read_text() == "x"  # and not xx
 
 
+def of_job(job, begun, spent):
+    return running.Running(job, None, 0, None, 0.0, begun=begun, spent=spent)
+
+
 def test_what_whole_jobs_took_is_kept_for_estimates(tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "COSTS", tmp_path / "costs.json")
     run = planning.Job("a", "train", ("eval.every=10",), "a", seeds=2, total=100, speed="kind")
-    cost.note(run, 50.0)
-    cost.note(run, 500.0)  # known by then
-    cost.note(step("b", "", speed="script b"), 7.0)
-    assert planning.seconds(run, planning.costs()) == pytest.approx(50.0)
+    cost.note(of_job(run, 0.0, 70.0))  # its first record was not seen
+    assert planning.costs() == {}
+    cost.note(of_job(run, 20.0, 70.0))
+    cost.note(of_job(run, 1.0, 500.0))  # known by then
+    cost.note(of_job(step("b", "", speed="script b"), 0.0, 7.0))
+    assert planning.costs()["kind"] == {"rate": 4.0, "eval_s": 0.0, "start_s": 20.0}
+    assert planning.seconds(run, planning.costs()) == pytest.approx(70.0)
     assert planning.seconds(step("c", "", speed="script b"), planning.costs()) == pytest.approx(7.0)
+
+
+def test_the_start_of_a_run_ends_with_its_first_record(tmp_path):
+    record = json.dumps({"seed": 0, "env_steps": 100, "updates": 1, "eval/return": 1.0})
+    burn = "[None for _ in iter(lambda: time.process_time() < {0}, False)]"
+    code = (
+        f"{burn.format(1)}; (root / 'run').mkdir(); (root / 'run' / 'metrics.jsonl').write_text({record!r} + chr(10)); "
+        f"{burn.format(4)}"
+    )
+    run = Step("run", "train", (), "run", code=code, total=100)
+    found = []
+    assert running.run_all({"run": run}, tmp_path, 1, {}, found.append) == {}
+    assert [(1 <= one.begun < 4 <= one.spent) for one in found] == [True]
 
 
 def test_a_hang_is_a_failure(tmp_path):
