@@ -139,7 +139,8 @@ def _give_up(waiting: list[Job], jobs: dict[str, Job], failed: dict[str, str], b
 def _over(one: Running, root: pathlib.Path, failed: dict[str, str]) -> bool:
     """Whether a job has ended; what went wrong goes to `failed`."""
     late, before = time.monotonic() - one.began - one.limit, _spent_by_children()
-    if not one.begun and (root / one.job.out / "metrics.jsonl").is_file():
+    metrics = root / one.job.out / "metrics.jsonl"
+    if not one.begun and metrics.is_file() and metrics.stat().st_size > 0:  # it is opened long before the first record
         one.begun = core_seconds(one.process.pid)
     ended = one.process.poll() is not None
     one.spent = _spent_by_children() - before

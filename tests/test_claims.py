@@ -500,13 +500,13 @@ def test_the_start_of_a_run_ends_with_its_first_record(tmp_path):
     record = json.dumps({"seed": 0, "env_steps": 100, "updates": 1, "eval/return": 1.0})
     burn = "[None for _ in iter(lambda: time.process_time() < {0}, False)]"
     code = (
-        f"{burn.format(1)}; (root / 'run').mkdir(); (root / 'run' / 'metrics.jsonl').write_text({record!r} + chr(10)); "
-        f"{burn.format(4)}"
+        f"metrics = root / 'run' / 'metrics.jsonl'; metrics.parent.mkdir(); metrics.touch(); {burn.format(2)}; "
+        f"metrics.write_text({record!r} + chr(10)); {burn.format(5)}"
     )
     run = Step("run", "train", (), "run", code=code, total=100)
     found = []
     assert running.run_all({"run": run}, tmp_path, 1, {}, found.append) == {}
-    assert [(1 <= one.begun < 4 <= one.spent) for one in found] == [True]
+    assert [(2 <= one.begun < 5 <= one.spent) for one in found] == [True]
 
 
 def test_a_hang_is_a_failure(tmp_path):
