@@ -22,9 +22,10 @@ from jaxshare.types import RefusedError
 HERE = pathlib.Path(__file__).parent
 CLAIMS = HERE / "claims"
 COSTS = HERE / "results" / "claims_cost.json"
+MADE = ("collect", "standardise")  # kinds of jobs that make data sets
 BUDGETS = ("small", "full")
 COMPARABLE = ("yes", "partly", "no")
-COMPARE = ("greater", "equal", "at_least", "at_most")
+COMPARE = ("greater", "equal", "at_least", "above", "at_most")
 QUANTITIES = ("score", "series", "reached", "decomposition", "json")
 SCORES = ("final", "curve")
 KEYS = {  # of a claim: whether it must have it
@@ -158,7 +159,9 @@ def _check(name: str, claim: dict[str, Any], book: Book) -> None:
         two = check["compare"] in ("greater", "equal")
         if two != (len(check.get("arms", [])) == 2):
             raise RefusedError(f"{name}: compare={check['compare']} of arms={check.get('arms')}: two arms, or one.")
-        needed = {"equal": "margin", "at_least": "threshold", "at_most": "threshold"}.get(check["compare"], "says")
+        needed = {"equal": "margin", **dict.fromkeys(("at_least", "above", "at_most"), "threshold")}.get(
+            check["compare"], "says"
+        )
         if "says" not in check or needed not in check:
             raise RefusedError(f"{name}: a check with compare={check['compare']} must have says and {needed}.")
     for budget in BUDGETS:
@@ -300,6 +303,32 @@ def done(job: Job, root: pathlib.Path) -> bool:
         return out.exists()
     ends = progress(job, root)
     return len(ends) >= job.seeds and min(ends.values()) >= job.total and _evaluated(job, root)
+
+
+def sign(job: Job, jobs: dict[str, Job], root: pathlib.Path) -> None:
+    """Write beside a data set, which has no hash in its name, what it was made with."""
+    if job.kind in MADE and done(job, root):
+        _signature(job, root).write_text(_made_with(job, jobs) + "\n", encoding="utf-8")
+
+
+def check_signed(jobs: dict[str, Job], root: pathlib.Path) -> None:
+    """Raise RefusedError for a data set made with other settings: the runs that learned from it would count as done."""
+    for job in jobs.values():
+        path = _signature(job, root)
+        if job.kind in MADE and path.is_file() and path.read_text(encoding="utf-8").strip() != _made_with(job, jobs):
+            raise RefusedError(
+                f"{root / job.out} was made with other settings than benchmarks/claims has now. Choose another --runs, "
+                f"or remove it, {path.name} and the runs that learned from it."
+            )
+
+
+def _signature(job: Job, root: pathlib.Path) -> pathlib.Path:
+    return root / f"{job.out}.made_with"
+
+
+def _made_with(job: Job, jobs: dict[str, Job]) -> str:
+    earlier = [_made_with(jobs[name], jobs) for name in job.needs if jobs[name].kind in MADE]
+    return hashlib.sha256(json.dumps([*job.arguments, *earlier]).encode()).hexdigest()[:16]
 
 
 def progress(job: Job, root: pathlib.Path) -> dict[Any, float]:

@@ -75,6 +75,8 @@ def run_all(
                 time.sleep(POLL)
                 for one in [one for one in running if _over(one, root, failed)]:
                     running.remove(one)
+                    if one.job.name not in failed:
+                        planning.sign(one.job, jobs, root)
                     if one.fresh and one.job.name not in failed:
                         ended(one)
                     bars.end(one.job, failed.get(one.job.name), time.monotonic() - one.began)

@@ -77,6 +77,7 @@ def _main(options: argparse.Namespace) -> None:
     plans = {name: planning.plan(book, name, options.budget) for name in names}
     jobs = together(plans)
     root = options.runs.resolve() / options.budget  # jobs run at the top of the checkout
+    planning.check_signed(jobs, root)
     if options.list:
         listing(book, plans, jobs, root, options.jobs)
     elif options.dry_run:
@@ -157,7 +158,7 @@ def dry_run(jobs: dict[str, Job], root: pathlib.Path) -> None:
 def kept(path: pathlib.Path) -> dict[str, Any]:
     """The figures of earlier calls. Raises RefusedError if they cannot be read."""
     if not path.is_file():
-        return {"machine": "", "claims": {}}
+        return {"claims": {}}
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -172,10 +173,13 @@ def _judge_all(
     found = kept(options.out)
     for name, plan in plans.items():
         claim = book.claims[name]
-        result = judging.judge(plan, claim, root, reasons)
         texts = {key: claim[key] for key in page.FIELDS if key in claim}
-        found["claims"].setdefault(name, {})[options.budget] = {**texts, **result}
-    found["machine"] = machine()
+        result = {**texts, "machine": machine(), **judging.judge(plan, claim, root, reasons)}
+        old = found["claims"].setdefault(name, {}).get(options.budget, {"checks": []})
+        if _values(old) > _values(result):
+            print(f"{name}: kept as it was: {next(iter(result['missing'].values()), 'some results are not there')}")
+            continue
+        found["claims"][name][options.budget] = result
     order = [*book.claims, *(name for name in found["claims"] if name not in book.claims)]
     found["claims"] = {name: found["claims"][name] for name in order if name in found["claims"]}
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -184,6 +188,11 @@ def _judge_all(
     new.replace(options.out)
     show({name: found["claims"][name][options.budget] for name in plans})
     _write_page(found, options)
+
+
+def _values(result: dict[str, Any]) -> int:
+    """How many of a claim's checks have been made."""
+    return sum(check.get("value") is not None for check in result["checks"])
 
 
 def _write_page(found: dict[str, Any], options: argparse.Namespace) -> None:

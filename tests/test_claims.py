@@ -238,6 +238,9 @@ def test_the_command_line_refuses_what_is_no_claim():
         ("at_least", 0.8, 0.9, 0.8, "confirmed"),
         ("at_least", 0.7, 0.9, 0.8, "undecided"),
         ("at_least", 0.7, 0.79, 0.8, "not confirmed"),
+        ("above", 0.5, 0.6, 0.5, "undecided"),
+        ("above", 0.51, 0.6, 0.5, "confirmed"),
+        ("above", 0.5, 0.5, 0.5, "not confirmed"),
         ("at_most", 0.0, 0.2, 0.2, "confirmed"),
         ("at_most", 0.0, 0.3, 0.2, "undecided"),
         ("at_most", 0.25, 0.3, 0.2, "not confirmed"),
@@ -261,13 +264,32 @@ def test_differences_by_hand():
     assert judging.difference(one, two, statistics.mean) == (2.0, 2.0, 2.0)
     value, low, high = judging.difference([np.array([0.0, 4.0])], two, statistics.mean)
     assert value == 1.0
-    assert (low, high) == (-1.0, 3.0)  # both draws of a quarter of all bootstraps are the same run
+    # both draws of a quarter of all bootstraps are the same run: -1 and 3; n = 2 stretches by sqrt(2) 4.3027 / 1.96
+    assert (low, high) == pytest.approx((1 - 2 * 3.10459, 1 + 2 * 3.10459), rel=1e-4)
     # stratified: runs are drawn within a task, so the tasks' difference of 10 is in no interval
     value, low, high = judging.difference(
         [np.array([1.0, 1.0]), np.array([11.0, 11.0])], [np.array([0.0, 0.0]), np.array([10.0, 10.0])], statistics.mean
     )
     assert (value, low, high) == (1.0, 1.0, 1.0)
     assert np.isnan(judging.difference([np.array([1.0])], two, statistics.mean)[1])
+
+
+def test_tasks_are_not_pooled():
+    """The scores of one task are all below the other's: of all six the trimmed mean says the opposite of both tasks."""
+    one = [np.array([-3.6, -2.0, -2.0]), np.array([0.5, 0.5, 0.5])]
+    two = [np.array([-2.2, -2.2, -2.2]), np.array([0.4, 0.4, 0.9])]
+    assert statistics.iqm(one) - statistics.iqm(two) > 0.1
+    assert judging.difference(one, two, statistics.iqm)[0] == pytest.approx((-7.6 / 3 + 2.2 + 0.5 - 1.7 / 3) / 2)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_equal_arms_are_rarely_called_different(seeds):
+    draw, wrong, many = np.random.default_rng(1), 0, 300
+    for _ in range(many):
+        one, two = ([draw.normal(size=seeds)] for _ in range(2))
+        _, low, high = judging.difference(one, two, statistics.iqm)
+        wrong += low > 0 or high < 0
+    assert wrong <= 0.05 * many + 3 * np.sqrt(0.05 * 0.95 * many)  # three standard deviations of a rate of 5 %
 
 
 def test_shares_have_wilsons_interval():
@@ -346,22 +368,32 @@ def judged(tmp_path, own, plan, missing=()):
 
 def test_a_claim_is_judged_from_its_runs(tmp_path):
     own, plan, jobs = tiny_plan(tmp_path)
-    for arm, level in (("A", 5.0), ("B", 2.0)):
+    for arm, level in (("A", 9.0), ("B", 2.0)):
         make_run(tmp_path, jobs[arm], {s: [(0, 0.0), (32, 1.0), (66, level + s)] for s in (0, 1)})
     found = judged(tmp_path, own, plan)
     (check,) = found["checks"]
     assert found["verdict"] == check["verdict"] == "confirmed"
-    assert (check["value"], check["low"], check["high"]) == (3.0, 2.0, 4.0)  # A in {5, 5.5, 6}, B in {2, 2.5, 3}
+    # A in {9, 9.5, 10}, B in {2, 2.5, 3}: from 6 to 8, before it is stretched as n = 2 asks
+    assert (check["value"], check["low"], check["high"]) == pytest.approx((7.0, 7 - 3.10459, 7 + 3.10459), rel=1e-4)
     cell = found["cells"]["game"]["A"]
-    assert (cell["scores"], cell["iqm"], cell["paper"]) == ([5.0, 6.0], 5.5, [5, 1])
+    assert (cell["scores"], cell["iqm"], cell["paper"]) == ([9.0, 10.0], 9.5, [5, 1])
     assert cell["curve"]["x"][0] == 0
-    assert cell["curve"]["y"][-1] == 5.5
+    assert cell["curve"]["y"][-1] == 9.5
     assert found["versions"] == {"jax": "1.2.3"}
     assert len(found["commands"]) == 2
     missing = judged(tmp_path, own, plan, [jobs["B"].name])
     assert missing["verdict"] == "not run"
     assert "was stopped" in missing["checks"][0]["reason"]
     assert list(missing["cells"]["game"]) == ["A"]
+
+
+def test_a_check_is_refuted_by_one_of_its_tasks(tmp_path, monkeypatch):
+    found = {("one",): "confirmed", ("two",): "not confirmed", ("one", "two"): "confirmed"}
+    monkeypatch.setattr(judging, "_value", lambda check, plan, runs, tasks: {"verdict": found[tuple(tasks)]})
+    plan = planning.Plan({}, "small", 2, {(task, arm): "job" for task in ("one", "two") for arm in "AB"}, {}, {})
+    check = {"says": "A - B", "compare": "greater", "arms": ["A", "B"]}
+    assert judging._check(check, plan, None, {})["verdict"] == "not confirmed"
+    assert judging._check({**check, "tasks": ["one"]}, plan, None, {})["verdict"] == "confirmed"
 
 
 def test_equal_arms_that_learned_nothing_show_nothing(tmp_path):
@@ -496,6 +528,23 @@ def test_what_whole_jobs_took_is_kept_for_estimates(tmp_path, monkeypatch):
     assert planning.seconds(step("c", "", speed="script b"), planning.costs()) == pytest.approx(7.0)
 
 
+def test_a_data_set_of_other_settings_is_refused(tmp_path):
+    """It has the same name, and what learned from it counts as done."""
+    plain = planning.Job("plain", "collect", ("composition=low", "episodes=10"), "sets/one.jds")
+    scaled = planning.Job("scaled", "standardise", ("standardise", "one"), "sets/two.jds", ("plain",))
+    jobs = {job.name: job for job in (plain, scaled)}
+    (tmp_path / "sets").mkdir()
+    for job in jobs.values():
+        planning.sign(job, jobs, tmp_path)  # is not there yet
+        (tmp_path / job.out).mkdir()
+    planning.check_signed(jobs, tmp_path)
+    planning.sign(scaled, jobs, tmp_path)
+    planning.check_signed(jobs, tmp_path)
+    other = {**jobs, "plain": dataclasses.replace(plain, arguments=("composition=low", "episodes=20"))}
+    with pytest.raises(RefusedError, match="was made with other settings"):
+        planning.check_signed(other, tmp_path)
+
+
 def test_the_start_of_a_run_ends_with_its_first_record(tmp_path):
     record = json.dumps({"seed": 0, "env_steps": 100, "updates": 1, "eval/return": 1.0})
     burn = "[None for _ in iter(lambda: time.process_time() < {0}, False)]"
@@ -554,15 +603,15 @@ def test_the_command_judges_keeps_and_writes_the_page(tmp_path, capsys):
     command(tmp_path, "--dry-run")
     assert capsys.readouterr().out.count("python -m jaxshare.train") == 2
     root = tmp_path / "small"
-    for arm, level in (("A", 5.0), ("B", 2.0)):
+    for arm, level in (("A", 9.0), ("B", 2.0)):
         make_run(root, jobs[arm], {s: [(0, 0.0), (66, level + s)] for s in (0, 1)})
     command(tmp_path, "--list")
     assert "what is to do takes about 0.0 core hours:" in capsys.readouterr().out
     command(tmp_path)  # all is there: nothing is run
     text = (tmp_path / "docs" / "results.md").read_text()
     assert "| [t](#lecture-tiny) | ✔ confirmed | 1 of 1 confirmed | small, 2 | yes |" in text
-    assert "| A − B | above | 3 [2, 4] (n = 2) | difference > 0 | ✔ confirmed |" in text
-    assert "| game | A | 5 ± 1 | 5.5 [5, 6] | 5, 6 | 64 environment steps |" in text
+    assert "| A − B | above | 7 [3.9, 10.1] (n = 2) | difference > 0 | ✔ confirmed |" in text
+    assert "| game | A | 5 ± 1 | 9.5 [9, 10] | 9, 10 | 64 environment steps |" in text
     assert "Again: `python benchmarks/claims.py lecture_tiny --budget small`" in text
     assert f"run_dir=runs/claims/small/{jobs['A'].name}" in text
     assert str(tmp_path) not in text
@@ -575,6 +624,12 @@ def test_the_command_judges_keeps_and_writes_the_page(tmp_path, capsys):
     assert picture.read_bytes() == before
     assert (tmp_path / "docs" / "results.md").read_text() == text_before
     (root / jobs["B"].out / "metrics.jsonl").unlink()
+    capsys.readouterr()
+    command(tmp_path, "--judge")
+    assert "lecture_tiny: kept as it was: it has not been run yet" in capsys.readouterr().out
+    command(tmp_path, "--judge", "--budget", "full")  # of which nothing was run
+    assert (tmp_path / "docs" / "results.md").read_text() == text_before
+    (tmp_path / "c.json").unlink()
     command(tmp_path, "--judge")
     assert "– not run" in (tmp_path / "docs" / "results.md").read_text()
 

@@ -167,7 +167,10 @@ def _inspect(config: Config, values: Values, batch: Episode) -> dict[str, Array]
 
 
 def _spread_metrics(spec: EnvSpec, reward: Array, error: Array, weight: Array, count: Array, mask: Array) -> Metrics:
-    """Per agent and type: mean reward, spread of |delta_i| (Fig. 9), sampled share (Fig. 12), effective sample size."""
+    """Per agent and type: mean reward, spread of |delta_i| (Fig. 9), sampled share (Fig. 12), effective sample size.
+
+    ours: the rate, draws for each valid transition, 1 on average; the share is larger for those that live longer.
+    """
 
     def by_agent(fn: Callable[..., Array], x: Array) -> Array:
         return jax.vmap(fn, in_axes=-1)(x, mask)
@@ -177,6 +180,7 @@ def _spread_metrics(spec: EnvSpec, reward: Array, error: Array, weight: Array, c
         "reward": by_agent(masked_mean, reward),
         "td_spread": by_agent(differ.coefficient_of_variation, error),
         "share": by_agent(masked_sum, count) / draws,
+        "rate": by_agent(masked_mean, count) / jnp.maximum(masked_mean(count, mask), 1e-9),
         "ess": by_agent(differ.effective_sample_size, weight),
     }
     found: Metrics = {

@@ -361,6 +361,15 @@ def test_clamped_gradients_are_reported():
     np.testing.assert_allclose(gradient, np.clip(G, -1, 1), rtol=1e-6)
 
 
+def test_the_rate_is_one_where_only_the_length_of_lives_differs():
+    values, batch = dif3_values(jnp.float32(1.0), jnp.ones((3, 1, 2), bool).at[1:, 0, 1].set(False))
+    config = modifier.Config(select="all")
+    _, metrics = jax.jit(lambda: modifier.loss(config, SPEC, values, batch, context(), KEY))()
+    for name, expected in {"share": [2 / 3, 1 / 3], "rate": [1.0, 1.0]}.items():
+        found = [float(metrics[f"differ/{name}/agent_{i}"]) for i in range(2)]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_the_l1_term_is_added_to_the_agents_only():
     values, batch = dif3_values(jnp.float32(-3.0), jnp.ones((3, 1, 2), bool))
     config = modifier.Config(select="all")
