@@ -224,10 +224,12 @@ def _of_types(types: dict[str, Any], path: str) -> float:
 # -------------------------------------------------------------------------------------------------------------- claims
 
 
-def judge(plan: Plan | None, claim: dict[str, Any], root: pathlib.Path, reasons: dict[str, str]) -> dict[str, Any]:
+def judge(
+    plan: Plan | None, claim: dict[str, Any], budget: str, root: pathlib.Path, reasons: dict[str, str]
+) -> dict[str, Any]:
     """Everything the page and the table need of a claim, as plain values. reasons: {job without result: why}."""
     if plan is None:
-        return {"verdict": NOT_RUN, "reason": claim["not_run"], "checks": [], "cells": {}}
+        return {"verdict": NOT_RUN, "reason": claim.get("not_run") or claim[budget], "checks": [], "cells": {}}
     runs, missing = Runs(plan, root), {name: why for name, why in reasons.items() if name in plan.jobs}
     checks = [_check(check, plan, runs, missing) for check in claim["checks"]]
     deciding = [c["verdict"] for c, given in zip(checks, claim["checks"], strict=True) if given.get("decides", True)]

@@ -1,8 +1,9 @@
 """The claims as they are written down in benchmarks/claims/*.yaml, and the jobs that each of them needs.
 
-A claim has arms (settings of jaxshare.train), tasks, and for every budget seeds and more settings. An arm on a task is
-a job; jobs are told apart by their settings alone, so that claims share what they have in common. Data sets of SIT,
-checks that need another program, and what is read out of a run are jobs as well, which wait for those they need.
+A claim has arms (settings of jaxshare.train), tasks, and for every budget seeds and more settings, or the reason why it
+is not run with that budget. An arm on a task is a job; jobs are told apart by their settings alone, so that claims
+share what they have in common. Data sets of SIT, checks that need another program, and what is read out of a run are
+jobs as well, which wait for those they need.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ def _check(name: str, claim: dict[str, Any], book: Book) -> None:
         if "says" not in check or needed not in check:
             raise RefusedError(f"{name}: a check with compare={check['compare']} must have says and {needed}.")
     for budget in BUDGETS:
-        for task in claim[budget].get("tasks", {}):
+        for task in () if isinstance(claim[budget], str) else claim[budget].get("tasks", {}):
             _one(name, f"{budget}.tasks", task, tasks)
 
 
@@ -178,9 +179,9 @@ def _one(name: str, key: str, value: Any, known: Any) -> None:
 
 
 def plan(book: Book, name: str, budget: str) -> Plan | None:
-    """The jobs of a claim, or None if it cannot be run at all."""
+    """The jobs of a claim, or None if it is not run at all, or not with this budget."""
     claim = {"name": name, **book.claims[name]}
-    if "not_run" in claim:
+    if "not_run" in claim or isinstance(claim[budget], str):
         return None
     how, jobs = claim[budget], {}
     cells: dict[tuple[str, str], str] = {}

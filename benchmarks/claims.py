@@ -174,7 +174,7 @@ def _judge_all(
     for name, plan in plans.items():
         claim = book.claims[name]
         texts = {key: claim[key] for key in page.FIELDS if key in claim}
-        result = {**texts, "machine": machine(), **judging.judge(plan, claim, root, reasons)}
+        result = {**texts, "machine": machine(), **judging.judge(plan, claim, options.budget, root, reasons)}
         old = found["claims"].setdefault(name, {}).get(options.budget, {"checks": []})
         if _values(old) > _values(result):
             print(f"{name}: kept as it was: {next(iter(result['missing'].values()), 'some results are not there')}")

@@ -59,8 +59,13 @@ def test_a_claim_can_be_decided_or_says_why_not(name):
         assert PLANS[name, "small"] is None
         assert len(claim["not_run"]) > 20
         return
+    assert not isinstance(claim["full"], str)
     for budget in planning.BUDGETS:
         plan = PLANS[name, budget]
+        if isinstance(claim[budget], str):
+            assert plan is None
+            assert len(claim[budget]) > 20
+            continue
         deciding = [check for check in claim["checks"] if check.get("decides", True)]
         assert deciding
         for check in deciding:  # what it needs is among the jobs
@@ -363,7 +368,7 @@ def test_later_settings_win_and_lists_may_be_nested():
 
 def judged(tmp_path, own, plan, missing=()):
     reasons = dict.fromkeys(missing, "was stopped")
-    return judging.judge(plan, own.claims["lecture_tiny"], tmp_path, reasons)
+    return judging.judge(plan, own.claims["lecture_tiny"], "small", tmp_path, reasons)
 
 
 def test_a_claim_is_judged_from_its_runs(tmp_path):
@@ -648,7 +653,7 @@ def test_numbers_are_short(x, shown):
 def test_the_page_shows_a_claim_that_cannot_be_run(tmp_path):
     name = next(name for name, claim in BOOK.claims.items() if "not_run" in claim and claim.get("instead"))
     claim = BOOK.claims[name]
-    result = judging.judge(None, claim, tmp_path, {})
+    result = judging.judge(None, claim, "small", tmp_path, {})
     texts = {key: claim[key] for key in page.FIELDS if key in claim}
     path = page.write({"machine": "m", "claims": {name: {"small": {**texts, **result}}}}, tmp_path)
     assert "**Not run.**" in path.read_text()
