@@ -59,6 +59,12 @@ conformance/test_algorithms.py::test_it_is_traced_once_and_learns_something_fini
 conformance/test_algorithms.py::test_it_is_traced_once_and_learns_something_finite[qplex-modifiers9
 conformance/test_algorithms.py::test_it_is_traced_once_and_learns_something_finite[mappo-modifiers3
 identities/test_matrix_tables.py::test_mg3_vdn_settles_for_the_safe_outcome_of_climbing
+identities/test_matrix_tables.py::test_mg1_vdn_reaches_the_best_sum[linear
+conformance/test_algorithms.py::test_it_is_traced_once_and_learns_something_finite[qmix-modifiers6
+conformance/test_algorithms.py::test_vmapped_runs_are_the_same_up_to_rounding
+identities/test_comix.py::test_padding_changes_nothing[{'recurrent'
+envs/test_smax_units.py::test_the_old_rules_are_jaxmarls[2s3z-closest
+test_resume.py::test_without_its_replay_a_run_goes_on_inexactly_and_says_so
 """.strip().splitlines()
 
 

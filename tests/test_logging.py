@@ -73,7 +73,7 @@ def test_training_records_hold_loss_values_and_returns(records):
 def test_differ_is_logged_per_agent_and_per_type(records):
     record = next(r for r in records if "loss/td" in r)
     each = {
-        f"differ/{name}/{who}" for name in ("reward", "td_spread", "share", "ess")
+        f"differ/{name}/{who}" for name in ("reward", "td_spread", "share", "rate", "ess")
         for who in ("agent_0", "agent_1", "type_player")
     }  # fmt: skip
     team = {"eta", "beta", "weight_mean", "distinct", "clamped", "reward", "td_spread", "ess"}
