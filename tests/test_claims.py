@@ -117,7 +117,6 @@ def test_measured_costs_are_of_jobs_that_exist_and_all_fit_into_three_hours():
     assert sum(cost for cost in each if cost is not None) / 2 < 3 * 3600  # two cores
 
 
-@pytest.mark.xfail(strict=True, reason="to be measured on a free machine: python benchmarks/claims.py --measure")
 def test_every_job_of_the_small_budget_has_a_measured_cost():
     assert {job.speed for job in small_jobs().values()} - set(planning.costs()) == set()
 
