@@ -146,10 +146,10 @@ def note(one: running.Running) -> None:
         return
     whole = {"start_s": round(one.spent, 1)}
     if job.kind == "train":
-        if not 0 < one.begun < one.spent:  # it ended between two looks
+        if not 0 < one.start_s < one.spent:  # it ended between two looks
             return
-        rate = job.seeds * job.total / (one.spent - one.begun)
-        whole = {"rate": round(rate, 3), "eval_s": 0.0, "start_s": round(one.begun, 1)}
+        rate = job.seeds * job.total / (one.spent - one.start_s)
+        whole = {"rate": round(rate, 3), "eval_s": 0.0, "start_s": round(one.start_s, 1)}
     _keep(job.speed, whole)
 
 

@@ -1,4 +1,4 @@
-"""What the runs of benchmarks/claims.py say about a claim: values, bootstrap intervals, verdicts. numpy only.
+"""What the runs of benchmarks/claims.py say about a claim: values, bootstrap intervals, verdicts. numpy and scipy only.
 
 A check compares one number for each seed (`values`), of one arm with a threshold or of two arms, on one task or on
 several; of several the mean over tasks of each one's statistic counts, with scores divided by the task's range where

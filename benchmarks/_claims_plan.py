@@ -160,9 +160,7 @@ def _check(name: str, claim: dict[str, Any], book: Book) -> None:
         two = check["compare"] in ("greater", "equal")
         if two != (len(check.get("arms", [])) == 2):
             raise RefusedError(f"{name}: compare={check['compare']} of arms={check.get('arms')}: two arms, or one.")
-        needed = {"equal": "margin", **dict.fromkeys(("at_least", "above", "at_most"), "threshold")}.get(
-            check["compare"], "says"
-        )
+        needed = {"equal": "margin", "greater": "says"}.get(check["compare"], "threshold")
         if "says" not in check or needed not in check:
             raise RefusedError(f"{name}: a check with compare={check['compare']} must have says and {needed}.")
     for budget in BUDGETS:

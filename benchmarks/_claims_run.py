@@ -41,7 +41,7 @@ class Running:
     began: float = field(default_factory=time.monotonic)
     stopping: bool = False
     fresh: bool = True  # it was begun from nothing
-    begun: float = 0.0  # core seconds until the first record of a training run
+    start_s: float = 0.0  # core seconds until the first record of a training run
     spent: float = 0.0  # core seconds, known when it has ended
 
 
@@ -77,8 +77,8 @@ def run_all(
                     running.remove(one)
                     if one.job.name not in failed:
                         planning.sign(one.job, jobs, root)
-                    if one.fresh and one.job.name not in failed:
-                        ended(one)
+                        if one.fresh:
+                            ended(one)
                     bars.end(one.job, failed.get(one.job.name), time.monotonic() - one.began)
                 bars.look(running, root)
         except BaseException:
@@ -142,8 +142,10 @@ def _over(one: Running, root: pathlib.Path, failed: dict[str, str]) -> bool:
     """Whether a job has ended; what went wrong goes to `failed`."""
     late, before = time.monotonic() - one.began - one.limit, _spent_by_children()
     metrics = root / one.job.out / "metrics.jsonl"
-    if not one.begun and metrics.is_file() and metrics.stat().st_size > 0:  # it is opened long before the first record
-        one.begun = core_seconds(one.process.pid)
+    if (
+        not one.start_s and metrics.is_file() and metrics.stat().st_size > 0
+    ):  # it is opened long before the first record
+        one.start_s = core_seconds(one.process.pid)
     ended = one.process.poll() is not None
     one.spent = _spent_by_children() - before
     if not ended:

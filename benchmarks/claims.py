@@ -176,8 +176,8 @@ def _judge_all(
         texts = {key: claim[key] for key in page.FIELDS if key in claim}
         result = {**texts, "machine": machine(), **judging.judge(plan, claim, options.budget, root, reasons)}
         old = found["claims"].setdefault(name, {}).get(options.budget, {"checks": []})
-        if _values(old) > _values(result):
-            print(f"{name}: kept as it was: {next(iter(result['missing'].values()), 'some results are not there')}")
+        if result.get("missing") and _values(old) > _values(result):
+            print(f"{name}: kept as it was: {next(iter(result['missing'].values()))}")
             continue
         found["claims"][name][options.budget] = result
     order = [*book.claims, *(name for name in found["claims"] if name not in book.claims)]

@@ -515,8 +515,8 @@ def test_what_is_missing_is_run_once_in_order_of_need(tmp_path):
     assert (tmp_path / "first.txt").read_text() == "x"  # and not xx
 
 
-def of_job(job, begun, spent):
-    return running.Running(job, None, 0, None, 0.0, begun=begun, spent=spent)
+def of_job(job, start_s, spent):
+    return running.Running(job, None, 0, None, 0.0, start_s=start_s, spent=spent)
 
 
 def test_what_whole_jobs_took_is_kept_for_estimates(tmp_path, monkeypatch):
@@ -559,7 +559,7 @@ def test_the_start_of_a_run_ends_with_its_first_record(tmp_path):
     run = Step("run", "train", (), "run", code=code, total=100)
     found = []
     assert running.run_all({"run": run}, tmp_path, 1, {}, found.append) == {}
-    assert [(2 <= one.begun < 5 <= one.spent) for one in found] == [True]
+    assert [(2 <= one.start_s < 5 <= one.spent) for one in found] == [True]
 
 
 def test_a_hang_is_a_failure(tmp_path):
