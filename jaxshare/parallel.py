@@ -60,13 +60,18 @@ class Layout:
         """Of arrays with leading [wave_size]; on one device as jit names it, or the next chunk would compile anew."""
         return NamedSharding(self.mesh, P(AXIS) if self.mesh.size > 1 else P())
 
+    @property
+    def replicated(self) -> NamedSharding:
+        """Of arrays that every device has whole."""
+        return NamedSharding(self.mesh, P())
+
     def place(self, tree: Any) -> Any:
         """Put a tree with leading [wave_size] on the devices."""
         return jax.device_put(tree, self.sharding)
 
     def replicate(self, tree: Any) -> Any:
         """Put a tree on every device, such as the clock."""
-        return jax.device_put(tree, NamedSharding(self.mesh, P()))
+        return jax.device_put(tree, self.replicated)
 
     def lift(self, fn: Callable[..., Any], donate: bool, batched: int = 2) -> Any:
         """fn(state, hparams, ..., clock) -> (out, clock) of one run, as a jitted function of a wave.
@@ -83,7 +88,10 @@ class Layout:
             out_specs=(P(AXIS), P()),
             check_vma=False,
         )
-        return jax.jit(wave, donate_argnums=(0,) if donate else ())
+        # said outright: XLA calls the layout of an array of size 0 (no memory, no available mask) another one than
+        # that of its neighbours, and a chunk is then refused its own output, or compiled anew
+        out_shardings = (self.sharding, self.replicated)
+        return jax.jit(wave, donate_argnums=(0,) if donate else (), out_shardings=out_shardings)
 
 
 def _squeezed(fn: Callable[..., Any]) -> Callable[..., Any]:
