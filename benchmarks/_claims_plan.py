@@ -37,7 +37,7 @@ KEYS = {  # of a claim: whether it must have it
 SPEED = (  # settings that do not change how fast a run is, or make it faster, by the beginnings of their names
     "seed", "seeds", "total_", "eval.", "checkpoint.", "replay.", "differ.", "algo.hparams.", "algo.stage1_updates",
     "algo.lift_rewards", "algo.priority",
-    "algo.decomposition", "algo.ensemble", "algo.graph", "a_pps.", "rs_pps.", "pp_pps.",
+    "algo.decomposition", "algo.ensemble", "algo.graph", "a_pps.", "rs_pps.", "pp_pps.", "env.rules",
 )  # fmt: skip
 ALIKE = {  # taken to be as fast: DIFFER and QMIX (benchmarks/overheads.py), ways to share parameters, VDN
     **dict.fromkeys(("preset=differ/fig3_divide", "preset=differ/fig11_fixed_ratio"), "preset=differ/fig4_mmm2"),

@@ -176,7 +176,7 @@ def _judge_all(
         texts = {key: claim[key] for key in page.FIELDS if key in claim}
         result = {**texts, "machine": machine(), **judging.judge(plan, claim, options.budget, root, reasons)}
         old = found["claims"].setdefault(name, {}).get(options.budget, {"checks": []})
-        if result.get("missing") and _values(old) > _values(result):
+        if result.get("missing") and _same_runs(old, result) and _values(old) > _values(result):
             print(f"{name}: kept as it was: {next(iter(result['missing'].values()))}")
             continue
         found["claims"][name][options.budget] = result
@@ -188,6 +188,11 @@ def _judge_all(
     new.replace(options.out)
     show({name: found["claims"][name][options.budget] for name in plans})
     _write_page(found, options)
+
+
+def _same_runs(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether the figures kept are of the runs that the claim asks for now: else they say nothing of it."""
+    return "commands" not in old or old["commands"] == new["commands"]
 
 
 def _values(result: dict[str, Any]) -> int:

@@ -19,7 +19,15 @@ import numpy as np
 
 ALGORITHMS = ("seac", "snac", "iac")
 COLOURS = {"seac": "tab:red", "snac": "tab:blue", "iac": "tab:gray"}
-COMMON = ("env=lbf", "eval.episodes=100", "eval.policy=both", "checkpoint.best=true", "resume=auto", "progress=false")
+COMMON = (
+    "env=lbf",
+    "env.rules=v1",
+    "eval.episodes=100",
+    "eval.policy=both",
+    "checkpoint.best=true",
+    "resume=auto",
+    "progress=false",
+)
 PAPER = {  # Table 1: mean and standard deviation over five seeds after 50 million steps
     "15x15-3p-4f": {"iac": (0.13, 0.04), "snac": (0.18, 0.08), "seac": (0.43, 0.09)},
     "8x8-2p-2f-coop": {"iac": (0.37, 0.10), "snac": (0.38, 0.10), "seac": (0.64, 0.08)},

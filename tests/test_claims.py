@@ -638,6 +638,32 @@ def test_the_command_judges_keeps_and_writes_the_page(tmp_path, capsys):
     assert "– not run" in (tmp_path / "docs" / "results.md").read_text()
 
 
+def test_figures_of_other_settings_give_way(tmp_path):
+    """A claim whose runs have changed is not run until they are made, however much was kept of the earlier ones."""
+    _, _, jobs = tiny_plan(tmp_path)
+    for arm, level in (("A", 9.0), ("B", 2.0)):
+        make_run(tmp_path / "small", jobs[arm], {s: [(0, 0.0), (66, level + s)] for s in (0, 1)})
+    command(tmp_path, "--judge")
+    assert "✔ confirmed" in (tmp_path / "docs" / "results.md").read_text()
+    text = (tmp_path / "tiny.yaml").read_text()
+    assert "env.game=climbing" in text
+    (tmp_path / "tiny.yaml").write_text(text.replace("env.game=climbing", "env.game=linear"))
+    command(tmp_path, "--judge")
+    text = (tmp_path / "docs" / "results.md").read_text()
+    assert "| [t](#lecture-tiny) | – not run |" in text
+    assert "env.game=linear" in text
+
+
+def test_no_figures_rest_on_earlier_settings_of_their_claim():
+    """The kept ones are of the commands that the claims name now."""
+    kept = claims.kept(claims.RESULTS)["claims"]
+    for (name, budget), plan in PLANS.items():
+        figures = kept.get(name, {}).get(budget, {})
+        if plan is not None and "commands" in figures:
+            now = [job.shown(f"runs/claims/{budget}") for job in plan.jobs.values()]
+            assert figures["commands"] == now, f"{name}: python benchmarks/claims.py {name} --judge"
+
+
 def test_a_page_without_figures_is_refused(tmp_path):
     book(tmp_path)
     with pytest.raises(RefusedError, match="holds no figures yet"):

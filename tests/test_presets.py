@@ -97,3 +97,9 @@ def test_comix_on_mujoco_has_the_settings_of_facmac():
     assert (hparams.tau, hparams.adam_eps, hparams.grad_clip, hparams.action_noise) == (1e-3, 1e-2, 0.5, 0.1)
     steps = settings.run.batch_size * settings.run.updates_per_episode
     assert steps == 100  # transitions learned from per environment step, as in the code
+
+
+def test_papers_of_level_based_foraging_have_the_rules_of_their_time():
+    """All were made with lbforaging 1.x; 2.0.0 has five times as much food that needs everyone."""
+    rules = {name: cli.settings([f"preset={name}"]).env.rules for name in cli.presets() if name.endswith("lbf")}
+    assert rules == dict.fromkeys(("epymarl/ia2c_lbf", "epymarl/maa2c_lbf", "lecture/lbf", "seac/lbf"), "v1")

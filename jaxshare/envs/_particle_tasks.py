@@ -1,4 +1,5 @@
-"""Particle tasks of single papers, on the physics of `_particle`: `sparse_tag`, `CN_3ls3l`, `CN_4ls4l`, `PP_3p1p`.
+"""Particle tasks of single papers, on the physics of `_particle`: `sparse_tag` in two versions, `CN_3ls3l`,
+`CN_4ls4l`, `PP_3p1p`.
 
 What the papers leave open, and what was chosen, is written in `mpe`. All have five discrete moves.
 """
@@ -6,7 +7,7 @@ What the papers leave open, and what was chosen, is written in `mpe`. All have f
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ PREY_ACCEL, PREY_SPEED = 4.0, 1.3  # mpe2's simple_tag
 OBSTACLES, OBSTACLE_RANGE = 2, 0.9  # mpe2's simple_tag
 SLOW = 0.5  # ours: the speed of a "slowly moving" prey, half a predator's
 ADJACENT = 0.1  # ours: a predator nearer to the prey than this, body to body, is adjacent
+TAG_START = 0.7  # ours: predators and prey of sparse_tag start within this of both centre lines
 NEEDED = 2  # paper: adjacent predators that catch the prey
 CATCH_REWARD = 10.0  # mpe2's simple_tag
 
@@ -40,22 +42,50 @@ class Task:
     observe: Callable[[State], tuple[Array, Array]]  # -> obs [N, O], global state [G]
     reward: Callable[[State], tuple[Array, dict[str, Array]]]  # -> reward [N], info
     prey: Callable[[State, Array], Array] | None = None  # (state, key) -> force [M-N, 2]
+    start_range: float = 1.0  # of the moving bodies
+    catch_ends: bool = False  # a step whose info has `caught` is the last
 
 
-def sparse_tag(predators: int, prey: str, max_steps: int) -> Env:
-    """SEAC's sparse predator-prey."""
+@dataclass(frozen=True)
+class Hunt:
+    """Settings of SEAC's sparse predator-prey."""
+
+    predators: int
+    prey: str
+    max_steps: int
+    distance: float = ADJACENT
+    penalty: float = 0.0
+    predator_speed: float = PREDATOR_SPEED
+    prey_speed: float = SLOW
+
+
+def sparse_tag(hunt: Hunt) -> Env:
+    """SEAC's sparse predator-prey: a catch ends the episode, and only what lies outside the map is charged."""
+    task = _hunt("sparse_tag", hunt, lambda state: _catch_reward(state, hunt))
+    return _env(replace(task, start_range=TAG_START, catch_ends=True), OBSTACLE)
+
+
+def sparse_tag_dense_penalty(hunt: Hunt) -> Env:
+    """The first version here: every step with a catch pays, and simple_tag's charge begins inside the map."""
+    task = _hunt("sparse_tag_dense_penalty", hunt, lambda state: _sparse_reward(state, hunt.predators))
+    return _env(task, OBSTACLE)
+
+
+def _hunt(name: str, hunt: Hunt, reward: Callable[[State], tuple[Array, dict[str, Array]]]) -> Task:
+    """What both versions have in common."""
+    predators = hunt.predators
     obs_dim = 4 + 2 * OBSTACLES + 2 * predators + 2
-    task = Task(
-        spec=_spec("sparse_tag", predators, obs_dim, predators * obs_dim, max_steps, "predator", common_reward=False),
-        bodies=_tag_bodies(predators, prey_speed=SLOW),
+    state_dim = predators * obs_dim
+    return Task(
+        spec=_spec(name, predators, obs_dim, state_dim, hunt.max_steps, "predator", common_reward=False),
+        bodies=_tag_bodies(predators, hunt.prey_speed, hunt.predator_speed),
         landmarks=OBSTACLES,
         landmark_range=OBSTACLE_RANGE,
         accel=PREDATOR_ACCEL,
         observe=lambda state: _tag_view(state, predators),
-        reward=lambda state: _sparse_reward(state, predators),
-        prey=_walking_prey(predators, prey),
+        reward=reward,
+        prey=_walking_prey(predators, hunt.prey),
     )
-    return _env(task, OBSTACLE)
 
 
 def navigation(name: str, max_steps: int) -> Env:
@@ -105,10 +135,10 @@ def _spec(
     )
 
 
-def _tag_bodies(predators: int, prey_speed: float) -> Bodies:
+def _tag_bodies(predators: int, prey_speed: float, predator_speed: float = PREDATOR_SPEED) -> Bodies:
     return Bodies(
         radius=(PREDATOR,) * predators + (PREY,),
-        max_speed=(PREDATOR_SPEED,) * predators + (prey_speed,),
+        max_speed=(predator_speed,) * predators + (prey_speed,),
         obstacles=(OBSTACLE,) * OBSTACLES,
     )
 
@@ -118,21 +148,22 @@ def _env(task: Task, landmark_radius: float) -> Env:
 
     def show(state: State, reward: Array, info: dict[str, Array]) -> TimeStep:
         obs, whole = task.observe(state)
+        terminated = info["caught"] > 0 if task.catch_ends else jnp.zeros((), bool)
         return TimeStep(
             obs=obs,
             state=whole,
             avail=jnp.ones((spec.num_agents, _particle.NUM_MOVES), bool),
             alive=jnp.ones(spec.num_agents, bool),
             reward=reward,
-            terminated=jnp.zeros((), bool),
-            truncated=state.step >= spec.episode_limit,
+            terminated=terminated,
+            truncated=(state.step >= spec.episode_limit) & ~terminated,
             info=info,
         )
 
     def reset(key: Array) -> tuple[State, TimeStep]:
         draw = jax.random.uniform(key, (moving + task.landmarks, 2), minval=-1.0, maxval=1.0)
         state = State(
-            position=draw[:moving],
+            position=task.start_range * draw[:moving],
             velocity=jnp.zeros((moving, 2), jnp.float32),
             landmark=task.landmark_range * draw[moving:],
             step=jnp.zeros((), jnp.int32),
@@ -208,6 +239,16 @@ def _sparse_reward(state: State, predators: int) -> tuple[Array, dict[str, Array
     near = jnp.sum(gap < PREDATOR + PREY + ADJACENT)
     caught = (near >= NEEDED).astype(jnp.float32)
     return caught - _particle.bounds_penalty(state.position[:predators]), {"caught": caught}
+
+
+def _catch_reward(state: State, hunt: Hunt) -> tuple[Array, dict[str, Array]]:
+    """paper: two adjacent predators succeed, "and each receive a reward of one"; a charge outside the map."""
+    places = state.position[: hunt.predators]
+    gap = _particle.distances(places, state.position[hunt.predators :])[:, 0]
+    adjacent = gap < PREDATOR + PREY + hunt.distance
+    caught = (jnp.sum(adjacent) >= NEEDED).astype(jnp.float32)
+    outside = jnp.any(jnp.abs(places) > _particle.ARENA, axis=1)
+    return jnp.where(adjacent, caught, 0.0) - hunt.penalty * outside, {"caught": caught}
 
 
 def _navigation_reward(state: State) -> tuple[Array, dict[str, Array]]:

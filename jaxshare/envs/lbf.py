@@ -26,6 +26,21 @@ Departs, on purpose:
 * All foods share one range of levels, all players another; the original can have a range for each.
 * With `mask_actions` the original's private valid actions are shown. An invalid action does nothing, masked or not.
 
+Rules of older versions. `rules=v3` is lbforaging 2.0.0 (ids -v3), `v2` is 1.1.1 (ids -v2), `v1` is 1.0.15 (ids -v1).
+SEAC pins 1.0.15; EPyMARL's first version named ids -v1, then -v2, its second -v3. Results under one are not those under
+another: food that needs both of two players is 8.3 % of all in v1 and v2, 41.7 % in v3; food that needs all of three
+2.5 % and 25.2 %. Differences of v1 (v2 has the first only):
+
+* Without forced cooperation a food's level is drawn from 1 to S - 1, where S is the sum of the three lowest player
+  levels; v3 draws from 1 to S. (code: numpy's randint leaves out its upper end; S = 1 gives level 1.)
+* No player starts in the last row or in the last column.
+
+Alike in all three, step by step and in the distribution of starts: player levels (1 and 2; the older constructors say
+3, an end that is left out), foods off the border and three moves apart, moves and clashes, loading, rewards and how
+they are normalised, forced cooperation (level S), sight with its slant, layout of observations, the ids' 50 steps.
+Not in the older ones: `max_food_level` (refused here) and `min_player_level`; v1 has neither `penalty` nor
+`grid_observation`. These three mean here what they mean in v3.
+
 The state is what an agent with full sight knows, in fixed places: (row, column, level) of every food in scan order,
 (-1, -1, 0) once eaten, and of every player.
 """
@@ -43,7 +58,7 @@ import numpy as np
 from flax import struct
 
 from jaxshare.envs import _lbf_views as views
-from jaxshare.registry import at_least_one_step, suggest
+from jaxshare.registry import at_least_one_step, one_of, suggest
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 ACTIONS = "discrete"
@@ -60,7 +75,9 @@ SCENARIOS = (
     "15x15-4p-5f",
 )
 PATTERN = re.compile(r"(?:foraging-)?(?:(\d+)s-)?(\d+)x(\d+)-(\d+)p-(\d+)f(-coop)?(?:-v3)?", re.IGNORECASE)
+OLDER = re.compile(r"(?:foraging-)?((?:\d+s-)?\d+x\d+-\d+p-\d+f(?:-coop)?)-(v[12])", re.IGNORECASE)
 REWARDS = ("individual", "sum")
+RULES = ("v1", "v2", "v3")  # of the ids of lbforaging 1.0.15, 1.1.1 and 2.0.0
 SMALLEST, LARGEST = 5, 30  # the original's ids have sides of 5 to 19
 NONE, NORTH, SOUTH, WEST, EAST, LOAD = range(6)
 NUM_ACTIONS = 6
@@ -75,6 +92,7 @@ class Config:
 
     scenario: str = "8x8-2p-2f-coop"  # SEAC
     max_steps: int = 25  # SEAC; lbforaging's ids have 50
+    rules: str = "v3"  # lbforaging 2.0.0; "v1": 1.0.15 (SEAC, EPyMARL's paper), "v2": 1.1.1
     reward: str = "individual"  # lbforaging: to each agent its own; "sum": to each the sum of all
     normalize_reward: bool = True  # lbforaging: all the food of an episode is worth 1 to the team
     penalty: float = 0.0  # lbforaging: what each agent pays for a LOAD that fails for want of level
@@ -124,7 +142,7 @@ def make(config: Config) -> Env:
     _check(config, task)
     n, f = task.players, task.foods
     spec = EnvSpec(
-        name=f"lbf/{task.name}",
+        name=f"lbf/{task.name}{'' if config.rules == RULES[-1] else f'-{config.rules}'}",
         num_agents=n,
         obs_dim=3 * (2 * task.sight + 1) ** 2 if config.grid_observation else 3 * (f + n),
         state_dim=3 * (f + n),
@@ -147,6 +165,12 @@ def parse(scenario: str, sight: int | None = None) -> Task:
     """An id in its parts. Raises RefusedError if it is not one, or contradicts `sight`."""
     match = PATTERN.fullmatch(scenario)
     if match is None:
+        older = OLDER.fullmatch(scenario)
+        if older is not None:
+            raise RefusedError(
+                f"env.scenario={scenario} is an id of an older lbforaging: take env.scenario={older[1]} "
+                f"env.rules={older[2].lower()}."
+            )
         raise RefusedError(
             f"env.scenario={scenario} is not known.{suggest(scenario, SCENARIOS)} Expected sight (optional), size, "
             f"players, foods and cooperation (optional) as in 2s-8x8-2p-2f-coop. Usual: {', '.join(SCENARIOS)}."
@@ -180,6 +204,12 @@ def _check(config: Config, task: Task) -> None:
         raise RefusedError(
             f"env.reward={config.reward} is not known.{suggest(config.reward, REWARDS)} Known: {', '.join(REWARDS)}."
         )
+    one_of("env.rules", config.rules, RULES)
+    if config.rules != RULES[-1] and config.max_food_level is not None:
+        raise RefusedError(
+            f"env.max_food_level={config.max_food_level} is not in env.rules={config.rules}, whose food levels follow "
+            f"those of the players: leave it out, or take env.rules={RULES[-1]}."
+        )
     at_least_one_step(config.max_steps)
     if config.min_player_level < 1:
         raise RefusedError(f"env.min_player_level={config.min_player_level}: the lowest level is 1.")
@@ -203,6 +233,9 @@ def _reset(config: Config, task: Task, show: Callable[..., TimeStep]) -> Callabl
     n, f = task.players, task.foods
     row, col = (x.ravel().astype(np.int32) for x in np.mgrid[: task.rows, : task.cols])
     cell = row << COLUMN_BITS | col
+    entry = np.ones(cell.size, bool)  # cells where players start
+    if config.rules == "v1":  # code: numpy's randint, whose upper end is not drawn
+        entry = (row < task.rows - 1) & (col < task.cols - 1)
     inner = (row > 0) & (row < task.rows - 1) & (col > 0) & (col < task.cols - 1)
 
     def place(bits: Array) -> tuple[Array, Array]:
@@ -213,6 +246,7 @@ def _reset(config: Config, task: Task, show: Callable[..., TimeStep]) -> Callabl
         """
         order = ((bits >> (CELL_BITS + 1)) << CELL_BITS).astype(jnp.int32) | cell  # the cell also breaks ties
         players, foods = [], []
+        order = jnp.where(entry, order, -1)  # no inner cell is lost
         for _ in range(n):
             best = jnp.max(order)
             order = jnp.where(order == best, -1, order)
@@ -234,7 +268,8 @@ def _reset(config: Config, task: Task, show: Callable[..., TimeStep]) -> Callabl
         level = config.min_player_level + drawn[:n] % (config.max_player_level - config.min_player_level + 1)
         lowest = sum(_ascending(list(level))[:3], start=jnp.zeros((), jnp.int32))
         most = lowest if config.max_food_level is None else jnp.int32(config.max_food_level)
-        food_level = jnp.broadcast_to(most, (f,)) if task.coop else 1 + drawn[n:] % most
+        choices = most if config.rules == "v3" else jnp.maximum(most - 1, 1)
+        food_level = jnp.broadcast_to(most, (f,)) if task.coop else 1 + drawn[n:] % choices
         present = food >= 0
         food_level = jnp.where(present, food_level, 0)
         state = State(

@@ -8,7 +8,7 @@ Faithful in `spread`, `tag`, `speaker_listener`: physics, start states, observat
 Departs, on purpose:
 
 * `max_steps` is exact (25 by default, as in mpe2). jaxmarl plays one step more than it is told.
-* The only end is the time limit, and that is `truncated`, never `terminated`.
+* The only end is the time limit, and that is `truncated`, never `terminated` (but for the catch in `sparse_tag`).
 * Observations are padded with zeros, and actions with unavailable ones, to the largest of any agent. In
   speaker-listener the speaker has three actions (words), the listener five (moves).
 * tag: the original is a competition, whose prey learns too. Here the predators are the team, all with the same reward,
@@ -22,15 +22,26 @@ Rewards are therefore individual unless `local_ratio` is 0.
 `pred_prey_3a`, `pred_prey_6a`, `pred_prey_9a`: FACMAC's predator-prey, the one task here with continuous actions (two
 numbers per agent); see `_pred_prey`. `prey=flee` is FACMAC's prey.
 
-`sparse_tag`: the sparse predator-prey of SEAC (Christianos et al. 2020). paper: three predators, a slowly moving prey,
-+1 for each predator on a step on which at least two are adjacent to the prey, a charge for leaving the map, nothing
-else, individual rewards. No code was published. ours:
+`sparse_tag`: the sparse predator-prey of SEAC (Christianos et al. 2020). paper: three predators, a slowly moving prey;
+"if at least two predators are adjacent to the prey, then they succeed and each receive a reward of one"; agents pay for
+leaving the map; all else is 0; individual rewards. Its best policies return 1.93 and 2.04, its untrained ones about
+-0.04, sums over the predators. No code was published. ours:
 
-* Bodies, obstacles, start states and observations are those of tag. The prey's speed is at most 0.5, half a predator's.
-* Adjacent means that less than 0.1 lies between the two bodies.
-* A predator pays simple_tag's charge for its own place: 0 up to 0.9 from the centre line, 1 at 1.0, more outside.
-* The prey of the paper was trained with MADDPG; this one follows `prey`, by default tag's rule.
-* `info` counts the catches (`caught`), since charges hide them in the return.
+* "They" are the adjacent ones, and success ends the episode (`terminated`): so the best returns lie between 2 and 3.
+* Adjacent means that less than `catch_distance` lies between the two bodies.
+* A predator pays `boundary_penalty` for every step that it ends outside the map (a coordinate beyond ±1), and nothing
+  inside. Predators and prey start within ±0.7, so that leaving the map takes a few steps.
+* Bodies, obstacles and observations are those of tag. Speeds are at most `predator_speed` and `prey_speed`; a prey of
+  0.5 has half a predator's.
+* The prey of the paper was trained with MADDPG and dense rewards to avoid the predators; this one follows `prey`: by
+  default tag's rule, which looks one move ahead, away from the nearest predator, and keeps off the edge.
+* `info` says whether there was a catch (`caught`).
+
+`sparse_tag_dense_penalty`: what was called sparse_tag before. The same, except that every predator gets +1 on every
+step with a catch, nothing ends an episode but the limit, all start anywhere in the map, and a predator pays
+simple_tag's charge: 0 up to 0.9 from the centre line, 1 at 1.0, more outside. That charge outweighs all there is to
+win: standing still returns about -11, and who catches the prey on 2.6 steps of an episode still has -7. Its distance,
+charge and speeds are fixed.
 
 `CN_3ls3l`, `CN_4ls4l`: cooperative navigation of SIT (Tian et al. 2023). paper: spread with three or four agents and
 as many landmarks; an agent sees itself, one other agent and two landmarks. ours: those are the nearest ones (agent,
@@ -51,7 +62,7 @@ In the tasks of SIT the state is the whole world (all velocities, positions and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -66,7 +77,11 @@ from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 ACTIONS = "discrete or continuous"
 FROM_JAXMARL = ("spread", "tag", "speaker_listener")
-SCENARIOS = (*FROM_JAXMARL, "sparse_tag", *_particle_tasks.SEEKERS, "PP_3p1p", *_pred_prey.SIZES)
+HUNTS = {
+    "sparse_tag": _particle_tasks.sparse_tag,
+    "sparse_tag_dense_penalty": _particle_tasks.sparse_tag_dense_penalty,
+}
+SCENARIOS = (*FROM_JAXMARL, *HUNTS, *_particle_tasks.SEEKERS, "PP_3p1p", *_pred_prey.SIZES)
 PREYS = ("flee", "random")
 
 
@@ -75,10 +90,14 @@ class Config:
     """Settings of the particle environments."""
 
     scenario: str = "spread"  # ours
-    num_agents: int | None = None  # mpe2: 3 in spread and tag; SEAC: 3 in sparse_tag; fixed in all others
+    num_agents: int | None = None  # mpe2: 3 in spread and tag; SEAC: 3 in sparse_tag*; fixed in all others
     local_ratio: float = 0.5  # mpe2; spread only: weight of an agent's own collisions, 0 for a purely common reward
-    prey: str = "flee"  # ours in tag and sparse_tag, FACMAC's in pred_prey_*, SIT's in PP_3p1p; or "random"
+    prey: str = "flee"  # ours in tag and sparse_tag*, FACMAC's in pred_prey_*, SIT's in PP_3p1p; or "random"
     view_radius: float = 1.5  # FACMAC; pred_prey_* only: an agent sees what is no farther than this
+    catch_distance: float = 0.1  # ours; sparse_tag only, as the next three: between the bodies of adjacent ones
+    boundary_penalty: float = 0.05  # ours: for each step that a predator ends outside the map
+    predator_speed: float = 1.0  # mpe2's simple_tag
+    prey_speed: float = 0.5  # ours: paper: "slowly moving"
     max_steps: int = 25  # mpe2's max_cycles, and FACMAC's limit
 
 
@@ -110,6 +129,10 @@ def _check(config: Config) -> None:
     _num_agents(config)
     if not 0.0 <= config.local_ratio <= 1.0:
         raise RefusedError(f"env.local_ratio={config.local_ratio} must lie between 0 and 1.")
+    for key in ("catch_distance", "boundary_penalty", "predator_speed", "prey_speed"):
+        value = getattr(config, key)
+        if not 0.0 <= value < float("inf"):
+            raise RefusedError(f"env.{key}={value} must be a number, 0 or more.")
     if config.view_radius < 0:
         raise RefusedError(f"env.view_radius={config.view_radius}: a distance, 0 or more (1e9 to see all).")
 
@@ -121,11 +144,24 @@ def _own(config: Config) -> Env:
         return _particle_tasks.navigation(config.scenario, config.max_steps)
     if config.scenario == "PP_3p1p":
         return _particle_tasks.pursuit(config.prey, config.max_steps)
-    return _particle_tasks.sparse_tag(_num_agents(config), config.prey, config.max_steps)
+    hunt = _particle_tasks.Hunt(_num_agents(config), config.prey, config.max_steps)
+    if config.scenario == "sparse_tag":
+        hunt = replace(
+            hunt,
+            distance=config.catch_distance,
+            penalty=config.boundary_penalty,
+            predator_speed=config.predator_speed,
+            prey_speed=config.prey_speed,
+        )
+    return HUNTS[config.scenario](hunt)
 
 
 def _num_agents(config: Config) -> int:
-    open_ended = {"spread": (2, 3, None), "tag": (1, 3, None), "sparse_tag": (_particle_tasks.NEEDED, 3, None)}
+    open_ended = {
+        "spread": (2, 3, None),
+        "tag": (1, 3, None),
+        **dict.fromkeys(HUNTS, (_particle_tasks.NEEDED, 3, None)),
+    }
     sizes = {"speaker_listener": 2, "PP_3p1p": 3} | _particle_tasks.SEEKERS | _pred_prey.SIZES
     fixed = {name: (size, size, size) for name, size in sizes.items()}
     least, usual, most = (open_ended | fixed)[config.scenario]

@@ -1,20 +1,18 @@
 """Level-based foraging against lbforaging 2.0.0: the same starts and actions, and the same distribution of starts."""
 
 from collections import Counter
-from itertools import combinations
 
-import jax
-import jax.numpy as jnp
+import foraging_golden as golden
+import foraging_plays as plays
 import numpy as np
 import pytest
-from scipy.stats import chi2_contingency, chisquare
+from scipy.stats import chisquare
 
 from jaxshare.envs import lbf
 
 foraging = pytest.importorskip("lbforaging.foraging")
 gymnasium = pytest.importorskip("gymnasium")
 
-EPISODES, STEPS = 8, 30
 CASES = [
     ("8x8-2p-2f-coop", {}),
     ("2s-7x7-4p-3f", {"penalty": 0.1}),
@@ -49,131 +47,14 @@ MORE = [
 ]
 
 
-class Foraging(foraging.ForagingEnv):
-    """The original, without its own check of observations: it wrongly fails for oblong grids and for layers."""
-
-    def _get_observation_space(self):
-        return Unchecked((3 * (self.max_num_food + len(self.players)),), np.float32)
-
-
-class Unchecked(gymnasium.spaces.Space):
-    def contains(self, x):
-        return True
-
-
-def original(config):
-    task = lbf.parse(config.scenario, config.sight)
-    return Foraging(
-        players=task.players,
-        min_player_level=config.min_player_level,
-        max_player_level=config.max_player_level,
-        min_food_level=1,
-        max_food_level=config.max_food_level,
-        field_size=(task.rows, task.cols),
-        max_num_food=task.foods,
-        sight=task.sight,
-        max_episode_steps=config.max_steps,
-        force_coop=task.coop,
-        normalize_reward=config.normalize_reward,
-        grid_observation=config.grid_observation,
-        penalty=config.penalty,
-    )
-
-
-def fresh(game):
-    """A start that does not depend on the last episode: the original's reset avoids the players' old cells."""
-    for player in game.players:
-        player.position = None
-    game.reset()
-    return game
-
-
-def state_of(game):
-    """What lbf keeps of the original's present state, as a start."""
-    row, col = np.nonzero(game.field)
-    absent = game.max_num_food - len(row)
-    i32 = np.int32
-    return lbf.State(
-        row=np.array([p.position[0] for p in game.players], i32),
-        col=np.array([p.position[1] for p in game.players], i32),
-        level=np.array([p.level for p in game.players], i32),
-        food_row=np.append(row, [-1] * absent).astype(i32),
-        food_col=np.append(col, [-1] * absent).astype(i32),
-        food_level=np.append(game.field[row, col], [0] * absent).astype(i32),
-        num_spawned=i32(len(row)),
-        spawned_level=i32(game.field.sum()),
-        step=i32(0),
-    )
-
-
-def greedy(game, rng):
-    """Load beside food; else one step towards the nearest food along rows or columns; sometimes anything."""
-    actions = []
-    for player in game.players:
-        (row, col), food = player.position, np.argwhere(game.field)
-        if rng.random() < 0.2 or not len(food):
-            actions.append(rng.integers(6))
-            continue
-        down, right = min((food - (row, col)).tolist(), key=lambda d: abs(d[0]) + abs(d[1]))
-        vertical = abs(down) > abs(right) if rng.random() < 0.8 else down != 0
-        move = (lbf.SOUTH if down > 0 else lbf.NORTH) if vertical else (lbf.EAST if right > 0 else lbf.WEST)
-        actions.append(lbf.LOAD if abs(down) + abs(right) == 1 else move)
-    return np.array(actions, np.int32)
-
-
-def play(game, rng, steps, seen):
-    """One episode of the original, beginning with nobody moving: start, actions [T, N], and what it shows [T, ...]."""
-    start, actions, shown = state_of(fresh(game)), [], []
-    careful = rng.random() < 0.6
-    for t in range(steps):
-        action = greedy(game, rng) if careful else rng.integers(0, 6, len(game.players)).astype(np.int32)
-        action = action if t else np.zeros_like(action)
-        before, food = [p.position for p in game.players], np.count_nonzero(game.field)
-        obs, reward, done, _, _ = game.step(action)
-        after = [p.position for p in game.players]
-        count_events(seen, before, after, reward, food - np.count_nonzero(game.field))
-        valid = [np.isin(range(6), [a.value for a in game._valid_actions[p]]) for p in game.players]
-        actions.append(action)
-        shown.append((np.stack(obs).reshape(len(obs), -1), reward, done, game.field.sum() == 0, valid, after))
-    return start, np.stack(actions), [np.stack(x) for x in zip(*shown, strict=True)]
-
-
-def count_events(seen, before, after, reward, eaten):
-    pairs = list(combinations(range(len(before)), 2))
-    seen.update(
-        moved=sum(a != b for a, b in zip(before, after, strict=True)),
-        entered=sum(a != b and a in before for b, a in zip(before, after, strict=True)),
-        swapped=sum(after[i] == before[j] != before[i] == after[j] for i, j in pairs),
-        met=sum(after[i] == after[j] for i, j in pairs) > sum(before[i] == before[j] for i, j in pairs),
-        eaten=int(eaten),
-        eaten_together=int(sum(r > 0 for r in reward) > eaten > 0),
-        fined=sum(r < 0 for r in reward),
-    )
-
-
 def compare(scenario, settings, seed):
-    """Plays EPISODES x STEPS in both, and demands that all they show is equal. Returns what happened, counted."""
+    """Plays some episodes in both, and demands that all they show is equal. Returns what happened, counted."""
     config = lbf.Config(scenario=scenario, mask_actions=True, **settings)
-    game, rng, seen = original(config), np.random.default_rng(seed), Counter()
+    game = plays.newest(foraging, config)
     game.reset(seed=seed)
-    starts, actions, shown = zip(*(play(game, rng, STEPS, seen) for _ in range(EPISODES)), strict=True)
-    env = lbf.make(config)
-
-    def step(state, action):
-        state, shown = jax.vmap(lambda s, a: env.step(s, a, jax.random.key(0)))(state, action)
-        return state, (shown, state)
-
-    start = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *starts)
-    _, (ours, state) = jax.jit(lambda s, a: jax.lax.scan(step, s, a))(start, np.stack(actions, axis=1))
-    obs, reward, done, empty, valid, position = (np.stack(x, axis=1) for x in zip(*shown, strict=True))
-    np.testing.assert_array_equal(np.stack([state.row, state.col], axis=-1), position)
-    np.testing.assert_array_equal(ours.obs, obs)
-    np.testing.assert_allclose(ours.reward, reward, rtol=1e-6, atol=1e-7)
-    np.testing.assert_array_equal(ours.terminated, empty)
-    np.testing.assert_array_equal(ours.terminated | ours.truncated, done)
-    np.testing.assert_array_equal(ours.avail, valid)
-    assert not np.any(ours.terminated & ours.truncated)
-    return seen
+    theirs, events = plays.play(game, seed)
+    golden.assert_equal(config, theirs)
+    return events
 
 
 def test_equal_to_the_original_step_by_step():
@@ -206,45 +87,6 @@ def test_defaults_are_those_of_the_original_ids(scenario):
     }
 
 
-def drawn(env, count, seed):
-    """`count` of our starts."""
-    return jax.device_get(jax.jit(jax.vmap(lambda k: env.reset(k)[0]))(jax.random.split(jax.random.key(seed), count)))
-
-
-def features(s):
-    """What is compared of starts [B, ...]: {name: [B] i64}."""
-
-    def code(*columns):
-        return sum((np.asarray(x, np.int64) + 2) * 40**k for k, x in enumerate(columns))
-
-    foods = list(zip(s.food_row.T, s.food_col.T, strict=True))
-    players = list(zip(s.row.T, s.col.T, strict=True))
-    found = {
-        "player levels": code(*s.level.T[:4]),
-        "food levels": code(*s.food_level.T[:3], np.sort(s.level)[:, :3].sum(1)),
-        "food count": s.num_spawned,
-        "first player": code(*players[0]),
-        "last player": code(*players[-1]),
-        "first food": code(*foods[0]),
-        "last food": code(*foods[-1]),
-        "player to food": code(np.abs(players[0][0] - foods[0][0]), np.abs(players[0][1] - foods[0][1])),
-        "player to player": code(np.abs(players[0][0] - players[-1][0]), np.abs(players[0][1] - players[-1][1])),
-    }
-    if len(foods) > 1:
-        found["food to food"] = code(foods[1][0] - foods[0][0], np.abs(foods[1][1] - foods[0][1]))
-    return found
-
-
-def p_value(a, b):
-    """Of one distribution behind both samples; rare values count as one."""
-    values, where = np.unique(np.concatenate([a, b]), return_inverse=True)
-    table = np.stack([np.bincount(w, minlength=len(values)) for w in np.split(where, [len(a)])])
-    rare = table.sum(0) * len(a) < 8 * table.sum()
-    table = np.concatenate([table[:, ~rare], table[:, rare].sum(1, keepdims=True)], axis=1)
-    table = table[:, table.sum(0) > 0]
-    return chi2_contingency(table).pvalue if table.shape[1] > 1 else 1.0
-
-
 @pytest.mark.parametrize(
     ("scenario", "settings"),
     [
@@ -256,12 +98,9 @@ def p_value(a, b):
 )
 def test_starts_have_the_distribution_of_the_original(scenario, settings):
     config = lbf.Config(scenario=scenario, **settings)
-    game = original(config)
-    game._make_gym_obs = lambda: ()
+    game = plays.newest(foraging, config)
     game.reset(seed=1)
-    theirs = jax.tree.map(lambda *x: np.stack(x), *[state_of(fresh(game)) for _ in range(3000)])
-    theirs, ours = features(theirs), features(drawn(lbf.make(config), 20_000, seed=1))
-    p = {name: p_value(theirs[name], ours[name]) for name in theirs}
+    p = golden.p_values(config, plays.starts(game, 3000))
     assert min(p.values()) > 1e-3, p
 
 
@@ -276,7 +115,7 @@ def test_starts_of_two_foods_beside_one_player_have_their_exact_probabilities():
             for b in second:
                 order = sorted((a, b)) if b != (-1, -1) else [a, b]
                 exact[tuple(map(tuple, (*order, player)))] += 1 / 25 / len(first) / len(second)
-    s = drawn(lbf.make(lbf.Config(scenario="5x5-1p-2f")), 100_000, seed=2)
+    s = golden.drawn(lbf.make(lbf.Config(scenario="5x5-1p-2f")), 100_000, seed=2)
     cells = np.concatenate([np.stack([s.food_row, s.food_col], -1), np.stack([s.row, s.col], -1)], axis=1)
     counts = Counter(tuple(map(tuple, x)) for x in cells.tolist())
     assert set(counts) == set(exact)

@@ -16,6 +16,7 @@ SIZES = {  # agents, obs, state, actions, groups
     "tag": (3, 16, 48, 5, (0, 0, 0)),
     "speaker_listener": (2, 11, 22, 5, (0, 1)),
     "sparse_tag": (3, 16, 48, 5, (0, 0, 0)),
+    "sparse_tag_dense_penalty": (3, 16, 48, 5, (0, 0, 0)),
     "CN_3ls3l": (3, 10, 18, 5, (0, 0, 0)),
     "CN_4ls4l": (4, 10, 24, 5, (0, 0, 0, 0)),
     "PP_3p1p": (3, 10, 20, 5, (0, 0, 0)),
@@ -193,7 +194,8 @@ def test_refusals(settings, message):
         mpe.make(mpe.Config(**settings))
 
 
-OWN = ("sparse_tag", "CN_3ls3l", "CN_4ls4l", "PP_3p1p")
+HUNTS = ("sparse_tag", "sparse_tag_dense_penalty")
+OWN = (*HUNTS, "CN_3ls3l", "CN_4ls4l", "PP_3p1p")
 
 
 @cache
@@ -205,7 +207,7 @@ def their_step(scenario):
         game = package.SimpleSpreadMPE(num_agents=n, num_landmarks=n, action_type="Continuous")
     else:
         game = package.SimpleTagMPE(action_type="Continuous")
-        if scenario == "sparse_tag":
+        if scenario in HUNTS:
             game.max_speed = game.max_speed.at[3].set(0.5)
     return game, jax.jit(lenient(game.step_env))
 
@@ -213,7 +215,7 @@ def their_step(scenario):
 def their_actions(game, state, action, scenario):
     """Five numbers per agent: nothing, left, right, down, up."""
     pushes = [np.eye(5)[a] for a in action]
-    if scenario == "sparse_tag":
+    if scenario in HUNTS:
         pushes.append(np.eye(5)[int(mpe.flee_action(state.position[3], state.position[:3]))])
     elif scenario == "PP_3p1p":
         place = np.asarray(state.position, np.float64)
@@ -231,7 +233,7 @@ def near_first(vectors, count):
 def want_obs(scenario, obs):
     """The observation of one agent, from that of jaxmarl: own velocity, place, landmarks, others, (prey velocity)."""
     obs = np.asarray(obs)
-    if scenario == "sparse_tag":
+    if scenario in HUNTS:
         return obs
     if scenario == "PP_3p1p":
         mates, prey = obs[8:12], obs[12:14]
@@ -253,6 +255,9 @@ def want_reward(scenario, rewards, place):
     if scenario == "PP_3p1p":
         return [float(rewards["adversary_0"]) - gap.sum()] * 3
     caught = float(np.sum(gap < 0.225) >= 2)
+    if scenario == "sparse_tag":
+        outside = np.any(np.abs(place[:3]) > 1, axis=1)
+        return caught * (gap < 0.225) - 0.05 * outside
     return [caught - sum(charge(x) for x in place[i]) for i in range(3)]
 
 
@@ -279,10 +284,13 @@ def test_tasks_of_papers_same_as_jaxmarl(scenario, crowding):
         np.testing.assert_allclose(shown.obs, want, atol=2e-4)
         place = np.asarray(theirs.p_pos, np.float64)
         np.testing.assert_allclose(shown.reward, want_reward(scenario, rewards, place), atol=1e-3)
-        assert (bool(shown.terminated), bool(shown.truncated)) == (False, t == 24)
+        ends = scenario == "sparse_tag" and float(shown.info["caught"]) > 0
+        assert (bool(shown.terminated), bool(shown.truncated)) == (ends, t == 24 and not ends)
 
 
-@pytest.mark.parametrize(("scenario", "common"), [("sparse_tag", False), ("CN_3ls3l", True), ("PP_3p1p", True)])
+@pytest.mark.parametrize(
+    ("scenario", "common"), [*((hunt, False) for hunt in HUNTS), ("CN_3ls3l", True), ("PP_3p1p", True)]
+)
 def test_common_reward_of_the_tasks_of_papers(scenario, common):
     assert compiled(scenario)[0].spec.common_reward is common
 
@@ -295,8 +303,8 @@ def test_common_reward_of_the_tasks_of_papers(scenario, common):
         ([(0.2, 0.0), (0.0, 0.3), (0.8, 0.8)], 0.0),
     ],
 )
-def test_sparse_tag_pays_for_two_adjacent_predators(places, caught):
-    _env, reset, step = compiled("sparse_tag", prey="random")
+def test_sparse_tag_dense_penalty_pays_for_two_adjacent_predators(places, caught):
+    _env, reset, step = compiled("sparse_tag_dense_penalty", prey="random")
     state, _ = reset(jax.random.key(0))
     state = state.replace(position=jnp.array([*places, (0.0, 0.0)]), landmark=jnp.array([[-0.8, 0.8], [0.8, -0.8]]))
     _, shown = step(state, jnp.zeros(3, jnp.int32), jax.random.key(0))  # places change with the velocity, now 0
@@ -304,8 +312,8 @@ def test_sparse_tag_pays_for_two_adjacent_predators(places, caught):
     assert float(shown.info["caught"]) == caught
 
 
-def test_sparse_tag_charges_only_who_leaves():
-    _env, reset, step = compiled("sparse_tag")
+def test_sparse_tag_dense_penalty_charges_only_who_leaves():
+    _env, reset, step = compiled("sparse_tag_dense_penalty")
     state, _ = reset(jax.random.key(0))
     state = state.replace(position=jnp.array([(0.95, 0.0), (0.0, -1.5), (0.5, 0.5), (-0.5, -0.5)]))
     _, shown = step(state, jnp.zeros(3, jnp.int32), jax.random.key(0))
