@@ -47,6 +47,13 @@ def scenarios() -> tuple[str, ...]:
     return ("rware-tiny-2ag-v2", "Foraging-8x8-2p-2f-coop-v3", "smaclite/2s3z-v0")
 
 
+def foreign(config: Config) -> tuple[str, ...]:
+    """Settings that name code which only the user may choose (see `jaxshare.trust`)."""
+    known = any(config.id.startswith(prefix) for prefix in HOMES) and ":" not in config.id
+    names = () if known else ("id", "kwargs")
+    return names if set(config.imports) <= set(HOMES.values()) else (*names, "imports")
+
+
 def make(config: Config) -> Env:
     """The environment of an id. Raises RefusedError if it cannot be made."""
     one_of("env.reward", config.reward, REWARDS)

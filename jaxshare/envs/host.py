@@ -16,7 +16,6 @@ import logging
 import mmap
 import os
 import pathlib
-import pickle
 import signal
 import socket
 import subprocess
@@ -37,6 +36,7 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jax.experimental import io_callback
 
+from jaxshare.envs.hosted import messages
 from jaxshare.envs.hosted import worker as hosted
 from jaxshare.types import Array, Box, Discrete, Env, EnvSpec, HostError, RefusedError, TimeStep
 
@@ -44,6 +44,7 @@ HOSTED = pathlib.Path(hosted.__file__).parent
 BOOT = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
 QUIT_SECONDS = 5.0  # ours: what closing environments may take before a worker is killed
 OUTPUT_BYTES = 1500  # of a dead worker's last words
+MOST_REPLY = 2**28  # bytes of one answer; a picture of 8000 x 8000 points has fewer
 MOST_OUTPUT = 10_000_000  # bytes of what a worker has printed are kept
 
 
@@ -410,6 +411,11 @@ class WorkerError(Exception):
         self.facts = facts
 
 
+def _are_facts(value: Any) -> bool:
+    """Whether this is a worker's account of an error."""
+    return isinstance(value, dict) and value.keys() == set(hosted.FACTS) and isinstance(value["traceback"], str)
+
+
 class Worker:
     """One worker process and the socket to it."""
 
@@ -434,7 +440,7 @@ class Worker:
         if os.fstat(self._output.fileno()).st_size > MOST_OUTPUT:
             self._output.truncate(0)
         with suppress(OSError):
-            self._connection.send_bytes(pickle.dumps((name, args), protocol=4))
+            self._connection.send_bytes(messages.encode(name, list(args) or None))
 
     def answer(self, doing: str, timeout: float, limit: float | None = None) -> Any:
         """The answer to the last command, within `timeout` seconds of a `limit`. Raises WorkerError."""
@@ -447,11 +453,18 @@ class Worker:
                     f"and was killed; it held environments {self._range()}. If it is only slow, raise "
                     f"env.timeout.{self._words()}"
                 )
-            kind, value = pickle.loads(self._connection.recv_bytes())
+            kind, value = messages.decode(self._connection.recv_bytes(MOST_REPLY))
+            if kind not in ("ok", "error") or (kind == "error" and not _are_facts(value)):
+                raise messages.MessageError(f"a message of kind {kind!r}")
         except (EOFError, OSError) as error:
             raise WorkerError(self._obituary(doing)) from error
+        except messages.MessageError as error:
+            self.kill()
+            raise WorkerError(
+                f"worker process {self.process.pid} answered {doing} with what is no answer ({error}) and was killed"
+            ) from error
         if kind == "error":
-            raise WorkerError(value["error"], value)
+            raise WorkerError(str(value["error"]), value)
         return value
 
     def call(self, name: str, timeout: float, *args: Any) -> Any:

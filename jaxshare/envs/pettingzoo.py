@@ -17,6 +17,7 @@ Departs, on purpose:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,7 @@ PACKAGES = ("pettingzoo",)
 INSTALL = "pip install 'jaxshare[pettingzoo]', and the package of env.id if it is another than mpe2"
 STATES = ("auto", "concat")
 REWARDS = ("individual", "sum", "common")
+OURS = re.compile(r"mpe2\.simple\w*_v\d+(:parallel_env)?")  # tasks of the package that the default comes from
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Config(HostConfig):
 def scenarios() -> tuple[str, ...]:
     """Examples; any parallel environment works."""
     return ("mpe2.simple_spread_v3", "mpe2.simple_reference_v3", "mpe2.simple_speaker_listener_v4")
+
+
+def foreign(config: Config) -> tuple[str, ...]:
+    """Settings that name code which only the user may choose (see `jaxshare.trust`)."""
+    return () if OURS.fullmatch(config.id) else ("id", "kwargs")
 
 
 def make(config: Config) -> Env:

@@ -65,6 +65,11 @@ def scenarios() -> tuple[str, ...]:
     return tuple(LIMITS)
 
 
+def foreign(config: Config) -> tuple[str, ...]:
+    """Settings that name code which only the user may choose (see `jaxshare.trust`)."""
+    return ("sc2path",) if config.implementation == Config.implementation else ("sc2path", "implementation", "kwargs")
+
+
 def make(config: Config) -> Env:
     """SMAC on one map. Raises RefusedError if the map is unknown, or the package, the game or its maps are missing."""
     own = config.implementation == Config.implementation

@@ -17,8 +17,8 @@ import importlib
 import importlib.util
 import mmap
 import os
-import pickle
 import random
+import runpy
 import signal
 import sys
 import threading
@@ -27,7 +27,9 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+MESSAGES = runpy.run_path(os.path.join(os.path.dirname(__file__), "messages.py"))  # no package here: a worker has none
 FAILURES = (Exception, SystemExit)  # of an environment
+FACTS = ("slot", "episode", "seed", "step", "doing", "pid", "error", "traceback")  # that a SlotError holds
 
 
 def load(target):
@@ -296,17 +298,17 @@ def main(descriptor, memory, lifeline):
     try:
         while True:
             try:
-                name, args = pickle.loads(connection.recv_bytes())
+                name, args = MESSAGES["decode"](connection.recv_bytes())
             except EOFError:
                 return
             if name == "quit":
                 return
             try:
-                reply = ("ok", getattr(server, name)(*args))
+                reply = MESSAGES["encode"]("ok", getattr(server, name)(*(args or ())))
             except FAILURES as error:
                 failed = error if isinstance(error, SlotError) else SlotError(None, None, None, None, name, error)
-                reply = ("error", failed.facts)
-            connection.send_bytes(pickle.dumps(reply, protocol=4))
+                reply = MESSAGES["encode"]("error", failed.facts)
+            connection.send_bytes(reply)
     finally:
         server.close()
 
