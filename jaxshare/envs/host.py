@@ -125,8 +125,8 @@ class HostControl:
         jax.block_until_ready(jax.jit(lambda: io_callback(lambda: np.int32(0), jax.ShapeDtypeStruct((), jnp.int32)))())
 
     def record(self) -> None:
-        """Keep the pictures of the first slot from now on, for `Env.render`."""
-        self.pool.frames = {}
+        """Keep the pictures of the first slot from the next reset on, for `Env.render`."""
+        self.pool.record()
 
     def close(self) -> None:
         """End the workers. Idempotent."""
@@ -270,6 +270,13 @@ class Pool:
             self.interrupted = True
             raise
 
+    def record(self) -> None:
+        """Keep pictures of the first slot from now on. Environments that draw only if asked are made anew."""
+        self.frames = {}
+        if self.about.get("draws_if_asked"):
+            self.kwargs = {**self.kwargs, "draw": True}
+            self.close()
+
     def frame(self, state: HostState) -> np.ndarray:
         """The recorded picture of the first slot at a token."""
         assert self.frames is not None, "call HostControl.record before playing"
@@ -345,9 +352,9 @@ class Pool:
             f" in environment {facts['slot']} (episode {facts['episode']} of it, seed {facts['seed']}, "
             f"step {facts['step']})"
         )  # fmt: skip
+        lines = f"\n{facts['traceback'].rstrip()}" if facts["traceback"] else ""
         return HostError(
-            f"{self.name}: {facts['error']}, raised by {facts['doing']}{where}, process {facts['pid']}.\n"
-            f"{facts['traceback'].rstrip()}"
+            f"{self.name}: {facts['error']}, raised by {facts['doing']}{where}, process {facts['pid']}.{lines}"
         )
 
     def _describe(self) -> dict[str, Any]:
@@ -363,7 +370,7 @@ class Pool:
         except WorkerError as error:
             raise self._refused(error.facts["error"] if error.facts else str(error)) from error
         except Exception as error:
-            raise self._refused(f"{type(error).__name__}: {error}") from error
+            raise self._refused(hosted.words_of(error)) from error
 
     def _refused(self, found: str) -> RefusedError:
         lacking = "ModuleNotFoundError" in found or "ImportError" in found

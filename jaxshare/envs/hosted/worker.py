@@ -6,11 +6,14 @@ no workers. It therefore imports neither jax nor jaxshare.
 A hosted environment is any object with
 
 * `describe()` -> dict: num_agents, obs_dim, state_dim, num_actions (or low, high [N][U] for continuous actions),
-  episode_limit, and optionally info (names), groups, group_names, common_reward;
+  episode_limit, and optionally info (names), groups, group_names, common_reward, draws_if_asked (True: its class takes
+  `draw=True`, said where pictures are wanted);
 * `reset(seed)` and `step(action)` -> dict: obs [N][<= O] (short rows are padded), reward (a number or [N]), terminated,
   truncated, and, always or never, state (otherwise the observations, one after the other), avail, alive, info;
 * optionally `render()` -> uint8 [height, width, 3], `close()`, and `global_random = True` if it may draw from the
   generators of `random` or `numpy.random`, which are then its own while it is made or called.
+
+An exception with an attribute `plain = True` is a sentence for the user: it is shown without a traceback.
 """
 
 import importlib
@@ -81,11 +84,17 @@ class Columns:
         return {**found, "ends": row[self.slices["terminated"].start : self.slices["truncated"].stop]}
 
 
+def words_of(error):
+    """What an error says, with its kind unless it is a sentence for the user."""
+    return str(error) if getattr(error, "plain", False) else f"{type(error).__name__}: {error}"
+
+
 class SlotError(Exception):
     """Something went wrong in an environment: what, where, and the traceback as text."""
 
     def __init__(self, slot, episode, seed, step, doing, error):
         super().__init__(str(error))
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
         self.facts = {
             "slot": slot,
             "episode": episode,
@@ -93,8 +102,8 @@ class SlotError(Exception):
             "step": step,
             "doing": doing,
             "pid": os.getpid(),
-            "error": f"{type(error).__name__}: {error}",
-            "traceback": "".join(traceback.format_exception(type(error), error, error.__traceback__)),
+            "error": words_of(error),
+            "traceback": "" if getattr(error, "plain", False) else "".join(lines),
         }
 
 
