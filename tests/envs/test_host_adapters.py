@@ -222,7 +222,7 @@ class Endless(Leaving):
 
 
 def turns(**kwargs):
-    env = Endless("rgb_array")
+    env = Endless()
     env.agent_iter = lambda: iter(())
     return env
 

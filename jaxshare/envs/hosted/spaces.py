@@ -48,15 +48,18 @@ def flag_of(value, what):
 
 
 class Reader:
-    """Turns what is shown in a space into a vector of `size` numbers, in the order of `gymnasium.spaces.flatten`."""
+    """Turns what is shown in a space into a vector of `size` numbers, in the order of `gymnasium.spaces.flatten`.
 
-    def __init__(self, space):
-        self.space, self.kind = space, type(space).__name__
+    place: where the space lies within another, as in "load.kind".
+    """
+
+    def __init__(self, space, place=""):
+        self.space, self.place, self.kind = space, place, type(space).__name__
         self.parts = []  # (key or index, Reader)
-        if self.kind == "Dict":
-            self.parts = [(key, Reader(part)) for key, part in space.spaces.items()]
-        elif self.kind == "Tuple":
-            self.parts = [(i, Reader(part)) for i, part in enumerate(space.spaces)]
+        if self.kind in ("Dict", "Tuple"):
+            within = space.spaces.items() if self.kind == "Dict" else enumerate(space.spaces)
+            before = place + "." if place else ""
+            self.parts = [(key, Reader(part, before + str(key))) for key, part in within]
         self.size = sum(part.size for _, part in self.parts) if self.parts else self._own_size()
 
     def __call__(self, value, agent):
@@ -112,7 +115,10 @@ class Reader:
         return array.astype(np.int64)
 
     def _misfit(self, value, agent):
-        return Misfit("agent {} shows {}, which is not in its space {}".format(agent, text_of(value), self.space))
+        place = " as " + self.place if self.place else ""
+        return Misfit(
+            "agent {} shows {}{}, which is not in its space {}".format(agent, text_of(value), place, self.space)
+        )
 
 
 def _joined(vectors):

@@ -58,7 +58,8 @@ class Tuples:
             "draws_if_asked": True,
             **self.actions,
         }
-        found["common_reward"] = self.common_reward or self.one_reward()
+        one_reward = self.one_reward()
+        found["common_reward"] = self.common_reward or one_reward
         if self.whole:
             found["state_dim"] = len(self.reset(0)["state"])
         return found
@@ -70,7 +71,9 @@ class Tuples:
             action = [SPACES["middle_of"](space) for space in self.action_spaces]
         else:
             action = np.asarray(masks).argmax(1)
-        return np.size(self.results(action)[1]) == 1
+        obs, reward, terminated, truncated, _ = self.results(action)
+        self.shown(obs, reward, terminated, truncated)  # raises for what cannot be understood
+        return np.size(reward) == 1
 
     def limit(self):
         """The time limit: ours, the registered one, or the environment's own."""
@@ -86,9 +89,7 @@ class Tuples:
         except TypeError as error:
             if "unexpected keyword argument" not in str(error):
                 raise
-            raise Misfit(
-                "its reset() is not Gymnasium's reset(*, seed=None, options=None): {}".format(error)
-            ) from error
+            raise Misfit("its reset() is not reset(*, seed=None, options=None): {}".format(error)) from error
         new = isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[1], (dict, type(None)))
         if not new or not isinstance(result[0], (tuple, list, np.ndarray)):
             raise Misfit(
