@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxshare.envs.host import HostConfig, host_env
+from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import at_least_one_step, one_of
 from jaxshare.types import Env
 
@@ -66,4 +66,11 @@ def make(config: Config) -> Env:
         "imports": [*config.imports] or homes,
         "common_reward": config.reward == "sum",
     }
-    return host_env(f"gymnasium/{config.id}", "tuples.py:Tuples", kwargs, config, INSTALL, f"env.id={config.id}")
+    return host_env(
+        f"gymnasium/{config.id}",
+        "tuples.py:Tuples",
+        kwargs,
+        config,
+        Install(INSTALL, (*PACKAGES, "rware")),
+        f"env.id={config.id}",
+    )

@@ -21,7 +21,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxshare.envs.host import HostConfig, host_env
+from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import at_least_one_step, one_of
 from jaxshare.types import Env, RefusedError
 
@@ -72,4 +72,11 @@ def make(config: Config) -> Env:
         "state": config.state,
         "reward": config.reward,
     }
-    return host_env(f"pettingzoo/{config.id}", "parallel.py:Parallel", kwargs, config, INSTALL, f"env.id={config.id}")
+    return host_env(
+        f"pettingzoo/{config.id}",
+        "parallel.py:Parallel",
+        kwargs,
+        config,
+        Install(INSTALL, (*PACKAGES, "mpe2")),
+        f"env.id={config.id}",
+    )

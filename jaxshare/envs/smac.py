@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxshare.envs.host import HostConfig, host_env
+from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import one_of
 from jaxshare.types import Env
 
@@ -93,4 +93,4 @@ def make(config: Config) -> Env:
         "time_limit": config.time_limit,
         "sc2path": config.sc2path,
     }
-    return host_env(f"smac/{config.scenario}", "starcraft.py:StarCraft", kwargs, config, INSTALL)
+    return host_env(f"smac/{config.scenario}", "starcraft.py:StarCraft", kwargs, config, Install(INSTALL, PACKAGES))

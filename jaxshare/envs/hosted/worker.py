@@ -32,7 +32,7 @@ import numpy as np
 
 MESSAGES = runpy.run_path(os.path.join(os.path.dirname(__file__), "messages.py"))  # no package here: a worker has none
 FAILURES = (Exception, SystemExit)  # of an environment
-FACTS = ("slot", "episode", "seed", "step", "doing", "pid", "error", "traceback")  # that a SlotError holds
+FACTS = ("slot", "episode", "seed", "step", "doing", "pid", "error", "missing", "traceback")  # that a SlotError holds
 
 
 def load(target):
@@ -89,6 +89,28 @@ def words_of(error):
     return str(error) if getattr(error, "plain", False) else f"{type(error).__name__}: {error}"
 
 
+def missing_module(error):
+    """What an error, or what led to it, could not import because it is not here; None if there is nothing.
+
+    A package if the whole of it is missing, else the module within it.
+    """
+    while error is not None:
+        name = error.name if isinstance(error, ImportError) else None
+        if name and not is_here(name):
+            package = name.partition(".")[0]
+            return name if is_here(package) else package
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def is_here(name):
+    """Whether there is a module of this name, sound or not."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # of a parent, or of what has no specification
+        return False
+
+
 class SlotError(Exception):
     """Something went wrong in an environment: what, where, and the traceback as text."""
 
@@ -103,6 +125,7 @@ class SlotError(Exception):
             "doing": doing,
             "pid": os.getpid(),
             "error": words_of(error),
+            "missing": missing_module(error),
             "traceback": "" if getattr(error, "plain", False) else "".join(lines),
         }
 
