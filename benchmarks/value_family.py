@@ -27,6 +27,7 @@ import numpy as np
 from jaxshare import cli, results, rollout, session
 from jaxshare.config import Settings
 from jaxshare.runner import Program, start_clock
+from jaxshare.trust import Permission, run_settings
 from jaxshare.types import Context, RefusedError
 
 OUT = pathlib.Path(__file__).parent / "results" / "value_family"
@@ -38,7 +39,10 @@ COLUMNS, HARDLY = 4, 0.3  # panels in a row; a task of which less than this is w
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "runs", nargs="*", metavar="TITLE=RUN_DIR[,RUN_DIR]", help="panels, in their order in the picture"
+        "runs",
+        nargs="*",
+        metavar="TITLE=RUN_DIR[,RUN_DIR]",
+        help="panels, in their order in the picture; trust=true: run the environments that their files name",
     )
     parser.add_argument("--out", type=pathlib.Path, default=OUT, help="without .json and .png (default %(default)s)")
     parser.add_argument("--random-episodes", type=int, default=512, help="of random play (default %(default)s)")
@@ -52,10 +56,13 @@ def collect(options: argparse.Namespace) -> None:
     kept = options.out.with_suffix(".json")
     found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() and not options.fresh else {"panels": {}}
     known: dict[Any, dict[str, float]] = {}
+    permission = Permission(trust="trust=true" in options.runs, takes_env=False)
     for item in options.runs:
+        if item == "trust=true":
+            continue
         title, _, run_dirs = item.partition("=")
         found["panels"][title] = panel(
-            [pathlib.Path(path) for path in run_dirs.split(",")], options.random_episodes, known
+            [pathlib.Path(path) for path in run_dirs.split(",")], options.random_episodes, known, permission
         )
         found["machine"] = _common.machine()
         kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -63,12 +70,17 @@ def collect(options: argparse.Namespace) -> None:
     draw(found["panels"], options.out.with_suffix(".png"))
 
 
-def panel(run_dirs: list[pathlib.Path], random_episodes: int, known: dict[Any, dict[str, float]]) -> dict[str, Any]:
+def panel(
+    run_dirs: list[pathlib.Path],
+    random_episodes: int,
+    known: dict[Any, dict[str, float]],
+    permission: Permission,
+) -> dict[str, Any]:
     """What is kept of run directories: task, commands, random play, and {run: {score: [value per evaluation]}}.
 
     `known` remembers random play, which depends on the environment only.
     """
-    settings = [cli.from_plain(session.read_config(path)) for path in run_dirs]
+    settings = [run_settings(path, permission) for path in run_dirs]
     same = [dataclasses.replace(s, run=dataclasses.replace(s.run, run_dir="", seed=0, seeds=1)) for s in settings]
     if any(other != same[0] for other in same):
         raise RefusedError(

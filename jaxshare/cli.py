@@ -144,6 +144,10 @@ def small_config(config: type, arguments: Sequence[str]) -> Any:
     """A dataclass from `key=value` arguments, without groups. Raises RefusedError naming key, value and remedy."""
     node = _open(config)
     for override in _parse(arguments):
+        first, _, rest = override.key_or_group.partition(".")
+        if rest and first in node and isinstance(node[first], DictConfig):  # as env.id, of any names
+            OmegaConf.update(node, override.key_or_group, override.value(), force_add=True)
+            continue
         if override.key_or_group not in node:
             known = [str(key) for key in node]
             near = registry.suggest(override.key_or_group, known)

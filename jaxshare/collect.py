@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli, registry
+from jaxshare.trust import Permission, run_settings
 from jaxshare.types import Discrete, RefusedError
 
 if TYPE_CHECKING:
@@ -97,14 +98,18 @@ def collect(config: Config) -> pathlib.Path:
     if not 0 <= config.epsilon <= 1:
         raise RefusedError(f"epsilon={config.epsilon} must be between 0 and 1.")
     _check_out(config)
-    from jaxshare.session import prepare, read_config
+    from jaxshare.session import prepare
 
-    settings = cli.from_plain(read_config(pathlib.Path(config.run_dir)))
-    if getattr(registry.get("env", settings.env_name), "HOST", False):
-        raise RefusedError(f"env={settings.env_name} is on the host: data sets are collected in JAX environments only.")
+    # in JAX there is nothing that a file could name, so no permission is asked for
+    settings = run_settings(pathlib.Path(config.run_dir), Permission(), _check_in_jax)
     program = prepare(settings)
     with closing(program):
         return _collect(config, settings, program)
+
+
+def _check_in_jax(settings: Settings) -> None:
+    if getattr(registry.get("env", settings.env_name), "HOST", False):
+        raise RefusedError(f"env={settings.env_name} is on the host: data sets are collected in JAX environments only.")
 
 
 def _check_out(config: Config) -> None:

@@ -13,10 +13,12 @@ import math
 import pathlib
 import sys
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli
+from jaxshare.trust import Permission, run_settings
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Config:
     run_dir: str = ""  # a run of algo=sit, finished or not
     data: str = ""  # a data set of the same environment; empty: the one that the run learns from
     out: str = ""  # without suffix: a .json and a .png; empty: RUN/decomposition
+    trust: bool = False  # run the code that config.yaml names: environments, interpreters and games that are not ours
+    env: dict[str, Any] = field(default_factory=dict)  # or name it again, as in env.id=mymodule:Env
 
 
 HELP = """\
@@ -80,14 +84,10 @@ def decompose(config: Config) -> dict[str, Any]:
     """Judge, print the table, write the JSON and the picture: the dict that was written. Raises RefusedError."""
     if not config.run_dir:
         raise RefusedError("run_dir is missing: name a run of algo=sit, as in run_dir=runs/sit.")
-    from jaxshare.session import prepare, read_config
+    from jaxshare.session import prepare
 
-    settings = cli.from_plain(read_config(pathlib.Path(config.run_dir)))
-    if settings.algo_name != "sit":
-        raise RefusedError(
-            f"run_dir={config.run_dir} is a run of algo={settings.algo_name}, which decomposes no rewards. Name a run "
-            "of algo=sit."
-        )
+    permission = Permission(config.trust, config.env)
+    settings = run_settings(pathlib.Path(config.run_dir), permission, partial(_check_decomposes, config))
     path = pathlib.Path(config.data or settings.run.data)
     if not path.exists():
         why = "" if config.data else ", from which the run learned, is there no more: it"
@@ -95,6 +95,14 @@ def decompose(config: Config) -> dict[str, Any]:
     program = prepare(settings)
     with closing(program):
         return _decompose(config, settings, program, path)
+
+
+def _check_decomposes(config: Config, settings: Settings) -> None:
+    if settings.algo_name != "sit":
+        raise RefusedError(
+            f"run_dir={config.run_dir} is a run of algo={settings.algo_name}, which decomposes no rewards. Name a run "
+            "of algo=sit."
+        )
 
 
 def _decompose(config: Config, settings: Settings, program: Program, path: pathlib.Path) -> dict[str, Any]:

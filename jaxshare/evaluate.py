@@ -7,12 +7,13 @@ import pathlib
 import re
 import sys
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli
 from jaxshare.config import POLICIES
+from jaxshare.trust import Permission, run_settings
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Config:
     seed: int | None = None  # of the episodes; null: the run's eval.seed; with checkpoint=best eval.seed + 1
     gif: str | None = None  # write one episode here, with every agent's individual reward (or utility, or value)
     gif_run: int = 0  # which run (0 is the first seed) to show
+    trust: bool = False  # run the code that config.yaml names: environments, interpreters and games that are not ours
+    env: dict[str, Any] = field(default_factory=dict)  # or name it again, as in env.id=mymodule:Env
 
 
 HELP = """\
@@ -128,9 +131,7 @@ def _evaluate(
 
 def _settings(run_dir: pathlib.Path, config: Config) -> tuple[Settings, dict[str, Any]]:
     """The run's settings with these episodes and policy, and the episodes and policy that chose its best parameters."""
-    from jaxshare.session import read_config
-
-    settings = cli.from_plain(read_config(run_dir))
+    settings = run_settings(run_dir, Permission(config.trust, config.env))
     own, best = settings.run.eval, config.checkpoint == BEST
     seed = own.seed + best if config.seed is None else config.seed
     if best and seed == own.seed:

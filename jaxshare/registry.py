@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import re
 from collections.abc import Iterable
 from functools import cache
 from types import ModuleType
@@ -54,6 +55,21 @@ def at_least_one_step(max_steps: int | None) -> None:
     """Raise RefusedError for a time limit that is none; None is the environment's own."""
     if max_steps is not None and max_steps < 1:
         raise RefusedError(f"env.max_steps={max_steps}: an episode needs at least one step.")
+
+
+def without_version(package: str, scenario: str, task: str, version: str) -> None:
+    """Raise RefusedError for a scenario whose task, the middle of a Gymnasium id, names another module or version."""
+    if not re.fullmatch(r"[\w-]+", task):
+        raise RefusedError(
+            f"env.scenario={scenario} is no id of {package}: write it without a module, as in "
+            f"env.scenario={re.sub(r'[^A-Za-z0-9_-]', '', task.rpartition(':')[2]) or '…'}."
+        )
+    other = re.search(r"-v\d+$", task)
+    if other:
+        raise RefusedError(
+            f"env.scenario={scenario} names version {other[0][2:]}, but what is played here is {version} of {package}: "
+            f"env.scenario={task.removesuffix(other[0])}."
+        )
 
 
 def suggest(name: str, known: object) -> str:

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.envs.host import HostConfig, host_env
+from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import at_least_one_step, one_of, suggest
 from jaxshare.types import Env, RefusedError
 
@@ -106,4 +106,4 @@ def make(config: Config) -> Env:
         "reward": config.reward,
         "ends": config.ends,
     }
-    return host_env(f"gfootball/{name}", "football.py:Academy", kwargs, config, INSTALL)
+    return host_env(f"gfootball/{name}", "football.py:Academy", kwargs, config, Install(INSTALL, PACKAGES))

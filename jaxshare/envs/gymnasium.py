@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxshare.envs.host import HostConfig, host_env
+from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import at_least_one_step, one_of
 from jaxshare.types import Env
 
@@ -47,6 +47,13 @@ def scenarios() -> tuple[str, ...]:
     return ("rware-tiny-2ag-v2", "Foraging-8x8-2p-2f-coop-v3", "smaclite/2s3z-v0")
 
 
+def foreign(config: Config) -> tuple[str, ...]:
+    """Settings that name code which only the user may choose (see `jaxshare.trust`)."""
+    known = any(config.id.startswith(prefix) for prefix in HOMES) and ":" not in config.id
+    names = () if known else ("id", "kwargs")
+    return names if set(config.imports) <= set(HOMES.values()) else (*names, "imports")
+
+
 def make(config: Config) -> Env:
     """The environment of an id. Raises RefusedError if it cannot be made."""
     one_of("env.reward", config.reward, REWARDS)
@@ -59,4 +66,11 @@ def make(config: Config) -> Env:
         "imports": [*config.imports] or homes,
         "common_reward": config.reward == "sum",
     }
-    return host_env(f"gymnasium/{config.id}", "tuples.py:Tuples", kwargs, config, INSTALL, f"env.id={config.id}")
+    return host_env(
+        f"gymnasium/{config.id}",
+        "tuples.py:Tuples",
+        kwargs,
+        config,
+        Install(INSTALL, (*PACKAGES, "rware")),
+        f"env.id={config.id}",
+    )

@@ -16,7 +16,6 @@ import logging
 import mmap
 import os
 import pathlib
-import pickle
 import signal
 import socket
 import subprocess
@@ -37,6 +36,7 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jax.experimental import io_callback
 
+from jaxshare.envs.hosted import messages
 from jaxshare.envs.hosted import worker as hosted
 from jaxshare.types import Array, Box, Discrete, Env, EnvSpec, HostError, RefusedError, TimeStep
 
@@ -44,6 +44,8 @@ HOSTED = pathlib.Path(hosted.__file__).parent
 BOOT = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
 QUIT_SECONDS = 5.0  # ours: what closing environments may take before a worker is killed
 OUTPUT_BYTES = 1500  # of a dead worker's last words
+MOST_REPLY = 2**28  # bytes of one answer; a picture of 8000 x 8000 points has fewer
+MEMORY = "/dev/shm"  # where files are in memory; else the temporary directory
 MOST_OUTPUT = 10_000_000  # bytes of what a worker has printed are kept
 
 
@@ -56,19 +58,34 @@ class HostConfig:
     python: str = ""  # interpreter of the workers; empty: this one
 
 
+@dataclass(frozen=True)
+class Install:
+    """How to get what an environment needs."""
+
+    how: str  # a command, and what else is to be done
+    modules: tuple[str, ...] = ()  # which it brings; empty: whatever is missing
+
+    def brings(self, module: str) -> bool:
+        """Whether a module, or the package above it, comes with it."""
+        return not self.modules or any(f"{name}.".startswith(f"{module}.") for name in self.modules)
+
+
 class HostState(NamedTuple):
     """What JAX carries of an environment on the host."""
 
     token: Array  # [] i32: of the last call that changed it
 
 
-def host_env(name: str, target: str, kwargs: dict[str, Any], config: HostConfig, install: str, asked: str = "") -> Env:
+def host_env(
+    name: str, target: str, kwargs: dict[str, Any], config: HostConfig, install: Install | str, asked: str = ""
+) -> Env:
     """An `Env` whose slots are objects made by `target` ('file.py:Class' in hosted/, or 'module:Class') with `kwargs`.
 
     install: how to get what the environment needs; asked: the settings that chose it. Both are for error messages.
     Raises RefusedError if the environment cannot be made.
     """
     _check(config)
+    install = Install(install) if isinstance(install, str) else install
     return _env(name, Pool(name, _located(target), kwargs, config, install, asked))
 
 
@@ -124,8 +141,8 @@ class HostControl:
         jax.block_until_ready(jax.jit(lambda: io_callback(lambda: np.int32(0), jax.ShapeDtypeStruct((), jnp.int32)))())
 
     def record(self) -> None:
-        """Keep the pictures of the first slot from now on, for `Env.render`."""
-        self.pool.frames = {}
+        """Keep the pictures of the first slot from the next reset on, for `Env.render`."""
+        self.pool.record()
 
     def close(self) -> None:
         """End the workers. Idempotent."""
@@ -212,7 +229,7 @@ class Pool:
         target: str,
         kwargs: dict[str, Any],
         config: HostConfig,
-        install: str,
+        install: Install,
         asked: str = "",
         about: dict[str, Any] | None = None,
     ) -> None:
@@ -268,6 +285,13 @@ class Pool:
         except KeyboardInterrupt:
             self.interrupted = True
             raise
+
+    def record(self) -> None:
+        """Keep pictures of the first slot from now on. Environments that draw only if asked are made anew."""
+        self.frames = {}
+        if self.about.get("draws_if_asked"):
+            self.kwargs = {**self.kwargs, "draw": True}
+            self.close()
 
     def frame(self, state: HostState) -> np.ndarray:
         """The recorded picture of the first slot at a token."""
@@ -344,9 +368,9 @@ class Pool:
             f" in environment {facts['slot']} (episode {facts['episode']} of it, seed {facts['seed']}, "
             f"step {facts['step']})"
         )  # fmt: skip
+        lines = f"\n{facts['traceback'].rstrip()}" if facts["traceback"] else ""
         return HostError(
-            f"{self.name}: {facts['error']}, raised by {facts['doing']}{where}, process {facts['pid']}.\n"
-            f"{facts['traceback'].rstrip()}"
+            f"{self.name}: {facts['error']}, raised by {facts['doing']}{where}, process {facts['pid']}.{lines}"
         )
 
     def _describe(self) -> dict[str, Any]:
@@ -360,16 +384,26 @@ class Pool:
                 probe.ask("quit")
                 probe.end(time.monotonic() + QUIT_SECONDS)
         except WorkerError as error:
-            raise self._refused(error.facts["error"] if error.facts else str(error)) from error
+            facts = error.facts or {"error": str(error), "missing": None}
+            raise self._refused(facts["error"], facts["missing"]) from error
         except Exception as error:
-            raise self._refused(f"{type(error).__name__}: {error}") from error
+            raise self._refused(hosted.words_of(error), hosted.missing_module(error)) from error
 
-    def _refused(self, found: str) -> RefusedError:
-        lacking = "ModuleNotFoundError" in found or "ImportError" in found
-        where = f" for {self.config.python}" if self.config.python else ""
-        remedy = f" Remedy{where}: {self.install}" if lacking else ""
+    def _refused(self, words: str, missing: str | None) -> RefusedError:
+        """What the user reads. A remedy is named only for a module that is not there."""
         asked = f"{self.asked}: " if self.asked else ""
-        return RefusedError(f"{asked}{self.name} cannot be made: {found.rstrip('.')}.{remedy}")
+        text = f"{asked}{self.name} cannot be made: {words.rstrip('.')}."
+        if missing is None:
+            return RefusedError(text)
+        where = f" for {self.config.python}" if self.config.python else ""
+        if self.install.brings(missing):
+            return RefusedError(f"{text} Remedy{where}: {self.install.how}")
+        if "." in missing:  # the package is there, and has no such part
+            return RefusedError(text)
+        return RefusedError(
+            f"{text} Remedy{where}: pip install the package that has the module {missing}, or add its folder to "
+            "PYTHONPATH"
+        )
 
     def _open(self, slots: int) -> None:
         """Make room for so many slots, in this process or in workers."""
@@ -395,11 +429,37 @@ class Pool:
 
 
 def _memory(size: int) -> Any:
-    """A file without a name, in memory where there is such a place: nothing is left of it when all have closed it."""
-    folder = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-    file.truncate(size)
-    return file
+    """A file without a name, in memory where there is room: nothing is left of it when all have closed it.
+
+    Its bytes are reserved at once: a full file system would otherwise end a process by SIGBUS when it writes there.
+    Raises OSError, with one sentence, if there is room in neither place.
+    """
+    reasons = []
+    for folder in (MEMORY, tempfile.gettempdir()):
+        try:
+            file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        except OSError as error:
+            reasons.append(f"{folder} ({error.strerror or error})")
+            continue
+        try:
+            _reserve(file, size)
+            return file
+        except OSError as error:
+            file.close()
+            reasons.append(f"{folder} ({error.strerror or error})")
+    raise OSError(
+        f"there is no room for {size:,} bytes that they share, neither in {' nor in '.join(reasons)}; free some space "
+        "there, set TMPDIR to a folder that has some, or use env.workers=0"
+    )
+
+
+def _reserve(file: Any, size: int) -> None:
+    """Give a file so many bytes. Raises OSError if there is no room for them."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.write(bytes(size))
+        file.flush()
 
 
 class WorkerError(Exception):
@@ -408,6 +468,11 @@ class WorkerError(Exception):
     def __init__(self, message: str, facts: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.facts = facts
+
+
+def _are_facts(value: Any) -> bool:
+    """Whether this is a worker's account of an error."""
+    return isinstance(value, dict) and value.keys() == set(hosted.FACTS) and isinstance(value["traceback"], str)
 
 
 class Worker:
@@ -434,7 +499,7 @@ class Worker:
         if os.fstat(self._output.fileno()).st_size > MOST_OUTPUT:
             self._output.truncate(0)
         with suppress(OSError):
-            self._connection.send_bytes(pickle.dumps((name, args), protocol=4))
+            self._connection.send_bytes(messages.encode(name, list(args) or None))
 
     def answer(self, doing: str, timeout: float, limit: float | None = None) -> Any:
         """The answer to the last command, within `timeout` seconds of a `limit`. Raises WorkerError."""
@@ -447,11 +512,18 @@ class Worker:
                     f"and was killed; it held environments {self._range()}. If it is only slow, raise "
                     f"env.timeout.{self._words()}"
                 )
-            kind, value = pickle.loads(self._connection.recv_bytes())
+            kind, value = messages.decode(self._connection.recv_bytes(MOST_REPLY))
+            if kind not in ("ok", "error") or (kind == "error" and not _are_facts(value)):
+                raise messages.MessageError(f"a message of kind {kind!r}")
         except (EOFError, OSError) as error:
             raise WorkerError(self._obituary(doing)) from error
+        except messages.MessageError as error:
+            self.kill()
+            raise WorkerError(
+                f"worker process {self.process.pid} answered {doing} with what is no answer ({error}) and was killed"
+            ) from error
         if kind == "error":
-            raise WorkerError(value["error"], value)
+            raise WorkerError(str(value["error"]), value)
         return value
 
     def call(self, name: str, timeout: float, *args: Any) -> Any:

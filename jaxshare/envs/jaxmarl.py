@@ -47,6 +47,7 @@ from flax import struct
 
 from jaxshare.envs import _raster
 from jaxshare.envs._jaxmarl import import_jaxmarl, import_registration, lenient
+from jaxshare.envs.hosted.worker import is_here
 from jaxshare.registry import at_least_one_step, suggest
 from jaxshare.types import Array, Box, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
@@ -247,7 +248,8 @@ def _made(name: str, kwargs: dict[str, Any]) -> Any:
     except (ImportError, TypeError, ValueError, AssertionError, KeyError, AttributeError) as error:
         given = f" with env.kwargs={kwargs}" if kwargs else ""
         reason = str(error).rstrip(".")
-        raise RefusedError(f"env.id={name} cannot be made{given}: {reason}.{REMEDY.get(name, '')}") from error
+        remedy = "" if name in BRAX and is_here("brax") else REMEDY.get(name, "")
+        raise RefusedError(f"env.id={name} cannot be made{given}: {reason}.{remedy}") from error
 
 
 def _width(space: Any) -> int:

@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxshare.envs.host import HostConfig, host_env
-from jaxshare.registry import at_least_one_step, one_of
+from jaxshare.envs.host import HostConfig, Install, host_env
+from jaxshare.registry import at_least_one_step, one_of, without_version
 from jaxshare.types import Env
 
 ACTIONS = "discrete"
@@ -30,7 +30,7 @@ REWARDS = ("individual", "sum")
 class Config(HostConfig):
     """Settings of lbforaging."""
 
-    scenario: str = "8x8-2p-2f-coop"  # paper: SEAC; any id of lbforaging, without "Foraging-" and "-v3"
+    scenario: str = "8x8-2p-2f-coop"  # paper: SEAC; any id of lbforaging, "Foraging-" and "-v3" may be left out
     max_steps: int = 25  # paper: SEAC (lbforaging itself: 50)
     reward: str = "individual"  # paper: SEAC; "sum": every agent receives the team's
     kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={sight:2}
@@ -46,7 +46,8 @@ def make(config: Config) -> Env:
     """lbforaging on one task. Raises RefusedError for an unknown id and if lbforaging is not installed."""
     one_of("env.reward", config.reward, REWARDS)
     at_least_one_step(config.max_steps)
-    middle = config.scenario.removeprefix("Foraging").removeprefix("-").removesuffix("-v3")
+    middle = config.scenario.removeprefix("lbforaging:").removeprefix("Foraging").removeprefix("-").removesuffix("-v3")
+    without_version("lbforaging", config.scenario, middle, "v3")
     kwargs = {
         "id": f"Foraging-{middle}-v3",
         "max_steps": config.max_steps,
@@ -55,5 +56,10 @@ def make(config: Config) -> Env:
         "mask_actions": config.mask_actions,
     }
     return host_env(
-        f"lbforaging/{middle}", "tuples.py:Foraging", kwargs, config, INSTALL, f"env.scenario={config.scenario}"
+        f"lbforaging/{middle}",
+        "tuples.py:Foraging",
+        kwargs,
+        config,
+        Install(INSTALL, PACKAGES),
+        f"env.scenario={config.scenario}",
     )

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from jaxshare.envs.host import HostConfig, host_env
+from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import at_least_one_step, suggest
 from jaxshare.types import Env, RefusedError
 
@@ -72,7 +72,7 @@ def make(config: Config) -> Env:
         "agent_obsk": config.agent_obsk,
         "max_steps": config.max_steps or steps,
     }
-    return host_env(f"mamujoco/{config.scenario}", "parallel.py:MaMujoco", kwargs, config, INSTALL)
+    return host_env(f"mamujoco/{config.scenario}", "parallel.py:MaMujoco", kwargs, config, Install(INSTALL, PACKAGES))
 
 
 def _task(scenario: str) -> tuple[str, str, int | None]:

@@ -17,10 +17,11 @@ Departs, on purpose:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxshare.envs.host import HostConfig, host_env
+from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import at_least_one_step, one_of
 from jaxshare.types import Env, RefusedError
 
@@ -30,6 +31,7 @@ PACKAGES = ("pettingzoo",)
 INSTALL = "pip install 'jaxshare[pettingzoo]', and the package of env.id if it is another than mpe2"
 STATES = ("auto", "concat")
 REWARDS = ("individual", "sum", "common")
+OURS = re.compile(r"mpe2\.simple\w*_v\d+(:parallel_env)?")  # tasks of the package that the default comes from
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Config(HostConfig):
 def scenarios() -> tuple[str, ...]:
     """Examples; any parallel environment works."""
     return ("mpe2.simple_spread_v3", "mpe2.simple_reference_v3", "mpe2.simple_speaker_listener_v4")
+
+
+def foreign(config: Config) -> tuple[str, ...]:
+    """Settings that name code which only the user may choose (see `jaxshare.trust`)."""
+    return () if OURS.fullmatch(config.id) else ("id", "kwargs")
 
 
 def make(config: Config) -> Env:
@@ -65,4 +72,11 @@ def make(config: Config) -> Env:
         "state": config.state,
         "reward": config.reward,
     }
-    return host_env(f"pettingzoo/{config.id}", "parallel.py:Parallel", kwargs, config, INSTALL, f"env.id={config.id}")
+    return host_env(
+        f"pettingzoo/{config.id}",
+        "parallel.py:Parallel",
+        kwargs,
+        config,
+        Install(INSTALL, (*PACKAGES, "mpe2")),
+        f"env.id={config.id}",
+    )

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxshare.envs.host import HostConfig, host_env
-from jaxshare.registry import at_least_one_step, one_of
+from jaxshare.envs.host import HostConfig, Install, host_env
+from jaxshare.registry import at_least_one_step, one_of, without_version
 from jaxshare.types import Env
 
 ACTIONS = "discrete"
@@ -26,7 +26,7 @@ REWARDS = ("individual", "sum")
 class Config(HostConfig):
     """Settings of rware."""
 
-    scenario: str = "tiny-2ag"  # paper: SEAC; any id of rware, without "rware-" and "-v2"
+    scenario: str = "tiny-2ag"  # paper: SEAC; any id of rware, "rware-" and "-v2" may be left out
     max_steps: int = 500  # rware
     reward: str = "individual"  # paper: SEAC; "sum": every agent receives the team's
     kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={sensor_range:2}
@@ -41,9 +41,15 @@ def make(config: Config) -> Env:
     """The warehouse on one task. Raises RefusedError for an unknown id and if rware is not installed."""
     one_of("env.reward", config.reward, REWARDS)
     at_least_one_step(config.max_steps)
-    middle = config.scenario.removeprefix("rware-").removesuffix("-v2")
+    middle = config.scenario.removeprefix("rware:").removeprefix("rware-").removesuffix("-v2")
+    without_version("rware", config.scenario, middle, "v2")
     kwargs = {"id": f"rware-{middle}-v2", "max_steps": config.max_steps, "kwargs": config.kwargs}
     kwargs["common_reward"] = config.reward == "sum"
     return host_env(
-        f"rware_host/{middle}", "tuples.py:Warehouse", kwargs, config, INSTALL, f"env.scenario={config.scenario}"
+        f"rware_host/{middle}",
+        "tuples.py:Warehouse",
+        kwargs,
+        config,
+        Install(INSTALL, PACKAGES),
+        f"env.scenario={config.scenario}",
     )

@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxshare.envs.host import HostConfig, host_env
+from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import one_of
 from jaxshare.types import Env
 
@@ -65,6 +65,11 @@ def scenarios() -> tuple[str, ...]:
     return tuple(LIMITS)
 
 
+def foreign(config: Config) -> tuple[str, ...]:
+    """Settings that name code which only the user may choose (see `jaxshare.trust`)."""
+    return ("sc2path",) if config.implementation == Config.implementation else ("sc2path", "implementation", "kwargs")
+
+
 def make(config: Config) -> Env:
     """SMAC on one map. Raises RefusedError if the map is unknown, or the package, the game or its maps are missing."""
     own = config.implementation == Config.implementation
@@ -88,4 +93,4 @@ def make(config: Config) -> Env:
         "time_limit": config.time_limit,
         "sc2path": config.sc2path,
     }
-    return host_env(f"smac/{config.scenario}", "starcraft.py:StarCraft", kwargs, config, INSTALL)
+    return host_env(f"smac/{config.scenario}", "starcraft.py:StarCraft", kwargs, config, Install(INSTALL, PACKAGES))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.envs.host import HostConfig, host_env
+from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import one_of
 from jaxshare.types import Env, RefusedError
 
@@ -61,4 +61,4 @@ def make(config: Config) -> Env:
         "reward": config.reward,
         "kwargs": {"map_file": config.map_file} if config.map_file else {},
     }
-    return host_env(f"smaclite/{name}", "starcraft.py:Lite", kwargs, config, INSTALL)
+    return host_env(f"smaclite/{name}", "starcraft.py:Lite", kwargs, config, Install(INSTALL, PACKAGES))

@@ -129,7 +129,7 @@ class Leaving:
     """Three agents; script: {step: {agent: "terminated" | "truncated"}} says who leaves when. Obs: [agent, step]."""
 
     def __init__(self, script, masks="none", prune=True, render_mode=None):
-        assert render_mode == "rgb_array"
+        assert render_mode is None, "no picture was asked for"
         self.possible_agents, self.metadata = ["red_0", "red_1", "blue_0"], {"max_steps": 9}
         self.script = {int(t): who for t, who in script.items()}
         self.masks, self.prune, self.received = masks, prune, []
@@ -222,7 +222,7 @@ class Endless(Leaving):
 
 
 def turns(**kwargs):
-    env = Endless("rgb_array")
+    env = Endless()
     env.agent_iter = lambda: iter(())
     return env
 

@@ -15,6 +15,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from jaxshare.envs.host import HostConfig, host_env
+from jaxshare.envs.hosted import messages
 from jaxshare.types import Box, Discrete, RefusedError
 
 FAKE = f"{pathlib.Path(__file__).with_name('fake_hosted.py')}:Fake"
@@ -260,6 +261,74 @@ def test_a_missing_package_names_its_install_command():
     for workers in (0, 1):
         with pytest.raises(RefusedError, match=r"No module named 'no_such'.*Remedy: pip install no-such"):
             host_env("x", "no_such.module:Env", {}, HostConfig(workers=workers), "pip install no-such")
+
+
+# stands for a worker: says what it is told to, and no more
+IMPOSTOR = """#!{python}
+import json, os, pickle, sys
+from multiprocessing.connection import Connection
+
+class Command:
+    def __reduce__(self):
+        return os.system, ("touch {marker}",)
+
+answers = {{
+    "pickle": pickle.dumps(("ok", Command())),
+    "pickle behind a word": b"ok\\n" + pickle.dumps(Command()) + b"\\n",
+    "array of objects": b'ok\\n{{"array": ["|O", [1]]}}\\n' + pickle.dumps(Command()),
+    "another word": b"do\\n1\\n",
+    "half an error": b'error\\n{{"dict": [["error", "x"]]}}\\n',
+    "deep": b"ok\\n" + b'{{"list":[' * 100000,
+}}
+connection = Connection(int(sys.argv[-3]))
+connection.recv_bytes()
+connection.send_bytes(answers[{kind!r}])
+connection.recv_bytes()
+"""
+
+
+@pytest.mark.parametrize(
+    "kind", ["pickle", "pickle behind a word", "array of objects", "another word", "half an error", "deep"]
+)
+def test_what_a_worker_answers_is_never_run(made, tmp_path, kind):
+    impostor = tmp_path / "python"
+    impostor.write_text(IMPOSTOR.format(python=sys.executable, marker=tmp_path / "ran", kind=kind))
+    impostor.chmod(0o755)
+    with pytest.raises(RefusedError, match="answered describe with what is no answer"):
+        made(1, python=str(impostor))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, True, 3, -2.5, "a\nb", "größe", [], {}, [1, [2.0, None]], {"a": {1: "x", 2.5: [True]}},
+        np.arange(6, dtype=np.uint8).reshape(1, 2, 3), [np.float32([1, 2]), "x", np.zeros((0, 2), np.int64)],
+    ],
+)  # fmt: skip
+def test_messages_come_back_as_they_were(value):
+    word, back = messages.decode(messages.encode("word", value))
+    assert word == "word"
+    assert type(back) is type(value)
+    np.testing.assert_equal(back, value)
+
+
+def test_messages_hold_data_only():
+    assert messages.decode(messages.encode("x", (1, np.float64(2)))) == ("x", [1, 2.0])
+    for value in (object(), {(1, 2): 3}, np.array([None]), b"bytes", print, [RuntimeError()]):
+        with pytest.raises(messages.MessageError, match="is no data"):
+            messages.encode("x", value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_arguments_reach_an_environment_as_they_are(made, workers):
+    box = [[[0.0], [-4.0]], [[10.0], [4.0]]]
+    assert made(workers, box=box).spec.action == Box(1, (-1.0,), (1.0,))
+
+
+def test_arguments_that_are_no_data_are_refused(made):
+    with pytest.raises(RefusedError, match="a value of kind object is no data"):
+        made(1, wrong=object())
 
 
 # ------------------------------------------------------------------------------------------------------------- leaving

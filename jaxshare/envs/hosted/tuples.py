@@ -1,9 +1,15 @@
 """Gymnasium environments with a tuple of agents: spaces, observations and rewards have one entry per agent."""
 
 import importlib
+import os
+import runpy
 
 import numpy as np
 
+SPACES = runpy.run_path(os.path.join(os.path.dirname(__file__), "spaces.py"))  # no package here: a worker has none
+Misfit = SPACES["Misfit"]
+text_of = SPACES["text_of"]
+RESULTS = ("observations", "reward", "terminated", "truncated", "info")  # of a step
 LIMITS = ("max_steps", "_max_episode_steps", "max_cycles", "episode_limit")  # how environments call their time limit
 
 
@@ -14,27 +20,31 @@ class Tuples:
     max_steps: the time limit; without it the registered one, or what the environment names as its own. An episode may
     also end as the environment says; an end at the step that it names as its own limit is a time limit.
     common_reward: every agent receives the sum of the rewards.
-    It draws itself as "rgb_array" where it offers that. A reward that is one number is the team's, common to all.
+    draw: whether pictures will be asked for; it draws itself as "rgb_array" where it offers that.
+    A reward that is one number is the team's, common to all.
     """
 
     global_random = True  # unknown packages may draw from the global generators
 
-    def __init__(self, id, max_steps=None, kwargs=None, imports=(), common_reward=False):
+    def __init__(self, id, max_steps=None, kwargs=None, imports=(), common_reward=False, draw=False):
         import gymnasium
 
         for name in imports:
             importlib.import_module(name)
-        options = {**offered(gymnasium, id), **(kwargs or {})}
+        options = {"disable_env_checker": True, **(kwargs or {})}
         if max_steps:
             options["max_episode_steps"] = max_steps  # so that ours replaces the registered one
-        self.env = gymnasium.make(id, disable_env_checker=True, **options)
+        self.env = made(gymnasium, id, options, draw)
         self.game = self.env.unwrapped
         self.max_steps, self.common_reward = max_steps, common_reward
         named = [getattr(self.game, key, None) for key in LIMITS]
         self.own, self.steps = next((n for n in named if isinstance(n, int) and n > 0), None), 0
         self.obs_spaces = entries(self.env.observation_space, "observation")
         self.action_spaces = entries(self.env.action_space, "action")
-        self.sizes = [size_of(space) for space in self.obs_spaces]
+        self.actions = SPACES["actions_of"](self.action_spaces)
+        self.possible = SPACES["avail_of"](self.action_spaces)
+        self.readers = [SPACES["Reader"](space) for space in self.obs_spaces]
+        self.sizes = [reader.size for reader in self.readers]
         self.masks = getattr(self.game, "get_avail_actions", None)  # PyMARL's names
         self.whole = getattr(self.game, "get_state", None)
 
@@ -45,9 +55,11 @@ class Tuples:
             "obs_dim": max(self.sizes),
             "state_dim": sum(self.sizes),
             "episode_limit": self.limit(),
-            **actions_of(self.action_spaces),
+            "draws_if_asked": True,
+            **self.actions,
         }
-        found["common_reward"] = self.common_reward or self.one_reward()
+        one_reward = self.one_reward()
+        found["common_reward"] = self.common_reward or one_reward
         if self.whole:
             found["state_dim"] = len(self.reset(0)["state"])
         return found
@@ -55,11 +67,13 @@ class Tuples:
     def one_reward(self):
         """Whether the environment gives one reward to the team: tried by one step."""
         masks = self.reset(0)["avail"]
-        if avail_of(self.action_spaces) is None:
-            action = [np.zeros(int(np.prod(space.shape, dtype=int))) for space in self.action_spaces]
+        if self.possible is None:
+            action = [SPACES["middle_of"](space) for space in self.action_spaces]
         else:
             action = np.asarray(masks).argmax(1)
-        return np.ndim(self.env.step(self.chosen(action))[1]) == 0
+        obs, reward, terminated, truncated, _ = self.results(action)
+        self.shown(obs, reward, terminated, truncated)  # raises for what cannot be understood
+        return np.size(reward) == 1
 
     def limit(self):
         """The time limit: ours, the registered one, or the environment's own."""
@@ -70,34 +84,86 @@ class Tuples:
 
     def reset(self, seed):
         """See `hosted.worker`."""
-        obs, _ = self.env.reset(seed=seed)
+        try:
+            result = self.env.reset(seed=seed)
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            raise Misfit("its reset() is not reset(*, seed=None, options=None): {}".format(error)) from error
+        new = isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[1], (dict, type(None)))
+        if not new or not isinstance(result[0], (tuple, list, np.ndarray)):
+            raise Misfit(
+                "its reset() returns {}, as the old interface had it: (observations, info) is expected".format(
+                    text_of(result)
+                )
+            )
         self.steps = 0
-        return self.shown(obs, 0.0, False, False)
+        return self.shown(result[0], 0.0, False, False)
 
     def step(self, action):
         """See `hosted.worker`."""
-        obs, reward, terminated, truncated, _ = self.env.step(self.chosen(action))
+        obs, reward, terminated, truncated, _ = self.results(action)
         self.steps += 1
         if self.steps == self.own and np.all(terminated):
             terminated, truncated = False, True
         return self.shown(obs, reward, terminated, truncated)
 
+    def results(self, action):
+        """The five results of a step. Raises Misfit for another interface."""
+        chosen = self.chosen(action)
+        try:
+            result = self.env.step(chosen)
+        except ValueError as error:  # of a wrapper of Gymnasium's
+            if "values to unpack" not in str(error):
+                raise
+            result = self.game.step(chosen)
+        if not (isinstance(result, (tuple, list)) and len(result) == len(RESULTS)):
+            old = isinstance(result, (tuple, list)) and len(result) == 4
+            what = "four results, as the old interface had it" if old else text_of(result)
+            raise Misfit("its step() returns {}: ({}) is expected".format(what, ", ".join(RESULTS)))
+        return result
+
     def chosen(self, action):
         """Actions as the environment wants them."""
-        return tuple(action_for(space, a) for space, a in zip(self.action_spaces, action))
+        return tuple(SPACES["action_for"](space, a) for space, a in zip(self.action_spaces, action))
 
     def shown(self, obs, reward, terminated, truncated):
         """The record of one step. Without a `get_state` the state is the observations, one after the other."""
-        flat = [flat_of(space, o) for space, o in zip(self.obs_spaces, obs)]
-        reward = np.asarray(reward, np.float32)
+        if len(obs) != len(self.readers):
+            raise Misfit("it shows observations of {} agents, but has {}".format(len(obs), len(self.readers)))
+        flat = [reader(value, i) for i, (reader, value) in enumerate(zip(self.readers, obs))]
+        gone = self.per_agent(terminated, "terminated")
+        ended = gone | self.per_agent(truncated, "truncated")
         return {
             "obs": flat,
-            "state": np.ravel(self.whole()) if self.whole else np.concatenate(flat),
-            "avail": self.masks() if self.masks else avail_of(self.action_spaces),
-            "reward": reward.sum() if self.common_reward and reward.ndim else reward,
-            "terminated": np.all(terminated),
-            "truncated": np.all(truncated),
+            "state": self.state() if self.whole else np.concatenate(flat),
+            "avail": self.masks() if self.masks else self.possible,
+            "reward": self.reward(reward),
+            "terminated": gone.all(),
+            "truncated": ended.all() and not gone.all(),
         }
+
+    def state(self):
+        """`get_state()` as a vector."""
+        state = self.whole()
+        vector = np.ravel(state)
+        if vector.dtype.kind not in SPACES["NUMBERS"]:
+            raise Misfit("its get_state() gives {}: an array of numbers is expected".format(text_of(state)))
+        return vector
+
+    def per_agent(self, flags, what):
+        """[N] or [1] bool: a flag of each agent, or of all."""
+        flags = np.ravel(flags)
+        if flags.size not in (1, len(self.readers)) or flags.dtype.kind not in SPACES["NUMBERS"]:
+            raise Misfit("`{}` is {}: a flag, or one per agent, is expected".format(what, text_of(flags)))
+        return flags.astype(bool)
+
+    def reward(self, reward):
+        """A number, or one per agent."""
+        values = np.ravel(reward)
+        if values.size not in (1, len(self.readers)) or values.dtype.kind not in SPACES["NUMBERS"]:
+            raise Misfit("its reward is {}: a number, or one per agent, is expected".format(text_of(reward)))
+        return values.sum() if self.common_reward or values.size == 1 else values
 
     def render(self):
         """See `hosted.worker`."""
@@ -108,17 +174,18 @@ class Tuples:
         self.env.close()
 
 
-def offered(gymnasium, id):
-    """{"render_mode": "rgb_array"} if the environment can draw itself in that way, else {}."""
-    module, colon, name = id.rpartition(":")
-    if colon:
-        importlib.import_module(module)
-    creator = gymnasium.spec(name).entry_point
-    if isinstance(creator, str):
-        where, _, attribute = creator.partition(":")
-        creator = getattr(importlib.import_module(where), attribute)
-    modes = getattr(creator, "metadata", {}).get("render_modes", ())
-    return {"render_mode": "rgb_array"} if "rgb_array" in modes else {}
+def made(gymnasium, id, options, draw):
+    """The environment of an id, ready to draw itself if that is wanted and it offers it."""
+    env = gymnasium.make(id, **options)
+    modes = (getattr(env.unwrapped, "metadata", None) or {}).get("render_modes") or ()
+    if draw and "rgb_array" in modes and "render_mode" not in options:
+        try:
+            drawing = gymnasium.make(id, render_mode="rgb_array", **options)
+        except Exception:
+            return env
+        env.close()
+        return drawing
+    return env
 
 
 def entries(space, what):
@@ -129,49 +196,6 @@ def entries(space, what):
             "environment for a team"
         )
     return list(space.spaces)
-
-
-def size_of(space):
-    """Numbers in a flat observation."""
-    import gymnasium
-
-    return int(gymnasium.spaces.flatdim(space))
-
-
-def flat_of(space, value):
-    """One observation as a vector; what is no Box as Gymnasium flattens it (a Discrete one becomes one-hot)."""
-    if type(space).__name__ == "Box":
-        return np.ravel(value)
-    import gymnasium
-
-    return np.ravel(gymnasium.spaces.flatten(space, value))
-
-
-def actions_of(spaces):
-    """{"num_actions"} of Discrete spaces, or {"low", "high"} of Boxes; one space per agent."""
-    kinds = {type(space).__name__ for space in spaces}
-    if kinds == {"Discrete"}:
-        return {"num_actions": max(int(space.n) for space in spaces)}
-    if kinds == {"Box"}:
-        if not all(np.isfinite(space.low).all() and np.isfinite(space.high).all() for space in spaces):
-            raise ValueError("a Box of actions has no bounds, to which numbers in [-1, 1] could be scaled")
-        return {side: [np.ravel(getattr(space, side)).tolist() for space in spaces] for side in ("low", "high")}
-    raise ValueError("actions of kind {}: all agents must have Discrete ones, or all Boxes".format(", ".join(kinds)))
-
-
-def action_for(space, action):
-    """One agent's action as its space has it: a Python number, or an array of the Box's shape and type."""
-    if type(space).__name__ == "Discrete":
-        return int(action) + int(getattr(space, "start", 0))
-    return np.asarray(action, space.dtype).reshape(space.shape)
-
-
-def avail_of(spaces):
-    """[N, A] bool: agents with fewer actions than others never have the rest. None for Boxes."""
-    if type(spaces[0]).__name__ != "Discrete":
-        return None
-    counts = np.array([int(space.n) for space in spaces])
-    return np.arange(counts.max())[None] < counts[:, None]
 
 
 class Foraging(Tuples):
@@ -187,7 +211,7 @@ class Foraging(Tuples):
 
     def describe(self):
         """See `hosted.worker`."""
-        return {**super().describe(), "info": ("food_eaten",)}
+        return {**super().describe(), "info": ("food_eaten",), "draws_if_asked": False}
 
     def one_reward(self):
         """It gives one to every agent."""
@@ -232,7 +256,8 @@ class Warehouse(Tuples):
 
     def describe(self):
         """See `hosted.worker`."""
-        return {**super().describe(), "info": ("deliveries",), "group_names": ("robot",)}
+        about = {"info": ("deliveries",), "group_names": ("robot",), "draws_if_asked": False}
+        return {**super().describe(), **about}
 
     def one_reward(self):
         """It gives one to every agent."""

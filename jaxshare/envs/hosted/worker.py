@@ -6,19 +6,22 @@ no workers. It therefore imports neither jax nor jaxshare.
 A hosted environment is any object with
 
 * `describe()` -> dict: num_agents, obs_dim, state_dim, num_actions (or low, high [N][U] for continuous actions),
-  episode_limit, and optionally info (names), groups, group_names, common_reward;
+  episode_limit, and optionally info (names), groups, group_names, common_reward, draws_if_asked (True: its class takes
+  `draw=True`, said where pictures are wanted);
 * `reset(seed)` and `step(action)` -> dict: obs [N][<= O] (short rows are padded), reward (a number or [N]), terminated,
   truncated, and, always or never, state (otherwise the observations, one after the other), avail, alive, info;
 * optionally `render()` -> uint8 [height, width, 3], `close()`, and `global_random = True` if it may draw from the
   generators of `random` or `numpy.random`, which are then its own while it is made or called.
+
+An exception with an attribute `plain = True` is a sentence for the user: it is shown without a traceback.
 """
 
 import importlib
 import importlib.util
 import mmap
 import os
-import pickle
 import random
+import runpy
 import signal
 import sys
 import threading
@@ -27,7 +30,9 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+MESSAGES = runpy.run_path(os.path.join(os.path.dirname(__file__), "messages.py"))  # no package here: a worker has none
 FAILURES = (Exception, SystemExit)  # of an environment
+FACTS = ("slot", "episode", "seed", "step", "doing", "pid", "error", "missing", "traceback")  # that a SlotError holds
 
 
 def load(target):
@@ -79,11 +84,39 @@ class Columns:
         return {**found, "ends": row[self.slices["terminated"].start : self.slices["truncated"].stop]}
 
 
+def words_of(error):
+    """What an error says, with its kind unless it is a sentence for the user."""
+    return str(error) if getattr(error, "plain", False) else f"{type(error).__name__}: {error}"
+
+
+def missing_module(error):
+    """What an error, or what led to it, could not import because it is not here; None if there is nothing.
+
+    A package if the whole of it is missing, else the module within it.
+    """
+    while error is not None:
+        name = error.name if isinstance(error, ImportError) else None
+        if name and not is_here(name):
+            package = name.partition(".")[0]
+            return name if is_here(package) else package
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def is_here(name):
+    """Whether there is a module of this name, sound or not."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # of a parent, or of what has no specification
+        return False
+
+
 class SlotError(Exception):
     """Something went wrong in an environment: what, where, and the traceback as text."""
 
     def __init__(self, slot, episode, seed, step, doing, error):
         super().__init__(str(error))
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
         self.facts = {
             "slot": slot,
             "episode": episode,
@@ -91,8 +124,9 @@ class SlotError(Exception):
             "step": step,
             "doing": doing,
             "pid": os.getpid(),
-            "error": f"{type(error).__name__}: {error}",
-            "traceback": "".join(traceback.format_exception(type(error), error, error.__traceback__)),
+            "error": words_of(error),
+            "missing": missing_module(error),
+            "traceback": "" if getattr(error, "plain", False) else "".join(lines),
         }
 
 
@@ -296,17 +330,17 @@ def main(descriptor, memory, lifeline):
     try:
         while True:
             try:
-                name, args = pickle.loads(connection.recv_bytes())
+                name, args = MESSAGES["decode"](connection.recv_bytes())
             except EOFError:
                 return
             if name == "quit":
                 return
             try:
-                reply = ("ok", getattr(server, name)(*args))
+                reply = MESSAGES["encode"]("ok", getattr(server, name)(*(args or ())))
             except FAILURES as error:
                 failed = error if isinstance(error, SlotError) else SlotError(None, None, None, None, name, error)
-                reply = ("error", failed.facts)
-            connection.send_bytes(pickle.dumps(reply, protocol=4))
+                reply = MESSAGES["encode"]("error", failed.facts)
+            connection.send_bytes(reply)
     finally:
         server.close()
 

@@ -1,0 +1,82 @@
+"""PettingZoo's parallel interface: how an environment is made, and what its reset and step must return."""
+
+import importlib
+import os
+import runpy
+
+SPACES = runpy.run_path(os.path.join(os.path.dirname(__file__), "spaces.py"))  # no package here: a worker has none
+Misfit = SPACES["Misfit"]
+RESULTS = ("observations", "rewards", "terminations", "truncations", "infos")  # of a step
+MASK = "action_mask"
+
+
+def made(id, kwargs, draw):
+    """The environment at an import path, ready to draw itself if that is wanted and it offers it."""
+    where, _, name = id.partition(":")
+    factory = importlib.import_module(where)
+    for part in (name or "parallel_env").split("."):
+        factory = getattr(factory, part)
+    env = factory(**kwargs)
+    if hasattr(env, "agent_iter"):
+        raise ValueError(
+            "it is one of PettingZoo's AEC environments, in which agents take turns: name a function that returns a "
+            "parallel one, as in env.id=module:parallel_env"
+        )
+    modes = (getattr(env, "metadata", None) or {}).get("render_modes") or ()
+    if draw and "rgb_array" in modes and "render_mode" not in kwargs:
+        try:
+            drawing = factory(render_mode="rgb_array", **kwargs)
+        except Exception:
+            return env
+        env.close()
+        return drawing
+    return env
+
+
+def first_shown(env, seed):
+    """(observations, infos) of a reset. Raises Misfit for another interface."""
+    try:
+        result = env.reset(seed=seed)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error) or "seed" not in str(error):
+            raise
+        raise Misfit("its reset() takes no seed: PettingZoo's is reset(seed=None, options=None)") from error
+    if isinstance(result, dict):
+        raise Misfit(
+            "its reset() returns observations only, as the old interface had it: (observations, infos) is expected"
+        )
+    if not (isinstance(result, (tuple, list)) and len(result) == 2):
+        raise Misfit("its reset() returns {}: (observations, infos) is expected".format(SPACES["text_of"](result)))
+    return dicts_of(("observations", "infos"), result, "reset")
+
+
+def checked_results(result):
+    """The five dicts of a step. Raises Misfit for another interface."""
+    if not (isinstance(result, (tuple, list)) and len(result) == len(RESULTS)):
+        old = isinstance(result, (tuple, list)) and len(result) == 4
+        what = "four results, as the old interface had it" if old else SPACES["text_of"](result)
+        raise Misfit("its step() returns {}: ({}) is expected".format(what, ", ".join(RESULTS)))
+    return dicts_of(RESULTS, result, "step")
+
+
+def dicts_of(names, values, doing):
+    """The values as dicts by the names of agents; infos may be None."""
+    found = []
+    for name, value in zip(names, values):
+        if name == "infos" and value is None:
+            value = {}
+        if not isinstance(value, dict):
+            raise Misfit(
+                "the {} of its {}() are {}: a dict by the names of agents is expected".format(
+                    name, doing, SPACES["text_of"](value)
+                )
+            )
+        found.append(value)
+    return found
+
+
+def without_mask(space):
+    """The space of what an agent observes: of a dict that holds an action mask, all the rest."""
+    if type(space).__name__ != "Dict" or MASK not in space.spaces:
+        return space
+    return type(space)({key: part for key, part in space.spaces.items() if key != MASK})

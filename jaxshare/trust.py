@@ -1,0 +1,167 @@
+"""Whose code runs: what a run directory of somebody else names is not imported or started without the user's word.
+
+A `config.yaml` may name any import path, interpreter or game as its environment. Commands that build an environment
+from a run directory read its settings through `run_settings`, which refuses such names unless
+
+* the command line repeats them (`env.id=mymodule:Env`),
+* an installed package lists them under the entry points of the group `jaxshare.environments`,
+* or the user says `trust=true`.
+
+An adapter in `envs/` declares by `foreign(config)` which of its settings name code that is not its own package's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import pathlib
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxshare import cli, registry
+from jaxshare.config import Settings
+from jaxshare.types import RefusedError
+
+GROUP = "jaxshare.environments"  # of entry points: their values are import paths, as env.id has them
+PLACES = ("python", "sc2path")  # where a program lies on this machine: the command line's counts
+LONGEST = 400  # characters of one setting that a message repeats
+PLAIN = re.compile(r"[a-zA-Z_/][\w./:-]*", re.ASCII)  # text that needs no quotes on the command line
+KEYWORDS = ("null", "true", "false", "nan", "inf")
+
+
+@dataclass(frozen=True)
+class Permission:
+    """What the user's own command line says of the code that a file names."""
+
+    trust: bool = False  # whatever it is
+    env: Mapping[str, Any] = field(default_factory=dict)  # settings of the environment, as in {"id": "mymodule:Env"}
+    takes_env: bool = True  # whether the command has such arguments at all
+
+
+def run_settings(
+    run_dir: pathlib.Path, permission: Permission, suitable: Callable[[Settings], None] | None = None
+) -> Settings:
+    """The settings of a run directory from which an environment may be built.
+
+    permission: of the command line. suitable: raises RefusedError for runs that the command has no use for, which are
+    to be told before a permission is asked for.
+    Raises RefusedError if it is no run directory, or names code without permission.
+    """
+    from jaxshare.session import CONFIG, read_config  # with jax, which the command line does without
+
+    settings = cli.from_plain(read_config(run_dir))
+    if suitable is not None:
+        suitable(settings)
+    return permitted(settings, run_dir / CONFIG, permission)
+
+
+def permitted(settings: Settings, file: pathlib.Path, permission: Permission) -> Settings:
+    """Settings that a file holds, if the code that they name may run; with the command line's programs in their places.
+
+    Raises RefusedError that shows what the file names and how to allow it.
+    """
+    settings = _with_places(settings, file, permission)
+    unknown = {} if permission.trust else _unnamed(settings, permission)
+    if not unknown:
+        return settings
+
+    arguments = [_argument(key, value) for key, value in unknown.items()]
+    names = ", ".join(argument or f"env.{key} (not shown)" for argument, key in zip(arguments, unknown, strict=True))
+    ways = ["say trust=true"]
+    if all(arguments) and permission.takes_env:
+        ways.insert(0, f"repeat it on the command line ({' '.join(arguments)})")
+    raise RefusedError(f"{file} names code that would run here: {names}. If you know it, {' or '.join(ways)}.")
+
+
+def foreign_settings(settings: Settings) -> dict[str, Any]:
+    """Settings of the environment by which code is chosen that is neither ours nor an adapter's own package."""
+    module = registry.get("env", settings.env_name)
+    if not getattr(module, "HOST", False):
+        return {}
+    keys = ["python", *getattr(module, "foreign", _none)(settings.env)]
+    values = {key: getattr(settings.env, key) for key in keys}
+    return {key: value for key, value in values.items() if value and not (key == "kwargs" and not _has_text(value))}
+
+
+def _none(config: Any) -> tuple[str, ...]:
+    return ()
+
+
+def _unnamed(settings: Settings, permission: Permission) -> dict[str, Any]:
+    """What neither the command line nor an installed package names."""
+    installed = _installed()
+    return {
+        key: value
+        for key, value in foreign_settings(settings).items()
+        if permission.env.get(key) != value and value not in installed
+    }
+
+
+def _installed() -> list[Any]:
+    """Import paths that installed packages offer as environments; lists of their modules, as env.imports has them."""
+    points = importlib.metadata.entry_points(group=GROUP)
+    return [*(point.value for point in points), *([point.module] for point in points)]
+
+
+def _with_places(settings: Settings, file: pathlib.Path, permission: Permission) -> Settings:
+    """The settings with the command line's programs; its other settings must be those of the file."""
+    known = [f.name for f in dataclasses.fields(settings.env)]
+    places: dict[str, Any] = {}
+    for key, value in permission.env.items():
+        if key not in known:
+            raise RefusedError(
+                f"env.{key}={value} is not a setting of env={settings.env_name}, which {file} names."
+                f"{registry.suggest(key, known)}"
+            )
+        if key in PLACES:
+            places[key] = str(value)
+        elif getattr(settings.env, key) != value:
+            raise RefusedError(
+                f"env.{key}={value} is not what {file} says ({_shown(getattr(settings.env, key))}): the run is of that "
+                f"environment. Leave it out, or repeat it."
+            )
+    return dataclasses.replace(settings, env=dataclasses.replace(settings.env, **places)) if places else settings
+
+
+def _has_text(value: Any) -> bool:
+    """Whether there is any text in it: numbers and flags name no code."""
+    if isinstance(value, Mapping):
+        return any(_has_text(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_text(item) for item in value)
+    return isinstance(value, str)
+
+
+# ------------------------------------------------------------------------------------------------- how it is shown
+
+
+def _argument(key: str, value: Any) -> str:
+    """The argument of the command line that repeats a setting; "" if it cannot be shown in full."""
+    text = shlex.quote(f"env.{key}={_spelled(value)}")
+    return text if len(text) <= LONGEST and text.isprintable() else ""
+
+
+def _shown(value: Any) -> str:
+    text = _spelled(value)
+    return text if len(text) <= LONGEST and text.isprintable() else f"{ascii(text)[:LONGEST]}…"
+
+
+def _spelled(value: Any) -> str:
+    """A value in hydra's grammar."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{_spelled(k)}:{_spelled(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_spelled, value)) + "]"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str):
+        return str(value)
+    if PLAIN.fullmatch(value) and value.lower() not in KEYWORDS:
+        return value
+    # hydra's quoted text: a backslash is doubled only where it stands before a quote
+    return '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ("\\" if m[2] else "") + m[2], value) + '"'
