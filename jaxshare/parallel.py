@@ -167,6 +167,11 @@ def available_bytes() -> int | None:
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    return free_host_bytes()
+
+
+def free_host_bytes() -> int | None:
+    """Free memory of this machine, or of the part of it that this process may use; None if it cannot be told."""
     try:
         with open("/proc/meminfo") as lines:
             found = {name: int(rest.split()[0]) * 1024 for name, rest in (line.split(":", 1) for line in lines)}

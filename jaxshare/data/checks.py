@@ -21,7 +21,7 @@ def check(dataset: Dataset, where: str = "data set") -> None:
     ones from step 0; an episode without an end, or with more than one; an agent without an available action, in
     padding too; an action that was taken and is not available; a level that is none.
     """
-    _check_shapes(dataset, where)
+    check_shapes(dataset, where)
     for first, block in _blocks(dataset):
         for name, values in flat(block).items():
             if np.issubdtype(values.dtype, np.floating) or values.dtype.name == "bfloat16":
@@ -38,7 +38,8 @@ def _blocks(dataset: Dataset) -> Iterator[tuple[int, Dataset]]:
         yield first, dataset.take(slice(first, first + BLOCK))
 
 
-def _check_shapes(dataset: Dataset, where: str) -> None:
+def check_shapes(dataset: Dataset, where: str) -> None:
+    """Raise RefusedError unless the shapes and dtypes of a data set agree; `where` names it in the message."""
     episode: Any = dataset.episodes
     if episode.mask.ndim != 2 or 0 in episode.mask.shape:
         raise RefusedError(

@@ -1,8 +1,8 @@
 """jaxshare's own format: a folder `<name>.jds` of zarr arrays in chunks of episodes, and `card.json`.
 
-card.json: {"format", "version", "finished", "episodes", "fields": {name: {"shape", "dtype"}}, "card": {...}}. Each
-field is a Zarr v3 array of its name, episode first, as `records.flat` names them; a field without elements is not
-stored. Chunks are compressed by zstd and carry a checksum (crc32c); a chunk that is missing is an error, not zeros.
+card.json (see `header`) names the fields. Each is a Zarr v3 array of its name, episode first, as `records.flat` names
+them; a field without elements is not stored. Chunks are compressed by zstd and carry a checksum (crc32c); a chunk that
+is missing is an error, not zeros. What a set claims is held to `limits` before anything is allocated.
 
 While a `Writer` works, the folder is called `<name>.jds.unfinished` and its card says so; the last thing that `close`
 does is to rename it. So `<name>.jds` is whole whenever it exists. obs and state are rounded to the dtype on disk:
@@ -14,25 +14,23 @@ from __future__ import annotations
 import json
 import math
 import pathlib
-import re
 import shutil
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from jaxshare.data import records
+from jaxshare import durable
+from jaxshare.data import header as headers
+from jaxshare.data import limits, records
 from jaxshare.data.card import summary
-from jaxshare.data.checks import check, check_spec
+from jaxshare.data.checks import check, check_shapes, check_spec
+from jaxshare.data.header import CARD, CHECKSUMS, FORMAT, UNFINISHED, VERSION
 from jaxshare.data.records import FAILURES, Array, Card, Dataset, Index, damaged
 from jaxshare.replay import DTYPES, LOSSY
 from jaxshare.types import EnvSpec, RefusedError
 
-FORMAT = "jaxshare-data"
-VERSION = 1
 SUFFIX = ".jds"
-UNFINISHED = ".unfinished"  # behind the suffix
-CARD = "card.json"
 CHUNK_BYTES = 2**20  # of a chunk before compression, about: small enough to read single batches from disk
 CHUNK_EPISODES = 1024  # at most
 CODECS = (
@@ -48,12 +46,23 @@ class Stored:
     def __init__(self, path: pathlib.Path, header: dict[str, Any]) -> None:
         self.path = path
         self.card: Card = header["card"]
+        self._header = header
         self._episodes = int(header["episodes"])
         self._fields: dict[str, dict[str, Any]] = header["fields"]
+        # compare sizes before anything is opened
+        limits.check_size(path, self._episodes * self._episode_bytes(), limits.bytes_on_disk(path))
         self._arrays = {name: self._open(name) for name, about in self._fields.items() if not _empty(about["shape"])}
+        headers.check_arrays(path, header)
 
     def __len__(self) -> int:
         return self._episodes
+
+    def _episode_bytes(self, dtype: str | None = None) -> int:
+        """Bytes of an episode in memory, with its place in an index; dtype: of obs and state, by default as on disk."""
+        return 8 + sum(
+            math.prod(about["shape"]) * _numpy(dtype if dtype and name in LOSSY else about["dtype"]).itemsize
+            for name, about in self._fields.items()
+        )
 
     def _open(self, name: str) -> Any:
         import tensorstore
@@ -65,6 +74,9 @@ class Stored:
             raise damaged(self.path, f"{name} cannot be opened", error) from error
         if (list(array.shape), array.dtype.name) != ([self._episodes, *about["shape"]], about["dtype"]):
             raise damaged(self.path, f"{name} is {array.dtype.name}{list(array.shape)}, {CARD} says something else")
+        item = _numpy(about["dtype"]).itemsize
+        chunk = math.prod(array.chunk_layout.read_chunk.shape) * item
+        limits.check_chunk(self.path, name, chunk, math.prod(array.shape) * item)
         return array
 
     def field(self, name: str, episodes: Index = None) -> Array:
@@ -75,6 +87,8 @@ class Stored:
         about = self._fields[name]
         if name not in self._arrays:
             return np.zeros((len(chosen), *about["shape"]), about["dtype"])
+        episodes_of_chunk = self._arrays[name].chunk_layout.read_chunk.shape[0]
+        headers.check_chunks(self.path, name, np.unique(chosen // episodes_of_chunk), self._header)
         contiguous = len(chosen) and (np.diff(chosen) == 1).all()
         part = slice(int(chosen[0]), int(chosen[-1]) + 1) if contiguous else chosen
         try:
@@ -86,20 +100,23 @@ class Stored:
         """The episodes at an index (all by default) in memory; obs and state in `dtype`, by default as on disk."""
         if dtype is not None:
             _known_dtype(dtype)
+        count = len(records.indices(episodes, len(self)))
+        limits.check_memory(self.path, count * self._episode_bytes(dtype))
         fields = {name: self.field(name, episodes) for name in self._fields}
         if dtype is not None:
-            fields |= {name: fields[name].astype(_numpy(dtype), copy=False) for name in LOSSY}
-        return records.unflat(fields, self.card)
+            fields |= {name: rounded(name, fields[name], dtype) for name in LOSSY}
+        dataset = records.unflat(fields, self.card)
+        if count:
+            # what has checksums is what the writer checked
+            checked = check_shapes if CHECKSUMS in self._header else check
+            checked(dataset, f"{self.path}, of the episodes read")
+        return dataset
 
 
 def open(path: str | pathlib.Path) -> Stored:
     """A data set whose arrays stay on disk until they are read. Raises RefusedError for anything else at `path`."""
     path = pathlib.Path(path)
-    header = _header(path)
-    try:
-        return Stored(path, header)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise damaged(path, f"{CARD} is incomplete", error) from error
+    return Stored(path, headers.read(path))
 
 
 def load(path: str | pathlib.Path, episodes: Index = None, dtype: str | None = None) -> Dataset:
@@ -152,7 +169,10 @@ class Writer:
         check(dataset, f"{self.path} after {len(self)} episodes")
         if self.spec is not None:
             check_spec(dataset, self.spec, str(self.path))
-        fields = {name: self._on_disk(name, values) for name, values in records.flat(dataset).items()}
+        fields = {
+            name: rounded(name, values, self.dtype) if name in LOSSY else values
+            for name, values in records.flat(dataset).items()
+        }
         about = {name: {"shape": list(x.shape[1:]), "dtype": x.dtype.name} for name, x in fields.items()}
         if not self._fields:
             self._create(about)
@@ -165,21 +185,11 @@ class Writer:
         self._waiting.append(fields)
         self._flush(len(self) - len(self) % self._chunk)
 
-    def _on_disk(self, name: str, values: Array) -> Array:
-        if name not in LOSSY:
-            return values
-        with np.errstate(over="ignore"):
-            rounded = values.astype(_numpy(self.dtype), copy=False)
-        if not np.isfinite(rounded.astype(np.float32, copy=False)).all():
-            most = float(np.abs(values).max())
-            raise RefusedError(f"dtype={self.dtype} cannot hold {name}, which reaches {most:.3g}. Use dtype=float32.")
-        return rounded
-
     def _create(self, about: dict[str, dict[str, Any]]) -> None:
         import tensorstore
 
         for name, field in about.items():
-            if not re.fullmatch(r"[A-Za-z0-9_.\-]+", name):
+            if not headers.is_name(name):
                 raise RefusedError(f"{name} cannot be the name of a field: use letters, digits, '_', '.' and '-'.")
             if _empty(field["shape"]):
                 continue
@@ -221,13 +231,15 @@ class Writer:
         seen = [np.concatenate(parts) for parts in zip(*self._seen, strict=True)]
         self.card |= summary(*seen)
         self._write_header(finished=True)
+        durable.sync_tree(self.folder)
         if self._overwrite and self.path.exists():
             shutil.rmtree(self.path)
         self.folder.rename(self.path)
+        durable.sync_folder(self.path.parent)
         return self.path
 
     def _write_header(self, finished: bool) -> None:
-        header = {
+        header: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "finished": finished,
@@ -235,9 +247,19 @@ class Writer:
             "fields": self._fields,
             "card": self.card,
         }
-        new = self.folder / f"{CARD}.new"  # renamed when whole, so that a kill leaves the old or the new
-        new.write_text(json.dumps(header, indent=1, allow_nan=False) + "\n")
-        new.replace(self.folder / CARD)
+        if finished:
+            header[CHECKSUMS] = self._checksums()
+            header[CHECKSUMS]["card"] = headers.digest(header)
+        durable.write_text(self.folder / CARD, json.dumps(header, indent=1, allow_nan=False) + "\n")
+
+    def _checksums(self) -> dict[str, Any]:
+        """Those of all files but the card, which has to be added."""
+        arrays = {name: headers.digest_of_array(self.folder / name) for name in self._arrays}
+        chunks = {}
+        for name, array in self._arrays.items():
+            count = math.ceil(self._num / array.chunk_layout.write_chunk.shape[0])
+            chunks[name] = [headers.chunk_checksum(self.folder / name, number, array.rank) for number in range(count)]
+        return {"arrays": arrays, "chunks": chunks}
 
     def __enter__(self) -> Writer:
         return self
@@ -265,29 +287,14 @@ def _make_room(path: pathlib.Path, folder: pathlib.Path, overwrite: bool) -> Non
         shutil.rmtree(folder)
 
 
-def _header(path: pathlib.Path) -> dict[str, Any]:
-    """card.json, once it is known to be of a finished data set that this version can read."""
-    unfinished = path.with_name(path.name + UNFINISHED)
-    if not path.exists():
-        if unfinished.exists():
-            raise RefusedError(f"{path} is unfinished: its writer was stopped ({unfinished.name}). Collect it again.")
-        raise RefusedError(f"{path} does not exist. Check the path.")
-    if not (path / CARD).is_file():
-        raise RefusedError(f"{path} is not a data set of jaxshare: it has no {CARD}. Check the path, or the format.")
-    try:
-        header = json.loads((path / CARD).read_text())
-    except (ValueError, OSError) as error:
-        raise damaged(path, f"{CARD} cannot be read", error) from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise RefusedError(f"{path} is not a data set of jaxshare: {CARD} does not say so. Check the path.")
-    if header.get("version") != VERSION:
-        raise RefusedError(
-            f"{path} has version {header.get('version')} of the format, this jaxshare reads {VERSION}. "
-            "Use the jaxshare that wrote it (its card names it), or collect the data again."
-        )
-    if not header.get("finished"):
-        raise RefusedError(f"{path} is unfinished: its writer was stopped. Collect it again.")
-    return header
+def rounded(name: str, values: Array, dtype: str) -> Array:
+    """obs or state in a dtype of storage. Raises RefusedError for numbers beyond its range."""
+    with np.errstate(over="ignore"):
+        narrow = values.astype(_numpy(dtype), copy=False)
+    if narrow is not values and not np.isfinite(narrow.astype(np.float32, copy=False)).all():
+        most = float(np.abs(values).max())
+        raise RefusedError(f"dtype={dtype} cannot hold {name}, which reaches {most:.3g}. Use dtype=float32.")
+    return narrow
 
 
 def _location(folder: pathlib.Path, name: str) -> dict[str, Any]:

@@ -1,0 +1,94 @@
+"""Limits that a data set is held to before anything is allocated, and before a file is opened by a name in it.
+
+A received data set may claim any size: chunks of zeros shrink by a factor of 30,000, and a chunk that was never written
+takes no bytes at all. What is in memory later is therefore compared with the files and with the memory that is free.
+No file of a set may lie outside it: links are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import stat
+from typing import Any
+
+from jaxshare import parallel
+from jaxshare.data.records import damaged
+from jaxshare.types import RefusedError
+
+MOST_TEXT = 64 * 2**20  # bytes of a JSON file; that of a set of 1 TB in our own format takes about 15 MB
+MOST_RATIO = 1000  # ours: bytes in memory per byte on disk; measured: 41 of SMAX in our format, gzip never reaches 1033
+ALWAYS = 256 * 2**20  # bytes that are read whatever they take on disk
+LARGEST_CHUNK = 64 * 2**20  # bytes of a chunk in memory, unless the array itself is larger
+MEMORY_SHARE = 0.9  # of what is free may be used
+
+
+def bytes_on_disk(path: pathlib.Path) -> int:
+    """Bytes of the file `path`, or of all files below the folder `path`.
+
+    Raises RefusedError if a link, a pipe or a device is among them: its content lies outside of the data set.
+    """
+    if not path.is_dir():
+        return path.stat().st_size
+    total = 0
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            entry = pathlib.Path(folder) / name
+            mode = entry.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                what = "a link" if stat.S_ISLNK(mode) else "no plain file"
+                raise RefusedError(f"{entry} is {what}: a data set holds its own files. Copy what it stands for there.")
+            total += entry.lstat().st_size if stat.S_ISREG(mode) else 0
+    return total
+
+
+def json_object(path: pathlib.Path, name: str) -> dict[str, Any]:
+    """The JSON object in the file `name` of the data set `path`, or {} if it holds something else.
+
+    Raises RefusedError if it is too large, cannot be read or is no JSON.
+    """
+    file = path / name
+    try:
+        size = file.stat().st_size
+        if size > MOST_TEXT:
+            raise RefusedError(f"{file} has {_bytes(size)}; at most {_bytes(MOST_TEXT)} are read. Get it again.")
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise damaged(path, f"{name} cannot be read", error) from error
+    return content if isinstance(content, dict) else {}
+
+
+def check_size(path: pathlib.Path, in_memory: int, on_disk: int) -> None:
+    """Raise RefusedError if a data set of `on_disk` bytes claims to be implausibly many bytes in memory."""
+    if in_memory > max(ALWAYS, MOST_RATIO * on_disk):
+        raise RefusedError(
+            f"{path} has {_bytes(on_disk)} on disk and claims to be {_bytes(in_memory)} in memory, more than "
+            f"{MOST_RATIO} times as much, as no recorded data are. It is not read; get the data set again."
+        )
+
+
+def check_chunk(path: pathlib.Path, name: str, chunk: int, array: int) -> None:
+    """Raise RefusedError if one chunk of an array, in bytes in memory, is large and larger than the array itself."""
+    if chunk > max(LARGEST_CHUNK, array):
+        raise RefusedError(
+            f"{path}: a chunk of {name} claims {_bytes(chunk)} for an array of {_bytes(array)}. It is not read; get "
+            "the data set again."
+        )
+
+
+def check_memory(path: pathlib.Path, needed: int) -> None:
+    """Raise RefusedError if `needed` bytes do not fit into the memory of this machine that is free."""
+    free = parallel.free_host_bytes()
+    if free is not None and needed > MEMORY_SHARE * free:
+        raise RefusedError(
+            f"{path}: what is to be read takes {_bytes(needed)} in memory, but {_bytes(free)} are free. Free some, or "
+            "use a data set of fewer episodes."
+        )
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} bytes"
