@@ -50,12 +50,6 @@ def one_of(key: str, value: str, known: Iterable[str]) -> None:
         raise RefusedError(f"{key}={value} is not known.{suggest(value, names)} Known: {', '.join(names)}.")
 
 
-def at_least_one_step(max_steps: int | None) -> None:
-    """Raise RefusedError for a time limit that is none; None is the environment's own."""
-    if max_steps is not None and max_steps < 1:
-        raise RefusedError(f"env.max_steps={max_steps}: an episode needs at least one step.")
-
-
 def suggest(name: str, known: object) -> str:
     """' Did you mean a or b?' for the names nearest to `name`, or ''."""
     near = difflib.get_close_matches(name, [str(k) for k in known], n=3, cutoff=0.5)  # type: ignore[attr-defined]
