@@ -30,7 +30,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare.registry import suggest
 from jaxshare.settings.fields import STEPS, static
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
@@ -55,7 +54,8 @@ GAMES = (*TABLES, "penalty", "stag_hunt", "two_step", "recall")
 class Config:
     """Settings of the small games."""
 
-    game: str = "climbing"  # ours: the classic trap for value decomposition
+    # ours: the classic trap for value decomposition
+    game: str = static("climbing", choices=(*GAMES, "custom"))
     payoff: Any = None  # the table of game=custom, as nested lists of numbers
     # Claus and Boutilier 1998 vary it from 0 to -100; game=penalty only
     penalty: float = static(-100.0, least=-1e6, most=1e6)
@@ -72,10 +72,6 @@ def make(config: Config) -> Env:
     """One game. Raises RefusedError for an unknown game and for a table that is not one."""
     check_record(config, "env.")
     game = config.game
-    if game not in (*GAMES, "custom"):
-        raise RefusedError(
-            f"env.game={game} is not known.{suggest(game, [*GAMES, 'custom'])} Known: {', '.join(GAMES)}, custom."
-        )
     if (config.payoff is not None) != (game == "custom"):
         raise RefusedError(f"env.game={game}: env.payoff=[[1,5],[5,9]] goes with env.game=custom, and only with it.")
     if game == "two_step":

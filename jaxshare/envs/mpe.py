@@ -61,7 +61,6 @@ import numpy as np
 from jaxshare.envs import _particle_tasks, _pred_prey, _raster
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
 from jaxshare.envs._particle import NUM_MOVES, PICTURE, flee_action
-from jaxshare.registry import one_of
 from jaxshare.settings.fields import UNITS, static, time_limit
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
@@ -76,7 +75,7 @@ PREYS = ("flee", "random")
 class Config:
     """Settings of the particle environments."""
 
-    scenario: str = "spread"  # ours
+    scenario: str = static("spread", choices=SCENARIOS)  # ours
     # mpe2: 3 in spread and tag; SEAC: 3 in sparse_tag; fixed in all others
     num_agents: int | None = static(None, least=1, most=UNITS)
     # mpe2; spread only: weight of an agent's own collisions, 0 for a purely common reward
@@ -111,7 +110,6 @@ def make(config: Config) -> Env:
 
 def _check(config: Config) -> None:
     check_record(config, "env.")
-    one_of("env.scenario", config.scenario, SCENARIOS)
     _num_agents(config)
 
 

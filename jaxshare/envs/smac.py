@@ -57,7 +57,7 @@ class Config(HostConfig):
     reward: str = static("dense", choices=REWARDS)
     # ours; "terminated": SMAC's and the literature's default
     time_limit: str = static("truncated", choices=ENDS)
-    difficulty: str = "7"  # SMAC: very hard
+    difficulty: str = static("7", choices=tuple("123456789A"))  # SMAC: very hard
     kwargs: dict[str, Any] = field(default_factory=dict)  # further arguments of StarCraft2Env
     sc2path: str = ""  # folder of the game; empty: SC2PATH, else ~/StarCraftII
     implementation: str = "smac.env:StarCraft2Env"  # any class with its interface, as module:Class

@@ -31,7 +31,6 @@ import numpy as np
 
 from jaxshare.envs import _raster, _smax_units
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
-from jaxshare.registry import one_of
 from jaxshare.settings.fields import static, time_limit
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Discrete, Env, EnvSpec, TimeStep
@@ -66,7 +65,7 @@ ATTACK_MODES = ("closest", "random")
 class Config:
     """Settings of SMAX."""
 
-    scenario: str = "3m"  # ours: the smallest map
+    scenario: str = static("3m", choices=SCENARIOS)  # ours: the smallest map
     # SMAC: damage plus a bonus for winning; "sparse": +1 won, -1 lost, 0 otherwise
     reward: str = static("dense", choices=REWARDS)
     # ours: jaxmarl's return of 2 for a win becomes SMAC's 20; dense reward only
@@ -115,7 +114,6 @@ def _env(game: Any, config: Config) -> Env:
 
 def _check(config: Config) -> None:
     check_record(config, "env.")
-    one_of("env.scenario", config.scenario, SCENARIOS)
 
 
 def _spec(game: Any, config: Config) -> EnvSpec:

@@ -78,10 +78,12 @@ class Range:
             high = LARGEST_INTEGER
         if low is None and high is None:
             return "be finite"
-        if low is not None and high is not None and not (self.above is None and self.below is None):
+        if (self.above is None) != (self.below is None) and low is not None and high is not None:
             left = "[" if self.above is None else "("
             right = "]" if self.below is None else ")"
             return f"be in {left}{low:.10g}, {high:.10g}{right}"
+        if not whole and (low, high) == (0, 1):
+            return f"be between 0 and 1{'' if self.above is None else ', and neither of them'}"
         if low == 0 and high is None:
             return "not be negative" if self.above is None else "be positive"
         words = []
