@@ -77,6 +77,7 @@ def settings(arguments: Sequence[str]) -> Settings:
             base = compose("config", [o.input_line or "" for o in groups], return_hydra_config=True)
             for override in overrides:
                 _check_key(override, base)
+                _check_booleans(override.key_or_group, override.value(), base)
             cfg = compose("config", [spelled(o.input_line or "") for o in overrides], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise _refusal(error) from error
@@ -152,6 +153,7 @@ def small_config(config: type, arguments: Sequence[str]) -> Any:
             known = [str(key) for key in node]
             near = registry.suggest(override.key_or_group, known)
             raise RefusedError(f"'{override.key_or_group}' is not a setting.{near} Known: {', '.join(known)}.")
+        _check_booleans(override.key_or_group, override.value(), node)
         try:
             node[override.key_or_group] = override.value()
         except OmegaConfBaseException as error:
@@ -174,11 +176,15 @@ def _settings_text(shown: dict[str, Any], explained: dict[str, str]) -> str:
 
 
 def notes(config: type, prefix: str = "") -> dict[str, str]:
-    """The comment beside each field of a dataclass, by key: what `--help` shows is what the source says."""
+    """The comment beside each field of a dataclass, or in the line above it, by key.
+
+    What `--help` shows is what the source says.
+    """
+    declaration = re.compile(r"^(?:    # (?P<above>.*)\n)?    (?P<name>\w+): [^#\n]*?(?:  # (?P<beside>.*))?$", re.M)
     found: dict[str, str] = {}
     for base in reversed(config.__mro__[:-1]):
-        for name, note in re.findall(r"^    (\w+): [^#\n]*?(?:  # (.*))?$", inspect.getsource(base), re.MULTILINE):
-            found[prefix + name] = note
+        for match in declaration.finditer(inspect.getsource(base)):
+            found[prefix + match["name"]] = match["beside"] or match["above"] or ""
     for field in dataclasses.fields(config):
         if dataclasses.is_dataclass(field.default_factory):
             found |= notes(field.default_factory, f"{prefix}{field.name}.")
@@ -272,6 +278,15 @@ def _check_key(override: Override, base: DictConfig) -> None:
         leaf = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
         near = f" Did you mean {' or '.join(leaf[:3])}?" if leaf else registry.suggest(key, known)
         raise RefusedError(f"'{key}' (in {override.input_line}) is not a setting.{near} `--help` lists the settings.")
+
+
+def _check_booleans(key: str, value: Any, base: DictConfig) -> None:
+    """Refuse numbers other than 0 and 1 for true and false: OmegaConf takes them all."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_booleans(f"{key}.{name}", inner, base)
+    elif isinstance(value, int) and value not in (0, 1) and isinstance(OmegaConf.select(base, key), bool):
+        raise RefusedError(f"{key}={value} is neither true nor false.")
 
 
 def keys(cfg: Any, prefix: str = "") -> list[str]:

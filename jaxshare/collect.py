@@ -16,6 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli, registry
+from jaxshare.settings.fields import COUNT, UNITS, static
+from jaxshare.settings.validate import check_record
 from jaxshare.trust import Permission, run_settings
 from jaxshare.types import Discrete, RefusedError
 
@@ -38,12 +40,13 @@ class Config:
     run_dir: str = ""  # a run whose checkpoints are the policies: checkpoint.keep=1000 checkpoint.every=… replay=false
     out: str = ""  # the data set to write, as in sets/2s3z_low.jds
     composition: str = "low"  # levels of the agents, as in "rrr + rrm", or the paper's: low, medium, extreme, …
-    episodes: int = 10_000  # paper: SIT appendix C.2
-    batch: int = 64  # episodes played at a time
-    epsilon: float = 0.05  # share of random actions (ours: as after training); 0: greedy. Actors draw from themselves
-    pool_episodes: int = 64  # to measure the return of each checkpoint
+    episodes: int = static(10_000, least=1, most=COUNT)  # paper: SIT appendix C.2
+    batch: int = static(64, least=1, most=UNITS)  # episodes played at a time
+    # share of random actions (ours: as after training); 0: greedy. Actors draw from themselves
+    epsilon: float = static(0.05, least=0, most=1)
+    pool_episodes: int = static(64, least=1, most=COUNT)  # to measure the return of each checkpoint
     rule: str | None = None  # 30/40/30 | thirds; null: the paper's for this environment
-    seed: int = 0
+    seed: int = static(0, least=0, most=COUNT)
     dtype: str = "float16"  # of observations and states on disk
     overwrite: bool = False  # replace a data set of the same name
     progress: bool = True
@@ -90,13 +93,7 @@ def collect(config: Config) -> pathlib.Path:
     for key in ("run_dir", "out"):
         if not getattr(config, key):
             raise RefusedError(f"{key} is missing: python -m jaxshare.collect run_dir=RUN out=SET.jds.")
-    for key in ("episodes", "batch", "pool_episodes"):
-        if getattr(config, key) < 1:
-            raise RefusedError(f"{key}={getattr(config, key)} must be at least 1.")
-    if config.seed < 0:
-        raise RefusedError(f"seed={config.seed} must be at least 0.")
-    if not 0 <= config.epsilon <= 1:
-        raise RefusedError(f"epsilon={config.epsilon} must be between 0 and 1.")
+    check_record(config)
     _check_out(config)
     from jaxshare.session import prepare
 

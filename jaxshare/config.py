@@ -8,9 +8,10 @@ from fractions import Fraction
 from typing import Any
 
 from jaxshare.replay import RING_DTYPES
+from jaxshare.settings.fields import COUNT, UNITS, static
+from jaxshare.settings.validate import check_record, check_settings
 from jaxshare.types import RefusedError
 
-MOST = 2**31 - 2**24  # room for the last iteration of a 32-bit count
 LOGGERS = ("tensorboard", "wandb")
 POLICIES = {  # what evaluations play: {prefix of what is logged: whether it explores}
     "greedy": {"": False},
@@ -23,27 +24,32 @@ POLICIES = {  # what evaluations play: {prefix of what is logged: whether it exp
 class ReplayConfig:
     """The episode ring."""
 
-    capacity: int = 5000  # episodes; paper: DIFFER appendix B, PPS Table 1
-    dtype: str = "float32"  # of obs and state: float32 | bfloat16 | float16 | int8 (within [-1, 1], as SMAX has)
+    # episodes; paper: DIFFER appendix B, PPS Table 1
+    capacity: int = static(5000, least=1, most=COUNT)
+    # of obs and state: float32 | bfloat16 | float16 | int8 (within [-1, 1], as SMAX has)
+    dtype: str = static("float32", choices=RING_DTYPES)
 
 
 @dataclass(frozen=True)
 class EvalConfig:
     """Evaluation; the same episodes' keys for every training seed."""
 
-    every: int = 10_000  # environment steps; code: PyMARL's sc2.yaml, DIFFER's
-    episodes: int = 32  # code: PyMARL, DIFFER; paper: PPS
-    policy: str = "greedy"  # greedy (PyMARL) | stochastic, as in training (SEAC; epsilon-greedy for values) | both
-    seed: int = 10_000  # of the evaluation episodes
-    num_envs: int = 0  # episodes at a time; 0: all of them in a JAX environment, num_envs of them on the host
+    # environment steps; code: PyMARL's sc2.yaml, DIFFER's
+    every: int = static(10_000, least=1, most=COUNT)
+    episodes: int = static(32, least=1, most=COUNT)  # code: PyMARL, DIFFER; paper: PPS
+    # greedy (PyMARL) | stochastic, as in training (SEAC; epsilon-greedy for values) | both
+    policy: str = static("greedy", choices=tuple(POLICIES))
+    seed: int = static(10_000, least=0, most=COUNT)  # of the evaluation episodes
+    # episodes at a time; 0: all of them in a JAX environment, num_envs of them on the host
+    num_envs: int = static(0, least=0, most=COUNT)
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
     """Checkpoints; one is always written at the end."""
 
-    every: int = 100_000  # environment steps; 0: at the end only
-    keep: int = 2  # newest ones kept
+    every: int = static(100_000, least=0, most=COUNT)  # environment steps; 0: at the end only
+    keep: int = static(2, least=1, most=COUNT)  # newest ones kept
     replay: bool = True  # false: smaller, but a resumed run is not exact
     best: bool = False  # also the parameters of each run's best evaluation by mean return (of equals, the latest)
 
@@ -52,29 +58,37 @@ class CheckpointConfig:
 class ParallelConfig:
     """How runs (seeds x sweep points) are laid over devices."""
 
-    strategy: str = "auto"  # auto | map (one run per device at a time) | vmap; auto: map on CPU, vmap on accelerators
-    devices: int = 0  # 0: all (on a CPU: one per core, at most one per run)
+    # auto | map (one run per device at a time) | vmap; auto: map on CPU, vmap on accelerators
+    strategy: str = static("auto", choices=("auto", "map", "vmap"))
+    # 0: all (on a CPU: one per core, at most one per run)
+    devices: int = static(0, least=0, most=UNITS)
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """Everything but algorithm, environment and modifiers."""
 
-    seed: int = 0  # of the first run; run i has seed + i
-    seeds: int = 1
-    total_env_steps: int = 2_050_000  # per seed; code: PyMARL's sc2.yaml
-    num_envs: int = 8  # code: PyMARL's parallel runner
-    batch_size: int = 32  # episodes, or windows where an algorithm learns from windows; paper: DIFFER appendix B
+    seed: int = static(0, least=0, most=COUNT)  # of the first run; run i has seed + i
+    seeds: int = static(1, least=1, most=UNITS)
+    # per seed; code: PyMARL's sc2.yaml
+    total_env_steps: int = static(2_050_000, least=1, most=COUNT)
+    num_envs: int = static(8, least=1, most=UNITS)  # code: PyMARL's parallel runner
+    # episodes, or windows where an algorithm learns from windows; paper: DIFFER appendix B
+    batch_size: int = static(32, least=1, most=COUNT)
     data: str = ""  # a data set to learn from, instead of collecting (offline): see jaxshare.collect
-    total_updates: int = 15_000  # with data, per seed, instead of total_env_steps; paper: SIT Table 11
-    updates_per_episode: float = 1.0  # PyMARL's episode runner; 0.125: its parallel runner with 8 environments
+    # with data, per seed, instead of total_env_steps; paper: SIT Table 11
+    total_updates: int = static(15_000, least=1, most=COUNT)
+    # PyMARL's episode runner; 0.125: its parallel runner with 8 environments
+    updates_per_episode: float = static(1.0, least=0.001, most=UNITS)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     run_dir: str = ""  # empty: runs/<algorithm>-<environment>-<date>
-    resume: str = "never"  # never (refuse a used run_dir) | auto (continue it)
-    logger: tuple[str, ...] = ()  # tensorboard, wandb; metrics.jsonl and the console are always there
+    # never (refuse a used run_dir) | auto (continue it)
+    resume: str = static("never", choices=("never", "auto"))
+    # tensorboard, wandb; metrics.jsonl and the console are always there
+    logger: tuple[str, ...] = static((), choices=LOGGERS)
     progress: bool = True  # the bar on the console
 
 
@@ -114,33 +128,17 @@ def update_ratio(run: RunConfig) -> Fraction:
 
 def check(run: RunConfig) -> None:
     """Raise RefusedError for settings that cannot work, naming key, value and remedy."""
-    least = {
-        "seeds": 1, "total_env_steps": 1, "num_envs": 1, "batch_size": 1, "replay.capacity": 1, "eval.episodes": 1,
-        "eval.every": 1, "checkpoint.every": 0, "checkpoint.keep": 1, "parallel.devices": 0, "seed": 0, "eval.seed": 0,
-        "eval.num_envs": 0,
-    }  # fmt: skip
-    for key, low in least.items():
-        value = _lookup(run, key)
-        if value < low:
-            raise RefusedError(f"{key}={value} must be at least {low}.")
-    counted = {"seed+seeds": run.seed + run.seeds, "eval.seed": run.eval.seed, "total_env_steps": run.total_env_steps}
-    for key, value in counted.items():
-        if value > MOST:
-            raise RefusedError(f"{key}={value} is too large: it is counted in 32 bits, so {MOST} at most.")
-    for key, allowed in {
-        "replay.dtype": RING_DTYPES,
-        "resume": ("never", "auto"),
-        "eval.policy": tuple(POLICIES),
-        "parallel.strategy": ("auto", "map", "vmap"),
-    }.items():
-        if _lookup(run, key) not in allowed:
-            raise RefusedError(f"{key}={_lookup(run, key)} is not one of {', '.join(allowed)}.")
-    for name in run.logger:
-        if name not in LOGGERS:
-            raise RefusedError(f"logger={name} is not one of {', '.join(LOGGERS)}.")
-    if run.updates_per_episode <= 0 or update_ratio(run) == 0:
-        raise RefusedError(f"updates_per_episode={run.updates_per_episode} must be at least 0.001.")
+    check_record(run)
+    last_seed = run.seed + run.seeds
+    if last_seed > COUNT:
+        raise RefusedError(f"seed+seeds={last_seed} is too large: it is counted in 32 bits, so {COUNT} at most.")
     _check_replay(run)
+
+
+def check_all(settings: Settings) -> None:
+    """Raise RefusedError for settings of any kind, or values of a sweep, that cannot work; see `check`."""
+    check(settings.run)
+    check_settings(settings)
 
 
 def _check_replay(run: RunConfig) -> None:
@@ -150,12 +148,6 @@ def _check_replay(run: RunConfig) -> None:
             f"num_envs={run.num_envs} is larger than replay.capacity={capacity}: one collect would overwrite itself. "
             f"Use num_envs={capacity} or replay.capacity={run.num_envs} at least."
         )
-
-
-def _lookup(record: Any, key: str) -> Any:
-    for part in key.split("."):
-        record = getattr(record, part)
-    return record
 
 
 def config_dir() -> pathlib.Path:

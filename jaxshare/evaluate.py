@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli
 from jaxshare.config import POLICIES
+from jaxshare.settings.fields import COUNT, UNITS, static
+from jaxshare.settings.validate import check_record
 from jaxshare.trust import Permission, run_settings
 from jaxshare.types import RefusedError
 
@@ -30,13 +32,15 @@ class Config:
     """What to evaluate."""
 
     run_dir: str = ""  # a run directory of jaxshare.train
-    episodes: int = 128  # per run
-    policy: str | None = None  # greedy | stochastic (explores as training did then) | both; null: the run's eval.policy
+    episodes: int = static(128, least=1, most=COUNT)  # per run
+    # greedy | stochastic (explores as training did then) | both; null: the run's eval.policy
+    policy: str | None = static(None, choices=tuple(POLICIES))
     checkpoint: int | str | None = None  # its iteration, or best (of a run with checkpoint.best=true); null: the newest
     final: bool = False  # only with checkpoint=best: the newest checkpoint beside it, on the same episodes
-    seed: int | None = None  # of the episodes; null: the run's eval.seed; with checkpoint=best eval.seed + 1
+    # of the episodes; null: the run's eval.seed; with checkpoint=best eval.seed + 1
+    seed: int | None = static(None, least=0, most=COUNT)
     gif: str | None = None  # write one episode here, with every agent's individual reward (or utility, or value)
-    gif_run: int = 0  # which run (0 is the first seed) to show
+    gif_run: int = static(0, least=0, most=UNITS)  # which run (0 is the first seed) to show
     trust: bool = False  # run the code that config.yaml names: environments, interpreters and games that are not ours
     env: dict[str, Any] = field(default_factory=dict)  # or name it again, as in env.id=mymodule:Env
 
@@ -70,10 +74,7 @@ def _main(arguments: list[str]) -> None:
 def _check(config: Config) -> None:
     if not config.run_dir:
         raise RefusedError("run_dir is missing: name a run directory, as in run_dir=runs/demo.")
-    if config.episodes < 1:
-        raise RefusedError(f"episodes={config.episodes} must be at least 1.")
-    if config.policy not in (None, *POLICIES):
-        raise RefusedError(f"policy={config.policy} is not one of {', '.join(POLICIES)}.")
+    check_record(config)
     if isinstance(config.checkpoint, str) and config.checkpoint != BEST:
         raise RefusedError(f"checkpoint={config.checkpoint} is neither the iteration of a checkpoint nor {BEST}.")
     if config.final and config.checkpoint != BEST:

@@ -51,12 +51,6 @@ def one_of(key: str, value: str, known: Iterable[str]) -> None:
         raise RefusedError(f"{key}={value} is not known.{suggest(value, names)} Known: {', '.join(names)}.")
 
 
-def at_least_one_step(max_steps: int | None) -> None:
-    """Raise RefusedError for a time limit that is none; None is the environment's own."""
-    if max_steps is not None and max_steps < 1:
-        raise RefusedError(f"env.max_steps={max_steps}: an episode needs at least one step.")
-
-
 def without_version(package: str, scenario: str, task: str, version: str) -> None:
     """Raise RefusedError for a scenario whose task, the middle of a Gymnasium id, names another module or version."""
     if not re.fullmatch(r"[\w-]+", task):

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli, registry
+from jaxshare.settings.fields import COUNT, static
+from jaxshare.settings.validate import check_record
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
@@ -36,16 +38,18 @@ class Config:
     out: str = "report"  # folder of the report; files of an earlier one are written over
     metric: str | None = None  # return | win_rate | any other that evaluations log; null: win_rate if all have it
     score: str = "curve"  # of a run: curve (evaluations in training) | final | best (of jaxshare.evaluate's episodes)
-    last: int = 1  # evaluations whose mean is the score, with score=curve
+    # evaluations whose mean is the score, with score=curve
+    last: int = static(1, least=1, most=COUNT)
     at: str = "common"  # score taken where the shortest run of the task ends (common), or of the group (end)
     unfinished: str = "cut"  # runs not at their end: cut (they may be the shortest) | drop | refuse
     skip: bool = False  # leave out what is no run directory or has no evaluation, instead of refusing it
     ignore: list[str] = field(default_factory=list)  # settings that may differ within a group, as in [total_env_steps]
     per_task: list[str] = field(default_factory=list)  # settings that a group may have of its own for each task
     ranges: dict[str, Any] = field(default_factory=dict)  # scores that count as 0 and 1, as in {2s3z:[0,20]}
-    confidence: float = 0.95  # of intervals; paper: Agarwal et al. 2021
-    resamples: int = 10_000  # bootstraps of a table, a tenth of curves and profiles; paper: 50,000 and 2,000
-    seed: int = 0  # of the bootstrap
+    confidence: float = static(0.95, above=0, below=1)  # of intervals; paper: Agarwal et al. 2021
+    # bootstraps of a table, a tenth of curves and profiles; paper: 50,000 and 2,000
+    resamples: int = static(10_000, least=1, most=COUNT)
+    seed: int = static(0, least=0, most=COUNT)  # of the bootstrap
 
 
 HELP = """\
@@ -116,13 +120,7 @@ def _check(config: Config) -> None:
         raise RefusedError("no run is named: python -m jaxshare.report runs/*.")
     for key, known in CHOICES.items():
         registry.one_of(key, getattr(config, key), known)
-    for key in ("last", "resamples"):
-        if getattr(config, key) < 1:
-            raise RefusedError(f"{key}={getattr(config, key)} must be at least 1.")
-    if not 0 < config.confidence < 1:
-        raise RefusedError(f"confidence={config.confidence} must be between 0 and 1.")
-    if config.seed < 0:
-        raise RefusedError(f"seed={config.seed} must be at least 0.")
+    check_record(config)
     if config.last > 1 and config.score != "curve":
         raise RefusedError(f"last={config.last} has no effect with score={config.score}: say score=curve.")
 

@@ -24,7 +24,7 @@ import yaml
 
 from jaxshare import __version__, parallel, registry, replay, results
 from jaxshare.checkpoint import FOLDER, UNFINISHED, Best, Checkpoints
-from jaxshare.config import POLICIES, Settings, check
+from jaxshare.config import POLICIES, Settings, check_all
 from jaxshare.console import Console
 from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
 from jaxshare.runner import Program, start_clock
@@ -344,7 +344,7 @@ def chunk_iterations(program: Program) -> int:
 
 def prepare(settings: Settings) -> Program:
     """Check everything that can be checked before compiling."""
-    check(settings.run)
+    check_all(settings)
     env = make_env(settings)
     algorithm = make_algorithm(settings, env.spec)
     for name, values in settings.sweep.items():
@@ -445,7 +445,7 @@ def data_bytes(settings: Settings, program: Program) -> int:
 
 def lay_out(settings: Settings) -> tuple[Program, parallel.Layout]:
     """`prepare`, and the layout of the runs over devices. Must come before JAX starts to count."""
-    check(settings.run)
+    check_all(settings)
     pure = not getattr(registry.get("env", settings.env_name), "HOST", False)
     parallel.prepare(settings.run.parallel, len(settings.runs()), pure)
     program = prepare(settings)

@@ -90,6 +90,12 @@ def test_one_door_per_dependency(package, doors):
     assert {name for name in users if not any(pathlib.PurePath(name).match(door) for door in doors)} == set()
 
 
+def test_ranges_of_settings_know_neither_hydra_nor_jax():
+    for name in FILES:
+        if name.startswith("settings/"):
+            assert not uses(name, "hydra", "omegaconf", "jax", "flax", "jaxshare.algos", "jaxshare.envs")
+
+
 def loaded_by(statement):
     """Top-level packages that a fresh interpreter has loaded after `statement`."""
     code = f"{statement}; import sys; print(' '.join(sys.modules))"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ from jaxshare.models.base import Network, sharing_groups
 from jaxshare.models.streams import ACTIVATIONS, INITS, Shape, Stream, StreamNetwork, stream_network
 from jaxshare.ops import returns
 from jaxshare.ops.masking import masked_mean
+from jaxshare.settings.fields import COUNT, STEPS, UNITS, size, static, swept
+from jaxshare.settings.validate import check_record
 from jaxshare.types import (
     Algorithm,
     Array,
@@ -43,61 +45,59 @@ from jaxshare.types import (
 class HParams:
     """Swept scalars. paper: SEAC Table 2, which is also its code's."""
 
-    lr: float = 3e-4
-    critic_lr: float = 3e-4  # only with optimizers=separate
-    gamma: float = 0.99
-    entropy_coef: float = 0.01
-    value_coef: float = 0.5  # of (R - V)^2, without a half
-    grad_clip: float = 0.5  # global L2 norm, see algo.clip
-    adam_eps: float = 1e-3
-    gae_lambda: float = 0.95  # only with returns=gae; code: SEAC's, off there
-    tau: float = 0.01  # only with target_update=soft; code: EPyMARL
-    lr_anneal: float = 0.0  # share of both learning rates that is gone, evenly, by total_env_steps; SEAC, EPyMARL: none
+    lr: float = swept(3e-4, least=0)
+    critic_lr: float = swept(3e-4, least=0)  # only with optimizers=separate
+    gamma: float = swept(0.99, least=0, most=1)
+    entropy_coef: float = swept(0.01, least=0)
+    value_coef: float = swept(0.5, least=0)  # of (R - V)^2, without a half
+    grad_clip: float = swept(0.5, above=0)  # global L2 norm, see algo.clip
+    adam_eps: float = swept(1e-3, above=0)
+    # only with returns=gae; code: SEAC's, off there
+    gae_lambda: float = swept(0.95, least=0, most=1)
+    tau: float = swept(0.01, least=0, most=1)  # only with target_update=soft; code: EPyMARL
+    # share of both learning rates that is gone, evenly, by total_env_steps; SEAC, EPyMARL: none
+    lr_anneal: float = swept(0.0, least=0, most=1)
 
 
 @dataclass(frozen=True)
 class ActorCriticConfig:
     """Static settings. The defaults are SEAC's (paper: Table 2; code: the same); EPyMARL's are in `EpymarlConfig`."""
 
-    rollout: str = "segments"  # segments: pieces of streams of episodes (SEAC) | episodes: whole ones (EPyMARL)
-    segment_length: int = 5  # steps of a piece; paper: SEAC's n
-    returns: str = "n_step"  # n_step | gae
-    n_step: int = 0  # 0: to the end of the piece (SEAC)
-    hidden_dim: int = 64
+    # segments: pieces of streams of episodes (SEAC) | episodes: whole ones (EPyMARL)
+    rollout: str = static("segments", choices=("segments", "episodes"))
+    segment_length: int = static(5, least=1, most=STEPS)  # steps of a piece; paper: SEAC's n
+    returns: str = static("n_step", choices=("n_step", "gae"))  # n_step | gae
+    n_step: int = static(0, least=0, most=STEPS)  # 0: to the end of the piece (SEAC)
+    hidden_dim: int = size(64)
     recurrent: bool = False  # a GRU in the actor
     critic_recurrent: bool = False  # and in the critic
     body: bool = True  # a linear layer after the GRU (JaxMARL); false: none (EPyMARL)
-    activation: str = "relu"  # relu | tanh
-    init: str = "orthogonal"  # orthogonal (SEAC) | torch (EPyMARL)
-    body_gain: float = 2**0.5  # of the second hidden layer, only with init=orthogonal; code: SEAC
-    value_gain: float = 2**0.5  # of the value head, only with init=orthogonal; code: SEAC, as hidden layers
-    share_params: str = "none"  # all | type | none
+    activation: str = static("relu", choices=tuple(ACTIVATIONS))  # relu | tanh
+    init: str = static("orthogonal", choices=INITS)  # orthogonal (SEAC) | torch (EPyMARL)
+    # of the second hidden layer, only with init=orthogonal; code: SEAC
+    body_gain: float = static(2**0.5, above=0)
+    # of the value head, only with init=orthogonal; code: SEAC, as hidden layers
+    value_gain: float = static(2**0.5, above=0)
+    share_params: str = static("none", choices=("all", "type", "none"))  # all | type | none
     obs_last_action: bool = False
     obs_agent_id: bool = False
-    optimizers: str = "joint"  # joint: one over actor and critic | separate
-    clip: str = "set"  # set: gradients of each parameter set alone (SEAC: every agent has its optimiser) | all
-    over_agents: str = "sum"  # of the agents' losses: sum (paper: SNAC) | mean (EPyMARL)
-    target_update: str = "none"  # of the critic: none (SEAC) | soft (Polyak with hparams.tau) | hard
-    target_update_period: int = 200  # updates; only with target_update=hard; code: PyMARL's COMA
+    # joint: one over actor and critic | separate
+    optimizers: str = static("joint", choices=("joint", "separate"))
+    # set: gradients of each parameter set alone (SEAC: every agent has its optimiser) | all
+    clip: str = static("set", choices=("set", "all"))
+    # of the agents' losses: sum (paper: SNAC) | mean (EPyMARL)
+    over_agents: str = static("sum", choices=("sum", "mean"))
+    # of the critic: none (SEAC) | soft (Polyak with hparams.tau) | hard
+    target_update: str = static("none", choices=("none", "soft", "hard"))
+    # updates; only with target_update=hard; code: PyMARL's COMA
+    target_update_period: int = static(200, least=1, most=COUNT)
     standardise_advantage: bool = False  # code: neither SEAC nor EPyMARL
-    epochs: int = 1
-    minibatches: int = 1
+    epochs: int = static(1, least=1, most=UNITS)
+    minibatches: int = static(1, least=1, most=UNITS)
     hparams: HParams = field(default_factory=HParams)
-    RETURNS: ClassVar[tuple[str, ...]] = ("n_step", "gae")
 
     def __post_init__(self) -> None:
-        choices: dict[str, tuple[str, ...]] = {
-            "rollout": ("segments", "episodes"), "returns": self.RETURNS, "activation": tuple(ACTIVATIONS),
-            "init": INITS, "share_params": ("all", "type", "none"), "optimizers": ("joint", "separate"),
-            "clip": ("set", "all"), "over_agents": ("sum", "mean"), "target_update": ("none", "soft", "hard"),
-        }  # fmt: skip
-        for key, allowed in choices.items():
-            if getattr(self, key) not in allowed:
-                raise RefusedError(f"algo.{key}={getattr(self, key)} is not one of {', '.join(allowed)}.")
-        least = {"segment_length": 1, "n_step": 0, "hidden_dim": 1, "target_update_period": 1, "epochs": 1}
-        for key, low in {**least, "minibatches": 1}.items():
-            if getattr(self, key) < low:
-                raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least {low}.")
+        check_record(self, "algo.")
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from jaxshare.ops import cem, gumbel, returns, td
 from jaxshare.ops.masking import NEG, masked_argmax, masked_mean, masked_mean_square
 from jaxshare.ops.schedules import linear
 from jaxshare.replay import uniform_without_replacement
+from jaxshare.settings.fields import COUNT, STEPS, size, static, swept
+from jaxshare.settings.validate import check_record
 from jaxshare.types import (
     Algorithm,
     Array,
@@ -52,53 +54,55 @@ from jaxshare.types import (
 class DeterministicHParams:
     """Swept scalars. code: EPyMARL's maddpg.yaml and default.yaml."""
 
-    lr: float = 5e-4  # of the actors
-    critic_lr: float = 5e-4
-    gamma: float = 0.99
-    tau: float = 0.01  # only with target_update=soft; code: openai/maddpg
-    grad_clip: float = 10.0  # global L2 norm of each optimiser group
-    adam_eps: float = 1e-8
-    action_reg: float = 1e-3  # of the mean square of available logits, or of continuous actions
-    temperature: float = 1.0  # of the Gumbel-softmax
-    td_lambda: float = 0.8  # only with target=td_lambda; code: FACMAC's facmac_smac.yaml
-    epsilon_start: float = 0.0  # rate of uniform actions; code: EPyMARL has none but the policy's own samples
-    epsilon_end: float = 0.0
-    epsilon_anneal_steps: float = 50_000.0  # environment steps; code: FACMAC's facmac_smac.yaml
-    action_noise: float = 0.1  # standard deviation, where the action box is [-1, 1]; code: FACMAC
-    uniform_steps: float = 0.0  # environment steps of uniformly random actions before all else; code: FACMAC
+    lr: float = swept(5e-4, least=0)  # of the actors
+    critic_lr: float = swept(5e-4, least=0)
+    gamma: float = swept(0.99, least=0, most=1)
+    tau: float = swept(0.01, least=0, most=1)  # only with target_update=soft; code: openai/maddpg
+    grad_clip: float = swept(10.0, above=0)  # global L2 norm of each optimiser group
+    adam_eps: float = swept(1e-8, above=0)
+    # of the mean square of available logits, or of continuous actions
+    action_reg: float = swept(1e-3, least=0)
+    temperature: float = swept(1.0, above=0)  # of the Gumbel-softmax
+    # only with target=td_lambda; code: FACMAC's facmac_smac.yaml
+    td_lambda: float = swept(0.8, least=0, most=1)
+    # rate of uniform actions; code: EPyMARL has none but the policy's own samples
+    epsilon_start: float = swept(0.0, least=0, most=1)
+    epsilon_end: float = swept(0.0, least=0, most=1)
+    # environment steps; code: FACMAC's facmac_smac.yaml
+    epsilon_anneal_steps: float = swept(50_000.0, least=0)
+    # standard deviation, where the action box is [-1, 1]; code: FACMAC
+    action_noise: float = swept(0.1, least=0)
+    # environment steps of uniformly random actions before all else; code: FACMAC
+    uniform_steps: float = swept(0.0, least=0)
 
 
 @dataclass(frozen=True)
 class DeterministicConfig:
     """Static settings. code: EPyMARL's maddpg.yaml, where it has them."""
 
-    hidden_dim: int = 128  # of actors and critics
+    hidden_dim: int = size(128)  # of actors and critics
     recurrent: bool = True  # a GRU in the actors; critics have none
-    share_params: str = "all"  # all | type | none
+    share_params: str = static("all", choices=("all", "type", "none"))  # all | type | none
     obs_last_action: bool = False
     obs_agent_id: bool = True
-    window: int = 0  # steps of a piece of an episode; 0: whole episodes. batch_size counts pieces
-    target: str = "one_step"  # one_step | td_lambda (FACMAC in SMAC)
-    target_action: str = "greedy"  # greedy | sample (openai/maddpg); discrete actions
-    relaxation: str = "hard"  # hard (straight-through) | soft (openai/maddpg); discrete actions
+    # steps of a piece of an episode; 0: whole episodes. batch_size counts pieces
+    window: int = static(0, least=0, most=STEPS)
+    # one_step | td_lambda (FACMAC in SMAC)
+    target: str = static("one_step", choices=("one_step", "td_lambda"))
+    # greedy | sample (openai/maddpg); discrete actions
+    target_action: str = static("greedy", choices=("greedy", "sample"))
+    # hard (straight-through) | soft (openai/maddpg); discrete actions
+    relaxation: str = static("hard", choices=("hard", "soft"))
     bootstrap_on_timeout: bool = True  # code: a time limit is no terminal state
-    clip: str = "all"  # all: one norm of each optimiser group | set: one of each parameter set (openai/maddpg)
-    target_update: str = "hard"  # hard (copy) | soft (Polyak with hparams.tau)
-    target_update_period: int = 200  # updates
+    # all: one norm of each optimiser group | set: one of each parameter set (openai/maddpg)
+    clip: str = static("all", choices=("all", "set"))
+    # hard (copy) | soft (Polyak with hparams.tau)
+    target_update: str = static("hard", choices=("hard", "soft"))
+    target_update_period: int = static(200, least=1, most=COUNT)  # updates
     hparams: DeterministicHParams = field(default_factory=DeterministicHParams)
 
     def __post_init__(self) -> None:
-        choices: dict[str, tuple[str, ...]] = {
-            "share_params": ("all", "type", "none"), "target": ("one_step", "td_lambda"),
-            "target_action": ("greedy", "sample"), "relaxation": ("hard", "soft"), "clip": ("all", "set"),
-            "target_update": ("hard", "soft"),
-        }  # fmt: skip
-        for key, allowed in choices.items():
-            if getattr(self, key) not in allowed:
-                raise RefusedError(f"algo.{key}={getattr(self, key)} is not one of {', '.join(allowed)}.")
-        for key, low in {"hidden_dim": 1, "target_update_period": 1, "window": 0}.items():
-            if getattr(self, key) < low:
-                raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least {low}.")
+        check_record(self, "algo.")
         self._check_window()
 
     def _check_window(self) -> None:

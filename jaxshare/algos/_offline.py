@@ -35,6 +35,8 @@ from jaxshare.models.base import sharing_groups
 from jaxshare.ops import offline, returns, td
 from jaxshare.ops.masking import masked_argmax, masked_mean, take_last
 from jaxshare.replay import uniform_without_replacement
+from jaxshare.settings.fields import COUNT, size, static, swept
+from jaxshare.settings.validate import check_record
 from jaxshare.types import (
     Algorithm,
     Array,
@@ -55,54 +57,36 @@ from jaxshare.types import (
 class OfflineHParams:
     """Swept scalars. paper: SIT (Tian et al. 2023), Table 11."""
 
-    lr: float = 5e-4  # paper: Table 11
-    gamma: float = 0.99  # paper: Table 11
-    grad_clip: float = 10.0  # global L2 norm of each optimiser group; paper: Table 11
-    rms_decay: float = 0.99  # code: PyMARL; the paper names RMSprop only
-    rms_eps: float = 1e-5  # outside the square root, as torch has it; code: PyMARL
+    lr: float = swept(5e-4, least=0)  # paper: Table 11
+    gamma: float = swept(0.99, least=0, most=1)  # paper: Table 11
+    # global L2 norm of each optimiser group; paper: Table 11
+    grad_clip: float = swept(10.0, above=0)
+    rms_decay: float = swept(0.99, least=0, below=1)  # code: PyMARL; the paper names RMSprop only
+    rms_eps: float = swept(1e-5, above=0)  # outside the square root, as torch has it; code: PyMARL
 
 
 @dataclass(frozen=True)
 class OfflineConfig:
     """Static settings. paper: SIT (Tian et al. 2023), Table 11."""
 
-    hidden_dim: int = 64  # of the agents' networks; paper: Table 11
+    hidden_dim: int = size(64)  # of the agents' networks; paper: Table 11
     recurrent: bool = True  # a GRU; false: feed-forward
-    share_params: str = "all"  # all (code: ICQ) | type | none
+    # all (code: ICQ) | type | none
+    share_params: str = static("all", choices=("all", "type", "none"))
     obs_last_action: bool = True  # code: PyMARL, ICQ
     obs_agent_id: bool = True  # code: PyMARL, ICQ
     hparams: OfflineHParams = field(default_factory=OfflineHParams)
 
     def __post_init__(self) -> None:
-        if self.share_params not in ("all", "type", "none"):
-            raise RefusedError(f"algo.share_params={self.share_params} is not one of all, type, none.")
-        refuse_below(self, hidden_dim=1)
+        check_record(self, "algo.")
 
 
 @dataclass(frozen=True)
 class TeamConfig(OfflineConfig):
     """What learners of a team's value add: a mixer and target networks."""
 
-    embed_dim: int = 32  # of the mixer; paper: Table 11, code: ICQ
-    target_update_period: int = 100  # updates; paper: Table 11
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse_below(self, embed_dim=1, target_update_period=1)
-
-
-def refuse_below(config: Any, **least: int) -> None:
-    """Raise RefusedError for a setting that is too small."""
-    for key, low in least.items():
-        if getattr(config, key) < low:
-            raise RefusedError(f"algo.{key}={getattr(config, key)} must be at least {low}.")
-
-
-def refuse_unknown(config: Any, **choices: tuple[str, ...]) -> None:
-    """Raise RefusedError for a setting that is none of its choices."""
-    for key, allowed in choices.items():
-        if getattr(config, key) not in allowed:
-            raise RefusedError(f"algo.{key}={getattr(config, key)} is not one of {', '.join(allowed)}.")
+    embed_dim: int = size(32)  # of the mixer; paper: Table 11, code: ICQ
+    target_update_period: int = static(100, least=1, most=COUNT)  # updates; paper: Table 11
 
 
 Params = dict[str, Any]

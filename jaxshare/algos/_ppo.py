@@ -15,6 +15,7 @@ from jaxshare.algos import _actor_critic as family
 from jaxshare.algos._actor_critic import ActorCritic, Targets
 from jaxshare.ops import ppo
 from jaxshare.ops.masking import masked_mean
+from jaxshare.settings.fields import swept
 from jaxshare.types import Array, Context, LearnerState, Metrics, Segment
 
 RUN = {"num_envs": 128}  # code: JaxMARL's ippo_rnn_smax, mappo_homogenous_rnn_smax
@@ -30,7 +31,7 @@ class PPOHParams(family.HParams):
     grad_clip: float = 0.25
     adam_eps: float = 1e-5
     lr_anneal: float = 1.0  # share of the learning rates that is gone, evenly, by total_env_steps; JaxMARL: all
-    clip_eps: float = 0.05  # of the ratio, and with value_clip of the value
+    clip_eps: float = swept(0.05, least=0)  # of the ratio, and with value_clip of the value
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,8 @@ from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.attention import DECOMPOSITIONS, GRAPHS
 from jaxshare.models.base import Network, lift_apply
+from jaxshare.settings.fields import COUNT, UNITS, size, static, swept
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Algorithm, Array, Clock, Context, EnvSpec, Episode, LearnerState, Metrics, RefusedError
 
 NO_DECOMPOSITION = "none"
@@ -27,58 +28,72 @@ PRIORITIES = ("mean_to_go", "return", "uniform")
 class HParams:
     """Swept scalars. paper: Tables 10 and 11, unless stated."""
 
-    lr: float = 5e-4  # of the actors; paper: Table 11
-    critic_lr: float = 1e-4  # paper: Table 11
-    reward_lr: float = 1e-4  # of the first stage; paper: Table 10
-    gamma: float = 0.99  # paper: Table 11
-    grad_clip: float = 10.0  # global L2 norm: of the ensemble, of each actor, of each critic; paper: Tables 10, 11
-    rms_decay: float = 0.99  # torch's default; paper: "RMS"
-    rms_eps: float = 1e-5  # outside the square root; code: PyMARL
-    alpha: float = 0.2  # temperature of priorities; paper: Table 11
-    priority_range: float = 20.0  # priorities of a buffer are mapped onto [0, this]; paper: Table 11
-    min_ess: float = 256.0  # alpha grows until so many trajectories count (or half); ours. 0: alpha as it is (paper)
-    beta: float = 0.1  # how little the filter keeps; paper: Table 11
-    eta: float = 1.0  # of the uncertainty weight; paper: Table 11
-    kappa: float = 1.0  # weight 1 - kappa + kappa omega; ours
-    omega_floor: float = 0.05  # added to u, times the median of u; ours. Not with literal_weight
-    omega_low: float = 0.1  # ours. Not with literal_weight
-    omega_high: float = 10.0  # ours. Not with literal_weight
-    filter_cap: float = 20.0  # of filter=exponential; code: CRR as in d3rlpy
-    action_std: float = 0.2  # of a continuous policy, where the action box is [-1, 1]; ours
+    lr: float = swept(5e-4, least=0)  # of the actors; paper: Table 11
+    critic_lr: float = swept(1e-4, least=0)  # paper: Table 11
+    reward_lr: float = swept(1e-4, least=0)  # of the first stage; paper: Table 10
+    gamma: float = swept(0.99, least=0, most=1)  # paper: Table 11
+    # global L2 norm: of the ensemble, of each actor, of each critic; paper: Tables 10, 11
+    grad_clip: float = swept(10.0, above=0)
+    rms_decay: float = swept(0.99, least=0, below=1)  # torch's default; paper: "RMS"
+    rms_eps: float = swept(1e-5, above=0)  # outside the square root; code: PyMARL
+    # temperature of priorities; paper: Table 11
+    alpha: float = swept(0.2, above=0, note="algo.priority=uniform is what alpha becomes in the limit.")
+    # priorities of a buffer are mapped onto [0, this]; paper: Table 11
+    priority_range: float = swept(20.0, above=0)
+    # alpha grows until so many trajectories count (or half); ours. 0: alpha as it is (paper)
+    min_ess: float = swept(256.0, least=0)
+    beta: float = swept(0.1, above=0)  # how little the filter keeps; paper: Table 11
+    eta: float = swept(1.0, least=0)  # of the uncertainty weight; paper: Table 11
+    kappa: float = swept(1.0, least=0, most=1)  # weight 1 - kappa + kappa omega; ours
+    # added to u, times the median of u; ours. Not with literal_weight
+    omega_floor: float = swept(0.05, least=0)
+    omega_low: float = swept(0.1, least=0)  # ours. Not with literal_weight
+    omega_high: float = swept(10.0, least=0)  # ours. Not with literal_weight
+    filter_cap: float = swept(20.0, above=0)  # of filter=exponential; code: CRR as in d3rlpy
+    # of a continuous policy, where the action box is [-1, 1]; ours
+    action_std: float = swept(0.2, above=0)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.omega_low <= self.omega_high:
+        check_record(self, "algo.hparams.")
+        if self.omega_low > self.omega_high:
             raise RefusedError(
                 f"algo.hparams.omega_low={self.omega_low} must lie between 0 and omega_high={self.omega_high}."
             )
-        for key in ("alpha", "beta", "priority_range", "filter_cap", "action_std"):
-            if not 0 < getattr(self, key) < math.inf:
-                remedy = " algo.priority=uniform is what alpha becomes in the limit." if key == "alpha" else ""
-                raise RefusedError(f"algo.hparams.{key}={getattr(self, key)} must be positive and finite.{remedy}")
 
 
 @dataclass(frozen=True)
 class Config:
     """Static settings."""
 
-    stage1_updates: int = 20_000  # of the reward decomposition; the rest of total_updates is policy; paper: Table 10
-    capacity: int = 0  # episodes to keep tables of; 0: as many as the data set has (10,000 in Tables 10, 11); ours
-    decomposition: str = "attention"  # attention | sum (no attention) | monotone (MNC, app. E.1) | none (r_tot for all)
-    ensemble: int = 5  # networks of the decomposition; 1: no uncertainty, all weights 1; paper: Table 10
-    reward_dim: int = 64  # paper: Table 10
-    attention_dim: int = 64  # paper: Table 10
+    # of the reward decomposition; the rest of total_updates is policy; paper: Table 10
+    stage1_updates: int = static(20_000, least=0, most=COUNT)
+    # episodes to keep tables of; 0: as many as the data set has (10,000 in Tables 10, 11); ours
+    capacity: int = static(0, least=0, most=COUNT)
+    # attention | sum (no attention) | monotone (MNC, app. E.1) | none (r_tot for all)
+    decomposition: str = static("attention", choices=(*DECOMPOSITIONS, NO_DECOMPOSITION))
+    # networks of the decomposition; 1: no uncertainty, all weights 1; paper: Table 10
+    ensemble: int = static(5, least=1, most=UNITS)
+    reward_dim: int = size(64)  # paper: Table 10
+    attention_dim: int = size(64)  # paper: Table 10
     lift_rewards: bool = True  # decompose what is above the least reward of the data, see sit.py; paper: does not
     scaled_attention: bool = False  # scores / sqrt(attention_dim); paper: eq. 1 does not
-    priority: str = "mean_to_go"  # mean_to_go (paper) | return (discounted, of the whole trajectory) | uniform
-    hidden_dim: int = 64  # of the actors' GRU; paper: Table 11
-    critic_dim: int = 32  # paper: Table 11
-    graph: str = "attention"  # of the critic's view of all agents: attention (paper, eq. 8) | mean | none
-    filter: str = "advantage"  # X: advantage (code: ICQ) | q (paper: eq. 10) | exponential | binary (CRR)
-    filter_axis: str = "batch_time"  # softmax over: batch_time, all valid steps | batch, each time index (code: ICQ)
-    filter_samples: int = 4  # actions drawn for an advantage of a continuous policy; ours
+    # mean_to_go (paper) | return (discounted, of the whole trajectory) | uniform
+    priority: str = static("mean_to_go", choices=PRIORITIES)
+    hidden_dim: int = size(64)  # of the actors' GRU; paper: Table 11
+    critic_dim: int = size(32)  # paper: Table 11
+    # of the critic's view of all agents: attention (paper, eq. 8) | mean | none
+    graph: str = static("attention", choices=GRAPHS)
+    # X: advantage (code: ICQ) | q (paper: eq. 10) | exponential | binary (CRR)
+    filter: str = static("advantage", choices=FILTERS)
+    # softmax over: batch_time, all valid steps | batch, each time index (code: ICQ)
+    filter_axis: str = static("batch_time", choices=("batch_time", "batch"))
+    # actions drawn for an advantage of a continuous policy; ours
+    filter_samples: int = static(4, least=1, most=UNITS)
     mask_dead: bool = False  # policies do not learn from steps of dead agents; paper: says nothing
-    share_params: str = "type"  # type: of agents with the same data; ours | none: a policy each (paper) | all: one buffer
-    target_update_period: int = 100  # updates of the last stage; paper: Table 11
+    # type: of agents with the same data; ours | none: a policy each (paper) | all: one buffer
+    share_params: str = static("type", choices=("all", "type", "none"))
+    # updates of the last stage; paper: Table 11
+    target_update_period: int = static(100, least=1, most=COUNT)
     literal_return: bool = False  # gamma^(t-t') in eq. 6, as printed
     literal_bootstrap: bool = False  # bootstrap after terminal steps too, as eq. 9 is printed
     literal_weight: bool = False  # eta / u without bounds, as in eqs. 9 and 10
@@ -86,20 +101,7 @@ class Config:
     hparams: HParams = field(default_factory=HParams)
 
     def __post_init__(self) -> None:
-        choices: dict[str, tuple[str, ...]] = {
-            "decomposition": (*DECOMPOSITIONS, NO_DECOMPOSITION), "priority": PRIORITIES, "graph": GRAPHS,
-            "filter": FILTERS, "filter_axis": ("batch_time", "batch"), "share_params": ("all", "type", "none"),
-        }  # fmt: skip
-        for key, allowed in choices.items():
-            if getattr(self, key) not in allowed:
-                raise RefusedError(f"algo.{key}={getattr(self, key)} is not one of {', '.join(allowed)}.")
-        least = dict.fromkeys(
-            ("ensemble", "reward_dim", "attention_dim", "hidden_dim", "critic_dim", "filter_samples",
-             "target_update_period"), 1,
-        )  # fmt: skip
-        for key, low in {**least, "stage1_updates": 0, "capacity": 0}.items():
-            if getattr(self, key) < low:
-                raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least {low}.")
+        check_record(self, "algo.")
         self._check_together()
 
     def _check_together(self) -> None:

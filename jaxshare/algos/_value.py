@@ -36,6 +36,8 @@ from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, masked_
 from jaxshare.ops.policy import epsilon_greedy
 from jaxshare.ops.schedules import linear
 from jaxshare.replay import uniform_without_replacement
+from jaxshare.settings.fields import COUNT, size, static, swept
+from jaxshare.settings.validate import check_record
 from jaxshare.types import (
     Algorithm,
     Array,
@@ -50,51 +52,46 @@ from jaxshare.types import (
     TimeStep,
 )
 
+OPTIMIZERS = ("rmsprop", "adam")
+
 
 @dataclass(frozen=True)
 class ValueHParams:
     """Swept scalars of the value family. paper: DIFFER appendix B; code: PyMARL's default.yaml."""
 
-    lr: float = 5e-4
-    gamma: float = 0.99
-    epsilon_start: float = 1.0
-    epsilon_end: float = 0.05
-    epsilon_anneal_steps: float = 50_000.0  # environment steps
-    grad_clip: float = 10.0  # global L2 norm of each optimiser group
-    rms_decay: float = 0.99
-    rms_eps: float = 1e-5  # outside the square root, as torch has it
-    adam_eps: float = 1e-8
-    tau: float = 0.01  # only with target_update=soft; code: EPyMARL
+    lr: float = swept(5e-4, least=0)
+    gamma: float = swept(0.99, least=0, most=1)
+    epsilon_start: float = swept(1.0, least=0, most=1)
+    epsilon_end: float = swept(0.05, least=0, most=1)
+    epsilon_anneal_steps: float = swept(50_000.0, least=0)  # environment steps
+    grad_clip: float = swept(10.0, above=0)  # global L2 norm of each optimiser group
+    rms_decay: float = swept(0.99, least=0, below=1)
+    rms_eps: float = swept(1e-5, above=0)  # outside the square root, as torch has it
+    adam_eps: float = swept(1e-8, above=0)
+    tau: float = swept(0.01, least=0, most=1)  # only with target_update=soft; code: EPyMARL
 
 
 @dataclass(frozen=True)
 class ValueConfig:
     """Static settings of the value family."""
 
-    hidden_dim: int = 64  # paper: DIFFER appendix B
+    hidden_dim: int = size(64)  # paper: DIFFER appendix B
     recurrent: bool = True  # a GRU (PyMARL); false: feed-forward (EPyMARL's QMIX and VDN)
-    share_params: str = "all"  # all | type | none
+    share_params: str = static("all", choices=("all", "type", "none"))  # all | type | none
     obs_last_action: bool = True  # code: PyMARL
     obs_agent_id: bool = True  # code: PyMARL
     double_q: bool = True  # code: PyMARL
     bootstrap_on_timeout: bool = False  # code: SMAC counts a time-out as terminal
-    optimizer: str = "rmsprop"  # rmsprop (torch's, PyMARL) | adam (EPyMARL)
-    target_update: str = "hard"  # hard (copy) | soft (Polyak with hparams.tau)
-    target_update_period: int = 200  # updates; paper: 200 episodes at one update per episode
+    # rmsprop (torch's, PyMARL) | adam (EPyMARL)
+    optimizer: str = static("rmsprop", choices=OPTIMIZERS)
+    # hard (copy) | soft (Polyak with hparams.tau)
+    target_update: str = static("hard", choices=("hard", "soft"))
+    # updates; paper: 200 episodes at one update per episode
+    target_update_period: int = static(200, least=1, most=COUNT)
     hparams: ValueHParams = field(default_factory=ValueHParams)
 
     def __post_init__(self) -> None:
-        choices = {"share_params": ("all", "type", "none"), "optimizer": OPTIMIZERS, "target_update": ("hard", "soft")}
-        for key, allowed in choices.items():
-            if getattr(self, key) not in allowed:
-                raise RefusedError(f"algo.{key}={getattr(self, key)} is not one of {', '.join(allowed)}.")
-        if self.target_update_period < 1:
-            raise RefusedError(f"algo.target_update_period={self.target_update_period} must be at least 1 (updates).")
-        if self.hidden_dim < 1:
-            raise RefusedError(f"algo.hidden_dim={self.hidden_dim} must be at least 1.")
-
-
-OPTIMIZERS = ("rmsprop", "adam")
+        check_record(self, "algo.")
 
 
 @struct.dataclass

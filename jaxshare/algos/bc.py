@@ -20,7 +20,8 @@ from jaxshare.algos import _offline as family
 from jaxshare.algos._offline import OfflineConfig, OfflineHParams, OfflineLearner, Params, Step
 from jaxshare.models import inputs
 from jaxshare.ops.masking import masked_argmax, masked_mean
-from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, LearnerState, Metrics, RefusedError
+from jaxshare.settings.fields import swept
+from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, LearnerState, Metrics
 
 RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
 
@@ -29,7 +30,8 @@ RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; th
 class HParams(OfflineHParams):
     """Swept scalars."""
 
-    action_std: float = 0.2  # s, of continuous policies, where the action box is [-1, 1]; ours, as sit's
+    # s, of continuous policies, where the action box is [-1, 1]; ours, as sit's
+    action_std: float = swept(0.2, above=0)
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,6 @@ class Config(OfflineConfig):
     """Settings of the family."""
 
     hparams: HParams = field(default_factory=HParams)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.hparams.action_std <= 0:
-            raise RefusedError(f"algo.hparams.action_std={self.hparams.action_std} must be positive.")
 
 
 def make(config: Config, spec: EnvSpec) -> OfflineLearner:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ from jaxshare.ops import coma as ops
 from jaxshare.ops import pareto, returns
 from jaxshare.ops.masking import take_last
 from jaxshare.ops.schedules import linear
+from jaxshare.settings.fields import static, swept
 from jaxshare.types import Array, Context, EnvSpec, LearnerState, Metrics, RefusedError, Segment
 
 RUN = family.EPYMARL_RUN
@@ -45,22 +46,23 @@ class HParams(family.EpymarlHParams):
 
     lr: float = 3e-4
     critic_lr: float = 3e-4
-    td_lambda: float = 0.8  # paper; only with returns=td_lambda
-    epsilon_start: float = 0.0  # share of uniformly random play; code: EPyMARL has none, the authors' 0.5
-    epsilon_end: float = 0.0  # code: the authors' 0.01
-    epsilon_anneal_steps: float = 100_000.0  # environment steps; code: the authors'
+    td_lambda: float = swept(0.8, least=0, most=1)  # paper; only with returns=td_lambda
+    # share of uniformly random play; code: EPyMARL has none, the authors' 0.5
+    epsilon_start: float = swept(0.0, least=0, most=1)
+    epsilon_end: float = swept(0.0, least=0, most=1)  # code: the authors' 0.01
+    epsilon_anneal_steps: float = swept(100_000.0, least=0)  # environment steps; code: the authors'
 
 
 @dataclass(frozen=True)
 class Config(family.EpymarlConfig, CentralConfig):
     """Static settings. code: EPyMARL's coma.yaml."""
 
-    returns: str = "td_lambda"  # td_lambda (paper) | n_step (EPyMARL, with n_step=10)
+    # td_lambda (paper) | n_step (EPyMARL, with n_step=10)
+    returns: str = static("td_lambda", choices=("td_lambda", "n_step"))
     n_step: int = 10  # only with returns=n_step
     hidden_dim: int = 64
     target_update: str = "hard"
     hparams: HParams = field(default_factory=HParams)
-    RETURNS: ClassVar[tuple[str, ...]] = ("td_lambda", "n_step")
 
     def __post_init__(self) -> None:
         super().__post_init__()

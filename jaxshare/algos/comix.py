@@ -33,6 +33,7 @@ from jaxshare.models.base import sharing_groups
 from jaxshare.models.mixers import Mixer, qmix_mixer, vdn_mixer
 from jaxshare.ops import cem
 from jaxshare.ops.schedules import linear
+from jaxshare.settings.fields import UNITS, size, static, swept
 from jaxshare.types import Array, Box, Context, EnvSpec, Episode, RefusedError, TimeStep
 
 MIXERS = ("qmix", "vdn")
@@ -50,8 +51,9 @@ class HParams(ValueHParams):
     tau: float = 1e-3
     epsilon_start: float = 0.0  # rate of uniformly random actions; ours: 0, the code has none but uniform_steps
     epsilon_end: float = 0.0
-    action_noise: float = 0.1  # standard deviation, where the action box is [-1, 1]
-    uniform_steps: float = 0.0  # environment steps of uniformly random actions before all else; 10 000 for MuJoCo
+    action_noise: float = swept(0.1, least=0)  # standard deviation, where the action box is [-1, 1]
+    # environment steps of uniformly random actions before all else; 10 000 for MuJoCo
+    uniform_steps: float = swept(0.0, least=0)
 
 
 @dataclass(frozen=True)
@@ -63,27 +65,20 @@ class Config(ValueConfig):
     bootstrap_on_timeout: bool = True  # code: the limit of its tasks is no terminal state
     optimizer: str = "adam"
     target_update: str = "soft"
-    mixer: str = "qmix"  # qmix | vdn (COVDN)
-    embed_dim: int = 64
-    hypernet_dim: int = 64
-    hypernet_layers: int = 2
-    cem_samples: int = 64  # actions per round
-    cem_elites: int = 6  # of them the next round is made
-    cem_rounds: int = 2
+    mixer: str = static("qmix", choices=MIXERS)  # qmix | vdn (COVDN)
+    embed_dim: int = size(64)
+    hypernet_dim: int = size(64)
+    hypernet_layers: int = static(2, choices=(1, 2))
+    cem_samples: int = static(64, least=1, most=UNITS)  # actions per round
+    cem_elites: int = static(6, least=2, most=UNITS)  # of them the next round is made
+    cem_rounds: int = static(2, least=1, most=UNITS)
     hparams: HParams = field(default_factory=HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mixer not in MIXERS:
-            raise RefusedError(f"algo.mixer={self.mixer} is not one of {', '.join(MIXERS)}.")
-        if self.hypernet_layers not in (1, 2):
-            raise RefusedError(f"algo.hypernet_layers={self.hypernet_layers} is not one of 1, 2.")
-        if self.cem_rounds < 1:
-            raise RefusedError(f"algo.cem_rounds={self.cem_rounds} must be at least 1.")
-        if not 2 <= self.cem_elites <= self.cem_samples:
+        if self.cem_elites > self.cem_samples:
             raise RefusedError(
-                f"algo.cem_elites={self.cem_elites} must be at least 2 (they have a standard deviation) and at most "
-                f"algo.cem_samples={self.cem_samples}."
+                f"algo.cem_elites={self.cem_elites} must be at most algo.cem_samples={self.cem_samples}."
             )
 
 

@@ -36,7 +36,8 @@ from jaxshare.algos._value import team_td_loss
 from jaxshare.models import inputs
 from jaxshare.models.critics import free_mixer
 from jaxshare.models.mixers import Mixer, qmix_mixer, vdn_mixer
-from jaxshare.types import Array, EnvSpec, RefusedError
+from jaxshare.settings.fields import size, static
+from jaxshare.types import Array, EnvSpec
 
 MIXERS = ("qmix", "free", "vdn")
 
@@ -60,21 +61,12 @@ class Config(DeterministicConfig):
     hidden_dim: int = 64
     obs_last_action: bool = True
     target_update: str = "soft"
-    mixer: str = "qmix"  # qmix (monotone) | free (weights of any sign, the code's qmix-nonmonotonic) | vdn
-    embed_dim: int = 64
-    hypernet_dim: int = 64  # only with hypernet_layers=2
-    hypernet_layers: int = 1
+    # qmix (monotone) | free (weights of any sign, the code's qmix-nonmonotonic) | vdn
+    mixer: str = static("qmix", choices=MIXERS)
+    embed_dim: int = size(64)
+    hypernet_dim: int = size(64)  # only with hypernet_layers=2
+    hypernet_layers: int = static(1, choices=(1, 2))
     hparams: HParams = field(default_factory=HParams)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.mixer not in MIXERS:
-            raise RefusedError(f"algo.mixer={self.mixer} is not one of {', '.join(MIXERS)}.")
-        if self.hypernet_layers not in (1, 2):
-            raise RefusedError(f"algo.hypernet_layers={self.hypernet_layers} is not one of 1, 2.")
-        for key in ("embed_dim", "hypernet_dim"):
-            if getattr(self, key) < 1:
-                raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least 1.")
 
 
 def make(config: Config, spec: EnvSpec) -> DeterministicLearner:

@@ -37,6 +37,7 @@ from jaxshare.models.base import sharing_groups
 from jaxshare.models.offline import DuelingQ, linear_mixer
 from jaxshare.ops import offline
 from jaxshare.ops.masking import masked_mean, masked_mean_square, take_last
+from jaxshare.settings.fields import UNITS, size, static, swept
 from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, LearnerState, Metrics, RefusedError
 
 RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
@@ -46,31 +47,31 @@ RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; th
 class HParams(OfflineHParams):
     """Swept scalars."""
 
-    critic_lr: float = 1e-4  # paper: Table 11, code: ICQ
-    td_lambda: float = 0.8  # paper: Table 11, code: ICQ
-    beta: float = 0.1  # of the policy, and of the critic with form=paper; paper: Table 11, code: ICQ
-    critic_beta: float = 1000.0  # with form=code; code: ICQ
-    action_std: float = 0.2  # s, of continuous policies, where the action box is [-1, 1]; ours, as sit's
+    critic_lr: float = swept(1e-4, least=0)  # paper: Table 11, code: ICQ
+    td_lambda: float = swept(0.8, least=0, most=1)  # paper: Table 11, code: ICQ
+    # of the policy, and of the critic with form=paper; paper: Table 11, code: ICQ
+    beta: float = swept(0.1, above=0)
+    critic_beta: float = swept(1000.0, above=0)  # with form=code; code: ICQ
+    # s, of continuous policies, where the action box is [-1, 1]; ours, as sit's
+    action_std: float = swept(0.2, above=0)
 
 
 @dataclass(frozen=True)
 class Config(TeamConfig):
     """Settings of the family, and the critic's."""
 
-    form: str = "code"  # code: ICQ's | paper: eq. 14 of SIT
-    filter: str = "softmax"  # F: softmax (ICQ) | crr, min(e^(x / beta), 20) | binary, 1[x > 0] (Wang et al. 2020)
-    softmax_axis: str = "batch_time"  # batch_time (ours) | batch (code)
-    critic_dim: int = 256  # code: ICQ; paper: Table 11 has 32 for mixers and critics
-    filter_samples: int = 4  # actions drawn for the mean value of a continuous policy; ours, as sit's
+    form: str = static("code", choices=("code", "paper"))  # code: ICQ's | paper: eq. 14 of SIT
+    # F: softmax (ICQ) | crr, min(e^(x / beta), 20) | binary, 1[x > 0] (Wang et al. 2020)
+    filter: str = static("softmax", choices=offline.FILTERS)
+    # batch_time (ours) | batch (code)
+    softmax_axis: str = static("batch_time", choices=offline.AXES)
+    critic_dim: int = size(256)  # code: ICQ; paper: Table 11 has 32 for mixers and critics
+    # actions drawn for the mean value of a continuous policy; ours, as sit's
+    filter_samples: int = static(4, least=1, most=UNITS)
     hparams: HParams = field(default_factory=HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        family.refuse_below(self, critic_dim=1, filter_samples=1)
-        family.refuse_unknown(self, form=("code", "paper"), filter=offline.FILTERS, softmax_axis=offline.AXES)
-        for key in ("beta", "critic_beta", "action_std"):
-            if getattr(self.hparams, key) <= 0:
-                raise RefusedError(f"algo.hparams.{key}={getattr(self.hparams, key)} must be positive.")
         if self.form == "paper" and self.filter != "softmax":
             raise RefusedError(
                 f"algo.filter={self.filter} is of advantages, and algo.form=paper has none. Use algo.form=code."

@@ -25,7 +25,8 @@ from jaxshare.algos._offline import OfflineHParams, OfflineLearner, Params, Step
 from jaxshare.models.offline import LinearMixer, linear_mixer
 from jaxshare.ops import offline
 from jaxshare.ops.masking import masked_argmax, masked_mean, masked_mean_square, take_last
-from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics, RefusedError
+from jaxshare.settings.fields import COUNT, static, swept
+from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics
 
 RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
 
@@ -34,7 +35,8 @@ RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; th
 class HParams(OfflineHParams):
     """Swept scalars."""
 
-    zeta: float = 0.3  # least share of the likeliest action's probability; paper: Table 11
+    # least share of the likeliest action's probability; paper: Table 11
+    zeta: float = swept(0.3, least=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,9 @@ class Config(TeamConfig):
     """Settings of the family, and how the behaviour is learned."""
 
     double_q: bool = True  # the online networks choose the next actions; false: paper
-    behaviour_updates: int = 0  # of mu alone, which then stays; 0: together throughout (code: OG-MARL)
+    # of mu alone, which then stays; 0: together throughout (code: OG-MARL)
+    behaviour_updates: int = static(0, least=0, most=COUNT)
     hparams: HParams = field(default_factory=HParams)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        family.refuse_below(self, behaviour_updates=0)
-        if not 0 <= self.hparams.zeta < 1:
-            raise RefusedError(f"algo.hparams.zeta={self.hparams.zeta} must be in [0, 1): 0 allows all actions.")
 
 
 def make(config: Config, spec: EnvSpec) -> OfflineLearner:

@@ -34,6 +34,7 @@ from jaxshare.models.mixers import MixerInputs, qmix_mixer
 from jaxshare.models.offline import linear_mixer
 from jaxshare.ops import offline, td
 from jaxshare.ops.masking import masked_mean, masked_mean_square, take_last
+from jaxshare.settings.fields import size, static, swept
 from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics, RefusedError
 
 RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
@@ -43,29 +44,26 @@ RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; th
 class HParams(OfflineHParams):
     """Swept scalars."""
 
-    beta: float = 2.0  # of the penalty; paper: Table 11
-    td_lambda: float = 0.8  # only with target=td_lambda; code: CFCQL has this target
+    beta: float = swept(2.0, least=0)  # of the penalty; paper: Table 11
+    # only with target=td_lambda; code: CFCQL has this target
+    td_lambda: float = swept(0.8, least=0, most=1)
 
 
 @dataclass(frozen=True)
 class Config(TeamConfig):
     """Settings of the family, and the penalty."""
 
-    penalty: str = "joint"  # joint (ours) | printed (paper) | counterfactual (CFCQL)
-    target: str = "one_step"  # one_step (ours) | td_lambda (code: CFCQL)
-    mixer: str = "linear"  # linear (paper) | qmix (code: CFCQL), with penalty=counterfactual
-    hypernet_dim: int = 64  # only with mixer=qmix; code: PyMARL
+    # joint (ours) | printed (paper) | counterfactual (CFCQL)
+    penalty: str = static("joint", choices=("joint", "printed", "counterfactual"))
+    # one_step (ours) | td_lambda (code: CFCQL)
+    target: str = static("one_step", choices=("one_step", "td_lambda"))
+    # linear (paper) | qmix (code: CFCQL), with penalty=counterfactual
+    mixer: str = static("linear", choices=("linear", "qmix"))
+    hypernet_dim: int = size(64)  # only with mixer=qmix; code: PyMARL
     hparams: HParams = field(default_factory=HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        family.refuse_below(self, hypernet_dim=1)
-        family.refuse_unknown(
-            self,
-            penalty=("joint", "printed", "counterfactual"),
-            target=("one_step", "td_lambda"),
-            mixer=("linear", "qmix"),
-        )
         if self.mixer == "qmix" and self.penalty != "counterfactual":
             raise RefusedError(
                 f"algo.penalty={self.penalty}: with algo.mixer=qmix a sum over joint actions is no product of sums "

@@ -32,24 +32,21 @@ from jaxshare.algos._deterministic import (
 from jaxshare.algos._value import individual_td_loss
 from jaxshare.models import inputs
 from jaxshare.models.critics import joint_actions, world
-from jaxshare.types import Array, EnvSpec, RefusedError
+from jaxshare.settings.fields import static
+from jaxshare.types import Array, EnvSpec
 
 
 @dataclass(frozen=True)
 class Config(DeterministicConfig):
     """Settings of the family, and what the critics read. code: EPyMARL's maddpg.yaml."""
 
-    others: str = "current"  # in the actors' loss: current (policies' samples) | buffer (openai/maddpg, FACMAC)
-    critic_reads: str = "state"  # state (everybody's observation where there is none) | obs (openai/maddpg)
+    # in the actors' loss: current (policies' samples) | buffer (openai/maddpg, FACMAC)
+    others: str = static("current", choices=("current", "buffer"))
+    # state (everybody's observation where there is none) | obs (openai/maddpg)
+    critic_reads: str = static("state", choices=("state", "obs"))
     critic_agent_id: bool = True
-    over_agents: str = "mean"  # of the losses: mean | sum (openai/maddpg: each agent minimises its own)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choices = {"others": ("current", "buffer"), "critic_reads": ("state", "obs"), "over_agents": ("mean", "sum")}
-        for key, allowed in choices.items():
-            if getattr(self, key) not in allowed:
-                raise RefusedError(f"algo.{key}={getattr(self, key)} is not one of {', '.join(allowed)}.")
+    # of the losses: mean | sum (openai/maddpg: each agent minimises its own)
+    over_agents: str = static("mean", choices=("mean", "sum"))
 
 
 def make(config: Config, spec: EnvSpec) -> DeterministicLearner:

@@ -33,7 +33,8 @@ from jaxshare.models.embedding import embedding_network
 from jaxshare.models.mixers import Mixer, MixerInputs, qmix_mixer
 from jaxshare.ops import intrinsic, td
 from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, masked_mean_square, take_last
-from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, Metrics, RefusedError
+from jaxshare.settings.fields import size, static, swept
+from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, Metrics
 
 GOAL, REWARD = "maser.goal_step", "maser.reward"  # in Values.extras: [B, N] i32 and [T, B, N]
 
@@ -42,33 +43,27 @@ GOAL, REWARD = "maser.goal_step", "maser.reward"  # in Values.extras: [B, N] i32
 class HParams(ValueHParams):
     """Swept scalars of the value family, and MASER's."""
 
-    intrinsic_scale: float = 0.03  # lambda; code
-    goal_alpha: float = 0.5  # the agent's own utility against the team's; code
-    extra_scale: float = 0.001  # of everything but L_team; code
-    individual_coef: float = 1.0  # ind; code: its README's command (its yaml: 0.8)
-    mixed_coef: float = 1.0  # mix; code: README (yaml: 0.2)
-    explore_coef: float = 1.0  # expl; code: README (yaml: 0.3)
-    distance_coef: float = 1.0  # dis; code: README (yaml: 0.7)
+    intrinsic_scale: float = swept(0.03, least=0)  # lambda; code
+    # the agent's own utility against the team's; code
+    goal_alpha: float = swept(0.5, least=0, most=1)
+    extra_scale: float = swept(0.001, least=0)  # of everything but L_team; code
+    individual_coef: float = swept(1.0, least=0)  # ind; code: its README's command (its yaml: 0.8)
+    mixed_coef: float = swept(1.0, least=0)  # mix; code: README (yaml: 0.2)
+    explore_coef: float = swept(1.0, least=0)  # expl; code: README (yaml: 0.3)
+    distance_coef: float = swept(1.0, least=0)  # dis; code: README (yaml: 0.7)
 
 
 @dataclass(frozen=True)
 class Config(ValueConfig):
     """Settings of the value family, of QMIX's mixer, and of the embedding."""
 
-    embed_dim: int = 32  # code
-    hypernet_dim: int = 64  # with hypernet_layers=2 only
-    hypernet_layers: int = 1  # code (QMIX's own: 2)
-    embedding_dim: int = 128  # hidden units of phi; code
+    embed_dim: int = size(32)  # code
+    hypernet_dim: int = size(64)  # with hypernet_layers=2 only
+    hypernet_layers: int = static(1, choices=(1, 2))  # code (QMIX's own: 2)
+    embedding_dim: int = size(128)  # hidden units of phi; code
     train_embedding: bool = True  # ours; false: phi stays as initialised, as in the code
     explore_online: bool = True  # ours; false: L_expl is of the target network and trains nothing, as in the code
     hparams: HParams = field(default_factory=HParams)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.hypernet_layers not in (1, 2):
-            raise RefusedError(f"algo.hypernet_layers={self.hypernet_layers} is not one of 1, 2.")
-        if self.embedding_dim < 1:
-            raise RefusedError(f"algo.embedding_dim={self.embedding_dim} must be at least 1.")
 
 
 def make(config: Config, spec: EnvSpec) -> ValueLearner:

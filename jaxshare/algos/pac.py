@@ -36,6 +36,7 @@ from jaxshare.models.streams import StreamNetwork
 from jaxshare.ops import pareto
 from jaxshare.ops.masking import take_last
 from jaxshare.ops.schedules import linear
+from jaxshare.settings.fields import UNITS, static, swept
 from jaxshare.types import Array, Context, EnvSpec, LearnerState, Metrics, RefusedError, Segment
 
 RUN = family.EPYMARL_RUN
@@ -50,16 +51,18 @@ class HParams(family.EpymarlHParams):
     lr: float = 3e-4
     critic_lr: float = 3e-4
     entropy_coef: float = 20.0  # at the start
-    entropy_end: float = 0.01
-    entropy_share: float = 0.8  # of total_env_steps until then
+    entropy_end: float = swept(0.01, least=0)
+    entropy_share: float = swept(0.8, least=0, most=1)  # of total_env_steps until then
 
 
 @dataclass(frozen=True)
 class Config(family.EpymarlConfig, CentralConfig):
     """Static settings. code: EPyMARL's pac_ns.yaml."""
 
-    enumerate: str = "auto"  # joint actions of the others: all | sample | auto: all if there are at most 4096; ours
-    samples: int = 256  # of them in a maximum where they are not enumerated; ours
+    # joint actions of the others: all | sample | auto: all if there are at most 4096; ours
+    enumerate: str = static("auto", choices=("auto", "all", "sample"))
+    # of them in a maximum where they are not enumerated; ours
+    samples: int = static(256, least=1, most=UNITS)
     n_step: int = 10
     hidden_dim: int = 64
     recurrent: bool = False
@@ -71,14 +74,10 @@ class Config(family.EpymarlConfig, CentralConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         central.check("pac", self)
-        if self.enumerate not in ("auto", "all", "sample"):
-            raise RefusedError(f"algo.enumerate={self.enumerate} is not one of auto, all, sample.")
         if self.returns != "n_step":
             raise RefusedError(
                 f"algo.returns={self.returns}: pac has returns=n_step only; its V is not the value of y."
             )
-        if self.samples < 1:
-            raise RefusedError(f"algo.samples={self.samples} must be at least 1.")
 
 
 def make(config: Config, spec: EnvSpec) -> ActorCritic:

@@ -11,21 +11,17 @@ from dataclasses import dataclass
 
 from jaxshare.algos._value import ValueConfig, ValueLearner, team_td_loss, value_learner
 from jaxshare.models.mixers import qmix_mixer
-from jaxshare.types import EnvSpec, RefusedError
+from jaxshare.settings.fields import size, static
+from jaxshare.types import EnvSpec
 
 
 @dataclass(frozen=True)
 class Config(ValueConfig):
     """Settings of the value family, and the mixer's. code: PyMARL's qmix.yaml, DIFFER's the same."""
 
-    embed_dim: int = 32
-    hypernet_dim: int = 64
-    hypernet_layers: int = 2  # 1 in the code of ROMA, MASER and PPS
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.hypernet_layers not in (1, 2):
-            raise RefusedError(f"algo.hypernet_layers={self.hypernet_layers} is not one of 1, 2.")
+    embed_dim: int = size(32)
+    hypernet_dim: int = size(64)
+    hypernet_layers: int = static(2, choices=(1, 2))  # 1 in the code of ROMA, MASER and PPS
 
 
 def make(config: Config, spec: EnvSpec) -> ValueLearner:

@@ -33,6 +33,7 @@ import jax.numpy as jnp
 from jaxshare.algos._value import LossFn, ValueConfig, ValueHParams, ValueLearner, Values, team_td_loss, value_learner
 from jaxshare.models.mixers import AttentionWeights, HyperWeights, Importance, qplex_mixer, transformation
 from jaxshare.ops.masking import masked_argmax, masked_mean
+from jaxshare.settings.fields import UNITS, size, static, swept
 from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, Metrics, RefusedError
 
 MIXERS = ("dmaq", "qatten")
@@ -42,36 +43,29 @@ MIXERS = ("dmaq", "qatten")
 class HParams(ValueHParams):
     """Swept scalars of the value family, and the penalty's."""
 
-    attention_penalty: float = 1e-3  # mixer=qatten only; code: attend_reg_coef
+    attention_penalty: float = swept(1e-3, least=0)  # mixer=qatten only; code: attend_reg_coef
 
 
 @dataclass(frozen=True)
 class Config(ValueConfig):
     """Settings of the value family, and the mixer's. code: qplex_sc2.yaml (dmaq), qplex_qatten_sc2.yaml (qatten)."""
 
-    mixer: str = "dmaq"  # dmaq | qatten; code: qatten for SMAC
-    hypernet_dim: int = 64  # of w and b, or of the attention's queries
-    num_kernels: int = 4  # of lambda; 10 in the code's matrix games
-    importance_layers: int = 1  # of lambda's networks, 1 to 3; 3 in the code's matrix games
-    importance_dim: int = 64  # between these layers
-    num_heads: int = 4  # qatten only
-    embed_dim: int = 32  # qatten only: of queries and keys
-    unit_dim: int = 0  # qatten only, needed: numbers of each agent at the start of the state; 10 for SMAX's 3m
+    mixer: str = static("dmaq", choices=MIXERS)  # dmaq | qatten; code: qatten for SMAC
+    hypernet_dim: int = size(64)  # of w and b, or of the attention's queries
+    num_kernels: int = size(4)  # of lambda; 10 in the code's matrix games
+    # of lambda's networks, 1 to 3; 3 in the code's matrix games
+    importance_layers: int = static(1, choices=(1, 2, 3))
+    importance_dim: int = size(64)  # between these layers
+    num_heads: int = size(4)  # qatten only
+    embed_dim: int = size(32)  # qatten only: of queries and keys
+    # qatten only, needed: numbers of each agent at the start of the state; 10 for SMAX's 3m
+    unit_dim: int = static(0, least=0, most=UNITS)
     weighted_head: bool = False  # qatten only; code: true for 3s5z_vs_3s6z and MMM2
     nonlinear: bool = False  # qatten only; code: true for MMM2
     hparams: HParams = field(default_factory=HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mixer not in MIXERS:
-            raise RefusedError(f"algo.mixer={self.mixer} is not one of {', '.join(MIXERS)}.")
-        if self.importance_layers not in (1, 2, 3):
-            raise RefusedError(f"algo.importance_layers={self.importance_layers} is not one of 1, 2, 3.")
-        for key in ("hypernet_dim", "num_kernels", "importance_dim", "num_heads", "embed_dim"):
-            if getattr(self, key) < 1:
-                raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least 1.")
-        if self.unit_dim < 0:
-            raise RefusedError(f"algo.unit_dim={self.unit_dim} must not be negative (0: not given).")
         if self.mixer == "dmaq":
             self._refuse_what_only_qatten_reads()
 

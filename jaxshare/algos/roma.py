@@ -36,6 +36,7 @@ from jaxshare.models.mixers import qmix_mixer
 from jaxshare.models.roles import NORMS, Roles, RoleSizes, inference_network, role_network, unlikeness_network
 from jaxshare.ops import roles as ops
 from jaxshare.ops.masking import masked_mean
+from jaxshare.settings.fields import size, static, swept
 from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, Metrics, RefusedError
 
 
@@ -43,40 +44,32 @@ from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, Metrics, 
 class HParams(ValueHParams):
     """Swept scalars of the value family, and ROMA's."""
 
-    entropy_coef: float = 1e-4  # w_H; code (its README: 5e-2)
-    kl_coef: float = 1e-4  # w_KL; code
-    diversity_coef: float = 1e-3  # w_D; code
-    diversity_start: float = 0.0  # environment steps after which w_D counts; code
-    soft_coef: float = 1.0  # w_s; code
+    entropy_coef: float = swept(1e-4, least=0)  # w_H; code (its README: 5e-2)
+    kl_coef: float = swept(1e-4, least=0)  # w_KL; code
+    diversity_coef: float = swept(1e-3, least=0)  # w_D; code
+    diversity_start: float = swept(0.0, least=0)  # environment steps after which w_D counts; code
+    soft_coef: float = swept(1.0, least=0)  # w_s; code
 
 
 @dataclass(frozen=True)
 class Config(ValueConfig):
     """Settings of the value family, of QMIX's mixer, and of the roles."""
 
-    embed_dim: int = 32  # code
-    hypernet_dim: int = 64  # with hypernet_layers=2 only
-    hypernet_layers: int = 1  # code (QMIX's own: 2)
-    role_dim: int = 3  # code
-    role_hidden_dim: int = 16  # of all role networks; code: 12 to 16
-    var_floor: float = 0.002  # code (its README: 1e-4)
-    norm: str = "layer"  # ours; batch (code) | none
+    embed_dim: int = size(32)  # code
+    hypernet_dim: int = size(64)  # with hypernet_layers=2 only
+    hypernet_layers: int = static(1, choices=(1, 2))  # code (QMIX's own: 2)
+    role_dim: int = size(3)  # code
+    role_hidden_dim: int = size(16)  # of all role networks; code: 12 to 16
+    # code (its README: 1e-4)
+    var_floor: float = static(0.002, above=0, note="It keeps roles from collapsing.")
+    norm: str = static("layer", choices=NORMS)  # ours; batch (code) | none
     mask_padding: bool = True  # ours; false: code
     hparams: HParams = field(default_factory=HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hypernet_layers not in (1, 2):
-            raise RefusedError(f"algo.hypernet_layers={self.hypernet_layers} is not one of 1, 2.")
-        if self.norm not in NORMS:
-            raise RefusedError(f"algo.norm={self.norm} is not one of {', '.join(NORMS)}.")
         if not self.recurrent:
             raise RefusedError("algo.recurrent=false leaves algo=roma nothing to infer roles from: leave it true.")
-        for key in ("role_dim", "role_hidden_dim"):
-            if getattr(self, key) < 1:
-                raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least 1.")
-        if self.var_floor <= 0:
-            raise RefusedError(f"algo.var_floor={self.var_floor} must be positive: it keeps roles from collapsing.")
 
 
 def make(config: Config, spec: EnvSpec) -> ValueLearner:

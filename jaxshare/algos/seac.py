@@ -28,6 +28,7 @@ from jaxshare.algos import _actor_critic as family
 from jaxshare.algos._actor_critic import ActorCritic, actor_critic
 from jaxshare.models import distributions
 from jaxshare.ops import shared_experience as sharing
+from jaxshare.settings.fields import static, swept
 from jaxshare.types import Array, Context, EnvSpec, LearnerState, Metrics, RefusedError, Segment
 
 RUN = {"num_envs": 4}  # paper: Table 2
@@ -38,23 +39,21 @@ BINS = (0.0, 0.5, 0.8, 1.25, 1.5, 2.0)  # of the ratios, as shares of all of the
 class HParams(family.HParams):
     """Swept scalars; paper: Table 2."""
 
-    sharing: float = 1.0  # lambda; paper: flat from about 0.3 on (Fig. 6), 0 is IAC
+    sharing: float = swept(1.0, least=0)  # lambda; paper: flat from about 0.3 on (Fig. 6), 0 is IAC
 
 
 @dataclass(frozen=True)
 class Config(family.ActorCriticConfig):
     """See `ActorCriticConfig`."""
 
-    bootstrap: str = "learner"  # learner: y_ik by V_i (paper) | owner: by V_k (code)
-    rho_clip: float = 0.0  # largest importance ratio of others' steps; 0: none (paper)
+    # learner: y_ik by V_i (paper) | owner: by V_k (code)
+    bootstrap: str = static("learner", choices=("learner", "owner"))
+    # largest importance ratio of others' steps; 0: none (paper)
+    rho_clip: float = static(0.0, least=0, note="0 stands for none.")
     hparams: HParams = field(default_factory=HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.bootstrap not in ("learner", "owner"):
-            raise RefusedError(f"algo.bootstrap={self.bootstrap} is not one of learner, owner.")
-        if self.rho_clip < 0:
-            raise RefusedError(f"algo.rho_clip={self.rho_clip} must be positive, or 0 for none.")
         for key, only in {"epochs": 1, "minibatches": 1, "returns": "n_step", "target_update": "none"}.items():
             if getattr(self, key) != only:
                 raise RefusedError(f"algo.{key}={getattr(self, key)}: seac has {key}={only} only.")

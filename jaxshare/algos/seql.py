@@ -29,7 +29,8 @@ import jax.numpy as jnp
 from jaxshare.algos._value import ValueConfig, ValueHParams, ValueLearner, Values, value_learner
 from jaxshare.ops import sharing, td
 from jaxshare.ops.masking import masked_mean
-from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics, RefusedError
+from jaxshare.settings.fields import static, swept
+from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics
 
 WEIGHTINGS, VIEWS = ("uniform", "own_plus_lambda"), ("split", "all")
 
@@ -42,7 +43,8 @@ class HParams(ValueHParams):
     epsilon_end: float = 0.01  # code
     grad_clip: float = 0.5  # code
     tau: float = 0.05  # code
-    share_coef: float = 1.0  # lambda of own_plus_lambda; code
+    # lambda of own_plus_lambda; code
+    share_coef: float = swept(1.0, least=0, note="0 is no sharing.")
 
 
 @dataclass(frozen=True)
@@ -57,19 +59,11 @@ class Config(ValueConfig):
     double_q: bool = False  # code
     optimizer: str = "adam"  # rmsprop | adam; code
     target_update: str = "soft"  # hard | soft; code
-    weighting: str = "uniform"  # uniform (paper) | own_plus_lambda (code)
-    views: str = "split"  # split: one agent's view of each episode (paper: as many samples as IQL) | all
+    # uniform (paper) | own_plus_lambda (code)
+    weighting: str = static("uniform", choices=WEIGHTINGS)
+    # split: one agent's view of each episode (paper: as many samples as IQL) | all
+    views: str = static("split", choices=VIEWS)
     hparams: HParams = field(default_factory=HParams)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key, allowed in {"weighting": WEIGHTINGS, "views": VIEWS}.items():
-            if getattr(self, key) not in allowed:
-                raise RefusedError(f"algo.{key}={getattr(self, key)} is not one of {', '.join(allowed)}.")
-        if self.hparams.share_coef < 0:
-            raise RefusedError(
-                f"algo.hparams.share_coef={self.hparams.share_coef} must not be negative (0: no sharing)."
-            )
 
 
 def make(config: Config, spec: EnvSpec) -> ValueLearner:

@@ -27,7 +27,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxshare.envs.host import HostConfig, Install, host_env
-from jaxshare.registry import at_least_one_step, one_of, suggest
+from jaxshare.registry import suggest
+from jaxshare.settings.fields import static, time_limit
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Env, RefusedError
 
 ACTIONS = "discrete"
@@ -67,10 +69,13 @@ class Config(HostConfig):
     """Settings of gfootball."""
 
     scenario: str = "academy_3_vs_1_with_keeper"  # paper: DIFFER, CDS
-    max_steps: int = 150  # code: CDS (gfootball itself: 400)
-    representation: str = "literature"  # code: CDS; controlled: of the player that an agent controls; simple115v2
-    reward: str = "literature"  # code: CDS, 100 for a goal, -1 at any other end; scoring: gfootball, 1 and -1 for goals
-    ends: str = "literature"  # code: CDS, also once the ball or one of ours is in our half; engine: gfootball
+    max_steps: int = time_limit(150)  # code: CDS (gfootball itself: 400)
+    # code: CDS; controlled: of the player that an agent controls; simple115v2
+    representation: str = static("literature", choices=REPRESENTATIONS)
+    # code: CDS, 100 for a goal, -1 at any other end; scoring: gfootball, 1 and -1 for goals
+    reward: str = static("literature", choices=REWARDS)
+    # code: CDS, also once the ball or one of ours is in our half; engine: gfootball
+    ends: str = static("literature", choices=ENDS)
 
 
 def scenarios() -> tuple[str, ...]:
@@ -80,13 +85,7 @@ def scenarios() -> tuple[str, ...]:
 
 def make(config: Config) -> Env:
     """One academy task. Raises RefusedError for an unknown one and if gfootball is not installed."""
-    for key, value, known in (
-        ("representation", config.representation, REPRESENTATIONS),
-        ("reward", config.reward, REWARDS),
-        ("ends", config.ends, ENDS),
-    ):
-        one_of(f"env.{key}", value, known)
-    at_least_one_step(config.max_steps)
+    check_record(config, "env.")
     name = config.scenario if config.scenario.startswith("academy_") else f"academy_{config.scenario}"
     if name not in TASKS:
         near = suggest(config.scenario, TASKS)

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, Install, host_env
-from jaxshare.registry import at_least_one_step, one_of
+from jaxshare.settings.fields import static, time_limit
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Env
 
 ACTIONS = "discrete or continuous"
@@ -38,8 +39,10 @@ class Config(HostConfig):
     id: str = "rware-tiny-2ag-v2"  # any registered id whose spaces are tuples
     imports: list[str] = field(default_factory=list)  # modules that register ids; known for lbforaging, rware, smaclite
     kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={sight:2}
-    max_steps: int | None = None  # null: the registered limit, or the environment's own, if it tells one
-    reward: str = "individual"  # as the environment gives it; sum: every agent receives the team's
+    # null: the registered limit, or the environment's own, if it tells one
+    max_steps: int | None = time_limit(None)
+    # as the environment gives it; sum: every agent receives the team's
+    reward: str = static("individual", choices=REWARDS)
 
 
 def scenarios() -> tuple[str, ...]:
@@ -56,8 +59,7 @@ def foreign(config: Config) -> tuple[str, ...]:
 
 def make(config: Config) -> Env:
     """The environment of an id. Raises RefusedError if it cannot be made."""
-    one_of("env.reward", config.reward, REWARDS)
-    at_least_one_step(config.max_steps)
+    check_record(config, "env.")
     homes = [module for prefix, module in HOMES.items() if config.id.startswith(prefix)]
     kwargs = {
         "id": config.id,

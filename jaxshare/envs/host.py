@@ -38,6 +38,8 @@ from jax.experimental import io_callback
 
 from jaxshare.envs.hosted import messages
 from jaxshare.envs.hosted import worker as hosted
+from jaxshare.settings.fields import UNITS, static
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Box, Discrete, Env, EnvSpec, HostError, RefusedError, TimeStep
 
 HOSTED = pathlib.Path(hosted.__file__).parent
@@ -53,8 +55,10 @@ MOST_OUTPUT = 10_000_000  # bytes of what a worker has printed are kept
 class HostConfig:
     """What every environment on the host has besides its own settings."""
 
-    workers: int = 0  # processes; 0: none, in the trainer itself (no limit on time then); -1: one per CPU core
-    timeout: float = 300.0  # ours: seconds for one step or reset of all environments of a worker
+    # processes; 0: none, in the trainer itself (no limit on time then); -1: one per CPU core
+    workers: int = static(0, least=-1, most=UNITS, note="-1 is one per core, 0 no process.")
+    # ours: seconds for one step or reset of all environments of a worker
+    timeout: float = static(300.0, above=0, most=1e7)
     python: str = ""  # interpreter of the workers; empty: this one
 
 
@@ -95,10 +99,7 @@ def _located(target: str) -> str:
 
 
 def _check(config: HostConfig) -> None:
-    if config.workers < -1:
-        raise RefusedError(f"env.workers={config.workers} must be -1 (one per core), 0 (no process) or more.")
-    if config.timeout <= 0:
-        raise RefusedError(f"env.timeout={config.timeout} must be a positive number of seconds.")
+    check_record(config, "env.")
     if config.python and config.workers == 0:
         raise RefusedError(f"env.python={config.python} needs worker processes: add env.workers=1 or more.")
     if config.python and not os.access(config.python, os.X_OK):

@@ -48,7 +48,9 @@ from flax import struct
 from jaxshare.envs import _raster
 from jaxshare.envs._jaxmarl import import_jaxmarl, import_registration, lenient
 from jaxshare.envs.hosted.worker import is_here
-from jaxshare.registry import at_least_one_step, suggest
+from jaxshare.registry import suggest
+from jaxshare.settings.fields import time_limit
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Box, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 ACTIONS = "discrete or continuous"
@@ -110,7 +112,7 @@ class Config:
     """Settings of any jaxmarl environment."""
 
     id: str = "switch_riddle"  # ours: the smallest
-    max_steps: int | None = None  # jaxmarl's own limit
+    max_steps: int | None = time_limit(None)  # jaxmarl's own limit
     common_reward: bool = False  # jaxmarl: each agent its own; True: every agent receives the sum
     kwargs: dict[str, Any] = field(default_factory=dict)  # for jaxmarl.make, as in env.kwargs={num_agents:5}
 
@@ -152,7 +154,7 @@ def make(config: Config) -> Env:
 
 
 def _facts(config: Config) -> Facts:
-    at_least_one_step(config.max_steps)
+    check_record(config, "env.")
     game, limit = _game(config)
     obs, state = jax.eval_shape(lenient(game.reset), jax.random.key(0))
     sizes = [view.shape[0] for view in jax.eval_shape(lambda o: _views(game, o), obs)]

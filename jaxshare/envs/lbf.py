@@ -58,7 +58,9 @@ import numpy as np
 from flax import struct
 
 from jaxshare.envs import _lbf_views as views
-from jaxshare.registry import at_least_one_step, one_of, suggest
+from jaxshare.registry import suggest
+from jaxshare.settings.fields import ranges, static, time_limit
+from jaxshare.settings.validate import check_record, check_value
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 ACTIONS = "discrete"
@@ -78,12 +80,13 @@ PATTERN = re.compile(r"(?:foraging-)?(?:(\d+)s-)?(\d+)x(\d+)-(\d+)p-(\d+)f(-coop
 OLDER = re.compile(r"(?:foraging-)?((?:\d+s-)?\d+x\d+-\d+p-\d+f(?:-coop)?)-(v[12])", re.IGNORECASE)
 REWARDS = ("individual", "sum")
 RULES = ("v1", "v2", "v3")  # of the ids of lbforaging 1.0.15, 1.1.1 and 2.0.0
+LEVELS = 2**15  # ours: the highest
+FARTHEST = 100  # ours: sight; more than any grid, and few enough for `grid_observation`
 SMALLEST, LARGEST = 5, 30  # the original's ids have sides of 5 to 19
 NONE, NORTH, SOUTH, WEST, EAST, LOAD = range(6)
 NUM_ACTIONS = 6
 APART = 2  # two foods are more moves apart than this
 COLUMN_BITS, CELL_BITS = 5, 10  # a cell as one number: row * 32 + column
-LEVEL_BITS = 16  # of the random numbers behind levels
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,19 @@ class Config:
     """Settings of level-based foraging."""
 
     scenario: str = "8x8-2p-2f-coop"  # SEAC
-    max_steps: int = 25  # SEAC; lbforaging's ids have 50
-    rules: str = "v3"  # lbforaging 2.0.0; "v1": 1.0.15 (SEAC, EPyMARL's paper), "v2": 1.1.1
-    reward: str = "individual"  # lbforaging: to each agent its own; "sum": to each the sum of all
+    max_steps: int = time_limit(25)  # SEAC; lbforaging's ids have 50
+    # lbforaging 2.0.0; "v1": 1.0.15 (SEAC, EPyMARL's paper), "v2": 1.1.1
+    rules: str = static("v3", choices=RULES)
+    # lbforaging: to each agent its own; "sum": to each the sum of all
+    reward: str = static("individual", choices=REWARDS)
     normalize_reward: bool = True  # lbforaging: all the food of an episode is worth 1 to the team
-    penalty: float = 0.0  # lbforaging: what each agent pays for a LOAD that fails for want of level
-    min_player_level: int = 1  # lbforaging's ids
-    max_player_level: int = 2  # lbforaging's ids
-    max_food_level: int | None = None  # lbforaging's ids: the sum of the three lowest player levels
-    sight: int | None = None  # the id's (2s-), else the whole grid
+    # lbforaging: what each agent pays for a LOAD that fails for want of level
+    penalty: float = static(0.0, least=0, note="It is subtracted.")
+    min_player_level: int = static(1, least=1, most=LEVELS)  # lbforaging's ids
+    max_player_level: int = static(2, least=1, most=LEVELS)  # lbforaging's ids
+    # lbforaging's ids: the sum of the three lowest player levels
+    max_food_level: int | None = static(None, least=1, most=LEVELS)
+    sight: int | None = static(None, least=1, most=FARTHEST)  # the id's (2s-), else the whole grid
     grid_observation: bool = False  # lbforaging's ids; True: three layers of (2 * sight + 1)^2 cells around each agent
     mask_actions: bool = False  # lbforaging and EPyMARL show no mask
 
@@ -198,29 +205,17 @@ def _check(config: Config, task: Task) -> None:
         )
     if task.players > (task.rows * task.cols) // 2:
         raise RefusedError(f"{scenario}: players may fill at most half of the cells ({task.rows * task.cols}).")
-    if task.sight < 1:
-        raise RefusedError(f"env.sight={task.sight}: agents must see at least 1 cell far. Leave it out for full sight.")
-    if config.reward not in REWARDS:
-        raise RefusedError(
-            f"env.reward={config.reward} is not known.{suggest(config.reward, REWARDS)} Known: {', '.join(REWARDS)}."
-        )
-    one_of("env.rules", config.rules, RULES)
+    check_value("env.sight", task.sight, ranges(Config)["sight"])  # which may be the scenario's
+    check_record(config, "env.")
     if config.rules != RULES[-1] and config.max_food_level is not None:
         raise RefusedError(
             f"env.max_food_level={config.max_food_level} is not in env.rules={config.rules}, whose food levels follow "
             f"those of the players: leave it out, or take env.rules={RULES[-1]}."
         )
-    at_least_one_step(config.max_steps)
-    if config.min_player_level < 1:
-        raise RefusedError(f"env.min_player_level={config.min_player_level}: the lowest level is 1.")
     if config.max_player_level < config.min_player_level:
         raise RefusedError(
             f"env.max_player_level={config.max_player_level} is below env.min_player_level={config.min_player_level}."
         )
-    if config.max_food_level is not None and config.max_food_level < 1:
-        raise RefusedError(f"env.max_food_level={config.max_food_level}: the lowest level is 1.")
-    if not 0.0 <= config.penalty < float("inf"):
-        raise RefusedError(f"env.penalty={config.penalty} must be zero or positive: it is subtracted.")
 
 
 def room(task: Task) -> int:

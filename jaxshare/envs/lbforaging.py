@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, Install, host_env
-from jaxshare.registry import at_least_one_step, one_of, without_version
+from jaxshare.registry import without_version
+from jaxshare.settings.fields import static, time_limit
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Env
 
 ACTIONS = "discrete"
@@ -31,8 +33,9 @@ class Config(HostConfig):
     """Settings of lbforaging."""
 
     scenario: str = "8x8-2p-2f-coop"  # paper: SEAC; any id of lbforaging, "Foraging-" and "-v3" may be left out
-    max_steps: int = 25  # paper: SEAC (lbforaging itself: 50)
-    reward: str = "individual"  # paper: SEAC; "sum": every agent receives the team's
+    max_steps: int = time_limit(25)  # paper: SEAC (lbforaging itself: 50)
+    # paper: SEAC; "sum": every agent receives the team's
+    reward: str = static("individual", choices=REWARDS)
     kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={sight:2}
     mask_actions: bool = False  # lbforaging has no masks: an invalid action does nothing; true: such are unavailable
 
@@ -44,8 +47,7 @@ def scenarios() -> tuple[str, ...]:
 
 def make(config: Config) -> Env:
     """lbforaging on one task. Raises RefusedError for an unknown id and if lbforaging is not installed."""
-    one_of("env.reward", config.reward, REWARDS)
-    at_least_one_step(config.max_steps)
+    check_record(config, "env.")
     middle = config.scenario.removeprefix("lbforaging:").removeprefix("Foraging").removeprefix("-").removesuffix("-v3")
     without_version("lbforaging", config.scenario, middle, "v3")
     kwargs = {

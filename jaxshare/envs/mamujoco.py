@@ -18,7 +18,9 @@ import re
 from dataclasses import dataclass
 
 from jaxshare.envs.host import HostConfig, Install, host_env
-from jaxshare.registry import at_least_one_step, suggest
+from jaxshare.registry import suggest
+from jaxshare.settings.fields import UNITS, static, time_limit
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Env, RefusedError
 
 ACTIONS = "continuous"
@@ -48,8 +50,10 @@ class Config(HostConfig):
     """Settings of mamujoco."""
 
     scenario: str = "HalfCheetah-2x3"  # robot-parts, as FACMAC has them
-    agent_obsk: int = 1  # gymnasium-robotics: joints as far as this from an agent's own are observed; 0: its own only
-    max_steps: int | None = None  # null: gymnasium-robotics (1000; Reacher 50; Pusher 100), 200 for the tasks of SIT
+    # gymnasium-robotics: joints as far as this from an agent's own are observed; 0: its own only
+    agent_obsk: int = static(1, least=0, most=UNITS, note="0 is its own joints only.")
+    # null: gymnasium-robotics (1000; Reacher 50; Pusher 100), 200 for the tasks of SIT
+    max_steps: int | None = time_limit(None)
 
 
 def scenarios() -> tuple[str, ...]:
@@ -63,9 +67,7 @@ def scenarios() -> tuple[str, ...]:
 def make(config: Config) -> Env:
     """A robot split among agents. Raises RefusedError for an unknown one and if the package is not installed."""
     robot, parts, steps = _task(config.scenario)
-    if config.agent_obsk < 0:
-        raise RefusedError(f"env.agent_obsk={config.agent_obsk} must be 0 (its own joints only) or more.")
-    at_least_one_step(config.max_steps)
+    check_record(config, "env.")
     kwargs = {
         "scenario": robot,
         "agent_conf": parts,

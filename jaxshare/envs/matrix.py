@@ -30,7 +30,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare.registry import suggest
+from jaxshare.settings.fields import STEPS, static
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 ACTIONS = "discrete"
@@ -53,10 +54,13 @@ GAMES = (*TABLES, "penalty", "stag_hunt", "two_step", "recall")
 class Config:
     """Settings of the small games."""
 
-    game: str = "climbing"  # ours: the classic trap for value decomposition
+    # ours: the classic trap for value decomposition
+    game: str = static("climbing", choices=(*GAMES, "custom"))
     payoff: Any = None  # the table of game=custom, as nested lists of numbers
-    penalty: float = -100.0  # Claus and Boutilier 1998 vary it from 0 to -100; game=penalty only
-    delay: int = 2  # ours: steps between cue and answer; game=recall only
+    # Claus and Boutilier 1998 vary it from 0 to -100; game=penalty only
+    penalty: float = static(-100.0, least=-1e6, most=1e6)
+    # ours: steps between cue and answer; game=recall only
+    delay: int = static(2, least=1, most=STEPS, note="With 0 there is nothing to remember.")
 
 
 def scenarios() -> tuple[str, ...]:
@@ -66,11 +70,8 @@ def scenarios() -> tuple[str, ...]:
 
 def make(config: Config) -> Env:
     """One game. Raises RefusedError for an unknown game and for a table that is not one."""
+    check_record(config, "env.")
     game = config.game
-    if game not in (*GAMES, "custom"):
-        raise RefusedError(
-            f"env.game={game} is not known.{suggest(game, [*GAMES, 'custom'])} Known: {', '.join(GAMES)}, custom."
-        )
     if (config.payoff is not None) != (game == "custom"):
         raise RefusedError(f"env.game={game}: env.payoff=[[1,5],[5,9]] goes with env.game=custom, and only with it.")
     if game == "two_step":
@@ -162,8 +163,6 @@ class RecallState(NamedTuple):
 
 
 def _recall(delay: int) -> Env:
-    if delay < 1:
-        raise RefusedError(f"env.delay={delay} must be at least 1: with 0 there is nothing to remember.")
     avail = np.ones((2, 2), bool)
 
     def show(state: RecallState, reward: Array, over: Array | bool) -> TimeStep:

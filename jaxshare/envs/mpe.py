@@ -72,7 +72,8 @@ import numpy as np
 from jaxshare.envs import _particle_tasks, _pred_prey, _raster
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
 from jaxshare.envs._particle import NUM_MOVES, PICTURE, flee_action
-from jaxshare.registry import at_least_one_step, one_of
+from jaxshare.settings.fields import UNITS, static, time_limit
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 ACTIONS = "discrete or continuous"
@@ -89,16 +90,21 @@ PREYS = ("flee", "random")
 class Config:
     """Settings of the particle environments."""
 
-    scenario: str = "spread"  # ours
-    num_agents: int | None = None  # mpe2: 3 in spread and tag; SEAC: 3 in sparse_tag*; fixed in all others
-    local_ratio: float = 0.5  # mpe2; spread only: weight of an agent's own collisions, 0 for a purely common reward
-    prey: str = "flee"  # ours in tag and sparse_tag*, FACMAC's in pred_prey_*, SIT's in PP_3p1p; or "random"
-    view_radius: float = 1.5  # FACMAC; pred_prey_* only: an agent sees what is no farther than this
-    catch_distance: float = 0.1  # ours; sparse_tag only, as the next three: between the bodies of adjacent ones
-    boundary_penalty: float = 0.05  # ours: for each step that a predator ends outside the map
-    predator_speed: float = 1.0  # mpe2's simple_tag
-    prey_speed: float = 0.5  # ours: paper: "slowly moving"
-    max_steps: int = 25  # mpe2's max_cycles, and FACMAC's limit
+    scenario: str = static("spread", choices=SCENARIOS)  # ours
+    # mpe2: 3 in spread and tag; SEAC: 3 in sparse_tag*; fixed in all others
+    num_agents: int | None = static(None, least=1, most=UNITS)
+    # mpe2; spread only: weight of an agent's own collisions, 0 for a purely common reward
+    local_ratio: float = static(0.5, least=0, most=1)
+    # ours in tag and sparse_tag*, FACMAC's in pred_prey_*, SIT's in PP_3p1p; or "random"
+    prey: str = static("flee", choices=PREYS)
+    # FACMAC; pred_prey_* only: an agent sees what is no farther than this
+    view_radius: float = static(1.5, least=0, note="It is a distance: 1e9 to see all.")
+    # ours; sparse_tag only, as the next three: between the bodies of adjacent ones
+    catch_distance: float = static(0.1, least=0)
+    boundary_penalty: float = static(0.05, least=0)  # ours: for each step that a predator ends outside the map
+    predator_speed: float = static(1.0, least=0)  # mpe2's simple_tag
+    prey_speed: float = static(0.5, least=0)  # ours: paper: "slowly moving"
+    max_steps: int = time_limit(25)  # mpe2's max_cycles, and FACMAC's limit
 
 
 def scenarios() -> tuple[str, ...]:
@@ -123,18 +129,8 @@ def make(config: Config) -> Env:
 
 
 def _check(config: Config) -> None:
-    for key, value, known in (("scenario", config.scenario, SCENARIOS), ("prey", config.prey, PREYS)):
-        one_of(f"env.{key}", value, known)
-    at_least_one_step(config.max_steps)
+    check_record(config, "env.")
     _num_agents(config)
-    if not 0.0 <= config.local_ratio <= 1.0:
-        raise RefusedError(f"env.local_ratio={config.local_ratio} must lie between 0 and 1.")
-    for key in ("catch_distance", "boundary_penalty", "predator_speed", "prey_speed"):
-        value = getattr(config, key)
-        if not 0.0 <= value < float("inf"):
-            raise RefusedError(f"env.{key}={value} must be a number, 0 or more.")
-    if config.view_radius < 0:
-        raise RefusedError(f"env.view_radius={config.view_radius}: a distance, 0 or more (1e9 to see all).")
 
 
 def _own(config: Config) -> Env:

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, Install, host_env
-from jaxshare.registry import at_least_one_step, one_of
+from jaxshare.settings.fields import static, time_limit
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Env, RefusedError
 
 ACTIONS = "discrete or continuous"
@@ -40,9 +41,11 @@ class Config(HostConfig):
 
     id: str = "mpe2.simple_spread_v3"  # import path: module (its parallel_env) or module:attribute
     kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={N:4}
-    max_steps: int | None = None  # null: the environment's own limit, if it tells one
-    state: str = "auto"  # auto (its state(), if it has one) | concat (all observations)
-    reward: str = "individual"  # PettingZoo; sum: each receives the team's sum; common: they are all equal
+    max_steps: int | None = time_limit(None)  # null: the environment's own limit, if it tells one
+    # auto (its state(), if it has one) | concat (all observations)
+    state: str = static("auto", choices=STATES)
+    # PettingZoo; sum: each receives the team's sum; common: they are all equal
+    reward: str = static("individual", choices=REWARDS)
 
 
 def scenarios() -> tuple[str, ...]:
@@ -57,9 +60,7 @@ def foreign(config: Config) -> tuple[str, ...]:
 
 def make(config: Config) -> Env:
     """The environment at an import path. Raises RefusedError if it cannot be made."""
-    for key, value, known in (("state", config.state, STATES), ("reward", config.reward, REWARDS)):
-        one_of(f"env.{key}", value, known)
-    at_least_one_step(config.max_steps)
+    check_record(config, "env.")
     if not all(part.isidentifier() for part in config.id.replace(":", ".", 1).split(".")):
         raise RefusedError(
             f"env.id={config.id} is not an import path: write module or module:attribute, as in "

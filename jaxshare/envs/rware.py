@@ -35,7 +35,9 @@ import numpy as np
 
 from jaxshare.envs import _raster, _rware_rules
 from jaxshare.envs._rware_rules import DOWN, EAST, UP, WEST, Layout, State
-from jaxshare.registry import at_least_one_step, suggest
+from jaxshare.registry import suggest
+from jaxshare.settings.fields import STEPS, ranges, static, time_limit
+from jaxshare.settings.validate import check_record, check_value
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 ACTIONS = "discrete"
@@ -70,12 +72,16 @@ class Config:
     """Settings of the warehouse."""
 
     scenario: str = "tiny-2ag"  # SEAC's smallest; also small, medium, large, any number of agents, -easy, -hard
-    max_steps: int = 500  # rware
-    reward: str = "individual"  # rware: who delivers is paid; "sum": every agent receives the sum over the team
-    reward_type: str | None = None  # rware: individual, or what the scenario's name says; or "global", "two-stage"
-    sensor_range: int | None = None  # rware: 1, or what the scenario's name says
+    max_steps: int = time_limit(500)  # rware
+    # rware: who delivers is paid; "sum": every agent receives the sum over the team
+    reward: str = static("individual", choices=REWARDS)
+    # rware: individual, or what the scenario's name says; or "global", "two-stage"
+    reward_type: str | None = static(None, choices=REWARD_TYPES)
+    # rware: 1, or what the scenario's name says
+    sensor_range: int | None = static(None, least=1, most=15)
     normalised_coordinates: bool = False  # rware: own column and row as numbers from 0 to 1
-    max_inactivity_steps: int | None = None  # rware: end after so many steps without a delivery; off
+    # rware: end after so many steps without a delivery; off
+    max_inactivity_steps: int | None = static(None, least=1, most=STEPS, note="null is off.")
 
 
 def scenarios() -> tuple[str, ...]:
@@ -104,20 +110,7 @@ def make(config: Config) -> Env:
 
 
 def _check(config: Config) -> None:
-    for key, value, known in (
-        ("reward", config.reward, REWARDS),
-        ("reward_type", config.reward_type, (*REWARD_TYPES, None)),
-    ):
-        if value not in known:
-            names = [name for name in known if name]
-            raise RefusedError(
-                f"env.{key}={value} is not known.{suggest(str(value), names)} Known: {', '.join(names)}."
-            )
-    at_least_one_step(config.max_steps)
-    if config.max_inactivity_steps is not None and config.max_inactivity_steps < 1:
-        raise RefusedError(
-            f"env.max_inactivity_steps={config.max_inactivity_steps} must be 1 or more, or null for off."
-        )
+    check_record(config, "env.")
 
 
 def _layout(config: Config) -> Layout:
@@ -169,8 +162,7 @@ def _check_layout(name: str, layout: Layout, config: Config) -> None:
             f"{key}: {layout.num_requests} requests for {shelves} shelves; needed are at least one, and fewer than "
             "shelves. Take another number of agents or difficulty (-hard halves the requests, -easy doubles them)."
         )
-    if not 1 <= layout.sensor_range <= 15:
-        raise RefusedError(f"env.sensor_range={layout.sensor_range} must lie between 1 and 15.")
+    check_value("env.sensor_range", layout.sensor_range, ranges(Config)["sensor_range"])
     if layout.reward_type == "global" and config.reward == "sum":
         raise RefusedError(
             "env.reward=sum: reward_type=global pays every agent for all already; use reward=individual."

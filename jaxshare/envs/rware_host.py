@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, Install, host_env
-from jaxshare.registry import at_least_one_step, one_of, without_version
+from jaxshare.registry import without_version
+from jaxshare.settings.fields import static, time_limit
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Env
 
 ACTIONS = "discrete"
@@ -27,8 +29,9 @@ class Config(HostConfig):
     """Settings of rware."""
 
     scenario: str = "tiny-2ag"  # paper: SEAC; any id of rware, "rware-" and "-v2" may be left out
-    max_steps: int = 500  # rware
-    reward: str = "individual"  # paper: SEAC; "sum": every agent receives the team's
+    max_steps: int = time_limit(500)  # rware
+    # paper: SEAC; "sum": every agent receives the team's
+    reward: str = static("individual", choices=REWARDS)
     kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={sensor_range:2}
 
 
@@ -39,8 +42,7 @@ def scenarios() -> tuple[str, ...]:
 
 def make(config: Config) -> Env:
     """The warehouse on one task. Raises RefusedError for an unknown id and if rware is not installed."""
-    one_of("env.reward", config.reward, REWARDS)
-    at_least_one_step(config.max_steps)
+    check_record(config, "env.")
     middle = config.scenario.removeprefix("rware:").removeprefix("rware-").removesuffix("-v2")
     without_version("rware", config.scenario, middle, "v2")
     kwargs = {"id": f"rware-{middle}-v2", "max_steps": config.max_steps, "kwargs": config.kwargs}

@@ -26,6 +26,8 @@ from typing import Any
 
 from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import one_of
+from jaxshare.settings.fields import static
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Env
 
 ACTIONS = "discrete"
@@ -51,9 +53,11 @@ class Config(HostConfig):
     """Settings of SMAC."""
 
     scenario: str = "3m"  # ours: the smallest map; SMAC's map_name
-    reward: str = "dense"  # SMAC: scaled so that a win returns 20; "sparse": +1 won, -1 lost, 0 otherwise
-    time_limit: str = "truncated"  # ours; "terminated": SMAC's and the literature's default
-    difficulty: str = "7"  # SMAC: very hard
+    # SMAC: scaled so that a win returns 20; "sparse": +1 won, -1 lost, 0 otherwise
+    reward: str = static("dense", choices=REWARDS)
+    # ours; "terminated": SMAC's and the literature's default
+    time_limit: str = static("truncated", choices=ENDS)
+    difficulty: str = static("7", choices=tuple("123456789A"))  # SMAC: very hard
     kwargs: dict[str, Any] = field(default_factory=dict)  # further arguments of StarCraft2Env
     sc2path: str = ""  # folder of the game; empty: SC2PATH, else ~/StarCraftII
     implementation: str = "smac.env:StarCraft2Env"  # any class with its interface, as module:Class
@@ -72,13 +76,9 @@ def foreign(config: Config) -> tuple[str, ...]:
 
 def make(config: Config) -> Env:
     """SMAC on one map. Raises RefusedError if the map is unknown, or the package, the game or its maps are missing."""
-    own = config.implementation == Config.implementation
-    for key, value, known in (
-        ("scenario", config.scenario, tuple(LIMITS) if own else (config.scenario,)),
-        ("reward", config.reward, REWARDS),
-        ("time_limit", config.time_limit, ENDS),
-    ):
-        one_of(f"env.{key}", value, known)
+    check_record(config, "env.")
+    if config.implementation == Config.implementation:
+        one_of("env.scenario", config.scenario, LIMITS)
     sparse = config.reward == "sparse"
     kwargs = {
         "map_name": config.scenario,

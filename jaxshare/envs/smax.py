@@ -31,7 +31,8 @@ import numpy as np
 
 from jaxshare.envs import _raster, _smax_units
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
-from jaxshare.registry import at_least_one_step, one_of
+from jaxshare.settings.fields import static, time_limit
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Discrete, Env, EnvSpec, TimeStep
 
 ACTIONS = "discrete"
@@ -64,11 +65,15 @@ ATTACK_MODES = ("closest", "random")
 class Config:
     """Settings of SMAX."""
 
-    scenario: str = "3m"  # ours: the smallest map
-    reward: str = "dense"  # SMAC: damage plus a bonus for winning; "sparse": +1 won, -1 lost, 0 otherwise
-    reward_scale: float = 10.0  # ours: jaxmarl's return of 2 for a win becomes SMAC's 20; dense reward only
-    max_steps: int = 100  # jaxmarl's number for every map (SMAC has 60 to 400), here met exactly
-    attack_mode: str = "closest"  # jaxmarl: the enemy shoots at its nearest foe; or "random"
+    scenario: str = static("3m", choices=SCENARIOS)  # ours: the smallest map
+    # SMAC: damage plus a bonus for winning; "sparse": +1 won, -1 lost, 0 otherwise
+    reward: str = static("dense", choices=REWARDS)
+    # ours: jaxmarl's return of 2 for a win becomes SMAC's 20; dense reward only
+    reward_scale: float = static(10.0, above=0)
+    # jaxmarl's number for every map (SMAC has 60 to 400), here met exactly
+    max_steps: int = time_limit(100)
+    # jaxmarl: the enemy shoots at its nearest foe; or "random"
+    attack_mode: str = static("closest", choices=ATTACK_MODES)
     enemy_shoots: bool = True  # jaxmarl
 
 
@@ -108,13 +113,7 @@ def _env(game: Any, config: Config) -> Env:
 
 
 def _check(config: Config) -> None:
-    for key, value, known in (
-        ("scenario", config.scenario, SCENARIOS),
-        ("reward", config.reward, REWARDS),
-        ("attack_mode", config.attack_mode, ATTACK_MODES),
-    ):
-        one_of(f"env.{key}", value, known)
-    at_least_one_step(config.max_steps)
+    check_record(config, "env.")
 
 
 def _spec(game: Any, config: Config) -> EnvSpec:

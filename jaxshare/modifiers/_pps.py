@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -34,6 +34,8 @@ from jaxshare.algos._value import Values
 from jaxshare.ops import differ, pps, td
 from jaxshare.ops.masking import masked_sum
 from jaxshare.ops.schedules import crossed
+from jaxshare.settings.fields import COUNT, static, swept, swept_values
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Clock, Context, EnvSpec, Episode, LearnerState, Metrics, RefusedError
 
 Parts = Any  # of a family: a ValueLearner, an ActorCritic, ...
@@ -41,27 +43,22 @@ Scores = Callable[[LearnerState, Episode, Context], Array]  # (learner, batch, c
 AVERAGES = "averaging of the agents"  # what one modifier of this family owns
 SETS = ("all", "head", "body")
 
-CHOICES = {
-    "within": ("team", "type"),
-    "init": ("common", "average", "own"),
-    "moments": ("keep", "average", "reset"),
-    "targets": ("keep", "aggregate"),
-    "score": ("auto", "own", "solo", "individual"),
-    "rule": pps.RULES,
-}
-
 
 @dataclass(frozen=True)
 class PeriodicConfig:
     """When and what is averaged."""
 
-    period: int = 300  # updates; paper: Table 1
+    period: int = static(300, least=1, most=COUNT)  # updates; paper: Table 1
     share: Any = "all"  # all | head | body (all but the head) | names, as [embed,gru] or [gru.*_kernel]; paper: all
     networks: Any = "all"  # all | names, as [actor] of [actor,critic]; a learner of utilities has [agent]; ours
-    within: str = "team"  # team (paper) | type: agents of one type average among themselves (ours)
-    init: str = "common"  # common: one draw for all (ours) | average of the draws (code: A-, RS-) | own (code: PP-)
-    moments: str = "keep"  # the optimiser's: keep (code) | average | reset (ours); of the shared tensors only
-    targets: str = "keep"  # the target networks: keep (code) | aggregate (ours)
+    # team (paper) | type: agents of one type average among themselves (ours)
+    within: str = static("team", choices=("team", "type"))
+    # common: one draw for all (ours) | average of the draws (code: A-, RS-) | own (code: PP-)
+    init: str = static("common", choices=("common", "average", "own"))
+    # the optimiser's: keep (code) | average | reset (ours); of the shared tensors only
+    moments: str = static("keep", choices=("keep", "average", "reset"))
+    # the target networks: keep (code) | aggregate (ours)
+    targets: str = static("keep", choices=("keep", "aggregate"))
 
     def __post_init__(self) -> None:
         for key, known in (
@@ -72,26 +69,24 @@ class PeriodicConfig:
             object.__setattr__(self, key, given if isinstance(given, str) else tuple(given))
             if not given or not all(isinstance(part, str) for part in given):
                 self._refuse(key, f"must be {known}")
-        for key, allowed in CHOICES.items():
-            if hasattr(self, key) and getattr(self, key) not in allowed:
-                self._refuse(key, f"is not one of {', '.join(allowed)}")
-        if self.period < 1:
-            self._refuse("period", "must be at least 1 (updates)")
+        check_record(self, f"{_name(self)}.")
 
     def _refuse(self, key: str, reason: str) -> None:
-        name = type(self).__module__.rsplit(".", 1)[-1]
-        raise RefusedError(f"{name}.{key}={getattr(self, key)} {reason}.")
+        raise RefusedError(f"{_name(self)}.{key}={getattr(self, key)} {reason}.")
 
 
 @dataclass(frozen=True)
 class ScoredConfig(PeriodicConfig):
     """What RS-PPS and PP-PPS add: who counts for more."""
 
-    score: str = "auto"  # own (paper) | solo (code) | individual (ours); auto: own if every agent has a reward, or solo
-    rule: str = "shifted_ratio"  # shifted_ratio (ours) | ratio (paper; else stops) | softmax (code) | uniform
-    temperature: float = 1.0  # of rule=softmax; code
-    buffer: int = 96  # episodes of score=own, or pieces of streams; paper: Table 1
-    solo_episodes: int = 10  # per agent, of score=solo; code
+    # own (paper) | solo (code) | individual (ours); auto: own if every agent has a reward, or solo
+    score: str = static("auto", choices=("auto", "own", "solo", "individual"))
+    # shifted_ratio (ours) | ratio (paper; else stops) | softmax (code) | uniform
+    rule: str = static("shifted_ratio", choices=pps.RULES)
+    temperature: float = swept(1.0, above=0)  # of rule=softmax; code
+    # episodes of score=own, or pieces of streams; paper: Table 1
+    buffer: int = static(96, least=1, most=COUNT)
+    solo_episodes: int = static(10, least=1, most=COUNT)  # per agent, of score=solo; code
 
     def __post_init__(self) -> None:
         if self.score == "team":
@@ -101,11 +96,11 @@ class ScoredConfig(PeriodicConfig):
                 "or a score that tells agents apart (own, solo, individual)",
             )
         super().__post_init__()
-        for key in ("buffer", "solo_episodes"):
-            if getattr(self, key) < 1:
-                self._refuse(key, "must be at least 1 (episodes)")
-        if self.temperature <= 0:
-            self._refuse("temperature", "must be positive")
+
+
+def _name(config: PeriodicConfig) -> str:
+    """The modifier whose settings these are."""
+    return type(config).__module__.rsplit(".", 1)[-1]
 
 
 @dataclass(frozen=True)
@@ -133,8 +128,8 @@ class Sharing:
 def make(name: str, config: PeriodicConfig, parts: Parts) -> Parts:
     """Average the agents' parameters from time to time. Raises RefusedError if they have none of their own."""
     _refuse(name, config, parts)
-    swept = {f"{name}.{f.name}": getattr(config, f.name) for f in fields(config) if f.type in (float, "float")}
-    parts = replace(parts, owners={**parts.owners, AVERAGES: name}).extend(hparams=swept)
+    hparams = {f"{name}.{key}": value for key, value in swept_values(config).items()}
+    parts = replace(parts, owners={**parts.owners, AVERAGES: name}).extend(hparams=hparams)
     if parts.spec.num_agents == 1:
         return parts  # the mean of one is that one
     sharing = _sharing(name, config, parts)

@@ -24,7 +24,7 @@ of their two targets, a weight that adapts, CFCQL's lambda_i by how far each age
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -35,27 +35,25 @@ from jaxshare.algos._value import LossFn, Values
 from jaxshare.models import inputs
 from jaxshare.ops import offline
 from jaxshare.ops.masking import masked_mean
+from jaxshare.settings.fields import UNITS, static, swept, swept_values
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Context, Discrete, Episode, Metrics, RefusedError
 
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of CQL. Every `float` is a swept scalar (`sweep.cql.weight=[...]`), the others are static."""
+    """Settings of CQL. `sweep.cql.weight=[...]` varies what is `swept`, the others are static."""
 
-    weight: float = 5.0  # w; code: OG-MARL's maddpg_cql.yaml (CFCQL: 1, of the whole squared error)
-    action_std: float = 0.2  # s; code: OG-MARL, CFCQL. Not with discrete actions
-    samples: int = 10  # of each of the three distributions; code: OG-MARL, CFCQL. Not with discrete actions
-    vary: str = "own"  # own: one agent's action at a time (CFCQL) | joint: all at once (OG-MARL)
+    # w; code: OG-MARL's maddpg_cql.yaml (CFCQL: 1, of the whole squared error)
+    weight: float = swept(5.0, least=0, note="0 is the learner without CQL.")
+    action_std: float = swept(0.2, above=0)  # s; code: OG-MARL, CFCQL. Not with discrete actions
+    # of each of the three distributions; code: OG-MARL, CFCQL. Not with discrete actions
+    samples: int = static(10, least=1, most=UNITS)
+    # own: one agent's action at a time (CFCQL) | joint: all at once (OG-MARL)
+    vary: str = static("own", choices=("own", "joint"))
 
     def __post_init__(self) -> None:
-        if self.vary not in ("own", "joint"):
-            raise RefusedError(f"cql.vary={self.vary} is not one of own, joint.")
-        if self.samples < 1:
-            raise RefusedError(f"cql.samples={self.samples} must be at least 1.")
-        if self.weight < 0:
-            raise RefusedError(f"cql.weight={self.weight} must not be negative: 0 is the learner without CQL.")
-        if self.action_std <= 0:
-            raise RefusedError(f"cql.action_std={self.action_std} must be positive.")
+        check_record(self, "cql.")
 
 
 def make(config: Config, parts: DeterministicLearner) -> DeterministicLearner:
@@ -75,8 +73,8 @@ def make(config: Config, parts: DeterministicLearner) -> DeterministicLearner:
             f"algo.target=td_lambda: modifiers=[cql] is for one-step targets of algo={parts.name}, as returns over "
             "several steps are those of the behaviour. Use algo.target=one_step."
         )
-    swept = {f"cql.{f.name}": getattr(config, f.name) for f in fields(Config) if f.type in (float, "float")}
-    return parts.claim("cql", loss=partial(loss, config, parts, parts.loss)).extend(hparams=swept)
+    hparams = {f"cql.{name}": value for name, value in swept_values(config).items()}
+    return parts.claim("cql", loss=partial(loss, config, parts, parts.loss)).extend(hparams=hparams)
 
 
 def loss(

@@ -18,7 +18,7 @@ Not done: the legacy sum-tree loop of the released code.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,8 @@ from jaxshare.algos._value import ValueLearner, Values
 from jaxshare.ops import differ, td
 from jaxshare.ops.masking import masked_mean, masked_mean_square, masked_sum
 from jaxshare.ops.schedules import linear
+from jaxshare.settings.fields import static, swept, swept_values
+from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Context, EnvSpec, Episode, HParams, Metrics, RefusedError
 
 NORMALISERS = ("individual", "team")
@@ -35,31 +37,29 @@ NORMALISERS = ("individual", "team")
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of DIFFER. Every `float` is a swept scalar (`sweep.differ.alpha=[...]`), the others are static."""
+    """Settings of DIFFER. `sweep.differ.alpha=[...]` varies what is `swept`, the others are static."""
 
-    select: str = "per"  # all | greedy | greedy_weight | per | per_expected; paper: prioritised with IS weights
-    alpha: float = 0.8  # priority exponent; paper: Table 1 (code: 0.6, its README 0.8)
-    epsilon_p: float = 0.01  # added to |delta|; code (blank in the paper's table)
-    beta_start: float = 0.6  # IS exponent, annealed over the whole run; paper: Table 1
-    beta_end: float = 1.0  # paper: Table 1
-    eta_start: float = 0.8  # selected fraction; paper: Table 1
-    eta_end: float = 1.0  # paper: Table 1
-    eta_portion: float = 0.6  # of the run, until eta_end is reached; paper: Table 1
-    l1_coef: float = 0.0  # paper: Table 1 lists 5e-4, code has none
-    g_clamp: float | None = 10.0  # clamp g_i to [-g_clamp, g_clamp]; code. null: off
+    # all | greedy | greedy_weight | per | per_expected; paper: prioritised with IS weights
+    select: str = static("per", choices=differ.SELECTIONS)
+    # priority exponent; paper: Table 1 (code: 0.6, its README 0.8)
+    alpha: float = swept(0.8, least=0)
+    epsilon_p: float = swept(0.01, least=0)  # added to |delta|; code (blank in the paper's table)
+    # IS exponent, annealed over the whole run; paper: Table 1
+    beta_start: float = swept(0.6, least=0)
+    beta_end: float = swept(1.0, least=0)  # paper: Table 1
+    eta_start: float = swept(0.8, above=0, most=1)  # selected fraction; paper: Table 1
+    eta_end: float = swept(1.0, above=0, most=1)  # paper: Table 1
+    # of the run, until eta_end is reached; paper: Table 1
+    eta_portion: float = swept(0.6, above=0, most=1)
+    l1_coef: float = swept(0.0, least=0)  # paper: Table 1 lists 5e-4, code has none
+    # clamp g_i to [-g_clamp, g_clamp]; code. null: off
+    g_clamp: float | None = static(10.0, above=0, note="null stands for none.")
     alive_mask: bool = True  # leave dead agents out; code (plain QMIX keeps them)
-    normaliser: str = "individual"  # divide by valid individual transitions (code), or team: by team transitions
+    # divide by valid individual transitions (code), or team: by team transitions
+    normaliser: str = static("individual", choices=NORMALISERS)
 
     def __post_init__(self) -> None:
-        if self.select not in differ.SELECTIONS:
-            raise RefusedError(f"differ.select={self.select} is not one of {', '.join(differ.SELECTIONS)}.")
-        if self.normaliser not in NORMALISERS:
-            raise RefusedError(f"differ.normaliser={self.normaliser} is not one of {', '.join(NORMALISERS)}.")
-        if self.g_clamp is not None and self.g_clamp <= 0:
-            raise RefusedError(f"differ.g_clamp={self.g_clamp} must be positive, or null for none.")
-        for name in ("eta_start", "eta_end", "eta_portion"):
-            if not 0 < getattr(self, name) <= 1:
-                raise RefusedError(f"differ.{name}={getattr(self, name)} must be in (0, 1].")
+        check_record(self, "differ.")
 
 
 def make(config: Config, parts: ValueLearner) -> ValueLearner:
@@ -69,13 +69,13 @@ def make(config: Config, parts: ValueLearner) -> ValueLearner:
             f"modifiers=[differ] cannot be used with algo={parts.name}: it has no mixer of utilities, so there is no "
             "dQ_tot/dQ_i to share the team reward by. Use it with an algorithm that has one, such as vdn or qmix."
         )
-    swept = {f"differ.{f.name}": getattr(config, f.name) for f in fields(Config) if f.type in (float, "float")}
+    hparams = {f"differ.{name}": value for name, value in swept_values(config).items()}
     parts = parts.claim(
         "differ",
         loss=lambda *args: loss(config, parts.spec, *args),
         groups={"agent": ("agent",), "mixer": ("mixer",)},
     )
-    return parts.extend(inspect=lambda values, batch, ctx: _inspect(config, values, batch), hparams=swept)
+    return parts.extend(inspect=lambda values, batch, ctx: _inspect(config, values, batch), hparams=hparams)
 
 
 def schedule(hparams: HParams, ctx: Context) -> tuple[Array, Array]:

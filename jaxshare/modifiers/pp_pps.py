@@ -20,7 +20,7 @@ from jaxshare.modifiers import _pps
 
 @dataclass(frozen=True)
 class Config(_pps.ScoredConfig):
-    """Settings of PP-PPS. Every `float` is a swept scalar, the others are static."""
+    """Settings of PP-PPS. What is `swept` a sweep may vary, the others are static."""
 
     share: Any = "head"  # all | head (paper) | body (all but the head) | names, as [embed,gru] or [gru.*_kernel]
 

@@ -19,7 +19,7 @@ from jaxshare.modifiers import _pps
 
 @dataclass(frozen=True)
 class Config(_pps.ScoredConfig):
-    """Settings of RS-PPS. Every `float` is a swept scalar, the others are static."""
+    """Settings of RS-PPS. What is `swept` a sweep may vary, the others are static."""
 
 
 def make(config: Config, parts: _pps.Parts) -> _pps.Parts:

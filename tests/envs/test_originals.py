@@ -103,7 +103,11 @@ def test_logs_and_types_are_those_of_the_ports(made):
     [
         (lbforaging, {"scenario": "8x8-2p-2g"}, "env.scenario=8x8-2p-2g: .*cannot be made"),
         (rware_host, {"scenario": "tinny-2ag"}, "env.scenario=tinny-2ag: .*tiny-2ag"),
-        (lbforaging, {"reward": "indivdual"}, "env.reward=indivdual is not known. Did you mean individual"),
+        (
+            lbforaging,
+            {"reward": "indivdual"},
+            "env.reward=indivdual is not one of individual, sum. Did you mean individual",
+        ),
         (rware_host, {"max_steps": 0}, "env.max_steps=0"),
     ],
 )

@@ -1,0 +1,97 @@
+"""One walk over settings, and over the values of a sweep, against the ranges that their fields declare."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from jaxshare.registry import suggest
+from jaxshare.settings.fields import UNITS, Range, ranges
+from jaxshare.types import RefusedError
+
+RUNS = UNITS  # of one command; each is a row of every array
+
+
+def check_record(record: Any, prefix: str = "") -> None:
+    """Check all fields of a dataclass, and of those in it. Raises RefusedError with key, value and range.
+
+    prefix: what stands before the names of its fields on the command line, such as 'algo.'.
+    """
+    declared = ranges(type(record))
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if dataclasses.is_dataclass(value):
+            check_record(value, f"{prefix}{field.name}.")
+        elif field.name in declared:
+            check_value(f"{prefix}{field.name}", value, declared[field.name])
+
+
+def check_value(key: str, value: Any, allowed: Range) -> None:
+    """Check one value; each entry of a list must be among the choices of its field. Raises RefusedError."""
+    entries = value if isinstance(value, list | tuple) and allowed.choices else [value]
+    for entry in entries:
+        problem = allowed.problem(entry)
+        if problem:
+            near = suggest(entry, allowed.choices) if isinstance(entry, str) else ""
+            raise RefusedError(f"{key}={entry} {problem}.{near}{' ' if allowed.note else ''}{allowed.note}")
+
+
+def check_settings(settings: Any) -> None:
+    """Check all settings of a run (`jaxshare.config.Settings`) and the values of its sweep. Raises RefusedError."""
+    check_record(settings.run)
+    check_record(settings.algo, "algo.")
+    check_record(settings.env, "env.")
+    for name, config in settings.modifiers.items():
+        check_record(config, f"{name}.")
+    _check_number_of_runs(settings)
+    check_sweep(settings)
+
+
+def check_sweep(settings: Any) -> None:
+    """Check what a sweep varies, as if each of its points stood on a command line of its own. Raises RefusedError.
+
+    A name that is no scalar here is left to whoever knows the algorithm with its modifiers.
+    """
+    for key, values in settings.sweep.items():
+        owner, _, name = key.rpartition(".")
+        allowed = ranges(type(_owner(settings, owner))).get(name)
+        if allowed is not None:
+            for value in values:
+                check_value(f"sweep.{key}", value, allowed)
+
+    # what two settings must be together is asked when their record is made
+    for point in settings.points():
+        try:
+            _at(settings, point)
+        except RefusedError as refusal:
+            names = ", ".join(f"sweep.{key}={value}" for key, value in point.items())
+            raise RefusedError(f"{names}: {refusal}") from refusal
+
+
+def _check_number_of_runs(settings: Any) -> None:
+    points = math.prod(len(values) for values in settings.sweep.values())
+    if points * settings.run.seeds > RUNS:
+        raise RefusedError(
+            f"seeds={settings.run.seeds} with {points} point(s) of a sweep are {points * settings.run.seeds} runs: "
+            f"{RUNS} at most. Use fewer seeds, or sweep fewer values."
+        )
+
+
+def _owner(settings: Any, owner: str) -> Any:
+    """The record that holds a swept scalar: of 'lr' the algorithm's, of 'differ.alpha' the modifier's."""
+    return settings.modifiers.get(owner) if owner else getattr(settings.algo, "hparams", None)
+
+
+def _at(settings: Any, point: dict[str, float]) -> None:
+    """Make the records of one point of a sweep, which raises RefusedError if they do not go together."""
+    owners: dict[str, dict[str, float]] = {}
+    for key, value in point.items():
+        owner, _, name = key.rpartition(".")
+        record = _owner(settings, owner)
+        if record is not None and name in {field.name for field in dataclasses.fields(record)}:
+            owners.setdefault(owner, {})[name] = value
+    for owner, values in owners.items():
+        record = dataclasses.replace(_owner(settings, owner), **values)
+        if not owner:
+            dataclasses.replace(settings.algo, hparams=record)
