@@ -91,9 +91,15 @@ def check_arguments(arguments: Sequence[str], sweeping: bool = False) -> None:
     known: dict[str, None] = {}
     for combination in itertools.product(*map(_choices, groups)):
         lines = [f"{group.key_or_group}={name}" for group, name in zip(groups, combination, strict=True)]
-        known |= dict.fromkeys(keys(_composed(lines)))
+        known |= dict.fromkeys(_keys_with(tuple(lines)))
     for override in overrides:
         _check_key(override, known)
+
+
+@lru_cache(maxsize=64)
+def _keys_with(groups: tuple[str, ...]) -> tuple[str, ...]:
+    """All keys of the configuration with these groups."""
+    return tuple(keys(_composed(groups)))
 
 
 def _composed(lines: Sequence[str]) -> DictConfig:
@@ -295,13 +301,12 @@ def presets() -> list[str]:
 
 def _check_key(override: Override, known: Collection[str]) -> None:
     key = override.key_or_group
-    if key in GROUPS or key.split(".")[0] in ("sweep", "hydra"):
+    if key in GROUPS or key.startswith(("sweep.", "hydra.", "hydra/")):
         return
     if _is_free(key):
         key = key[: key.index("kwargs") + len("kwargs")]
     if key not in known:
-        leaf = [k for k in known if k.split(".")[-1].lower() == key.split(".")[-1].lower()]
-        near = f" Did you mean {' or '.join(leaf[:3])}?" if leaf else registry.suggest(key, known)
+        near = registry.suggest(key, known)
         raise RefusedError(f"'{key}' (in {override.input_line}) is not a setting.{near} `--help` lists the settings.")
 
 

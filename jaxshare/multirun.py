@@ -37,7 +37,7 @@ class Failure:
     """A job that did not reach its end."""
 
     number: int
-    overrides: str
+    name: str  # the settings in which it differs from the others
     message: str
 
 
@@ -59,8 +59,8 @@ def run(arguments: Sequence[str]) -> None:
         raise cli.refusal(error) from error
     finally:
         for failure in failures:
-            about = f"job {failure.number} ({failure.overrides})" if failure.overrides else f"job {failure.number}"
-            print(f"failed: {about}: {failure.message}", file=sys.stderr)
+            about = f"{failure.number} ({failure.name})" if failure.name else str(failure.number)
+            print(f"failed: job {about}: {failure.message}", file=sys.stderr)
     if failures:
         sys.exit(1)
 
@@ -124,19 +124,24 @@ class _Watched:
             raise
         except Exception as error:
             message = f"{type(self._launcher).__name__} failed: {type(error).__name__}: {_first_line(error)}"
-            for number, overrides in enumerate(job_overrides, initial_job_idx):
-                self._note(number, overrides, message)
+            self._failures += [
+                Failure(initial_job_idx + i, name, message) for i, name in enumerate(_names(job_overrides))
+            ]
             return []
-        for number, (overrides, result) in enumerate(zip(job_overrides, returns, strict=False), initial_job_idx):
+        for number, (name, result) in enumerate(zip(_names(job_overrides), returns, strict=False), initial_job_idx):
             value = result._return_value
             if result.status == JobStatus.FAILED:  # not one of ours: a mistake of the program
-                self._note(number, overrides, f"{type(value).__name__}: {_first_line(value)}")
+                self._failures.append(Failure(number, name, f"{type(value).__name__}: {_first_line(value)}"))
             elif isinstance(value, dict) and MESSAGE in value:
-                self._note(number, overrides, value[MESSAGE])
+                self._failures.append(Failure(number, name, value[MESSAGE]))
         return returns
 
-    def _note(self, number: int, overrides: Sequence[str], message: str) -> None:
-        self._failures.append(Failure(number, " ".join(filter_overrides(overrides)), message))
+
+def _names(job_overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Of each job, the settings in which it differs from others."""
+    lines = [filter_overrides(overrides) for overrides in job_overrides]
+    common = set(lines[0]).intersection(*lines) if len(lines) > 1 else set()
+    return [" ".join(line for line in job if line not in common) for job in lines]
 
 
 def _first_line(error: Any) -> str:
@@ -146,7 +151,7 @@ def _first_line(error: Any) -> str:
 @contextmanager
 def _watched(failures: list[Failure]) -> Iterator[None]:
     """Note the failed jobs of the launcher that hydra makes."""
-    plugins: Any = Plugins.instance()
+    plugins: Any = Plugins  # the class: launchers send its instance to other processes
     make = plugins.instantiate_launcher
 
     def make_watched(*args: Any, **kwargs: Any) -> Any:
@@ -156,7 +161,7 @@ def _watched(failures: list[Failure]) -> Iterator[None]:
     try:
         yield
     finally:
-        del plugins.instantiate_launcher  # the class's is seen again
+        plugins.instantiate_launcher = make
 
 
 @contextmanager

@@ -100,14 +100,21 @@ def at_least_one_step(max_steps: int | None) -> None:
 def suggest(name: str, known: Iterable[str]) -> str:
     """' Did you mean a or b?' for the names nearest to `name`, capitals or not, or ''."""
     names = [str(k) for k in known]
-    near = _synonyms(name, names) or _same_letters(name, names) or _similar(name, names)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
+    near = _same_letters(name, names) or _synonyms(name, names) or _same_end(name, names) or _similar(name, names)
+    return f" Did you mean {' or '.join(near[:3])}?" if near else ""
 
 
 def _synonyms(name: str, names: list[str]) -> list[str]:
     """Ours for what others call so."""
-    meant = SYNONYMS.get(name.split(".")[-1].lower(), ())
-    return [known for ending in meant for known in names if known == ending or known.endswith(f".{ending}")][:3]
+    near: list[str] = []
+    for ending in SYNONYMS.get(name.split(".")[-1].lower(), ()):
+        near += [ending] if ending in names else [known for known in names if known.endswith(f".{ending}")]
+    return near
+
+
+def _same_end(name: str, names: list[str]) -> list[str]:
+    end = name.split(".")[-1].lower()
+    return [known for known in names if known.split(".")[-1].lower() == end]
 
 
 def _same_letters(name: str, names: list[str]) -> list[str]:
