@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import errno
 import inspect
+import itertools
+import pathlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
-from jaxshare import registry
+from jaxshare import registry, spelling, surroundings
 from jaxshare.config import RunConfig, Settings, config_dir
 from jaxshare.types import HostError, RefusedError
 
-LISTS = ("modifiers", "logger")  # a single name is taken as a list of one
 GROUPS = ("algo", "env", "preset")
 
 
@@ -69,26 +70,59 @@ def _open(config: type) -> DictConfig:
 def settings(arguments: Sequence[str]) -> Settings:
     """Settings from `key=value` arguments. Raises RefusedError naming key, value and remedy."""
     register()
-    overrides = _parse(arguments)
-    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
-        groups = [o for o in overrides if o.key_or_group in GROUPS]
-        _check_groups(groups)
-        try:
-            base = compose("config", [o.input_line or "" for o in groups], return_hydra_config=True)
-            for override in overrides:
-                _check_key(override, base)
-                _check_booleans(override.key_or_group, override.value(), base)
-            cfg = compose("config", [spelled(o.input_line or "") for o in overrides], return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise _refusal(error) from error
+    overrides = _parse(arguments, spelling.training_kinds())
+    for override in overrides:
+        if override.is_sweep_override():
+            raise spelling.several(override, multirun=True)
+    check_arguments([override.input_line or "" for override in overrides])
+    cfg = _composed([spelled(override.input_line or "") for override in overrides])
+    for override in overrides:
+        _check_booleans(override.key_or_group, override.value(), cfg)
     _check_modifiers(cfg, overrides)
     return from_config(cfg, cfg.hydra.runtime.choices)
 
 
+def check_arguments(arguments: Sequence[str], sweeping: bool = False) -> None:
+    """Raise RefusedError for settings that there are not; sweeping: in none of the combinations of a multirun."""
+    register()
+    overrides = _parse(arguments, spelling.training_kinds(), sweeping)
+    groups = [override for override in overrides if override.key_or_group in GROUPS]
+    if any(override.is_sweep_override() and not override.is_choice_sweep() for override in groups):
+        return  # such as glob(*), which hydra expands
+    _check_groups(groups)
+    known: dict[str, None] = {}
+    for combination in itertools.product(*map(_choices, groups)):
+        lines = [f"{group.key_or_group}={name}" for group, name in zip(groups, combination, strict=True)]
+        known |= dict.fromkeys(_keys_with(tuple(lines)))
+    for override in overrides:
+        _check_key(override, known)
+
+
+@lru_cache(maxsize=64)
+def _keys_with(groups: tuple[str, ...]) -> tuple[str, ...]:
+    """All keys of the configuration with these groups."""
+    return tuple(keys(_composed(groups)))
+
+
+def _composed(lines: Sequence[str]) -> DictConfig:
+    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        try:
+            return compose("config", list(lines), return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise refusal(error) from error
+
+
+def _choices(group: Override) -> list[str]:
+    """The names that a group is given: several in a multirun."""
+    if group.is_sweep_override():
+        return list(group.sweep_string_iterator())
+    return ["null" if group.value() is None else str(group.value())]
+
+
 def from_config(cfg: DictConfig, choices: Any) -> Settings:
     """Settings from a composed configuration and the chosen option of each group."""
-    run = {f.name: cfg[f.name] for f in dataclasses.fields(RunConfig) if f.name != "run_dir"}
     try:
+        run = {f.name: cfg[f.name] for f in dataclasses.fields(RunConfig) if f.name != "run_dir"}
         names = [str(name) for name in cfg.modifiers]
         for name in names:
             registry.get("modifiers", name)
@@ -106,17 +140,20 @@ def from_config(cfg: DictConfig, choices: Any) -> Settings:
             sweep=_sweep(cfg.sweep),
         )
     except OmegaConfBaseException as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
 
 
 def from_hydra(cfg: DictConfig, job: Any) -> Settings:
-    """Settings of one job of hydra's own main; each job of a multirun gets a run directory of its own, by number."""
-    _check_modifiers(cfg, _parse(job.overrides.task))
-    found = from_config(cfg, job.runtime.choices)
+    """Settings of one job of hydra's own main; each job of a multirun gets a run directory of its own, by number.
+
+    A relative run_dir is one of the folder in which the command was given, wherever a launcher puts the job.
+    """
+    _check_modifiers(cfg, _parse(job.overrides.task, spelling.training_kinds()))
+    settings = from_config(cfg, job.runtime.choices)
     if job.mode != RunMode.MULTIRUN:
-        return found
-    base = cfg.run_dir or job.sweep.dir
-    return dataclasses.replace(found, run=dataclasses.replace(found.run, run_dir=f"{base}/{job.job.num}"))
+        return settings
+    base = pathlib.Path(job.runtime.cwd, cfg.run_dir or job.sweep.dir)
+    return dataclasses.replace(settings, run=dataclasses.replace(settings.run, run_dir=str(base / str(job.job.num))))
 
 
 def from_plain(tree: dict[str, Any]) -> Settings:
@@ -144,7 +181,7 @@ def _record(config: type, values: dict[str, Any]) -> Any:
 def small_config(config: type, arguments: Sequence[str]) -> Any:
     """A dataclass from `key=value` arguments, without groups. Raises RefusedError naming key, value and remedy."""
     node = _open(config)
-    for override in _parse(arguments):
+    for override in _parse(arguments, spelling.kinds_of(config)):
         first, _, rest = override.key_or_group.partition(".")
         if rest and first in node and isinstance(node[first], DictConfig):  # as env.id, of any names
             OmegaConf.update(node, override.key_or_group, override.value(), force_add=True)
@@ -153,12 +190,17 @@ def small_config(config: type, arguments: Sequence[str]) -> Any:
             known = [str(key) for key in node]
             near = registry.suggest(override.key_or_group, known)
             raise RefusedError(f"'{override.key_or_group}' is not a setting.{near} Known: {', '.join(known)}.")
+        if override.is_sweep_override():
+            raise spelling.several(override, multirun=False)
         _check_booleans(override.key_or_group, override.value(), node)
         try:
             node[override.key_or_group] = override.value()
         except OmegaConfBaseException as error:
-            raise _refusal(error) from error
-    return OmegaConf.to_object(node)
+            raise refusal(error) from error
+    try:
+        return OmegaConf.to_object(node)
+    except OmegaConfBaseException as error:
+        raise refusal(error) from error
 
 
 def small_help(template: str, config: type) -> str:
@@ -226,24 +268,25 @@ def _sweep(node: DictConfig) -> dict[str, list[float]]:
 # --------------------------------------------------------------------------------------------------- before composing
 
 
-def _parse(arguments: Sequence[str]) -> list[Override]:
-    parsed = []
+def _parse(arguments: Sequence[str], kinds: spelling.Kinds, sweeping: bool = False) -> list[Override]:
+    overrides = []
     for argument in arguments:
-        try:
-            parsed.append(OverridesParser.create().parse_override(_as_list(argument)))
-        except HydraException as error:
-            raise RefusedError(f"'{argument}' is not understood: write key=value, as in seeds=4.") from error
-    return parsed
+        override = spelling.parse(spelling.spelled(argument, kinds, sweeping))
+        if override is None:
+            raise spelling.not_understood(argument)
+        if override.is_delete():
+            raise RefusedError(f"'{argument}' is not understood: settings cannot be removed. Give another value.")
+        overrides.append(override)
+    return overrides
 
 
-def _as_list(argument: str) -> str:
-    key, equals, value = argument.partition("=")
-    return f"{key}=[{value}]" if equals and key in LISTS and not value.startswith("[") else argument
-
-
-def spelled(argument: str) -> str:
-    """An argument as hydra wants it: `sweep.*` keys are added, not overridden; lists of one may be bare names."""
-    return _as_list(f"++{argument}" if _is_free(argument.partition("=")[0]) else argument)
+def spelled(argument: str, sweeping: bool = False) -> str:
+    """An argument as hydra wants it. See `spelling.spelled`; `sweep.*` keys are added, not overridden."""
+    if argument.startswith("-"):
+        return argument
+    line = spelling.spelled(argument, spelling.training_kinds(), sweeping)
+    key = line.partition("=")[0]
+    return f"++{line}" if _is_free(key) and not key.startswith("+") else line
 
 
 def _is_free(key: str) -> bool:
@@ -253,12 +296,12 @@ def _is_free(key: str) -> bool:
 
 def _check_groups(groups: list[Override]) -> None:
     for override in groups:
-        name = str(override.value())
-        if override.key_or_group == "preset":
-            if name not in ("None", "null"):
-                registry.one_of("preset", name, presets())
-        else:
-            registry.get(override.key_or_group, name)
+        for name in _choices(override):
+            if override.key_or_group == "preset":
+                if name != "null":
+                    registry.one_of("preset", name, presets())
+            else:
+                registry.get(override.key_or_group, name)
 
 
 def presets() -> list[str]:
@@ -267,25 +310,23 @@ def presets() -> list[str]:
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
 
 
-def _check_key(override: Override, base: DictConfig) -> None:
+def _check_key(override: Override, known: Collection[str]) -> None:
     key = override.key_or_group
-    if key in GROUPS or key.split(".")[0] in ("sweep", "hydra"):
+    if key in GROUPS or key.startswith(("sweep.", "hydra.", "hydra/")):
         return
-    known = keys(base)
     if _is_free(key):
         key = key[: key.index("kwargs") + len("kwargs")]
     if key not in known:
-        leaf = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
-        near = f" Did you mean {' or '.join(leaf[:3])}?" if leaf else registry.suggest(key, known)
+        near = registry.suggest(key, known)
         raise RefusedError(f"'{key}' (in {override.input_line}) is not a setting.{near} `--help` lists the settings.")
 
 
-def _check_booleans(key: str, value: Any, base: DictConfig) -> None:
+def _check_booleans(key: str, value: Any, cfg: DictConfig) -> None:
     """Refuse numbers other than 0 and 1 for true and false: OmegaConf takes them all."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            _check_booleans(f"{key}.{name}", inner, base)
-    elif isinstance(value, int) and value not in (0, 1) and isinstance(OmegaConf.select(base, key), bool):
+            _check_booleans(f"{key}.{name}", inner, cfg)
+    elif isinstance(value, int) and value not in (0, 1) and isinstance(OmegaConf.select(cfg, key), bool):
         raise RefusedError(f"{key}={value} is neither true nor false.")
 
 
@@ -304,9 +345,9 @@ def keys(cfg: Any, prefix: str = "") -> list[str]:
 def help_text(template: str, arguments: Sequence[str]) -> str:
     """`--help`: the template filled with what there is to choose and the settings of the present choice."""
     register()
-    groups = [o.input_line or "" for o in _parse(arguments) if o.key_or_group in GROUPS]
-    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
-        cfg = compose("config", groups, return_hydra_config=True)
+    groups = [o for o in _parse(arguments, spelling.training_kinds(), True) if o.key_or_group in GROUPS]
+    _check_groups(groups)
+    cfg = _composed([f"{group.key_or_group}={_choices(group)[0]}" for group in groups])  # of several the first
     choices = cfg.hydra.runtime.choices
     values = {key: OmegaConf.select(cfg, key) for key in keys(cfg)}
     hidden = ("modifiers", "sweep")  # explained in the template
@@ -330,15 +371,19 @@ def _check_modifiers(cfg: DictConfig, overrides: list[Override]) -> None:
             raise RefusedError(f"{override.input_line} has no effect: {owner} is not in use. Add modifiers=[{owner}].")
 
 
-def _refusal(error: Exception) -> RefusedError:
+def refusal(error: Exception) -> RefusedError:
     """One sentence out of a hydra or OmegaConf error."""
     full_key = getattr(error, "full_key", None)
     cause = error.__cause__
-    if full_key is None and cause is not None:
-        full_key, error = getattr(cause, "full_key", None), cause if isinstance(cause, Exception) else error
+    if full_key is None and isinstance(cause, Exception):
+        full_key = getattr(cause, "full_key", None)
+        error = cause
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    message = lines[0] if lines else type(error).__name__
-    return RefusedError(f"{full_key}: {message}." if full_key else message)
+    told_by_key = [line for line in lines if not line.startswith(("full_key:", "object_type=", "See https:"))]
+    message = "; ".join(line.rstrip(".") for line in told_by_key) or type(error).__name__
+    if isinstance(error, InterpolationResolutionError | GrammarParseError):
+        message += "; ${...} takes the value of another setting, and \\${ stands for these two characters themselves"
+    return RefusedError(f"{full_key}: {message}." if full_key else f"{message}.")
 
 
 # --------------------------------------------------------------------------------------------------------------- main
@@ -347,13 +392,19 @@ def _refusal(error: Exception) -> RefusedError:
 def run_command(command: Callable[[], None]) -> None:
     """Run a command; a refusal becomes one message on stderr and exit status 1, never a traceback."""
     try:
+        surroundings.prepare_process()
         command()
-    except (RefusedError, HostError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        print(f"error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
+    except (RefusedError, HostError, OSError) as error:
+        print(f"error: {told(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def told(error: Exception) -> str:
+    """What a person is told of an error that is no mistake of the program."""
+    if not isinstance(error, OSError):
+        return str(error)
+    remedy = ": raise the limit, as by ulimit -n 4096" if error.errno == errno.EMFILE else ""
+    return f"{error.filename or 'input/output'}: {error.strerror or error}{remedy}"

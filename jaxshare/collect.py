@@ -9,6 +9,7 @@ which the paper leaves open.
 from __future__ import annotations
 
 import pathlib
+import shlex
 import sys
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -125,13 +126,12 @@ def _check_out(config: Config) -> None:
 
 
 def _collect(config: Config, settings: Settings, program: Program) -> pathlib.Path:
-    from rich.console import Console
-
     from jaxshare.data import composition as composing
     from jaxshare.data import own
     from jaxshare.data.card import card_of
+    from jaxshare.terminal import open_console
 
-    console, spec = Console(highlight=False, soft_wrap=True), program.env.spec
+    console, spec = open_console(), program.env.spec
     text = config.composition
     note: dict[str, Any] = {}
     if text in LISTS:
@@ -159,7 +159,7 @@ def _collect(config: Config, settings: Settings, program: Program) -> pathlib.Pa
     _tell(config, stored, pools, console)
     console.print(
         f"written: {stored.path}\npicture: {picture}\n"
-        f"learn:   python -m jaxshare.train algo=icq env={settings.env_name} data={stored.path} …"
+        f"learn:   python -m jaxshare.train algo=icq env={settings.env_name} {shlex.quote(f'data={stored.path}')} …"
     )
     return pathlib.Path(stored.path)
 
@@ -174,7 +174,7 @@ def _tell(config: Config, stored: Any, pools: Pools, console: Any) -> None:
     if name in composing.WINDOWS and not composing.within(name, quality):
         low, high = composing.WINDOWS[name]
         console.print(
-            f"[yellow]note:[/yellow] the paper's {name} sets have a quality of {low} to {high}; with another number of "
+            f"note: the paper's {name} sets have a quality of {low} to {high}; with another number of "
             "random agents this one would."
         )
 

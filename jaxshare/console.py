@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pathlib
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from jaxshare import results
+from jaxshare.terminal import open_console
 
 if TYPE_CHECKING:
     from jaxshare.config import RunConfig, Settings
@@ -27,9 +29,10 @@ class Console:
     def __init__(self, run: RunConfig, program: Program) -> None:
         self._total = program.total
         self._unit = "updates" if program.offline else "steps"
-        self._console = RichConsole(highlight=False, soft_wrap=True)
+        self._console = open_console()
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(), TimeRemainingColumn(),
             console=self._console, disable=not (run.progress and self._console.is_terminal),
         )  # fmt: skip
@@ -50,12 +53,12 @@ class Console:
         name = "+".join([settings.algo_name, *settings.modifiers])
         how = "one per device" if layout.per_device == 1 else f"{layout.per_device} vmapped per device"
         what = f"updates from {run.data}" if program.offline else "environment steps"
-        self._console.print(
-            f"[bold]{name}[/bold] on [bold]{spec.name}[/bold] ({spec.num_agents} agents), {layout.num_runs} run(s) on "
-            f"{layout.mesh.size} {layout.mesh.devices.flat[0].platform} device(s), {how}; {self._total:,} "
-            f"{what} each; about {memory / 1e9:.2f} GB of memory\n"
-            f"{'Going on with' if resuming else 'Writing to'} {run_dir}"
+        rest = (
+            f" ({spec.num_agents} agents), {layout.num_runs} run(s) on {layout.mesh.size} "
+            f"{layout.mesh.devices.flat[0].platform} device(s), {how}; {self._total:,} {what} each; about "
+            f"{memory / 1e9:.2f} GB of memory\n{'Going on with' if resuming else 'Writing to'} {run_dir}"
         )
+        self._console.print(Text.assemble((name, "bold"), " on ", (spec.name, "bold"), rest))
         self._bar.start()
 
     @contextmanager
@@ -88,14 +91,15 @@ class Console:
 
     def warn(self, message: str) -> None:
         """Say what the person should know."""
-        self._console.print(f"[yellow]note:[/yellow] {message}")
+        self._console.print(Text.assemble(("note:", "yellow"), f" {message}"))
 
     def finish(self, records: list[dict[str, Any]], run_dir: pathlib.Path) -> None:
         """The table of first and last evaluations, and the picture."""
         self.stop()
         self._console.print(self.table(results.first_and_last(records)))
         picture = results.draw(records, run_dir)
-        self._console.print(f"learning curve: {picture}\nlook closer:    python -m jaxshare.evaluate run_dir={run_dir}")
+        command = f"python -m jaxshare.evaluate {shlex.quote(f'run_dir={run_dir}')}"
+        self._console.print(f"learning curve: {picture}\nlook closer:    {command}")
 
     def table(self, rows: list[dict[str, Any]]) -> Table:
         """First against last evaluation, per run and mean."""

@@ -106,12 +106,11 @@ def _check_decomposes(config: Config, settings: Settings) -> None:
 
 
 def _decompose(config: Config, settings: Settings, program: Program, path: pathlib.Path) -> dict[str, Any]:
-    from rich.console import Console
-
     from jaxshare import results
     from jaxshare.data import open_any
     from jaxshare.data.checks import check_spec
     from jaxshare.loggers import METRICS
+    from jaxshare.terminal import open_console
 
     run_dir, spec = pathlib.Path(config.run_dir), program.env.spec
     step, clock, states = _restore(run_dir, settings, program)
@@ -140,10 +139,10 @@ def _decompose(config: Config, settings: Settings, program: Program, path: pathl
     written = [out.with_name(f"{out.name}.json"), out.with_name(f"{out.name}.png")]
     written[0].write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     draw(result, curves(records, spec.num_agents, first), [each["priority"] for each in found], level, written[1])
-    console = Console(highlight=False, soft_wrap=True)
+    console = open_console()
     console.print(_table(result))
     for line in (*remarks(result), *(f"written: {file}" for file in written)):
-        console.print(line, markup=False)
+        console.print(line)
     return result
 
 

@@ -96,7 +96,7 @@ def evaluate(config: Config) -> dict[str, Any]:
 def _evaluate(
     config: Config, run_dir: pathlib.Path, settings: Settings, selected_on: dict[str, Any], program: Program
 ) -> dict[str, Any]:
-    from rich.console import Console
+    from jaxshare.terminal import open_console
 
     if config.gif and program.env.render is None:
         raise RefusedError(f"gif={config.gif}: env={program.env.spec.name} has no picture of its states.")
@@ -120,7 +120,7 @@ def _evaluate(
         result["final"] = {"checkpoint": step, **_play(program, settings, newest, clock, config.episodes)}
     (run_dir / EVALUATION).write_text(json.dumps(result, indent=1) + "\n")
     for table in _tables(result):
-        Console().print(table)
+        open_console(soft_wrap=False).print(table)
     print(f"written: {run_dir / EVALUATION}")
     if config.gif:
         _, point = settings.runs()[config.gif_run]

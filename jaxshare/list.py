@@ -6,7 +6,6 @@ import gc
 import sys
 import textwrap
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 from jaxshare import cli, registry
@@ -46,7 +45,7 @@ def _main() -> None:
 def _print_entries(title: str, kind: str) -> None:
     print(title)
     for name, module in registry.modules(kind).items():
-        print(_filled(_summary(module), f"  {name:<{WIDTH}} "))
+        print(_filled(registry.summary(module), f"  {name:<{WIDTH}} "))
         if kind == "env":
             missing = registry.lacking(module)
             where = "on the host" if getattr(module, "HOST", False) else "JAX"
@@ -59,10 +58,6 @@ def _print_entries(title: str, kind: str) -> None:
 
 def _filled(text: str, first: str = INDENT, rest: str = INDENT) -> str:
     return textwrap.fill(text, 118, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
-
-
-def _summary(module: ModuleType) -> str:
-    return (module.__doc__ or "").strip().splitlines()[0]
 
 
 def _print_table() -> None:

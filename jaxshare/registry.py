@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import re
 from collections.abc import Iterable
@@ -13,6 +15,45 @@ from types import ModuleType
 
 from jaxshare.types import RefusedError
 
+SYNONYMS = {  # how PyMARL, EPyMARL and others call what is set here: names or ends of our keys, the likeliest first
+    "batch_size_run": ("num_envs",),
+    "buffer_size": ("replay.capacity",),
+    "checkpoint_path": ("run_dir",),
+    "critic_lr": ("critic_lr", "lr"),
+    "epsilon_anneal_time": ("epsilon_anneal_steps",),
+    "epsilon_finish": ("epsilon_end",),
+    "env_name": ("env",),
+    "evaluate_every": ("eval.every",),
+    "grad_norm_clip": ("grad_clip",),
+    "gym_key": ("env.scenario", "env.id"),
+    "hypernet_embed": ("algo.hypernet_dim",),
+    "key": ("env.scenario", "env.id"),
+    "learning_rate": ("lr",),
+    "local_results_path": ("run_dir",),
+    "map": ("env.scenario",),
+    "map_name": ("env.scenario", "env.game"),
+    "max_grad_norm": ("grad_clip",),
+    "mixing_embed_dim": ("algo.embed_dim",),
+    "n_agents": ("env.scenario",),
+    "n_envs": ("num_envs",),
+    "n_seeds": ("seeds",),
+    "obs_individual_obs": ("algo.obs_agent_id",),
+    "optim_alpha": ("rms_decay",),
+    "optim_eps": ("rms_eps",),
+    "q_nstep": ("algo.n_step",),
+    "rnn_hidden_dim": ("algo.hidden_dim",),
+    "save_model_interval": ("checkpoint.every",),
+    "t_max": ("total_env_steps",),
+    "target_update_interval": ("algo.target_update_period",),
+    "target_update_interval_or_tau": ("algo.target_update_period", "tau"),
+    "test_interval": ("eval.every",),
+    "test_nepisode": ("eval.episodes",),
+    "time_limit": ("env.max_steps",),
+    "total_timesteps": ("total_env_steps",),
+    "use_rnn": ("algo.recurrent",),
+    "use_tensorboard": ("logger",),
+    "use_wandb": ("logger",),
+}
 KINDS = {"algo": "jaxshare.algos", "env": "jaxshare.envs", "modifiers": "jaxshare.modifiers"}
 
 
@@ -66,7 +107,36 @@ def without_version(package: str, scenario: str, task: str, version: str) -> Non
         )
 
 
-def suggest(name: str, known: object) -> str:
-    """' Did you mean a or b?' for the names nearest to `name`, or ''."""
-    near = difflib.get_close_matches(name, [str(k) for k in known], n=3, cutoff=0.5)  # type: ignore[attr-defined]
-    return f" Did you mean {' or '.join(near)}?" if near else ""
+def suggest(name: str, known: Iterable[str]) -> str:
+    """' Did you mean a or b?' for the names nearest to `name`, capitals or not, or ''."""
+    names = [str(k) for k in known]
+    near = _same_letters(name, names) or _synonyms(name, names) or _same_end(name, names) or _similar(name, names)
+    return f" Did you mean {' or '.join(near[:3])}?" if near else ""
+
+
+def _synonyms(name: str, names: list[str]) -> list[str]:
+    """Ours for what others call so."""
+    near: list[str] = []
+    for ending in SYNONYMS.get(name.split(".")[-1].lower(), ()):
+        near += [ending] if ending in names else [known for known in names if known.endswith(f".{ending}")]
+    return near
+
+
+def _same_end(name: str, names: list[str]) -> list[str]:
+    end = name.split(".")[-1].lower()
+    return [known for known in names if known.split(".")[-1].lower() == end]
+
+
+def _same_letters(name: str, names: list[str]) -> list[str]:
+    return [known for known in names if known.lower() == name.lower()]
+
+
+def _similar(name: str, names: list[str]) -> list[str]:
+    by_letters = {known.lower(): known for known in names}
+    return [by_letters[near] for near in difflib.get_close_matches(name.lower(), by_letters, n=3, cutoff=0.5)]
+
+
+def summary(module: ModuleType) -> str:
+    """The first line of a module's docstring, from its source: under `python -OO` it has none."""
+    text = ast.get_docstring(ast.parse(inspect.getsource(module))) or ""
+    return text.partition("\n")[0]

@@ -128,11 +128,10 @@ def _check(config: Config) -> None:
 def report(config: Config) -> dict[str, Any]:
     """Read, compute, write and print: what report.json holds. Raises RefusedError."""
     _check(config)
-    from rich.console import Console
-
     from jaxshare.reporting import numbers as numbering
     from jaxshare.reporting import page, pictures, tables
     from jaxshare.reporting import study as studies
+    from jaxshare.terminal import open_console
 
     notes: list[str] = []
     study = studies.make(_runs(config, notes), config, notes)
@@ -146,7 +145,7 @@ def report(config: Config) -> dict[str, Any]:
     result = as_plain(study, numbers, config, how)
     written.append(out / REPORT)
     written[-1].write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = open_console()
     for table in _console_tables(study, numbers):
         console.print(table)
     for line in (*how, *(f"note: {note}" for note in study.notes)):

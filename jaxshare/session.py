@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
-from jaxshare import __version__, parallel, registry, replay, results
+from jaxshare import __version__, parallel, registry, replay, results, surroundings
 from jaxshare.checkpoint import FOLDER, UNFINISHED, Best, Checkpoints
 from jaxshare.config import POLICIES, Settings, check_all
 from jaxshare.console import Console
@@ -345,6 +345,7 @@ def chunk_iterations(program: Program) -> int:
 def prepare(settings: Settings) -> Program:
     """Check everything that can be checked before compiling."""
     check_all(settings)
+    surroundings.check_jax()
     env = make_env(settings)
     algorithm = make_algorithm(settings, env.spec)
     for name, values in settings.sweep.items():

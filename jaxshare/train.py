@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from jaxshare import cli
-from jaxshare.config import Settings, config_dir
-from jaxshare.types import RefusedError
+from jaxshare.config import Settings
 
 HELP = """\
 usage: python -m jaxshare.train [key=value ...]
@@ -40,7 +39,9 @@ def _main() -> None:
     if any(a in ("-h", "--help") for a in arguments):
         print(cli.help_text(HELP, [a for a in arguments if not a.startswith("-")]))
     elif any(a.startswith("-") for a in arguments):
-        _through_hydra(arguments)
+        from jaxshare import multirun
+
+        multirun.run(arguments)
     else:
         _train(cli.settings(arguments))
 
@@ -53,29 +54,6 @@ def _train(settings: Settings) -> None:
     except StoppedError as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signum)
-
-
-def _through_hydra(arguments: list[str]) -> None:
-    """Multirun, launchers, --cfg, --info: hydra's own main."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig
-
-    cli.register()
-    refused: list[str] = []
-    sys.argv[1:] = [cli.spelled(a) for a in arguments]
-
-    @hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
-    def task(cfg: DictConfig) -> None:
-        try:
-            _train(cli.from_hydra(cfg, HydraConfig.get()))
-        except RefusedError as error:  # the other jobs of a multirun go on
-            refused.append(str(error))
-            print(f"error: {error}", file=sys.stderr)
-
-    task()
-    if refused:
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,179 @@
+"""Many runs by one command, in turn or through a launcher, and hydra's own options: hydra's main.
+
+A launcher (joblib, submitit, ray) may run jobs in other processes and in other folders. So a job that fails returns
+plain values, which any launcher can send back; the command prints them all, and its exit status tells.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from jaxshare import cli, surroundings
+from jaxshare.config import Settings, config_dir
+from jaxshare.types import HostError, RefusedError
+
+MESSAGE = "jaxshare.failed"  # key of what a failed job returns
+_submitter: int | None = None  # process id of the command that started the jobs
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that did not reach its end."""
+
+    number: int
+    name: str  # the settings in which it differs from the others
+    message: str
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Hydra's main with these arguments. Exits with status 1 if a job failed; raises RefusedError for arguments."""
+    global _submitter
+    _submitter = os.getpid()
+    cli.register()
+    sweeping = any(argument == "-m" or argument.startswith("--mu") for argument in arguments)
+    sys.argv[1:] = [cli.spelled(argument, sweeping) for argument in arguments]
+    settings = [argument for argument in sys.argv[1:] if not argument.startswith("-") and "=" in argument]
+    cli.check_arguments(settings, sweeping)
+    main = hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
+    failures: list[Failure] = []
+    try:
+        with _raising(), _watched(failures):
+            main(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise cli.refusal(error) from error
+    finally:
+        for failure in failures:
+            about = f"{failure.number} ({failure.name})" if failure.name else str(failure.number)
+            print(f"failed: job {about}: {failure.message}", file=sys.stderr)
+    if failures:
+        sys.exit(1)
+
+
+# ------------------------------------------------------------------------------------------------------------ one job
+
+
+def job(cfg: DictConfig) -> dict[str, str] | None:
+    """Train. None, or why that failed, in plain values; it runs where a launcher puts it."""
+    surroundings.prepare_process()
+    from jaxshare.session import StoppedError, train
+
+    is_here = _submitter == os.getpid()
+    try:
+        train(_settings(cfg, is_here))
+    except StoppedError as stopped:
+        print(stopped, file=sys.stderr)
+        if is_here:  # the signal was for the command
+            sys.exit(128 + stopped.signum)
+        return {MESSAGE: str(stopped)}
+    except (RefusedError, HostError, OSError) as error:  # the other jobs go on
+        message = cli.told(error)
+        print(f"error: {message}", file=sys.stderr)
+        return {MESSAGE: message}
+    return None
+
+
+def _settings(cfg: DictConfig, is_here: bool) -> Settings:
+    """The job's settings, with paths as the command meant them wherever the job runs."""
+    hydra_config = HydraConfig.get()
+    folder = pathlib.Path(hydra_config.runtime.cwd)
+    if not is_here and not hydra_config.job.chdir:
+        if folder.is_dir():
+            os.chdir(folder)
+            surroundings.see_current_folder()
+        elif not pathlib.Path(cfg.run_dir or ".").is_absolute():
+            raise RefusedError(
+                f"run_dir={cfg.run_dir}: the command was given in {folder}, which {platform.node()} does not have. "
+                "Name a folder that both machines have by its whole path, as in run_dir=/shared/runs/demo."
+            )
+    return cli.from_hydra(cfg, hydra_config)
+
+
+# ------------------------------------------------------------------------------------------------------------ launchers
+
+
+class _Watched:
+    """A launcher whose failed jobs are noted, whatever launcher it is."""
+
+    def __init__(self, launcher: Launcher, failures: list[Failure]) -> None:
+        self._launcher, self._failures = launcher, failures
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._launcher, name)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """The launcher's own; a launcher that breaks down has run none of its jobs to the end."""
+        try:
+            returns = self._launcher.launch(job_overrides, initial_job_idx)
+        except (HydraException, OmegaConfBaseException):
+            raise
+        except Exception as error:
+            message = f"{type(self._launcher).__name__} failed: {type(error).__name__}: {_first_line(error)}"
+            self._failures += [
+                Failure(initial_job_idx + i, name, message) for i, name in enumerate(_names(job_overrides))
+            ]
+            return []
+        for number, (name, result) in enumerate(zip(_names(job_overrides), returns, strict=False), initial_job_idx):
+            value = result._return_value
+            if result.status == JobStatus.FAILED:  # not one of ours: a mistake of the program
+                self._failures.append(Failure(number, name, f"{type(value).__name__}: {_first_line(value)}"))
+            elif isinstance(value, dict) and MESSAGE in value:
+                self._failures.append(Failure(number, name, value[MESSAGE]))
+        return returns
+
+
+def _names(job_overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Of each job, the settings in which it differs from others."""
+    lines = [filter_overrides(overrides) for overrides in job_overrides]
+    common = set(lines[0]).intersection(*lines) if len(lines) > 1 else set()
+    return [" ".join(line for line in job if line not in common) for job in lines]
+
+
+def _first_line(error: Any) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+@contextmanager
+def _watched(failures: list[Failure]) -> Iterator[None]:
+    """Note the failed jobs of the launcher that hydra makes."""
+    plugins: Any = Plugins  # the class: launchers send its instance to other processes
+    make = plugins.instantiate_launcher
+
+    def make_watched(*args: Any, **kwargs: Any) -> Any:
+        return _Watched(make(*args, **kwargs), failures)
+
+    plugins.instantiate_launcher = make_watched
+    try:
+        yield
+    finally:
+        plugins.instantiate_launcher = make
+
+
+@contextmanager
+def _raising() -> Iterator[None]:
+    """Let hydra raise its errors, which it would print by itself."""
+    name = "HYDRA_FULL_ERROR"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,0 +1,204 @@
+"""Arguments of the command line in hydra's grammar: text as it stands, whole numbers also as 1e6. Knows hydra's parser.
+
+Hydra reads a value before it knows the type of its setting, so that `run_dir=a,b`, `run_dir=x(1)` and `run_dir=größe`
+are a sweep, a function and an error to it. Here the type comes first: where hydra reads no text, text is quoted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from jaxshare import registry
+from jaxshare.config import RunConfig
+from jaxshare.types import RefusedError
+
+LISTS = ("modifiers", "logger")  # a single name is taken as a list of one
+PATHS = ("run_dir", "data", "out", "gif", "sc2path", "python", "map_file")  # last parts of keys
+OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+UNSHARED = ("run_dir",)  # of a multirun, whose jobs get numbered folders in it: one value, never several
+PLAIN = re.compile(r"[A-Za-z0-9_\s/\-\\+.$%*@?|:]")  # what hydra takes unquoted
+MOST_DIGITS = 30  # of a whole number that is written with an exponent
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a setting may hold, as far as its spelling depends on it."""
+
+    text: bool = False  # nothing but text
+    path: bool = False  # text that names a file or folder, or a program
+    whole: bool = False  # whole numbers, and no other numbers
+    number: bool = False  # nothing but whole numbers
+
+
+Kinds = Mapping[str, Kind]  # of the settings that a command has, by key
+
+# ---------------------------------------------------------------------------------------------------------------- kinds
+
+
+def kinds_of(config: type, prefix: str = "") -> dict[str, Kind]:
+    """The kinds of a dataclass's fields, by key; nested dataclasses included."""
+    kinds: dict[str, Kind] = {}
+    for name, hint in typing.get_type_hints(config).items():
+        if dataclasses.is_dataclass(hint):
+            kinds |= kinds_of(typing.cast(type, hint), f"{prefix}{name}.")
+        else:
+            kinds[prefix + name] = _kind(name, hint)
+    return kinds
+
+
+def _kind(name: str, hint: Any) -> Kind:
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    members = set(typing.get_args(hint) if is_union else (hint,)) - {type(None)}
+    text = members == {str}
+    return Kind(
+        text=text,
+        path=text and name in PATHS,
+        whole=int in members and float not in members,
+        number=members == {int},
+    )
+
+
+@cache
+def training_kinds() -> Kinds:
+    """The kinds of all settings of jaxshare.train. Where two algorithms differ in one, it is left to hydra."""
+    kinds = kinds_of(RunConfig) | dict.fromkeys(OF_HYDRA, Kind(text=True, path=True))
+    for kind in ("algo", "env", "modifiers"):
+        for name, module in registry.modules(kind).items():
+            prefix = name if kind == "modifiers" else kind
+            for key, value in kinds_of(module.Config, f"{prefix}.").items():
+                kinds[key] = value if kinds.get(key, value) == value else Kind()
+    return kinds
+
+
+# ------------------------------------------------------------------------------------------------------------- spelling
+
+
+def spelled(argument: str, kinds: Kinds, sweeping: bool = False) -> str:
+    """`key=value` so that hydra reads the value that is meant.
+
+    sweeping: commas separate the values of a multirun, except in quotes and in run_dir.
+    Raises RefusedError for bytes that are no text, and for fractions where whole numbers belong.
+    """
+    _check_is_text(argument)
+    name, equals, value = argument.partition("=")
+    key = name.lstrip("+")
+    kind = kinds.get(key, Kind())
+    if key in LISTS and equals and not value.startswith("["):
+        value = f"[{value}]"
+    elif kind.text:
+        value = _text(key, value, kind, sweeping)
+    elif kind.whole:
+        value = ",".join(_whole(key, part, kind) for part in value.split(","))
+    return f"{name}{equals}{value}"
+
+
+def _check_is_text(argument: str) -> None:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        readable = argument.encode(errors="backslashreplace").decode()
+        raise RefusedError(
+            f"'{readable}' holds bytes that are no text (UTF-8): rename the file or folder that it names."
+        ) from None
+
+
+def _text(key: str, value: str, kind: Kind, sweeping: bool) -> str:
+    """A value in hydra's grammar that it reads as this text; values of a multirun, or of none, stay several."""
+    several = sweeping and key not in UNSHARED
+    if several and "," in value and not re.search(r"[\"'(]", value):
+        return ",".join(_text(key, part, kind, False) for part in value.split(","))
+    override = parse(f"{key}={value}")
+    if override is not None:
+        if override.is_sweep_override():
+            is_literal = kind.path and not several
+        else:
+            meant = override.value()
+            is_escaped = isinstance(meant, str) and (value[:1] in "\"'" or "\\" in value)
+            is_literal = meant not in (value, None) and not is_escaped
+        if not is_literal:
+            return value
+    return quoted(os.path.expanduser(value) if kind.path else value)
+
+
+def _whole(key: str, value: str, kind: Kind) -> str:
+    """1e6 as 1000000; what is no number at all is left to whoever knows the type."""
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        return value
+    if not number.is_finite() or number.adjusted() > MOST_DIGITS:
+        return value
+    if number != number.to_integral_value():
+        if kind.number:
+            raise RefusedError(f"{key}={value} must be a whole number.")
+        return value
+    return value if re.fullmatch(r"\s*[+-]?[\d_]+\s*", value) else str(int(number))
+
+
+def quoted(text: str, quote: Quote = Quote.single) -> str:
+    """Text as a quoted string of hydra's grammar."""
+    return QuotedString(text, quote).with_quotes()
+
+
+def parse(argument: str) -> Override | None:
+    """What hydra reads in an argument, or None if it cannot be read."""
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except (HydraException, RecursionError):
+        return None
+
+
+# ------------------------------------------------------------------------------------------------------------- refusals
+
+
+def not_understood(argument: str) -> RefusedError:
+    """What is wrong with an argument that hydra cannot read, and how to quote it."""
+    key, equals, value = argument.partition("=")
+    if not equals or parse(f"{key}=1") is None:
+        return RefusedError(f"'{argument}' is not understood: write key=value, as in seeds=4.")
+    is_container = value[:1] in ("[", "{")
+    allowed = "[]{},'\"" if is_container else ""
+    odd = next((i for i, letter in enumerate(value) if not PLAIN.match(letter) and letter not in allowed), None)
+    if odd is None:
+        return RefusedError(f"'{argument}' is not understood: its brackets or quotes do not match.")
+    remedy = f"{key}={_quoted_around(value, odd) if is_container else quoted(value, Quote.double)}"
+    if parse(remedy) is None:
+        return RefusedError(f"'{argument}' is not understood: '{value[odd]}' cannot stand in it unquoted.")
+    return RefusedError(
+        f"'{argument}' is not understood: '{value[odd]}' must be in quotes, which the shell leaves in place: "
+        f"{shlex.quote(remedy)}."
+    )
+
+
+def _quoted_around(value: str, at: int) -> str:
+    """A list or dict whose entry at an index is quoted."""
+    begin = max(value.rfind(mark, 0, at) for mark in "[]{},:") + 1
+    ends = [value.find(mark, at) for mark in "[]{},:"]
+    end = min([end for end in ends if end >= 0], default=len(value))
+    return value[:begin] + quoted(value[begin:end].strip(), Quote.double) + value[end:]
+
+
+def several(override: Override, multirun: bool) -> RefusedError:
+    """Why several values are refused where one is needed; multirun: whether the command can run each."""
+    line = override.input_line or ""
+    key, _, value = line.partition("=")
+    remedies = []
+    if multirun:
+        remedies.append(f"add -m for a run of each, as in -m {shlex.quote(line)}")
+    remedies.append(f"for a list write {shlex.quote(f'{key}=[{value}]')}")
+    remedies.append(f"for one value with these characters {shlex.quote(f'{key}={quoted(value, Quote.double)}')}")
+    return RefusedError(f"{line} names several values, and one is needed: {'; '.join(remedies)}.")

@@ -1,0 +1,110 @@
+"""The process that a command runs in: its streams, its number of files, the folders of its modules, and JAX's flags."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+import jax
+
+from jaxshare.types import RefusedError
+
+PLAIN = "jaxshare.plain"  # name of the error handler
+REPLACED = {
+    "…": "...", "→": "->", "←": "<-", "–": "-", "—": "-", "−": "-", "×": "x", "≤": "<=", "≥": ">=", "µ": "u",
+    "’": "'", "“": '"', "”": '"',
+}  # fmt: skip
+FILES = 128  # that a run may have open; measured: a run with checkpoints has up to 64
+WANTED_FILES = 4096  # the limit is raised to this where the system allows it
+
+
+def prepare_process() -> None:
+    """What every command does first. Raises RefusedError where it cannot work."""
+    for stream in (sys.stdout, sys.stderr):
+        make_tolerant(stream)
+    see_current_folder()
+    allow_files()
+    if jax.config.read("jax_enable_x64"):
+        jax.config.update("jax_enable_x64", False)
+        print("note: JAX_ENABLE_X64 is set, and jaxshare computes in 32 bits: it is turned off here.", file=sys.stderr)
+
+
+# ------------------------------------------------------------------------------------------------------------- streams
+
+
+def make_tolerant(stream: Any) -> None:
+    """Let a stream show what its encoding lacks in other characters, instead of failing."""
+    if getattr(stream, "errors", None) in ("strict", "surrogateescape", "backslashreplace"):
+        with suppress(AttributeError, ValueError, OSError):  # replaced by something else, or closed
+            stream.reconfigure(errors=PLAIN)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Of what cannot be encoded: ASCII that looks like it, or its number."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    letters = [REPLACED.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in lacking]
+    return "".join(letters), error.end
+
+
+codecs.register_error(PLAIN, _plain)
+
+# ------------------------------------------------------------------------------------------------------ modules, files
+
+
+def see_current_folder() -> None:
+    """Import modules of the current folder, as `python -m` does; what is installed goes first. Not with `python -P`."""
+    if sys.flags.safe_path or "" in sys.path:
+        return
+    with suppress(FileNotFoundError):
+        folder = os.getcwd()
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
+def allow_files() -> None:
+    """Raise the limit of open files as far as the system allows. Raises RefusedError if it is too low even then."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= WANTED_FILES:
+        return
+    highest = WANTED_FILES if hard == unlimited else min(hard, WANTED_FILES)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+        soft = highest
+    if soft < FILES:
+        raise RefusedError(
+            f"only {soft} files may be open at a time here, and checkpoints need more: ulimit -n {WANTED_FILES}, or "
+            "ask who limits them."
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------------ JAX
+
+
+def check_jax() -> None:
+    """Raise RefusedError if JAX computes in 64 bits, or does not start on the devices that it is told to use."""
+    if jax.config.read("jax_enable_x64"):
+        raise RefusedError(
+            "jax_enable_x64 is on, and jaxshare computes in 32 bits: turn it off by "
+            'jax.config.update("jax_enable_x64", False) before.'
+        )
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        platforms = jax.config.read("jax_platforms")
+        if not platforms:
+            raise
+        why = str(error).splitlines()[0].split(" (set JAX_PLATFORMS")[0] if str(error) else "it is not there"
+        raise RefusedError(
+            f"JAX_PLATFORMS={platforms}: JAX cannot start on it ({why}). Unset JAX_PLATFORMS to use what is there, or "
+            "say JAX_PLATFORMS=cpu."
+        ) from error
