@@ -97,9 +97,10 @@ def collect(config: Config) -> pathlib.Path:
     if not 0 <= config.epsilon <= 1:
         raise RefusedError(f"epsilon={config.epsilon} must be between 0 and 1.")
     _check_out(config)
-    from jaxshare.session import prepare, read_config
+    from jaxshare.run.folder import read_settings
+    from jaxshare.session import prepare
 
-    settings = cli.from_plain(read_config(pathlib.Path(config.run_dir)))
+    settings = read_settings(pathlib.Path(config.run_dir))
     if getattr(registry.get("env", settings.env_name), "HOST", False):
         raise RefusedError(f"env={settings.env_name} is on the host: data sets are collected in JAX environments only.")
     program = prepare(settings)

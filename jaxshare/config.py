@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -43,6 +44,7 @@ class CheckpointConfig:
     """Checkpoints; one is always written at the end."""
 
     every: int = 100_000  # environment steps; 0: at the end only
+    minutes: float = 0.0  # at least so often, too; 0: off, so that what a run leaves depends on its settings alone
     keep: int = 2  # newest ones kept
     replay: bool = True  # false: smaller, but a resumed run is not exact
     best: bool = False  # also the parameters of each run's best evaluation by mean return (of equals, the latest)
@@ -116,13 +118,13 @@ def check(run: RunConfig) -> None:
     """Raise RefusedError for settings that cannot work, naming key, value and remedy."""
     least = {
         "seeds": 1, "total_env_steps": 1, "num_envs": 1, "batch_size": 1, "replay.capacity": 1, "eval.episodes": 1,
-        "eval.every": 1, "checkpoint.every": 0, "checkpoint.keep": 1, "parallel.devices": 0, "seed": 0, "eval.seed": 0,
-        "eval.num_envs": 0,
+        "eval.every": 1, "checkpoint.every": 0, "checkpoint.minutes": 0, "checkpoint.keep": 1, "parallel.devices": 0,
+        "seed": 0, "eval.seed": 0, "eval.num_envs": 0,
     }  # fmt: skip
     for key, low in least.items():
         value = _lookup(run, key)
-        if value < low:
-            raise RefusedError(f"{key}={value} must be at least {low}.")
+        if not low <= value < math.inf:
+            raise RefusedError(f"{key}={value} must be at least {low}, and a finite number.")
     counted = {"seed+seeds": run.seed + run.seeds, "eval.seed": run.eval.seed, "total_env_steps": run.total_env_steps}
     for key, value in counted.items():
         if value > MOST:

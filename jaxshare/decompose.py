@@ -80,9 +80,10 @@ def decompose(config: Config) -> dict[str, Any]:
     """Judge, print the table, write the JSON and the picture: the dict that was written. Raises RefusedError."""
     if not config.run_dir:
         raise RefusedError("run_dir is missing: name a run of algo=sit, as in run_dir=runs/sit.")
-    from jaxshare.session import prepare, read_config
+    from jaxshare.run.folder import read_settings
+    from jaxshare.session import prepare
 
-    settings = cli.from_plain(read_config(pathlib.Path(config.run_dir)))
+    settings = read_settings(pathlib.Path(config.run_dir))
     if settings.algo_name != "sit":
         raise RefusedError(
             f"run_dir={config.run_dir} is a run of algo={settings.algo_name}, which decomposes no rewards. Name a run "

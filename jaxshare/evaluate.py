@@ -128,9 +128,9 @@ def _evaluate(
 
 def _settings(run_dir: pathlib.Path, config: Config) -> tuple[Settings, dict[str, Any]]:
     """The run's settings with these episodes and policy, and the episodes and policy that chose its best parameters."""
-    from jaxshare.session import read_config
+    from jaxshare.run.folder import read_settings
 
-    settings = cli.from_plain(read_config(run_dir))
+    settings = read_settings(run_dir)
     own, best = settings.run.eval, config.checkpoint == BEST
     seed = own.seed + best if config.seed is None else config.seed
     if best and seed == own.seed:
