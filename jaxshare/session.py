@@ -522,7 +522,7 @@ class Session:
         data: Any = None, watch: Watch | None = None,
     ) -> None:  # fmt: skip
         self._data = data
-        self._watch = watch or Watch()
+        self._watch = Watch() if watch is None else watch
         self.settings, self.run, self.run_dir = settings, settings.run, run_dir
         self.program, self.layout = program, layout
         self.console = Console(settings.run, program)
