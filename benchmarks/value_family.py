@@ -26,6 +26,7 @@ import numpy as np
 
 from jaxshare import cli, results, rollout, session
 from jaxshare.config import Settings
+from jaxshare.run import folder
 from jaxshare.runner import Program, start_clock
 from jaxshare.trust import Permission, run_settings
 from jaxshare.types import Context, RefusedError
@@ -106,8 +107,8 @@ def command(settings: Settings) -> str:
     """Arguments of jaxshare.train that give these settings: where they differ from the defaults."""
     names = [f"algo={settings.algo_name}", f"env={settings.env_name}"]
     names += [f"modifiers=[{','.join(settings.modifiers)}]"] if settings.modifiers else []
-    usual = session.flatten(session.plain(cli.settings(names)))
-    here = session.flatten(session.plain(settings))
+    usual = folder.flatten(folder.plain(cli.settings(names)))
+    here = folder.flatten(folder.plain(settings))
     changed = {key: here[key] for key in here if here[key] != usual.get(key) and not key.startswith(NOT_SHOWN)}
     shown = [f"{key.removeprefix('run.').removeprefix('modifiers.')}={value}" for key, value in changed.items()]
     return " ".join([*names, *shown])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import errno
 import inspect
 import itertools
@@ -20,7 +19,13 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    GrammarParseError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
 from jaxshare import registry, spelling, surroundings
 from jaxshare.config import RunConfig, Settings, config_dir
@@ -129,9 +134,7 @@ def from_config(cfg: DictConfig, choices: Any) -> Settings:
             if names.count(name) > 1:
                 raise RefusedError(f"modifiers=[{','.join(names)}] has {name} twice: name it once.")
         return Settings(
-            run=RunConfig(
-                **{k: _object(v) for k, v in run.items()}, run_dir=cfg.run_dir or _default_run_dir(choices, names)
-            ),
+            run=RunConfig(**{k: _object(v) for k, v in run.items()}, run_dir=cfg.run_dir or ""),
             algo_name=choices["algo"],
             algo=_object(cfg.algo),
             env_name=choices["env"],
@@ -157,25 +160,39 @@ def from_hydra(cfg: DictConfig, job: Any) -> Settings:
 
 
 def from_plain(tree: dict[str, Any]) -> Settings:
-    """Settings from a run directory's `config.yaml`. Raises RefusedError if it does not fit this version."""
+    """Settings from a run directory's `config.yaml`, where keys that are missing have today's defaults.
+
+    Raises RefusedError if it does not fit this version; the message names the key, but not the file.
+    """
     try:
+        algo_name = str(tree["algo_name"])
+        env_name = str(tree["env_name"])
+        run = tree["run"]
+        modifiers = tree.get("modifiers") or {}
         return Settings(
-            run=_record(RunConfig, tree["run"]),
-            algo_name=tree["algo_name"],
-            algo=_record(registry.get("algo", tree["algo_name"]).Config, tree["algo"]),
-            env_name=tree["env_name"],
-            env=_record(registry.get("env", tree["env_name"]).Config, tree["env"]),
-            modifiers={k: _record(registry.get("modifiers", k).Config, v) for k, v in tree["modifiers"].items()},
-            sweep=tree["sweep"],
+            run=_record(RunConfig, run, "run"),
+            algo_name=algo_name,
+            algo=_record(registry.get("algo", algo_name).Config, tree.get("algo"), "algo"),
+            env_name=env_name,
+            env=_record(registry.get("env", env_name).Config, tree.get("env"), "env"),
+            modifiers={k: _record(registry.get("modifiers", k).Config, v, k) for k, v in modifiers.items()},
+            sweep=tree.get("sweep") or {},
         )
-    except (KeyError, TypeError, OmegaConfBaseException) as error:
-        raise RefusedError(
-            f"config.yaml does not fit this version of jaxshare ({str(error).splitlines()[0]})."
-        ) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RefusedError(f"it does not fit this version of jaxshare ({str(error).splitlines()[0]}).") from error
 
 
-def _record(config: type, values: dict[str, Any]) -> Any:
-    return OmegaConf.to_object(OmegaConf.merge(_open(config), values))
+def _record(config: type, values: dict[str, Any] | None, key: str) -> Any:
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(_open(config), values or {}))
+    except OmegaConfBaseException as error:
+        full_key = ".".join([key, *filter(None, [getattr(error, "full_key", "")])])
+        if isinstance(error, ConfigKeyError | ConfigAttributeError):
+            raise RefusedError(
+                f"{full_key} is no setting of this version of jaxshare: use the version that made it, or another "
+                "run_dir."
+            ) from error
+        raise RefusedError(f"{full_key} does not fit: {str(error).splitlines()[0]}.") from error
 
 
 def small_config(config: type, arguments: Sequence[str]) -> Any:
@@ -231,11 +248,6 @@ def notes(config: type, prefix: str = "") -> dict[str, str]:
         if dataclasses.is_dataclass(field.default_factory):
             found |= notes(field.default_factory, f"{prefix}{field.name}.")
     return found
-
-
-def _default_run_dir(choices: Any, modifiers: list[str]) -> str:
-    name = "+".join([choices["algo"], *modifiers])
-    return f"runs/{name}-{choices['env']}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def _object(node: Any) -> Any:

@@ -49,6 +49,8 @@ class CheckpointConfig:
     """Checkpoints; one is always written at the end."""
 
     every: int = static(100_000, least=0, most=COUNT)  # environment steps; 0: at the end only
+    # at least so often, too; 0: off, so that what a run leaves depends on its settings alone
+    minutes: float = static(0.0, least=0)
     keep: int = static(2, least=1, most=COUNT)  # newest ones kept
     replay: bool = True  # false: smaller, but a resumed run is not exact
     best: bool = False  # also the parameters of each run's best evaluation by mean return (of equals, the latest)

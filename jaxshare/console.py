@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxshare import results
+from jaxshare.loggers import METRICS
 from jaxshare.terminal import open_console
 
 if TYPE_CHECKING:
@@ -94,16 +95,23 @@ class Console:
         self._console.print(Text.assemble(("note:", "yellow"), f" {message}"))
 
     def finish(self, records: list[dict[str, Any]], run_dir: pathlib.Path) -> None:
-        """The table of first and last evaluations, and the picture."""
+        """The table of first and last evaluations, and the picture. Neither stops a run that is done."""
         self.stop()
-        self._console.print(self.table(results.first_and_last(records)))
-        picture = results.draw(records, run_dir)
+        rows = results.first_and_last(records)
+        if not rows:
+            self.warn(f"{run_dir / METRICS} has no evaluation: there is no table, and no learning curve.")
+            return
+        self._console.print(self.table(rows))
+        try:
+            self._console.print(f"learning curve: {results.draw(records, run_dir)}")
+        except OSError as error:
+            self.warn(f"the learning curve could not be written to {run_dir} ({error.strerror or error}).")
         command = f"python -m jaxshare.evaluate {shlex.quote(f'run_dir={run_dir}')}"
-        self._console.print(f"learning curve: {picture}\nlook closer:    {command}")
+        self._console.print(f"look closer:    {command}")
 
     def table(self, rows: list[dict[str, Any]]) -> Table:
         """First against last evaluation, per run and mean."""
-        shown = [name for name in ("win_rate", "return", "length") if f"{name} first" in rows[0]]
+        shown = [name for name in ("win_rate", "return", "length") if f"{name} first" in rows[-1]]
         table = Table(title="first → last evaluation")
         for column in ("run", "env steps", *shown):
             table.add_column(column, justify="right")

@@ -38,26 +38,49 @@ class Logger(Protocol):
 
 
 class JsonLines:
-    """metrics.jsonl, one record per line; `offset` is what a resumed run cuts the file back to."""
+    """metrics.jsonl, one record per line, behind those that are there. Raises RefusedError if it cannot be written."""
 
-    def __init__(self, run_dir: pathlib.Path, offset: int | None = None) -> None:
-        path = run_dir / METRICS
-        if offset is not None and path.exists():
-            os.truncate(path, min(offset, path.stat().st_size))
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+    def __init__(self, run_dir: pathlib.Path) -> None:
+        self._path = run_dir / METRICS
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # a link leads elsewhere
+        try:
+            self._descriptor = os.open(self._path, flags, 0o666)
+        except OSError as error:
+            raise self._refusal(error) from error
 
     def write(self, run: int, record: dict[str, Any]) -> None:
-        """Append and flush, so that a killed process loses nothing."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        """Append a line, past all buffers of this process, so that a kill loses nothing."""
+        line = (json.dumps(record) + "\n").encode()
+        try:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+        except OSError as error:
+            raise self._refusal(error) from error
 
     def tell(self) -> int:
         """Bytes written so far."""
-        return self._file.tell()
+        return os.fstat(self._descriptor).st_size
+
+    def sync(self) -> None:
+        """Make what was written survive a power loss."""
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise self._refusal(error) from error
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file. Idempotent."""
+        descriptor = self._descriptor
+        self._descriptor = -1
+        if descriptor != -1:
+            os.close(descriptor)
+
+    def _refusal(self, error: OSError) -> RefusedError:
+        return RefusedError(
+            f"{self._path} cannot be written ({error.strerror or error}). The run is stopped; what the checkpoints in "
+            f"this folder hold is kept. Once it can be written, the same command with resume=auto "
+            f"run_dir={self._path.parent} goes on."
+        )
 
 
 class TensorBoard:

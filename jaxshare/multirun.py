@@ -71,7 +71,8 @@ def run(arguments: Sequence[str]) -> None:
 def job(cfg: DictConfig) -> dict[str, str] | None:
     """Train. None, or why that failed, in plain values; it runs where a launcher puts it."""
     surroundings.prepare_process()
-    from jaxshare.session import StoppedError, train
+    from jaxshare.run.signals import StoppedError
+    from jaxshare.session import train
 
     is_here = _submitter == os.getpid()
     try:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import io
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from jaxshare.loggers import METRICS
+from jaxshare import durable
+from jaxshare.run import metrics
+from jaxshare.types import RefusedError
 
 CURVE = "learning_curve.png"
 
 
-def load(run_dir: pathlib.Path) -> list[dict[str, Any]]:
-    """All records of a run directory. A last line cut off by a kill is left out."""
-    records = []
-    with open(run_dir / METRICS, encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                records.append(json.loads(line))
+def load(run_dir: pathlib.Path, counters: tuple[str, ...] = ("seed",)) -> list[dict[str, Any]]:
+    """All records of a run directory. A last line cut off by a kill is left out.
+
+    counters: what every record must have. Raises RefusedError naming file and line for what cannot be read.
+    """
+    records, problems = metrics.read(run_dir, counters)
+    if problems:
+        raise RefusedError(problems[0])
     return records
 
 
@@ -39,19 +42,26 @@ def evaluations(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
 
 
 def first_and_last(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per run, then their mean: {"run", "env_steps", "<metric> first", "<metric> last"}."""
+    """One row per run, then their mean: {"run", "env_steps", "<metric> first", "<metric> last"}.
+
+    Metrics that a run lacks at its first or last evaluation, or that other runs lack, are left out; [] without an
+    evaluation.
+    """
     rows: list[dict[str, Any]] = []
     for name, found in evaluations(records).items():
         row: dict[str, Any] = {"run": name, "env_steps": found[-1]["env_steps"]}
-        for key in (k for k in found[-1] if k.startswith("eval/")):
+        for key in (k for k in found[-1] if k.startswith("eval/") and k in found[0]):
             row |= {f"{key[5:]} first": found[0][key], f"{key[5:]} last": found[-1][key]}
         rows.append(row)
-    mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "run"}
+    if not rows:
+        return []
+    common = [key for key in rows[0] if key != "run" and all(key in row for row in rows)]
+    mean = {key: float(np.mean([row[key] for row in rows])) for key in common}
     return [*rows, {"run": "mean", **mean}]
 
 
 def draw(records: list[dict[str, Any]], run_dir: pathlib.Path) -> pathlib.Path:
-    """The learning curve of every run and their mean against environment steps, as a PNG."""
+    """The learning curve of every run and their mean against environment steps, as a PNG. There is an evaluation."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -59,7 +69,7 @@ def draw(records: list[dict[str, Any]], run_dir: pathlib.Path) -> pathlib.Path:
     from matplotlib import ticker
 
     runs = evaluations(records)
-    panels = [key for key in ("eval/win_rate", "eval/return") if key in records[0] or _has(runs, key)]
+    panels = [key for key in ("eval/win_rate", "eval/return") if _has(runs, key)]
     figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 3.8), squeeze=False)
     for axis, key in zip(axes[0], panels, strict=True):
         x = "env_steps" if records[-1]["env_steps"] else "updates"  # with a data set no environment steps are made
@@ -76,13 +86,15 @@ def draw(records: list[dict[str, Any]], run_dir: pathlib.Path) -> pathlib.Path:
     axes[0][-1].legend(fontsize=8, loc="best")
     figure.suptitle(run_dir.name)
     figure.tight_layout()
-    figure.savefig(run_dir / CURVE, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
     plt.close(figure)
+    durable.write_bytes(run_dir / CURVE, picture.getvalue())  # which follows no link
     return run_dir / CURVE
 
 
 def _has(runs: dict[str, list[dict[str, Any]]], key: str) -> bool:
-    return all(key in found[-1] for found in runs.values())
+    return all(key in record for found in runs.values() for record in found)
 
 
 def _mean_curve(curves: list[tuple[list[float], list[float]]]) -> tuple[np.ndarray, np.ndarray]:

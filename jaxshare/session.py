@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import json
 import math
 import pathlib
-import platform
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -20,32 +15,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import yaml
 
-from jaxshare import __version__, parallel, registry, replay, results, surroundings
-from jaxshare.checkpoint import FOLDER, UNFINISHED, Best, Checkpoints
+from jaxshare import __version__, parallel, registry, replay, surroundings
+from jaxshare.checkpoint import Best, Checkpoints
 from jaxshare.config import POLICIES, Settings, check_all
 from jaxshare.console import Console
 from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
+from jaxshare.run import folder, reader, signals
+from jaxshare.run import metrics as log
+from jaxshare.run.signals import Watch
 from jaxshare.runner import Program, start_clock
 from jaxshare.types import Algorithm, Clock, Env, EnvSpec, Episode, HostError, RefusedError, TrainState
 
-CONFIG = "config.yaml"
-VERSIONS = "versions.json"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "jaxmarl", "orbax-checkpoint", "numpy")
 MOST_UPDATES = 200  # ours: about ten seconds of QMIX on two CPU cores
 MOST_ITERATIONS = 2000  # ours: on policy; one of A2C with small networks takes a few milliseconds or less
 MEMORY_SHARE = 0.9  # of what is free may be used
 BATCH_COPIES = 16  # measured: the temporary buffers of a chunk are 16 f32 batches on SMAX 3m, 6 on 10m_vs_11m
 TABLE_COPIES = 4  # measured: those of SIT's second stage grow by 3.3 times what it keeps of every episode
-
-
-class StoppedError(Exception):
-    """The run was stopped by a signal, after a checkpoint."""
-
-    def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message)
-        self.signum = signum
 
 
 def make_env(settings: Settings) -> Env:
@@ -66,6 +52,10 @@ def make_algorithm(settings: Settings, spec: EnvSpec) -> Algorithm:
     return make_parts(settings, spec).assemble()
 
 
+def _nothing() -> None:
+    """Where nobody wants to be told."""
+
+
 @dataclass
 class Runs:
     """All runs of a session on their devices."""
@@ -77,6 +67,7 @@ class Runs:
     clock: Clock = field(default_factory=start_clock)
     failure: HostError | None = None  # what stopped an environment of training on the host; the states are sound
     data: Any = None  # of a learner from a data set: an Episode in the layout of a replay
+    learned: Callable[[], None] = _nothing  # called when the states are ahead of the last checkpoint
 
     def __post_init__(self) -> None:
         self.labels = self.settings.labels()  # of each run: seed, and its sweep point
@@ -304,6 +295,7 @@ class _Hosted:
                 runs.failure = error
                 break
             (runs.states[0], found), runs.clock = self._learn(runs.states[0], hparams, played, runs.clock)
+            runs.learned()
             metrics.append(found)
         return [jax.tree.map(lambda *x: np.stack(x, axis=1), *metrics)] if metrics else []
 
@@ -495,22 +487,32 @@ def check_memory(program: Program, layout: parallel.Layout, data: int = 0) -> in
     )
 
 
-def train(settings: Settings, max_chunks: int | None = None) -> pathlib.Path:
+def train(settings: Settings, max_chunks: int | None = None, at_once: bool = False) -> pathlib.Path:
     """Run to the end, or for `max_chunks` chunks, or until a signal; returns the run directory.
 
-    Raises RefusedError for what cannot be done, StoppedError after a signal.
+    at_once: a signal that finds nothing to save ends this process, in the middle of a compilation if need be; for
+    commands. Raises RefusedError for what cannot be done, StoppedError after a signal.
     """
     settings = fitted(settings)
     program, layout = lay_out(settings)
-    require(settings.run.logger)
-    size = check_memory(program, layout, data_bytes(settings, program))
-    data = load_data(settings, program)  # before anything is written
-    run_dir, resuming = open_run_dir(settings)
-    with closing(program), Session(settings, program, layout, run_dir, resuming, data) as session:
-        _write_settings(settings, run_dir)  # what may change when a run goes on, now that its checkpoint was read
-        session.console.start(settings, program, layout, size, run_dir, resuming)
-        session.loop(max_chunks)
-    return run_dir
+    with closing(program), signals.watching(at_once) as watch:
+        require(settings.run.logger)
+        size = check_memory(program, layout, data_bytes(settings, program))
+        with watch.computing("reading of the data"):
+            data = load_data(settings, program)  # before anything is written
+        new_name = not settings.run.run_dir
+        with folder.in_use(settings) as opened:
+            settings = opened.settings
+            watch.on_leaving(program.close)
+            watch.on_leaving(opened.lock.release)
+            with Session(settings, program, layout, opened.run_dir, opened.resuming, data, watch) as session:
+                # what may change when a run goes on, now that its checkpoint was read
+                folder.write_settings(settings, opened.run_dir)
+                session.console.start(settings, program, layout, size, opened.run_dir, opened.resuming)
+                if new_name and settings.run.resume == "auto":
+                    session.console.warn("resume=auto goes on with a run whose run_dir is named; this is a new one.")
+                session.loop(max_chunks)
+    return opened.run_dir
 
 
 class Session:
@@ -518,9 +520,10 @@ class Session:
 
     def __init__(
         self, settings: Settings, program: Program, layout: parallel.Layout, run_dir: pathlib.Path, resuming: bool,
-        data: Any = None,
+        data: Any = None, watch: Watch | None = None,
     ) -> None:  # fmt: skip
         self._data = data
+        self._watch = Watch() if watch is None else watch
         self.settings, self.run, self.run_dir = settings, settings.run, run_dir
         self.program, self.layout = program, layout
         self.console = Console(settings.run, program)
@@ -532,19 +535,23 @@ class Session:
                 f"run_dir={run_dir} holds metrics but no complete checkpoint to go on from: choose another run_dir, or "
                 "delete this one."
             )
-        meta = {} if step is None else self.checkpoints.meta(step)
+        meta = {} if step is None else self._meta(step)
         self.wall_s = float(meta.get("wall_s", 0.0))
         self._planned = int(meta.get("total_env_steps", self.run.total_env_steps))
         # progress of each run at its last evaluation, -1: none; a failed one is made up for when the run goes on
-        self._evaluated = np.array(meta.get("evaluated", [-1] * len(self.labels)))
+        self._evaluated = np.array(meta.get("evaluated", [-1] * len(self.labels)), int)
         has_replay = program.algorithm.experience == "replay"
         self.fresh, self._exact = step is None, bool(meta.get("replay", True)) or not has_replay
         # before anything is opened for writing, so that a damaged checkpoint leaves the run untouched
-        self._restored = None if step is None else self._restore(step)
-        self._best = self._restore_best(step)  # of each run, so far
-        self.file = JsonLines(run_dir, int(meta.get("metrics_bytes", 0)))
+        with self._watch.computing("reading of the checkpoint"):
+            self._restored = None if step is None else self._restore(step)
+            self._best = self._restore_best(step)  # of each run, so far
+        self._remarks = self._cut_back_log(meta)
+        self.file = JsonLines(run_dir)
         self.loggers: list[Logger] = [self.file, *self._extra_loggers()]
-        self._started = time.monotonic()
+        self._started = self._saved_at = time.monotonic()
+        self._watch.on_leaving(self.console.stop)
+        self._watch.then = "" if self.fresh else self._how_to_go_on()
 
     def __enter__(self) -> Session:
         return self
@@ -555,23 +562,55 @@ class Session:
         for logger in self.loggers:
             logger.close()
 
+    def _meta(self, step: int) -> dict[str, Any]:
+        """What a checkpoint says of itself, checked."""
+        kind = reader.checkpoint_meta(len(self.labels))
+        where = self.checkpoints.folder / str(step)
+        return reader.checked(self.checkpoints.meta(step), kind, where, "Restore it from a copy, or start anew.")
+
+    def _cut_back_log(self, meta: dict[str, Any]) -> list[str]:
+        """Leave in metrics.jsonl what was there at the checkpoint; remarks for the person."""
+        log.refuse_link(self.run_dir / METRICS)
+        if self._restored is None:
+            return []
+        _, states = self._restored
+        offline = self.program.offline
+        progress = [int(state.updates if offline else state.env_steps) for state in states]
+        reached = log.Reached(
+            labels=self.labels,
+            env_steps=[int(state.env_steps) for state in states],
+            updates=[int(state.updates) for state in states],
+            evaluated=meta.get("evaluated", progress),
+            offline=offline,
+            num_bytes=int(meta.get("metrics_bytes", 0)),
+        )
+        return log.cut_back(self.run_dir, reached)
+
+    def _how_to_go_on(self) -> str:
+        return f"the same command with {folder.how_to_go_on(self.run_dir)} goes on"
+
     def loop(self, max_chunks: int | None) -> None:
         """Chunk after chunk until every run has its environment steps."""
-        with _signals() as caught:
-            runs = self._start(caught)
-            total, chunks = self.program.total, 0
-            while runs.progress.min() < total and chunks != max_chunks:
-                before, updates = runs.progress, runs.updates
-                metrics, failure = runs.chunk(caught), runs.failure
-                if metrics is not None:
-                    self._stop_on_nonfinite(metrics, updates)
-                    self._log_chunk(runs, metrics, before)
-                    failure = failure or self._evaluate_due(runs)
-                chunks += 1
-                if failure or caught or self._checkpoint_due(before, runs.progress):
-                    self._save(runs)
-                self._stop_if(runs, failure, caught)
-            self._save(runs)
+        watch = self._watch
+        for remark in self._remarks:
+            self.console.warn(remark)
+        runs = self._start()
+        total, chunks = self.program.total, 0
+        while runs.progress.min() < total and chunks != max_chunks:
+            before, updates = runs.progress, runs.updates
+            with watch.computing("chunk"):
+                metrics = runs.chunk(watch)
+            failure = runs.failure
+            if metrics is not None:
+                watch.learned()
+                self._stop_on_nonfinite(metrics, updates)
+                self._log_chunk(runs, metrics, before)
+                failure = failure or self._evaluate_due(runs)
+            chunks += 1
+            if failure or watch or self._checkpoint_due(before, runs.progress):
+                self._save(runs)
+            self._stop_if(runs, failure)
+        self._save(runs)
         if not runs.updates.all() and self.program.prefill_iterations:
             what = "windows" if self.program.algorithm.window else "episodes"
             self.console.warn(
@@ -579,25 +618,30 @@ class Session:
                 f"batch_size={self.run.batch_size} {what}: nothing was learned."
             )
         if runs.progress.min() >= total:
-            self.console.finish(results.load(self.run_dir), self.run_dir)
+            records, problems = log.read(self.run_dir, ("seed", "env_steps"))
+            for problem in problems:
+                self.console.warn(problem)
+            self.console.finish(records, self.run_dir)
 
-    def _start(self, caught: list[int]) -> Runs:
+    def _start(self) -> Runs:
         """New runs with a full enough replay and their first evaluation, or the restored ones."""
         failure = None
+        watch = self._watch
         with self.console.phase("compiling"):
-            runs = Runs(self.program, self.layout, self.settings, data=self._data)
-            if self.fresh:
-                runs.compile()
-            try:
-                self._fill(runs, caught)
-            except HostError as error:
-                raise HostError(f"{error}\nThe run is stopped before anything was learned.") from error
+            runs = Runs(self.program, self.layout, self.settings, data=self._data, learned=watch.learned)
+            with watch.computing("compiling"):
+                if self.fresh:
+                    runs.compile()
+                try:
+                    self._fill(runs, watch)
+                except HostError as error:
+                    raise HostError(f"{error}\nThe run is stopped before anything was learned.") from error
             # else a signal cut the prefill short
             if self.fresh and int(runs.clock.iteration) >= self.program.prefill_iterations:
                 self._save(runs)
-            if not caught:
+            if not watch:
                 failure = self._evaluate_due(runs)
-        self._stop_if(runs, failure, caught)
+        self._stop_if(runs, failure)
         self.console.progress(runs.progress)
         if self._planned != self.run.total_env_steps:
             self.console.warn(
@@ -606,18 +650,16 @@ class Session:
             )
         return runs
 
-    def _stop_if(self, runs: Runs, failure: HostError | None, caught: list[int]) -> None:
+    def _stop_if(self, runs: Runs, failure: HostError | None) -> None:
         """Raise what stops the run, if something does; what there was to save is saved."""
         if failure:
             saved = self.checkpoints.folder / str(self.checkpoints.latest())
             raise HostError(
                 f"{failure}\nThe run is stopped at {int(runs.env_steps.min()):,} environment steps; the checkpoint is "
-                f"{saved}. The same command with resume=auto goes on."
+                f"{saved}. The same command with {folder.how_to_go_on(self.run_dir)} goes on."
             ) from failure
-        if caught:
-            name, kept = signal.Signals(caught[0]).name, self.checkpoints.latest() is not None
-            then = "the same command with resume=auto goes on" if kept else "nothing was learned yet"
-            raise StoppedError(caught[0], f"Stopped by {name}; {then}.")
+        if self._watch:
+            self._watch.stop()
 
     def _restore(self, step: int) -> tuple[Clock, list[TrainState]]:
         shapes = jax.eval_shape(self.program.init, jnp.int32(0))
@@ -629,7 +671,7 @@ class Session:
             found = self.checkpoints.best(step, shapes, len(self.labels))
         return [*found] if found else [None] * len(self.labels)
 
-    def _fill(self, runs: Runs, caught: list[int]) -> None:
+    def _fill(self, runs: Runs, caught: Sequence[int]) -> None:
         """States for the runs: new ones, or those of the checkpoint. Raises HostError."""
         if self.fresh:
             runs.start(caught)
@@ -668,7 +710,8 @@ class Session:
         if not due.any():
             return None
         try:
-            found = runs.evaluate()
+            with self._watch.computing("evaluation"):
+                found = runs.evaluate()
         except HostError as error:
             return error
         steps, updates = runs.env_steps, runs.updates
@@ -706,13 +749,22 @@ class Session:
         )
 
     def _checkpoint_due(self, before: np.ndarray, after: np.ndarray) -> bool:
-        every = self.run.checkpoint.every
+        every, minutes = self.run.checkpoint.every, self.run.checkpoint.minutes
+        if minutes > 0 and time.monotonic() - self._saved_at >= 60 * minutes:
+            return True
         return every > 0 and int(after.min()) // every > int(before.min()) // every
 
     def _save(self, runs: Runs) -> None:
         """Write a checkpoint, unless the newest one is of this very iteration."""
+        self._save_if_newer(runs)
+        self._saved_at = time.monotonic()
+        self._watch.then = self._how_to_go_on()
+        self._watch.saved()
+
+    def _save_if_newer(self, runs: Runs) -> None:
         if self.checkpoints.latest() == int(runs.clock.iteration):
             return
+        self.file.sync()
         meta = {
             "wall_s": self.elapsed,
             "metrics_bytes": self.file.tell(),
@@ -742,7 +794,7 @@ class Session:
         if "tensorboard" in self.run.logger:
             made.append(TensorBoard(self.run_dir, names))
         if "wandb" in self.run.logger:
-            made.append(WandB(self.run_dir, names, plain(self.settings)))
+            made.append(WandB(self.run_dir, names, folder.plain(self.settings)))
         return made
 
 
@@ -766,133 +818,3 @@ def first_nonfinite(metrics: dict[str, Any]) -> tuple[int, int, str, float] | No
 
 def _describe(label: dict[str, Any]) -> str:
     return " ".join(f"{name.removeprefix('sweep.')}={value}" for name, value in label.items())
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Note SIGTERM and SIGINT instead of dying; a second SIGINT interrupts at once."""
-    caught: list[int] = []
-
-    def note(signum: int, frame: Any) -> None:
-        if caught and signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        caught.append(signum)
-        print("saving at the next chunk boundary (Ctrl-C again: stop at once)", file=sys.stderr)
-
-    try:
-        old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: the caller's signals are not ours
-        old = {}
-    try:
-        yield caught
-    finally:
-        for signum, handler in old.items():
-            signal.signal(signum, handler)
-
-
-# --------------------------------------------------------------------------------------------------- run directories
-
-FREE_TO_CHANGE = (
-    "run.resume", "run.run_dir", "run.logger", "run.progress", "run.checkpoint.", "run.parallel.devices",
-    # where and how environments on the host run, on which their episodes do not depend
-    "env.workers", "env.timeout", "env.python", "env.sc2path",
-)  # fmt: skip
-
-
-def plain(settings: Settings) -> dict[str, Any]:
-    """Settings as nested dicts of plain values."""
-    return json.loads(json.dumps(dataclasses.asdict(settings)))
-
-
-def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
-    """The run directory, made if need be, and whether there is a run in it to go on with.
-
-    Raises RefusedError if it cannot be written, is used and resume=never, or holds another configuration.
-    """
-    run_dir = pathlib.Path(settings.run.run_dir)
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RefusedError(
-            f"run_dir={run_dir} cannot be written ({error.strerror or error}): choose another run_dir."
-        ) from error
-    if not _used(run_dir):
-        _write_config(settings, run_dir)
-        return run_dir, False
-    if not (run_dir / CONFIG).exists() or not _ours(run_dir):
-        raise RefusedError(f"run_dir={run_dir} holds something that is not a jaxshare run: choose another run_dir.")
-    if settings.run.resume == "never":
-        raise RefusedError(f"run_dir={run_dir} already holds a run: go on with resume=auto, or choose another run_dir.")
-    _refuse_differences(run_dir, settings)
-    return run_dir, True
-
-
-def _used(run_dir: pathlib.Path) -> bool:
-    """Whether there is something to lose. A run that died before its first checkpoint leaves nothing."""
-    metrics, folder = run_dir / METRICS, run_dir / FOLDER
-    kept = [path for path in folder.iterdir() if UNFINISHED not in path.name] if folder.is_dir() else []
-    foreign = (run_dir / CONFIG).exists() and not _ours(run_dir)
-    return bool(kept) or foreign or (metrics.exists() and metrics.stat().st_size > 0)
-
-
-def _ours(run_dir: pathlib.Path) -> bool:
-    try:
-        return "jaxshare" in json.loads((run_dir / VERSIONS).read_text())
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
-    """The plain settings of a run directory. Raises RefusedError if it is not one."""
-    path = run_dir / CONFIG
-    if not path.is_file():
-        raise RefusedError(f"run_dir={run_dir} is not a run directory: it has no {CONFIG}.")
-    try:
-        found = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RefusedError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
-    if not isinstance(found, dict):
-        raise RefusedError(f"{path} cannot be read: it does not hold settings.")
-    return found
-
-
-def _write_config(settings: Settings, run_dir: pathlib.Path) -> None:
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    versions |= {"jaxshare": __version__, "python": platform.python_version()}
-    (run_dir / VERSIONS).write_text(json.dumps(versions, indent=1) + "\n")
-    _write_settings(settings, run_dir)
-
-
-def _write_settings(settings: Settings, run_dir: pathlib.Path) -> None:
-    new = run_dir / f"{CONFIG}.new"  # renamed when whole, so that a kill leaves the old or the new
-    new.write_text(yaml.safe_dump(plain(settings), sort_keys=False))
-    new.replace(run_dir / CONFIG)
-
-
-def _refuse_differences(run_dir: pathlib.Path, settings: Settings) -> None:
-    old, new = flatten(read_config(run_dir)), flatten(plain(settings))
-    free = (*FREE_TO_CHANGE, *(() if settings.modifiers else ("run.total_env_steps",)))
-    changed = [
-        f"{key.removeprefix('run.')} was {old.get(key)}, now {new.get(key)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(free)
-    ]
-    if changed:
-        raise RefusedError(
-            f"run_dir={run_dir} holds a run of another configuration ({'; '.join(changed[:5])}"
-            f"{'; …' if len(changed) > 5 else ''}). Use those settings, or choose another run_dir. Nothing was changed."
-        )
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -24,7 +24,8 @@ settings and their defaults (for algo={algo}, env={env})
 {settings}
   sweep.<hyper-parameter>=[a,b,...]   every combination in one compile: sweep.lr=[1e-4,5e-4], sweep.differ.alpha=[0.6]
 
-A run goes on with the same command and resume=auto; SIGTERM and Ctrl-C save first. Hydra's own options work too:
+A run goes on with the same command, its run_dir and resume=auto; SIGTERM, Ctrl-C and other signals that announce an
+end save first. Hydra's own options work too:
 -m algo=qmix,vdn (many runs, in turn or through a launcher), --cfg job (print the configuration), --hydra-help.
 """
 
@@ -47,10 +48,11 @@ def _main() -> None:
 
 
 def _train(settings: Settings) -> None:
-    from jaxshare.session import StoppedError, train
+    from jaxshare.run.signals import StoppedError
+    from jaxshare.session import train
 
     try:
-        train(settings)
+        train(settings, at_once=True)
     except StoppedError as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signum)

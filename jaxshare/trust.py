@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxshare import cli, registry
+from jaxshare import registry
 from jaxshare.config import Settings
 from jaxshare.types import RefusedError
 
@@ -50,9 +50,9 @@ def run_settings(
     to be told before a permission is asked for.
     Raises RefusedError if it is no run directory, or names code without permission.
     """
-    from jaxshare.session import CONFIG, read_config  # with jax, which the command line does without
+    from jaxshare.run.folder import CONFIG, read_settings  # with orbax, which the command line does without
 
-    settings = cli.from_plain(read_config(run_dir))
+    settings = read_settings(run_dir)
     if suitable is not None:
         suitable(settings)
     return permitted(settings, run_dir / CONFIG, permission)

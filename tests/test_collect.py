@@ -26,6 +26,7 @@ from jaxshare import cli, collect, registry, session
 from jaxshare.checkpoint import Checkpoints
 from jaxshare.data import composition as composing
 from jaxshare.data import open_any, own, records
+from jaxshare.run.folder import plain, read_settings
 from jaxshare.types import RefusedError, TimeStep
 
 # greedy teams get 0, 1, 7 or 8 here, and random ones 4.75 in the mean; three checkpoints of four seeds
@@ -270,7 +271,7 @@ def test_a_run_without_checkpoints_or_on_the_host_is_refused(refused, pool, tmp_
     shutil.copy(pool / "config.yaml", run)
     message = refused(f"run_dir={run}", f"out={tmp_path / 'two.jds'}", "composition=em")
     assert f"run_dir={run} has no checkpoint. Train it first." in message
-    hosted = session.plain(cli.settings(["env=lbforaging", f"run_dir={run}"]))
+    hosted = plain(cli.settings(["env=lbforaging", f"run_dir={run}"]))
     (run / "config.yaml").write_text(yaml.safe_dump(hosted))
     assert "env=lbforaging is on the host" in refused(f"run_dir={run}", f"out={tmp_path / 'two.jds'}")
     assert not list(tmp_path.glob("two*"))
@@ -375,7 +376,7 @@ def test_continuous_actions(tmp_path):
         "total_env_steps=16", "algo.hparams.lr=0.05", "checkpoint.every=8", "checkpoint.keep=99",
     )  # fmt: skip
     config = collect.Config(run_dir=str(run_dir), out="unused", pool_episodes=8)
-    settings = cli.from_plain(session.read_config(run_dir))
+    settings = read_settings(run_dir)
     program = session.prepare(settings)
     spec = program.env.spec
     assert np.isfinite(collect._random_return(config, program))

@@ -16,6 +16,7 @@ from jaxshare.algos import _sit_reward, sit
 from jaxshare.checkpoint import Checkpoints
 from jaxshare.data import card, own, records
 from jaxshare.ops import decompose as ops
+from jaxshare.run.folder import open_run_dir
 from jaxshare.runner import start_clock
 from jaxshare.types import Clock, Context, Discrete, EnvSpec, Episode, RefusedError
 
@@ -69,7 +70,7 @@ def ensemble(shape, sign):
 def make_run(run_dir, arguments, updates, signs):
     """A run directory with one checkpoint, whose ensembles are made up."""
     settings = tiny.settings(run_dir, *arguments)
-    session.open_run_dir(settings)
+    open_run_dir(settings)
     shapes = jax.eval_shape(session.prepare(settings).init, jnp.int32(0)).replace(replay=None)
     zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
     learner, states = zeros.learner, []
@@ -321,13 +322,13 @@ def test_a_run_must_be_named_and_be_of_sit(tmp_path):
         decompose._main(["rundir=x"])
     with pytest.raises(RefusedError, match=r"is not a run directory"):
         decompose._main([f"run_dir={tmp_path}"])
-    session.open_run_dir(tiny.settings(tmp_path / "vdn", *tiny.PLAIN))
+    open_run_dir(tiny.settings(tmp_path / "vdn", *tiny.PLAIN))
     with pytest.raises(RefusedError, match=r"run_dir=\S+ is a run of algo=vdn.*Name a run of algo=sit"):
         decompose._main([f"run_dir={tmp_path / 'vdn'}"])
 
 
 def test_a_run_without_checkpoint_is_refused(tmp_path, folder):
-    session.open_run_dir(tiny.settings(tmp_path / "new", *SIT, f"data={folder / 'levels.jds'}"))
+    open_run_dir(tiny.settings(tmp_path / "new", *SIT, f"data={folder / 'levels.jds'}"))
     for _ in range(2):
         with pytest.raises(RefusedError, match=r"run_dir=\S+ has no checkpoint\. Train it first"):
             decompose._main([f"run_dir={tmp_path / 'new'}"])
@@ -337,7 +338,7 @@ def test_a_run_without_checkpoint_is_refused(tmp_path, folder):
 def test_a_set_that_is_missing_or_of_another_size_is_refused(tmp_path, folder, run_dir):
     with pytest.raises(RefusedError, match=r"data=\S+none\.jds does not exist\. Name the data set"):
         decompose._main([f"run_dir={run_dir}", f"data={tmp_path / 'none.jds'}"])
-    session.open_run_dir(tiny.settings(tmp_path / "lost", *SIT, f"data={tmp_path / 'lost.jds'}"))
+    open_run_dir(tiny.settings(tmp_path / "lost", *SIT, f"data={tmp_path / 'lost.jds'}"))
     with pytest.raises(RefusedError, match=r"data=\S+lost\.jds, from which the run learned.*Name the data set"):
         decompose._main([f"run_dir={tmp_path / 'lost'}"])
     own.save(dataset(None, agents=3), tmp_path / "three.jds")

@@ -15,6 +15,7 @@ import yaml
 from jaxshare import collect, evaluate, replay, rollout, session, train
 from jaxshare.algos import sit
 from jaxshare.data import card, own, records
+from jaxshare.run.folder import read_config
 from jaxshare.runner import Program, start_clock
 from jaxshare.types import Context, Episode, RefusedError
 
@@ -181,7 +182,7 @@ def test_the_run_directory_holds_how_many_episodes_sit_has_tables_for(refused, d
     arguments = arguments_of("sit", data)
     assert tiny.settings(tmp_path, *arguments).algo.capacity == 0
     run_dir = tiny.train(tmp_path / "run", *arguments, max_chunks=0)
-    assert session.read_config(run_dir)["algo"]["capacity"] == EPISODES
+    assert read_config(run_dir)["algo"]["capacity"] == EPISODES
     _, (state,) = restored(run_dir, *arguments)
     assert state.learner.stats["sit"]["reward"].shape == (EPISODES, 2, 2)
     assert state.learner.stats["sit"]["priority"].shape == (EPISODES, 2)

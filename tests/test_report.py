@@ -15,12 +15,13 @@ import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from jaxshare import cli, report, session
+from jaxshare import cli, report
 from jaxshare.data import own, records
 from jaxshare.reporting import numbers as numbering
 from jaxshare.reporting import pictures, statistics
 from jaxshare.reporting import study as studies
 from jaxshare.reporting.runs import labelled
+from jaxshare.run.folder import plain as as_plain
 from jaxshare.types import Episode, RefusedError
 
 SMAX = ("algo=vdn", "env=smax", "env.scenario=2s3z", "total_env_steps=1000")
@@ -120,7 +121,7 @@ def test_one_run_has_no_interval():
 
 @cache
 def plain(*arguments):
-    return session.plain(cli.settings(arguments))
+    return as_plain(cli.settings(arguments))
 
 
 def make(run_dir, finals, arguments=SMAX, steps=(0, 500, 1000), seed=0, changed=None, more=(), versions=None):

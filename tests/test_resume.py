@@ -15,7 +15,8 @@ import tiny
 from jaxshare import train
 from jaxshare.checkpoint import Checkpoints
 from jaxshare.console import Console
-from jaxshare.session import Runs, open_run_dir
+from jaxshare.run.folder import open_run_dir
+from jaxshare.session import Runs
 
 pytestmark = pytest.mark.usefixtures("optimised")  # bitwise comparisons
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import glob
-import json
 import pathlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from jaxshare import cli, results, session
+from jaxshare import results
 from jaxshare.config import POLICIES
 from jaxshare.evaluate import BEST, EVALUATION
 from jaxshare.loggers import METRICS
+from jaxshare.run import folder, reader
+from jaxshare.run.metrics import COUNTERS
 from jaxshare.types import RefusedError
 
 # Settings that change no result, or that tell runs of a group from each other. Everything else is compared.
@@ -76,7 +77,7 @@ def labelled(item: str) -> tuple[str, str]:
 
 def is_run_dir(path: pathlib.Path) -> bool:
     """Whether it has settings and a log."""
-    return (path / session.CONFIG).is_file() and (path / METRICS).is_file()
+    return (path / folder.CONFIG).is_file() and (path / METRICS).is_file()
 
 
 def read(path: pathlib.Path, given: str, remarks: dict[str, list[str]]) -> list[Run]:
@@ -88,12 +89,12 @@ def read(path: pathlib.Path, given: str, remarks: dict[str, list[str]]) -> list[
         raise RefusedError(_not_a_run(path))
     plain = _filled(path, remarks)
     try:
-        found = results.evaluations(results.load(path))
-    except (ValueError, KeyError) as error:
-        raise RefusedError(f"{path / METRICS} cannot be read: {error}.") from error
+        found = results.evaluations(results.load(path, COUNTERS))
+    except RefusedError as error:
+        raise RefusedError(f"{error} {SKIP}") from error
     if not found:
         raise RefusedError(f"{path} has no evaluation yet. {SKIP}")
-    played, versions = _played(path), _json(path / session.VERSIONS)
+    played, versions = _played(path), folder.read_versions(path)
     runs = [_run(path, given, plain, records, played, versions) for records in found.values()]
     missing = _expected(plain) - len(runs)
     if missing > 0:
@@ -105,7 +106,7 @@ def read(path: pathlib.Path, given: str, remarks: dict[str, list[str]]) -> list[
 def _not_a_run(path: pathlib.Path) -> str:
     if not path.exists():
         return f"{path} does not exist. Name run directories of jaxshare.train, as in runs/*."
-    missing = METRICS if (path / session.CONFIG).is_file() else session.CONFIG
+    missing = METRICS if (path / folder.CONFIG).is_file() else folder.CONFIG
     inside = len([child for child in path.iterdir() if is_run_dir(child)]) if path.is_dir() else 0
     hint = f" It holds {inside} of them: name {path}/*." if inside else ""
     return f"{path} is not a run directory: it has no {missing}.{hint} {SKIP}"
@@ -113,14 +114,14 @@ def _not_a_run(path: pathlib.Path) -> str:
 
 def _filled(path: pathlib.Path, remarks: dict[str, list[str]]) -> dict[str, Any]:
     """The settings of a directory. Those that did not exist when the run was made have today's defaults."""
-    plain = session.read_config(path)
+    plain = folder.read_config(path)
     try:
-        full = session.plain(cli.from_plain(plain))
+        full = folder.plain(folder.read_settings(path))
     except RefusedError:
         what = "made by another version of jaxshare; the settings are compared as they are written."
         remarks.setdefault(what, []).append(str(path))
         return plain
-    new = sorted(session.flatten(full).keys() - session.flatten(plain).keys())
+    new = sorted(folder.flatten(full).keys() - folder.flatten(plain).keys())
     new = [key for key in new if not _irrelevant(key.removeprefix("run."))]
     if new:
         what = f"made before these settings were there, which are taken at their defaults: {', '.join(new)}."
@@ -161,9 +162,9 @@ def _run(
 
 def _settings(plain: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
     """Flat settings that a result may depend on; those of the sweep have the value of this run."""
-    run = {key: value for key, value in session.flatten(plain["run"]).items() if not _irrelevant(key)}
+    run = {key: value for key, value in folder.flatten(plain["run"]).items() if not _irrelevant(key)}
     run.pop("data", None)
-    flat = {**run, **session.flatten({"algo": plain["algo"], **plain["modifiers"]})}
+    flat = {**run, **folder.flatten({"algo": plain["algo"], **plain["modifiers"]})}
     for name, value in point.items():
         flat[f"algo.hparams.{name}" if f"algo.hparams.{name}" in flat else name] = value
     unused = "total_env_steps" if plain["run"].get("data") else "total_updates"
@@ -171,26 +172,16 @@ def _settings(plain: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
 
 
 def _environment(plain: dict[str, Any]) -> dict[str, Any]:
-    own = {key: value for key, value in session.flatten(plain["env"] or {}).items() if key not in OF_HOST}
+    own = {key: value for key, value in folder.flatten(plain["env"] or {}).items() if key not in OF_HOST}
     return {"env": plain["env_name"], **own}
-
-
-def _json(path: pathlib.Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing if there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RefusedError(f"{path} cannot be read: {error}.") from error
-    return found if isinstance(found, dict) else {}
 
 
 def _played(path: pathlib.Path) -> dict[str, dict[Any, dict[str, Any]]]:
     """{"final" or "best": {run: its scores, and under "how" episodes, policy and seed}} of evaluation.json."""
-    whole = _json(path / EVALUATION)
-    if "runs" not in whole:
+    if not (path / EVALUATION).is_file():
         return {}
+    again = f"Make it anew with python -m jaxshare.evaluate run_dir={path}, or delete it."
+    whole = reader.read_json(path / EVALUATION, reader.EVALUATION, again)
     how = {key: whole.get(key) for key in ("episodes", "policy", "eval_seed")}
     parts = {"best" if whole["checkpoint"] == BEST else "final": whole}
     if "final" in whole:

@@ -1,0 +1,247 @@
+"""The folder of a run: its name, its settings and versions, and whether a run in it can go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from jaxshare import __version__, cli, durable
+from jaxshare.checkpoint import FOLDER, UNFINISHED
+from jaxshare.config import Settings
+from jaxshare.loggers import METRICS
+from jaxshare.run import reader
+from jaxshare.run.lock import Lock
+from jaxshare.types import RefusedError
+
+CONFIG = "config.yaml"
+VERSIONS = "versions.json"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "jaxmarl", "orbax-checkpoint", "numpy")
+FREE_TO_CHANGE = (
+    "run.resume", "run.run_dir", "run.logger", "run.progress", "run.checkpoint.", "run.parallel.devices",
+    # where and how environments on the host run, on which their episodes do not depend
+    "env.workers", "env.timeout", "env.python", "env.sc2path",
+)  # fmt: skip
+RESTORE = "Restore it from a copy, or choose another run_dir."
+OPTIONAL: dict[str, Any] = {"env": {}, "modifiers": {}, "sweep": {}}  # of config.yaml, where they are missing
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run directory in use by this process."""
+
+    settings: Settings  # with the name of the directory
+    run_dir: pathlib.Path
+    resuming: bool  # whether there is a run in it to go on with
+    lock: Lock
+
+
+@contextmanager
+def in_use(settings: Settings) -> Iterator[Opened]:
+    """The run directory of the settings, for this process alone while the context lasts.
+
+    Without a run_dir it gets a new name. Raises RefusedError if it cannot be written, another process has it, it is
+    used and resume=never, or it holds another configuration.
+    """
+    settings = named(settings)
+    run_dir = pathlib.Path(settings.run.run_dir)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = Lock(run_dir)
+    except OSError as error:
+        raise _unwritable(run_dir, error) from error
+    try:
+        run_dir, resuming = open_run_dir(settings)
+        yield Opened(settings, run_dir, resuming, lock)
+    finally:
+        lock.release()
+
+
+def named(settings: Settings) -> Settings:
+    """The settings with a run_dir; one that was not chosen is made, and is nobody else's."""
+    if settings.run.run_dir:
+        return settings
+    name = "+".join([settings.algo_name, *settings.modifiers])
+    base = f"runs/{name}-{settings.env_name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    run_dir = new_folder(base)
+    return dataclasses.replace(settings, run=dataclasses.replace(settings.run, run_dir=run_dir))
+
+
+def new_folder(base: str) -> str:
+    """Make a folder that was not there: `base`, or with -2, -3, … behind it. Raises RefusedError."""
+    number = 1
+    while True:
+        path = pathlib.Path(base if number == 1 else f"{base}-{number}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir(exist_ok=False)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        else:
+            return str(path)
+
+
+def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
+    """The run directory, made if need be, and whether there is a run in it to go on with.
+
+    A new run's settings and versions are written. Raises RefusedError if it cannot be written, is used and
+    resume=never, or holds another configuration.
+    """
+    run_dir = pathlib.Path(settings.run.run_dir)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if not _used(run_dir):
+            write_versions(run_dir)
+            write_settings(settings, run_dir)
+            return run_dir, False
+    except OSError as error:
+        raise _unwritable(run_dir, error) from error
+    if not (run_dir / CONFIG).exists() or not _ours(run_dir):
+        raise RefusedError(f"run_dir={run_dir} holds something that is not a jaxshare run: choose another run_dir.")
+    if settings.run.resume == "never":
+        raise RefusedError(f"run_dir={run_dir} already holds a run: go on with resume=auto, or choose another run_dir.")
+    _refuse_differences(run_dir, settings)
+    return run_dir, True
+
+
+def how_to_go_on(run_dir: pathlib.Path) -> str:
+    """The words that make the same command go on with this run."""
+    return f"resume=auto run_dir={run_dir}"
+
+
+def _unwritable(run_dir: pathlib.Path, error: OSError) -> RefusedError:
+    return RefusedError(f"run_dir={run_dir} cannot be written ({error.strerror or error}): choose another run_dir.")
+
+
+def _used(run_dir: pathlib.Path) -> bool:
+    """Whether there is something to lose. A run that died before its first checkpoint leaves nothing."""
+    metrics = run_dir / METRICS
+    folder = run_dir / FOLDER
+    saved = [path for path in folder.iterdir() if UNFINISHED not in path.name] if folder.is_dir() else []
+    foreign = (run_dir / CONFIG).exists() and not _ours(run_dir)
+    return bool(saved) or foreign or (metrics.exists() and metrics.stat().st_size > 0)
+
+
+def _ours(run_dir: pathlib.Path) -> bool:
+    """Whether versions.json or, if that is damaged, config.yaml is as a run writes it."""
+    try:
+        return "jaxshare" in reader.read_json(run_dir / VERSIONS, reader.VERSIONS, RESTORE)
+    except (OSError, RefusedError):
+        pass
+    try:
+        read_config(run_dir)
+    except (OSError, RefusedError):
+        return False
+    return True
+
+
+# -------------------------------------------------------------------------------------------------------- settings
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Settings as nested dicts of plain values."""
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
+
+
+def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
+    """The plain settings of a run directory, as they are written. Raises RefusedError if it is not one."""
+    path = run_dir / CONFIG
+    if not path.is_file():
+        raise RefusedError(f"run_dir={run_dir} is not a run directory: it has no {CONFIG}.")
+    return {**OPTIONAL, **reader.read_yaml(path, reader.CONFIG, RESTORE)}
+
+
+def read_settings(run_dir: pathlib.Path) -> Settings:
+    """The settings of a run directory; what its version did not have yet has today's defaults.
+
+    The one place where a folder, which may come from another person, becomes settings. Raises RefusedError for a
+    setting that this version does not know, or a value that does not fit.
+    """
+    tree = read_config(run_dir)
+    try:
+        return cli.from_plain(tree)
+    except RefusedError as error:
+        raise RefusedError(f"{run_dir / CONFIG}{_made_by(run_dir)}: {error}") from error
+
+
+def read_versions(run_dir: pathlib.Path) -> dict[str, str]:
+    """The versions that a run was made with; {} if they were not written. Raises RefusedError for a damaged file."""
+    path = run_dir / VERSIONS
+    if not path.is_file():
+        return {}
+    return reader.read_json(path, reader.VERSIONS, "Restore it from a copy, or delete it.")
+
+
+def _made_by(run_dir: pathlib.Path) -> str:
+    try:
+        version = read_versions(run_dir).get("jaxshare", "")
+    except (OSError, RefusedError):
+        version = ""
+    return f", made by jaxshare {version}" if version and version != __version__ else ""
+
+
+def write_versions(run_dir: pathlib.Path) -> None:
+    """Write the versions of what a run depends on. Raises OSError."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    versions |= {"jaxshare": __version__, "python": platform.python_version()}
+    durable.write_text(run_dir / VERSIONS, json.dumps(versions, indent=1) + "\n")
+
+
+def write_settings(settings: Settings, run_dir: pathlib.Path) -> None:
+    """Write the settings of a run. Raises OSError."""
+    durable.write_text(run_dir / CONFIG, yaml.safe_dump(plain(settings), sort_keys=False))
+
+
+def check_writable(path: pathlib.Path, key: str) -> None:
+    """Raise RefusedError if a file cannot be made at `path`, naming the setting `key` that says where."""
+    probe = path.with_name(f".{path.name[:80]}.{os.getpid()}.probe")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+        os.close(descriptor)
+        probe.unlink()
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+    except OSError as error:
+        raise RefusedError(
+            f"{key}={path} cannot be written ({error.strerror or error}): name another place with {key}=…"
+        ) from error
+
+
+def _refuse_differences(run_dir: pathlib.Path, settings: Settings) -> None:
+    old = flatten(plain(read_settings(run_dir)))
+    new = flatten(plain(settings))
+    free = (*FREE_TO_CHANGE, *(() if settings.modifiers else ("run.total_env_steps",)))
+    changed = [
+        f"{key.removeprefix('run.')} was {old.get(key)}, now {new.get(key)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not key.startswith(free)
+    ]
+    if changed:
+        raise RefusedError(
+            f"run_dir={run_dir} holds a run of another configuration ({'; '.join(changed[:5])}"
+            f"{'; …' if len(changed) > 5 else ''}). Use those settings, or choose another run_dir. Nothing was changed."
+        )
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
