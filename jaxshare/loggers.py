@@ -51,8 +51,10 @@ class JsonLines:
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
 
-    def tell(self) -> int:
-        """Bytes written so far."""
+    def sync(self) -> int:
+        """Bytes written so far, which are on the disk now, so that a checkpoint may name their number."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:

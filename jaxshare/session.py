@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
-from jaxshare import __version__, parallel, registry, replay, results
-from jaxshare.checkpoint import FOLDER, UNFINISHED, Best, Checkpoints
+from jaxshare import __version__, durable, parallel, registry, replay, results
+from jaxshare.checkpoint import FOLDER, UNFINISHED, Best, Checkpoints, Restored, Wanted
 from jaxshare.config import POLICIES, Settings, check
 from jaxshare.console import Console
 from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
@@ -523,24 +523,26 @@ class Session:
         self.settings, self.run, self.run_dir = settings, settings.run, run_dir
         self.program, self.layout = program, layout
         self.console = Console(settings.run, program)
-        self.checkpoints = Checkpoints(run_dir, settings.run.checkpoint.keep)
+        self.checkpoints = Checkpoints(run_dir, settings.run.checkpoint.keep, spec=program.env.spec)
         self.labels = settings.labels()
-        step = self.checkpoints.latest() if resuming else None
-        if resuming and step is None:
+        # before anything is opened for writing, so that a damaged checkpoint leaves the run untouched
+        newest = self.checkpoints.newest(self._restore) if resuming else None
+        if resuming and newest is None:
             raise RefusedError(
                 f"run_dir={run_dir} holds metrics but no complete checkpoint to go on from: choose another run_dir, or "
                 "delete this one."
             )
-        meta = {} if step is None else self.checkpoints.meta(step)
+        self._restored = newest[1] if newest else None
+        meta = self._restored.meta if self._restored else {}
         self.wall_s = float(meta.get("wall_s", 0.0))
         self._planned = int(meta.get("total_env_steps", self.run.total_env_steps))
         # progress of each run at its last evaluation, -1: none; a failed one is made up for when the run goes on
         self._evaluated = np.array(meta.get("evaluated", [-1] * len(self.labels)))
         has_replay = program.algorithm.experience == "replay"
-        self.fresh, self._exact = step is None, bool(meta.get("replay", True)) or not has_replay
-        # before anything is opened for writing, so that a damaged checkpoint leaves the run untouched
-        self._restored = None if step is None else self._restore(step)
-        self._best = self._restore_best(step)  # of each run, so far
+        self.fresh = self._restored is None
+        self._exact = bool(meta.get("replay", True)) or not has_replay
+        best = self._restored.best if self._restored else None
+        self._best: list[Best | None] = [*best] if best else [None] * len(self.labels)  # of each run, so far
         self.file = JsonLines(run_dir, int(meta.get("metrics_bytes", 0)))
         self.loggers: list[Logger] = [self.file, *self._extra_loggers()]
         self._started = time.monotonic()
@@ -618,15 +620,14 @@ class Session:
             then = "the same command with resume=auto goes on" if kept else "nothing was learned yet"
             raise StoppedError(caught[0], f"Stopped by {name}; {then}.")
 
-    def _restore(self, step: int) -> tuple[Clock, list[TrainState]]:
-        shapes = jax.eval_shape(self.program.init, jnp.int32(0))
-        return self.checkpoints.restore(step, shapes, len(self.labels), with_replay=True)
-
-    def _restore_best(self, step: int | None) -> list[Best | None]:
-        shapes, found = jax.eval_shape(self.program.init, jnp.int32(0)), None
-        if step is not None and self.run.checkpoint.best:
-            found = self.checkpoints.best(step, shapes, len(self.labels))
-        return [*found] if found else [None] * len(self.labels)
+    def _restore(self, step: int) -> Restored:
+        wanted = Wanted(
+            jax.eval_shape(self.program.init, jnp.int32(0)),
+            len(self.labels),
+            replay=True,
+            best=self.run.checkpoint.best,
+        )
+        return self.checkpoints.load(step, wanted)
 
     def _fill(self, runs: Runs, caught: list[int]) -> None:
         """States for the runs: new ones, or those of the checkpoint. Raises HostError."""
@@ -634,7 +635,9 @@ class Session:
             runs.start(caught)
             return
         assert self._restored is not None
-        (clock, states), self._restored = self._restored, None
+        clock = self._restored.clock
+        states = self._restored.runs
+        self._restored = None  # frees its replays
         if self._exact:
             runs.place(clock, states)
             return
@@ -714,7 +717,7 @@ class Session:
             return
         meta = {
             "wall_s": self.elapsed,
-            "metrics_bytes": self.file.tell(),
+            "metrics_bytes": self.file.sync(),
             "version": __version__,
             "labels": self.labels,
             "env_steps": runs.env_steps.tolist(),
@@ -861,14 +864,12 @@ def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
 def _write_config(settings: Settings, run_dir: pathlib.Path) -> None:
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     versions |= {"jaxshare": __version__, "python": platform.python_version()}
-    (run_dir / VERSIONS).write_text(json.dumps(versions, indent=1) + "\n")
+    durable.write_text(run_dir / VERSIONS, json.dumps(versions, indent=1) + "\n")
     _write_settings(settings, run_dir)
 
 
 def _write_settings(settings: Settings, run_dir: pathlib.Path) -> None:
-    new = run_dir / f"{CONFIG}.new"  # renamed when whole, so that a kill leaves the old or the new
-    new.write_text(yaml.safe_dump(plain(settings), sort_keys=False))
-    new.replace(run_dir / CONFIG)
+    durable.write_text(run_dir / CONFIG, yaml.safe_dump(plain(settings), sort_keys=False))
 
 
 def _refuse_differences(run_dir: pathlib.Path, settings: Settings) -> None:
