@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,6 +19,36 @@ FACTS = {
     "num_actions": "offers {} actions",
     "action_dim": "takes {} numbers as an action",
 }
+
+
+@dataclass(frozen=True)
+class Best:
+    """A run at its best evaluation so far."""
+
+    params: dict[str, Any]  # LearnerState.params, as numpy arrays
+    env_steps: int
+    score: float  # mean return of the evaluation
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to read of a checkpoint."""
+
+    shapes: TrainState  # one run as ShapeDtypeStructs
+    num_runs: int
+    replay: bool = False
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was read of a checkpoint, as numpy arrays."""
+
+    step: int
+    meta: dict[str, Any]
+    clock: Clock
+    runs: list[TrainState]
+    best: list[Best] | None = None  # None also if the checkpoint does not hold them
 
 
 def learner_tree(clock: Clock, runs: list[TrainState]) -> dict[str, Any]:
@@ -99,8 +130,10 @@ def facts(spec: EnvSpec) -> dict[str, int]:
     """The numbers of an environment that the shapes of networks depend on; see FACTS."""
     numbers = {"num_agents": spec.num_agents, "obs_dim": spec.obs_dim, "state_dim": spec.state_dim}
     if isinstance(spec.action, Box):
-        return numbers | {"action_dim": spec.action.dim}
-    return numbers | {"num_actions": spec.action.num_actions}
+        numbers["action_dim"] = spec.action.dim
+    else:
+        numbers["num_actions"] = spec.action.num_actions
+    return {name: int(number) for name, number in numbers.items()}
 
 
 def changes(old: dict[str, int], new: dict[str, int]) -> str:

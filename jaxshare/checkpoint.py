@@ -9,85 +9,35 @@ change between save and restore. Beside them stand the checksums of all their fi
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
 import pathlib
-import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxshare import _checksums, _stored
+from jaxshare import _checkpoint_errors, _checksums, _stored
+from jaxshare._checkpoint_errors import DamagedError, GoneError, to_stderr
 from jaxshare._step_folders import UNFINISHED, StepFolders, plain_path
+from jaxshare._stored import Best, Restored, Wanted
 from jaxshare.types import Clock, EnvSpec, RefusedError, TrainState
 
-__all__ = ["FOLDER", "UNFINISHED", "Best", "Checkpoints", "DamagedError", "GoneError", "Restored", "Wanted"]
+__all__ = [
+    "FOLDER", "UNFINISHED", "Best", "Checkpoints", "DamagedError", "GoneError", "Restored", "Wanted", "to_stderr",
+]  # fmt: skip
 
 FORMAT = "jaxshare-2"
 WITHOUT_CHECKSUMS = "jaxshare-1"  # of checkpoints from before there were any
 FOLDER = "checkpoints"
 META = "metadata"  # the file in the part `meta`
 TRIES = 20  # at a checkpoint that a run does not remove while it is read
-# what a broken file or disk says; anything else says that the file could not be reached
-OF_DAMAGE = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
 
 T = TypeVar("T")
-
-
-class DamagedError(RefusedError):
-    """A checkpoint's files are not what was written; `reason` says which."""
-
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class GoneError(RefusedError):
-    """A checkpoint was removed while it was read: the run that writes them keeps the newest only."""
-
-
-@dataclass(frozen=True)
-class Best:
-    """A run at its best evaluation so far."""
-
-    params: dict[str, Any]  # LearnerState.params, as numpy arrays
-    env_steps: int
-    score: float  # mean return of the evaluation
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to read of a checkpoint."""
-
-    shapes: TrainState  # one run as ShapeDtypeStructs
-    num_runs: int
-    replay: bool = False
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Restored:
-    """What was read of a checkpoint, as numpy arrays."""
-
-    step: int
-    meta: dict[str, Any]
-    clock: Clock
-    runs: list[TrainState]
-    best: list[Best] | None = None  # None also if the checkpoint does not hold them
-
-
-def to_stderr(text: str) -> None:
-    """Tell the person at the command line what is not an error."""
-    print(f"warning: {text}", file=sys.stderr)
 
 
 class Checkpoints:
@@ -124,9 +74,7 @@ class Checkpoints:
 
     # ------------------------------------------------------------------------------------ writing
 
-    def save(
-        self, clock: Clock, runs: list[TrainState], meta: dict[str, Any], best: list[Best] | None = None
-    ) -> None:
+    def save(self, clock: Clock, runs: list[TrainState], meta: dict[str, Any], best: list[Best] | None = None) -> None:
         """Write one checkpoint; a run's replay is its filled slots, or None to leave it out.
 
         It is on the disk when this returns, and older ones are removed only then. Raises
@@ -159,7 +107,7 @@ class Checkpoints:
                 self._write(step, trees, about)  # somebody deleted the folder: what to save is here
         except (OSError, ValueError, RuntimeError) as error:
             self._folders.sweep()
-            raise self._unwritten(error) from error
+            raise _checkpoint_errors.unwritten(self._folders, self._run_dir, error) from error
 
     def _write(self, step: int, trees: dict[str, Any], about: dict[str, Any]) -> None:
         new = self._folders.begin(step)
@@ -175,27 +123,9 @@ class Checkpoints:
             shutil.rmtree(new, ignore_errors=True)
             raise
 
-    def _unwritten(self, error: Exception) -> RefusedError:
-        code = _errno(error)
-        remedy = "Put right what is wrong there"
-        if code in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "Free some space (or set checkpoint.replay=false)"
-        elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
-            remedy = "Make the folder writable"
-        then = (
-            f"and go on with run_dir={self._run_dir} resume=auto: the earlier checkpoints are kept."
-            if self.steps()
-            else "and start again: there is no earlier checkpoint."
-        )
-        return RefusedError(
-            f"run_dir: a checkpoint could not be written to {self.folder} ({_reason(error)}). {remedy}, {then}"
-        )
-
     # ------------------------------------------------------------------------------------ reading
 
-    def newest(
-        self, read: Callable[[int], T], warn: Callable[[str], None] = to_stderr
-    ) -> tuple[int, T] | None:
+    def newest(self, read: Callable[[int], T], warn: Callable[[str], None] = to_stderr) -> tuple[int, T] | None:
         """(iteration, what `read` makes of it) of the newest checkpoint that is sound, or None.
 
         Damaged ones are told by `warn` and passed over, as are those that a run removes meanwhile.
@@ -223,16 +153,7 @@ class Checkpoints:
                 return step, result
         if not reasons and not self.steps():
             return None
-        if not reasons:
-            raise RefusedError(
-                f"run_dir={self._run_dir}: its checkpoints are removed faster than they can be read, by "
-                "the run that writes them. Wait for its end, or give it a larger checkpoint.every."
-            )
-        what = "; ".join(f"{step}: {reason}" for step, reason in reasons.items())
-        raise RefusedError(
-            f"run_dir: no checkpoint in {self.folder} is sound ({what}). Nothing was changed; restore "
-            "one from a copy, or start anew in another run_dir."
-        )
+        raise _checkpoint_errors.none_sound(self._folders, self._run_dir, reasons)
 
     def load(self, step: int, wanted: Wanted) -> Restored:
         """One checkpoint. Raises DamagedError, GoneError, or RefusedError for one that does not fit."""
@@ -295,7 +216,8 @@ class Checkpoints:
                 stored = self._orbax.metadata(folder / part)
                 difference = _stored.misfit(_tree_of(stored), shapes)
                 if difference:
-                    self._refuse_misfit(step, meta, f"{part}: {difference}")
+                    changes = _stored.changes(meta.get("env") or {}, self._facts)
+                    raise _checkpoint_errors.misfit(self._run_dir, path, f"{part}: {difference}", changes)
             return {part: self._read_part(folder / part, tree) for part, tree in want.items()}
 
     def _read_part(self, folder: pathlib.Path, shapes: Any) -> Any:
@@ -303,64 +225,18 @@ class Checkpoints:
         args = ocp.args.PyTreeRestore(item=shapes, restore_args=restore_args)
         return self._orbax.restore(folder, args=args)
 
-    def _refuse_misfit(self, step: int, meta: dict[str, Any], difference: str) -> NoReturn:
-        """Raise RefusedError for a sound checkpoint of something else."""
-        changes = _stored.changes(meta.get("env") or {}, self._facts)
-        if changes:
-            raise RefusedError(
-                f"run_dir={self._run_dir}: the environment {changes}. Use the environment as it was "
-                "then, or train anew in another run_dir."
-            )
-        raise RefusedError(
-            f"run_dir: checkpoint {self._folders.path(step)} belongs to another network or environment "
-            f"({difference}). Use the configuration and the environment that it was trained with, or "
-            "train anew in another run_dir."
-        )
-
     @contextmanager
     def _reading(self, step: int) -> Iterator[None]:
         """Turn what goes wrong with a checkpoint's files into an error that says whose fault it is."""
-        path = self._folders.path(step)
         try:
             yield
         except RefusedError:
             raise
         except Exception as error:
-            if not path.is_dir():
-                others = ", ".join(map(str, self.steps())) or "none"
-                raise GoneError(
-                    f"run_dir={self._run_dir} has no checkpoint {step} any more: the run that writes "
-                    f"them keeps the newest only. It has: {others}."
-                ) from error
-            if isinstance(error, MemoryError) or _errno(error) not in OF_DAMAGE:
-                raise RefusedError(
-                    f"run_dir: checkpoint {path} cannot be read ({_reason(error)}); nothing was changed."
-                ) from error
-            others = ", ".join(str(s) for s in self.steps() if s != step)
-            remedy = f"There are others ({others})" if others else "Restore it from a copy"
-            reason = _reason(error)
-            raise DamagedError(
-                f"run_dir: checkpoint {path} is damaged ({reason}). Nothing was changed. {remedy}.", reason
-            ) from error
+            raise _checkpoint_errors.unread(self._folders, step, error) from error
 
 
 def _tree_of(metadata: Any) -> Any:
     """The tree of arrays in what orbax tells of a folder."""
     found = getattr(metadata, "item_metadata", metadata)
     return getattr(found, "tree", found)
-
-
-def _errno(error: Exception) -> int | None:
-    """The number of the operating system's error behind an exception, or None."""
-    if isinstance(error, OSError):
-        return error.errno
-    code = re.search(r"os_error_code='(\d+)'", str(error))  # as tensorstore tells it
-    return int(code[1]) if code else None
-
-
-def _reason(error: Exception) -> str:
-    """Why, in one line."""
-    code = _errno(error)
-    if code is not None and not isinstance(error, FileNotFoundError):
-        return os.strerror(code)
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
