@@ -1,96 +1,179 @@
 """Checkpoints by orbax: everything a run needs to go on to the same bits. The only file that knows orbax.
 
-Items of a checkpoint: `learner` (clock, and for each run seed, learner and env_steps), `replay` (the filled slots of
-each run's ring; may be left out, and evaluation never reads it), `best` (parameters of each run's best evaluation; if
-they are asked for) and `meta` (what the folder belongs to). Arrays are saved per run and un-batched, so the number of
-devices may change between save and restore.
+Parts of a checkpoint, each a folder in it: `learner` (clock, and for each run seed, learner and
+env_steps), `replay` (the filled slots of each run's ring; may be left out, and evaluation never
+reads it), `best` (parameters of each run's best evaluation; if they are asked for) and `meta` (what
+the checkpoint belongs to). Arrays are saved per run and un-batched, so the number of devices may
+change between save and restore. Beside them stand the checksums of all their files.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import pathlib
-from dataclasses import dataclass
-from typing import Any
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxshare.types import Clock, RefusedError, TrainState
+from jaxshare import _checkpoint_errors, _checksums, _stored
+from jaxshare._checkpoint_errors import DamagedError, GoneError, to_stderr
+from jaxshare._step_folders import UNFINISHED, StepFolders, plain_path
+from jaxshare._stored import Best, Restored, Wanted
+from jaxshare.types import Clock, EnvSpec, RefusedError, TrainState
 
-FORMAT = "jaxshare-1"
+__all__ = [
+    "FOLDER", "UNFINISHED", "Best", "Checkpoints", "DamagedError", "GoneError", "Restored", "Wanted", "to_stderr",
+]  # fmt: skip
+
+FORMAT = "jaxshare-2"
+WITHOUT_CHECKSUMS = "jaxshare-1"  # of checkpoints from before there were any
 FOLDER = "checkpoints"
-UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is being written, or was when a kill came
+META = "metadata"  # the file in the part `meta`
+TRIES = 20  # at a checkpoint that a run does not remove while it is read
 
-
-@dataclass(frozen=True)
-class Best:
-    """A run at its best evaluation so far."""
-
-    params: dict[str, Any]  # LearnerState.params, as numpy arrays
-    env_steps: int
-    score: float  # mean return of the evaluation
+T = TypeVar("T")
 
 
 class Checkpoints:
-    """The checkpoints of one run directory, by iteration."""
+    """The checkpoints of one run directory, by iteration.
 
-    def __init__(self, run_dir: pathlib.Path, keep: int = 2, read_only: bool = False) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every save at INFO and WARNING
+    keep: how many stay.
+    read_only: never write.
+    spec: the environment as it is now; what a checkpoint stores of it explains why one does not fit.
+    """
+
+    def __init__(
+        self, run_dir: pathlib.Path, keep: int = 2, read_only: bool = False, spec: EnvSpec | None = None
+    ) -> None:
+        # whatever orbax reports of a save that failed also reaches us as an exception
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.folder = run_dir / FOLDER
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else keep,
-            enable_async_checkpointing=False,
-            read_only=read_only,
-            create=not read_only,
-        )
-        self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options)
+        self._run_dir = run_dir
+        self._read_only = read_only
+        self._facts = _stored.facts(spec) if spec else {}
+        self._folders = StepFolders(self.folder, keep)
+        self._orbax = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
 
     def latest(self) -> int | None:
-        """The newest complete checkpoint's iteration, or None."""
-        return self._manager.latest_step()
+        """The newest complete checkpoint's iteration, or None; never one that was found damaged."""
+        return max(self._folders.sound(), default=None)
 
     def steps(self) -> list[int]:
         """All complete checkpoints' iterations."""
-        return sorted(self._manager.all_steps())
+        return self._folders.steps()
+
+    def close(self) -> None:
+        """Release what orbax holds."""
+        self._orbax.close()
+
+    # ------------------------------------------------------------------------------------ writing
 
     def save(self, clock: Clock, runs: list[TrainState], meta: dict[str, Any], best: list[Best] | None = None) -> None:
         """Write one checkpoint; a run's replay is its filled slots, or None to leave it out.
 
-        Raises RefusedError when it cannot be written; the earlier ones stay.
+        It is on the disk when this returns, and older ones are removed only then. Raises
+        RefusedError when it cannot be written; the earlier ones stay.
         """
+        assert not self._read_only
         with_replay = runs[0].replay is not None
-        filled = _slots(runs[0]) if with_replay else 0
-        learner = {"clock": _numpy(clock._asdict()), "runs": [_numpy(_without_replay(run)) for run in runs]}
-        kept = [{"env_steps": b.env_steps, "score": b.score} for b in best or []]
-        items: dict[str, Any] = {
-            "learner": ocp.args.PyTreeSave(learner),
-            "meta": ocp.args.JsonSave(
-                {**meta, "format": FORMAT, "filled": filled, "replay": with_replay, "best": kept}
-            ),
+        scores = [{"env_steps": b.env_steps, "score": b.score} for b in best or []]
+        about = {
+            **meta,
+            "format": FORMAT,
+            "filled": _stored.num_slots(runs[0]) if with_replay else 0,
+            "replay": with_replay,
+            "best": scores,
+            "env": self._facts,
         }
+        trees = {"learner": _stored.learner_tree(clock, runs)}
         if best:
-            items["best"] = ocp.args.PyTreeSave({"runs": [b.params for b in best]})
+            trees["best"] = {"runs": [b.params for b in best]}
         if with_replay:
-            items["replay"] = ocp.args.PyTreeSave({"runs": [jax.tree.map(_solid, _numpy(run.replay)) for run in runs]})
+            trees["replay"] = _stored.replay_tree(runs)
+
+        step = int(clock.iteration)
         try:
-            self._manager.save(int(clock.iteration), args=ocp.args.Composite(**items), force=True)
-        except (OSError, ValueError) as error:
-            raise RefusedError(
-                f"run_dir: a checkpoint could not be written to {self.folder} ({_first_line(error)}). The earlier "
-                "checkpoints are kept: free some space (or set checkpoint.replay=false) and go on with resume=auto."
-            ) from error
+            try:
+                self._write(step, trees, about)
+            except (OSError, ValueError, RuntimeError):
+                if self.folder.is_dir():
+                    raise
+                self._write(step, trees, about)  # somebody deleted the folder: what to save is here
+        except (OSError, ValueError, RuntimeError) as error:
+            self._folders.sweep()
+            raise _checkpoint_errors.unwritten(self._folders, self._run_dir, error) from error
+
+    def _write(self, step: int, trees: dict[str, Any], about: dict[str, Any]) -> None:
+        new = self._folders.begin(step)
+        try:
+            with plain_path(new) as folder:
+                for part, tree in trees.items():
+                    self._orbax.save(folder / part, args=ocp.args.PyTreeSave(tree))
+            (new / "meta").mkdir()
+            (new / "meta" / META).write_text(json.dumps(about), encoding="utf-8")
+            _checksums.write(new)
+            self._folders.finish(step, new)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+
+    # ------------------------------------------------------------------------------------ reading
+
+    def newest(self, read: Callable[[int], T], warn: Callable[[str], None] = to_stderr) -> tuple[int, T] | None:
+        """(iteration, what `read` makes of it) of the newest checkpoint that is sound, or None.
+
+        Damaged ones are told by `warn` and passed over, as are those that a run removes meanwhile.
+        Raises RefusedError if there are only damaged ones, and whatever else `read` raises.
+        """
+        reasons: dict[int, str] = {}
+        for _ in range(TRIES):
+            steps = set(self.steps()) - reasons.keys()
+            if not steps:
+                break
+            step = max(steps)
+            try:
+                result = read(step)
+            except DamagedError as error:
+                reasons[step] = error.reason
+            except GoneError:
+                continue
+            else:
+                self._folders.damaged |= reasons.keys()
+                for old, reason in reasons.items():
+                    warn(
+                        f"checkpoint {self._folders.path(old)} is damaged ({reason}): checkpoint "
+                        f"{self._folders.path(step)}, the one before, is used instead."
+                    )
+                return step, result
+        if not reasons and not self.steps():
+            return None
+        raise _checkpoint_errors.none_sound(self._folders, self._run_dir, reasons)
+
+    def load(self, step: int, wanted: Wanted) -> Restored:
+        """One checkpoint. Raises DamagedError, GoneError, or RefusedError for one that does not fit."""
+        meta = self.meta(step)
+        clock, runs = self.restore(step, wanted.shapes, wanted.num_runs, wanted.replay)
+        best = self.best(step, wanted.shapes, wanted.num_runs) if wanted.best else None
+        return Restored(step, meta, clock, runs, best)
 
     def meta(self, step: int) -> dict[str, Any]:
-        """What a checkpoint says of itself. Raises RefusedError if it is not one of ours or cannot be read."""
-        try:
-            meta = dict(self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"])
-        except Exception as error:
-            raise self._unreadable(step, error) from error
-        if meta.get("format") != FORMAT:
-            raise self._unreadable(step, ValueError(f"its format is {meta.get('format')}, not {FORMAT}"))
+        """What a checkpoint says of itself. Raises as `load`."""
+        folder = self._folders.path(step)
+        with self._reading(step):
+            has_list = _checksums.check(folder, ["meta"])
+            _checksums.check_sizes(folder)
+            meta = json.loads((folder / "meta" / META).read_text(encoding="utf-8"))
+            written = meta["format"]
+            if written not in (FORMAT, WITHOUT_CHECKSUMS):
+                raise ValueError(f"its format is {written}, not {FORMAT}")
+            if written == FORMAT and not has_list:
+                raise ValueError(f"{_checksums.NAME} is missing")
         return meta
 
     def restore(
@@ -98,120 +181,62 @@ class Checkpoints:
     ) -> tuple[Clock, list[TrainState]]:
         """Clock and runs of a checkpoint, as numpy arrays. `shapes` is one run as ShapeDtypeStructs.
 
-        Without its replay a run comes back with an empty ring. Raises RefusedError if the checkpoint cannot be read or
-        belongs to another configuration.
+        Without its replay a run comes back with an empty ring. Raises as `load`.
         """
         meta = self.meta(step)
-        want: dict[str, Any] = {
-            "learner": {"clock": jax.eval_shape(_zero_clock), "runs": [_without_replay(shapes)] * num_runs}
-        }
-        with_replay = with_replay and meta["replay"]
-        if with_replay:
-            cut = jax.tree.map(lambda s: jax.ShapeDtypeStruct((meta["filled"], *s.shape[1:]), s.dtype), shapes.replay)
-            want["replay"] = {"runs": [jax.tree.map(_solid, cut)] * num_runs}
-        try:
-            found = self._manager.restore(step, args=ocp.args.Composite(**{k: _request(v) for k, v in want.items()}))
-            for item, shape in want.items():
-                _check_shapes(found[item], shape)
-        except Exception as error:
-            raise self._unreadable(step, error) from error
-        clock = Clock(**found["learner"]["clock"])
-        rings = found["replay"]["runs"] if with_replay else [None] * num_runs
-        runs = zip(found["learner"]["runs"], rings, strict=True)
-        return clock, [_assemble(run, ring, shapes) for run, ring in runs]
+        want = {"learner": _stored.learner_shapes(shapes, num_runs)}
+        with self._reading(step):
+            with_replay = with_replay and meta["replay"]
+            if with_replay:
+                want["replay"] = _stored.replay_shapes(shapes, num_runs, meta["filled"])
+        trees = self._read(step, meta, want)
+        with self._reading(step):
+            clock = Clock(**trees["learner"]["clock"])
+            rings = trees["replay"]["runs"] if with_replay else [None] * num_runs
+            runs = zip(trees["learner"]["runs"], rings, strict=True)
+            return clock, [_stored.assemble(run, ring, shapes) for run, ring in runs]
 
     def best(self, step: int, shapes: TrainState, num_runs: int) -> list[Best] | None:
-        """Each run at its best, or None if the checkpoint does not hold them. Raises RefusedError as `restore`."""
-        kept = self.meta(step).get("best")
-        if not kept:
+        """Each run at its best, or None if the checkpoint does not hold them. Raises as `load`."""
+        meta = self.meta(step)
+        scores = meta.get("best")
+        if not scores:
             return None
-        want = {"runs": [shapes.learner.params] * num_runs}
+        params = self._read(step, meta, {"best": {"runs": [shapes.learner.params] * num_runs}})
+        with self._reading(step):
+            pairs = zip(params["best"]["runs"], scores, strict=True)
+            return [Best(each, **counts) for each, counts in pairs]
+
+    def _read(self, step: int, meta: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
+        """{part: its tree}, once all files are known to be sound and all shapes to fit."""
+        path = self._folders.path(step)
+        with self._reading(step), plain_path(path) as folder:
+            _checksums.check(path, want.keys())
+            for part, shapes in want.items():
+                stored = self._orbax.metadata(folder / part)
+                difference = _stored.misfit(_tree_of(stored), shapes)
+                if difference:
+                    changes = _stored.changes(meta.get("env") or {}, self._facts)
+                    raise _checkpoint_errors.misfit(self._run_dir, path, f"{part}: {difference}", changes)
+            return {part: self._read_part(folder / part, tree) for part, tree in want.items()}
+
+    def _read_part(self, folder: pathlib.Path, shapes: Any) -> Any:
+        restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        args = ocp.args.PyTreeRestore(item=shapes, restore_args=restore_args)
+        return self._orbax.restore(folder, args=args)
+
+    @contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Turn what goes wrong with a checkpoint's files into an error that says whose fault it is."""
         try:
-            found = self._manager.restore(step, args=ocp.args.Composite(best=_request(want)))["best"]
-            _check_shapes(found, want)
-            return [Best(params, **counts) for params, counts in zip(found["runs"], kept, strict=True)]
+            yield
+        except RefusedError:
+            raise
         except Exception as error:
-            raise self._unreadable(step, error) from error
-
-    def close(self) -> None:
-        """Release the folder."""
-        self._manager.close()
-
-    def _unreadable(self, step: int, error: Exception) -> RefusedError:
-        others = [s for s in self._manager.all_steps() if s != step]
-        remedy = (
-            f"delete {self.folder / str(step)} to go on from checkpoint {max(others)}"
-            if others
-            else "restore it from a copy, or start anew in another run_dir"
-        )
-        return RefusedError(
-            f"run_dir: checkpoint {self.folder / str(step)} is damaged or belongs to something else "
-            f"({_first_line(error)}). Nothing was changed; {remedy}."
-        )
+            raise _checkpoint_errors.unread(self._folders, step, error) from error
 
 
-def _zero_clock() -> dict[str, Any]:
-    return dict.fromkeys(Clock._fields, jnp.int32(0))
-
-
-def _slots(run: TrainState) -> int:
-    return jax.tree.leaves(run.replay)[0].shape[0]
-
-
-def _without_replay(run: TrainState) -> dict[str, Any]:
-    learner = run.learner
-    tree: dict[str, Any] = {"params": learner.params, "target_params": learner.target_params, "stats": learner.stats}
-    # optimiser states are tuples of named tuples: kept as a list of leaves, which no version of optax renames
-    counts = {"seed": run.seed, "env_steps": run.env_steps, "updates": run.updates}
-    if run.streams is not None:  # an environment's state may be of any kind: kept as leaves too
-        tree["streams"] = [_solid(x) for x in jax.tree.leaves(run.streams)]
-    return {**counts, "opt_state": jax.tree.leaves(learner.opt_state), **tree}
-
-
-def _assemble(found: dict[str, Any], ring: Any, shapes: TrainState) -> TrainState:
-    opt_state = jax.tree.unflatten(jax.tree.structure(shapes.learner.opt_state), found["opt_state"])
-    learner = shapes.learner.replace(  # type: ignore[attr-defined]
-        params=found["params"], target_params=found["target_params"], stats=found["stats"], opt_state=opt_state
-    )
-    if ring is None:  # shapes.replay is None where no replay is wanted at all
-        ring = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.replay)
-    else:
-        ring = jax.tree.map(_pad, ring, shapes.replay)
-    counts = {name: found[name] for name in ("seed", "env_steps", "updates")}
-    leaves, structure = jax.tree.flatten(shapes.streams)
-    pairs = zip(found.get("streams", []), leaves, strict=True)
-    streams = jax.tree.unflatten(structure, [np.zeros(s.shape, s.dtype) if 0 in s.shape else x for x, s in pairs])
-    return TrainState(learner=learner, replay=ring, streams=streams, **counts)
-
-
-def _solid(leaf: Any) -> Any:
-    """One zero for an empty array (`avail` of continuous actions), which orbax does not save; shapes likewise."""
-    if 0 not in leaf.shape:
-        return leaf
-    return jax.ShapeDtypeStruct((1,), leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else np.zeros(1, leaf.dtype)
-
-
-def _pad(stored: np.ndarray, shape: jax.ShapeDtypeStruct) -> np.ndarray:
-    full = np.zeros(shape.shape, shape.dtype)
-    full[: stored.shape[0]] = stored
-    return full
-
-
-def _request(shapes: Any) -> Any:
-    args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-    return ocp.args.PyTreeRestore(item=shapes, restore_args=args)
-
-
-def _check_shapes(found: Any, want: Any) -> None:
-    for (path, f), w in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(want), strict=True):
-        if tuple(f.shape) != tuple(w.shape) or f.dtype != w.dtype:
-            name = jax.tree_util.keystr(path)
-            raise ValueError(f"{name} is {f.dtype}{list(f.shape)}, expected {w.dtype}{list(w.shape)}")
-
-
-def _numpy(tree: Any) -> Any:
-    return jax.tree.map(np.asarray, tree)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _tree_of(metadata: Any) -> Any:
+    """The tree of arrays in what orbax tells of a folder."""
+    found = getattr(metadata, "item_metadata", metadata)
+    return getattr(found, "tree", found)

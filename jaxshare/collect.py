@@ -189,10 +189,10 @@ def _policies(config: Config, settings: Settings, program: Program, console: Any
     import numpy as np
     from rich.progress import track
 
-    from jaxshare.checkpoint import Checkpoints
+    from jaxshare.checkpoint import Checkpoints, DamagedError, GoneError, to_stderr
     from jaxshare.results import run_name
 
-    checkpoints = Checkpoints(pathlib.Path(config.run_dir), read_only=True)
+    checkpoints = Checkpoints(pathlib.Path(config.run_dir), read_only=True, spec=program.env.spec)
     steps = checkpoints.steps()
     if not steps:
         raise RefusedError(f"run_dir={config.run_dir} has no checkpoint. Train it first.")
@@ -202,7 +202,11 @@ def _policies(config: Config, settings: Settings, program: Program, console: Any
     kept, returns, names = [], [], []
     hidden = not (config.progress and console.is_terminal)
     for step in track(steps, "measuring checkpoints", console=console, disable=hidden):
-        clock, states = checkpoints.restore(step, shapes, len(settings.runs()), with_replay=False)
+        try:
+            clock, states = checkpoints.restore(step, shapes, len(settings.runs()), with_replay=False)
+        except (DamagedError, GoneError) as error:
+            to_stderr(f"checkpoint {step} is left out of the pools: {error}")
+            continue
         for label, state in zip(settings.labels(), states, strict=True):
             own = {name: x for name, x in state.learner.params.items() if name in ACTING}
             kept.append(_personal(own, settings, program))
@@ -210,6 +214,10 @@ def _policies(config: Config, settings: Settings, program: Program, console: Any
             when = f"{int(state.updates)} updates" if program.offline else f"{int(state.env_steps)} steps"
             names.append(f"{run_name(label)}, {when}")
     checkpoints.close()
+    if not kept:
+        raise RefusedError(
+            f"run_dir={config.run_dir}: none of its checkpoints can be read. Restore one from a copy, or train anew."
+        )
     params = jax.tree.map(lambda *x: np.stack(x), *kept)
     return Policies(params, np.array([*returns, low]), [*names, "uniformly random actions"])
 

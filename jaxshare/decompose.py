@@ -160,16 +160,17 @@ def _restore(run_dir: pathlib.Path, settings: Settings, program: Program) -> tup
     import jax
     import jax.numpy as jnp
 
-    from jaxshare.checkpoint import FOLDER, Checkpoints
+    from jaxshare.checkpoint import Checkpoints, Wanted
 
-    checkpoints = Checkpoints(run_dir, read_only=True) if (run_dir / FOLDER).is_dir() else None
-    step = checkpoints.latest() if checkpoints else None
-    if checkpoints is None or step is None:
-        raise RefusedError(f"run_dir={run_dir} has no checkpoint. Train it first: it has one after a few seconds.")
+    checkpoints = Checkpoints(run_dir, read_only=True, spec=program.env.spec)
     shapes = jax.eval_shape(program.init, jnp.int32(0)).replace(replay=None)
-    clock, states = checkpoints.restore(step, shapes, len(settings.runs()), with_replay=False)
+    wanted = Wanted(shapes, len(settings.runs()))
+    newest = checkpoints.newest(lambda step: checkpoints.load(step, wanted))
     checkpoints.close()
-    return step, clock, states
+    if newest is None:
+        raise RefusedError(f"run_dir={run_dir} has no checkpoint. Train it first: it has one after a few seconds.")
+    step, read = newest
+    return step, read.clock, read.runs
 
 
 # -------------------------------------------------------------------------------------------------------------- numbers

@@ -6,10 +6,14 @@ instead of following it, so that a link in a received folder cannot overwrite a 
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
+from concurrent.futures import ThreadPoolExecutor
 
 SUFFIX = ".new"  # of a file that is being written, or was when a kill came
+THREADS = 8  # a journal commits what several wait for at once
+NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP)  # syncing a folder, on some network file systems
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -32,18 +36,42 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def sync_file(path: pathlib.Path) -> None:
+    """Make the content of a file durable. Raises OSError."""
+    _sync(path, os.O_RDONLY)
+
+
 def sync_folder(folder: pathlib.Path) -> None:
     """Make the names in a folder durable: files that were made, renamed or removed there."""
-    _sync(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        _sync(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
 
 
 def sync_tree(folder: pathlib.Path) -> None:
-    """Make everything below a folder durable, the deepest first, then the folder itself and its own name."""
-    for where, _, files in os.walk(folder, topdown=False):
-        for name in files:
-            _sync(pathlib.Path(where) / name, os.O_RDONLY)
-        sync_folder(pathlib.Path(where))
+    """Make everything below a folder durable, files first, then the folder itself and its own name."""
+    paths = [path for path in folder.rglob("*") if not path.is_symlink()]
+    folders = [path for path in paths if path.is_dir()]
+    files = [path for path in paths if path.is_file()]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for jobs in (pool.map(sync_file, files), pool.map(sync_folder, folders)):
+            list(jobs)  # waits, and raises what went wrong
+    sync_folder(folder)
     sync_folder(folder.parent)
+
+
+def sync_parents(folder: pathlib.Path) -> None:
+    """Make a folder's own name durable, and the names of those that it stands in.
+
+    Folders that may not be read are passed over: they were there before us.
+    """
+    for parent in folder.absolute().parents:
+        try:
+            sync_folder(parent)
+        except PermissionError:
+            return
 
 
 def _sync(path: pathlib.Path, flags: int) -> None:

@@ -157,24 +157,30 @@ def _restore(
     import jax
     import jax.numpy as jnp
 
-    from jaxshare.checkpoint import Checkpoints
+    from jaxshare.checkpoint import Checkpoints, Wanted
 
-    checkpoints = Checkpoints(run_dir, read_only=True)
+    checkpoints = Checkpoints(run_dir, read_only=True, spec=program.env.spec)
     asked = config.checkpoint
-    step = asked if isinstance(asked, int) else checkpoints.latest()
-    if step is None or step not in checkpoints.steps():
+    shapes = jax.eval_shape(program.init, jnp.int32(0)).replace(replay=None)
+    wanted = Wanted(shapes, len(settings.runs()), best=asked == BEST)
+    if isinstance(asked, int):
+        steps = checkpoints.steps()
+        read = checkpoints.load(asked, wanted) if asked in steps else None
+    else:
+        newest = checkpoints.newest(lambda step: checkpoints.load(step, wanted))
+        read = newest[1] if newest else None
+    if read is None:
         has = ", ".join(map(str, checkpoints.steps())) or "none"
-        raise RefusedError(f"run_dir={run_dir} has no checkpoint {'' if step is None else step}; it has: {has}.")
-    shapes, best = jax.eval_shape(program.init, jnp.int32(0)).replace(replay=None), None
-    clock, states = checkpoints.restore(step, shapes, len(settings.runs()), with_replay=False)
-    if asked == BEST:
-        best = checkpoints.best(step, shapes, len(settings.runs()))
-        if best is None:
-            raise RefusedError(f"checkpoint=best: run_dir={run_dir} holds none. Train with checkpoint.best=true.")
+        missing = f"checkpoint {asked}" if isinstance(asked, int) else "checkpoint"
+        raise RefusedError(f"run_dir={run_dir} has no {missing}; it has: {has}.")
+    if asked == BEST and read.best is None:
+        raise RefusedError(f"checkpoint=best: run_dir={run_dir} holds none. Train with checkpoint.best=true.")
     checkpoints.close()
+    clock = read.clock
+    states = read.runs
     if not 0 <= config.gif_run < len(states):
         raise RefusedError(f"gif_run={config.gif_run} must be between 0 and {len(states) - 1}.")
-    return step, clock, states, best
+    return read.step, clock, states, read.best
 
 
 def _at_best(state: Any, best: Best) -> Any:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import __version__, parallel, registry, replay, surroundings
-from jaxshare.checkpoint import Best, Checkpoints
+from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
 from jaxshare.config import POLICIES, Settings, check_all
 from jaxshare.console import Console
 from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
@@ -527,25 +527,27 @@ class Session:
         self.settings, self.run, self.run_dir = settings, settings.run, run_dir
         self.program, self.layout = program, layout
         self.console = Console(settings.run, program)
-        self.checkpoints = Checkpoints(run_dir, settings.run.checkpoint.keep)
+        self.checkpoints = Checkpoints(run_dir, settings.run.checkpoint.keep, spec=program.env.spec)
         self.labels = settings.labels()
-        step = self.checkpoints.latest() if resuming else None
-        if resuming and step is None:
+        # before anything is opened for writing, so that a damaged checkpoint leaves the run untouched
+        with self._watch.computing("reading of the checkpoint"):
+            newest = self.checkpoints.newest(self._restore) if resuming else None
+        if resuming and newest is None:
             raise RefusedError(
                 f"run_dir={run_dir} holds metrics but no complete checkpoint to go on from: choose another run_dir, or "
                 "delete this one."
             )
-        meta = {} if step is None else self._meta(step)
+        self._restored = newest[1] if newest else None
+        meta = self._meta(self._restored) if self._restored else {}
         self.wall_s = float(meta.get("wall_s", 0.0))
         self._planned = int(meta.get("total_env_steps", self.run.total_env_steps))
         # progress of each run at its last evaluation, -1: none; a failed one is made up for when the run goes on
         self._evaluated = np.array(meta.get("evaluated", [-1] * len(self.labels)), int)
         has_replay = program.algorithm.experience == "replay"
-        self.fresh, self._exact = step is None, bool(meta.get("replay", True)) or not has_replay
-        # before anything is opened for writing, so that a damaged checkpoint leaves the run untouched
-        with self._watch.computing("reading of the checkpoint"):
-            self._restored = None if step is None else self._restore(step)
-            self._best = self._restore_best(step)  # of each run, so far
+        self.fresh = self._restored is None
+        self._exact = bool(meta.get("replay", True)) or not has_replay
+        best = self._restored.best if self._restored else None
+        self._best: list[Best | None] = [*best] if best else [None] * len(self.labels)  # of each run, so far
         self._remarks = self._cut_back_log(meta)
         self.file = JsonLines(run_dir)
         self.loggers: list[Logger] = [self.file, *self._extra_loggers()]
@@ -562,18 +564,18 @@ class Session:
         for logger in self.loggers:
             logger.close()
 
-    def _meta(self, step: int) -> dict[str, Any]:
+    def _meta(self, restored: Restored) -> dict[str, Any]:
         """What a checkpoint says of itself, checked."""
         kind = reader.checkpoint_meta(len(self.labels))
-        where = self.checkpoints.folder / str(step)
-        return reader.checked(self.checkpoints.meta(step), kind, where, "Restore it from a copy, or start anew.")
+        where = self.checkpoints.folder / str(restored.step)
+        return reader.checked(restored.meta, kind, where, "Restore it from a copy, or start anew.")
 
     def _cut_back_log(self, meta: dict[str, Any]) -> list[str]:
         """Leave in metrics.jsonl what was there at the checkpoint; remarks for the person."""
         log.refuse_link(self.run_dir / METRICS)
         if self._restored is None:
             return []
-        _, states = self._restored
+        states = self._restored.runs
         offline = self.program.offline
         progress = [int(state.updates if offline else state.env_steps) for state in states]
         reached = log.Reached(
@@ -661,15 +663,14 @@ class Session:
         if self._watch:
             self._watch.stop()
 
-    def _restore(self, step: int) -> tuple[Clock, list[TrainState]]:
-        shapes = jax.eval_shape(self.program.init, jnp.int32(0))
-        return self.checkpoints.restore(step, shapes, len(self.labels), with_replay=True)
-
-    def _restore_best(self, step: int | None) -> list[Best | None]:
-        shapes, found = jax.eval_shape(self.program.init, jnp.int32(0)), None
-        if step is not None and self.run.checkpoint.best:
-            found = self.checkpoints.best(step, shapes, len(self.labels))
-        return [*found] if found else [None] * len(self.labels)
+    def _restore(self, step: int) -> Restored:
+        wanted = Wanted(
+            jax.eval_shape(self.program.init, jnp.int32(0)),
+            len(self.labels),
+            replay=True,
+            best=self.run.checkpoint.best,
+        )
+        return self.checkpoints.load(step, wanted)
 
     def _fill(self, runs: Runs, caught: Sequence[int]) -> None:
         """States for the runs: new ones, or those of the checkpoint. Raises HostError."""
@@ -677,7 +678,9 @@ class Session:
             runs.start(caught)
             return
         assert self._restored is not None
-        (clock, states), self._restored = self._restored, None
+        clock = self._restored.clock
+        states = self._restored.runs
+        self._restored = None  # frees its replays
         if self._exact:
             runs.place(clock, states)
             return
@@ -764,10 +767,9 @@ class Session:
     def _save_if_newer(self, runs: Runs) -> None:
         if self.checkpoints.latest() == int(runs.clock.iteration):
             return
-        self.file.sync()
         meta = {
             "wall_s": self.elapsed,
-            "metrics_bytes": self.file.tell(),
+            "metrics_bytes": self.file.sync(),
             "version": __version__,
             "labels": self.labels,
             "env_steps": runs.env_steps.tolist(),

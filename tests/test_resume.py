@@ -1,5 +1,6 @@
 """Stopping a run, in whatever way, changes nothing but wall-clock time."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -11,6 +12,10 @@ import jax
 import numpy as np
 import pytest
 import tiny
+
+sys.path.insert(0, str(tiny.REPOSITORY / "benchmarks"))
+
+from _faults_disk import ForgetfulDisk
 
 from jaxshare import train
 from jaxshare.checkpoint import Checkpoints
@@ -97,6 +102,21 @@ def test_stop_and_resume_is_exact(whole, half):
     assert_same_run(half, whole, ARGUMENTS)
     seconds = [record["wall_s"] for record in tiny.records(half, but=())]
     assert seconds == sorted(seconds)
+
+
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(whole, half, capsys):
+    """Its metrics are cut to where that one was, and the run ends with the same bits as if nothing had been."""
+    older, newest = tiny.steps_saved(half)
+    for path in (half / "checkpoints" / str(newest)).rglob("manifest.ocdbt"):
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    capsys.readouterr()
+    tiny.train(half, *ARGUMENTS, RESUME)
+    warning = capsys.readouterr().err
+    for step in (older, newest):
+        assert str(half / "checkpoints" / str(step)) in warning
+    assert "manifest.ocdbt is not what was written" in warning
+    assert "delete" not in warning
+    assert_same_run(half, whole, ARGUMENTS)
 
 
 def test_resuming_compiles_the_chunk_once(half, monkeypatch):
@@ -245,6 +265,37 @@ def test_the_earlier_checkpoint_stays_until_the_new_one_is_complete(half, monkey
     tiny.train(half, *ARGUMENTS, "checkpoint.keep=1", RESUME, max_chunks=1)
     assert [after for _, after in seen] == [[7]]
     assert 5 in seen[0][0]
+
+
+@pytest.mark.parametrize("all_names", [False, True])
+def test_after_power_loss_the_same_command_goes_on_or_starts_anew(tmp_path, all_names):
+    """Configuration, versions, metrics and checkpoints: at every moment of a run what is read is on the disk."""
+    disk = ForgetfulDisk(tmp_path / "disk")
+    disk.root.mkdir()
+    images = []
+    moments = itertools.count()
+
+    def lose_power():
+        if next(moments) % 17 == 0:
+            images.append(disk.image(tmp_path / f"image{len(images)}", all_names))
+
+    with disk.watch(lose_power):
+        tiny.train(disk.root / "run", *tiny.PLAIN, "checkpoint.every=16", max_chunks=2)
+        images.append(disk.image(tmp_path / "last", all_names))
+    assert len(images) > 6
+
+    ends = []
+    for image in images:
+        run_dir = image / "run"
+        _, resuming = open_run_dir(tiny.settings(run_dir, *tiny.PLAIN, RESUME))
+        checkpoints = Checkpoints(run_dir)
+        ends.append(checkpoints.latest() if resuming else None)
+        if resuming:
+            meta = checkpoints.meta(checkpoints.latest())
+            assert (run_dir / "metrics.jsonl").stat().st_size >= meta["metrics_bytes"]
+    assert ends[0] is None
+    assert ends[-1] == tiny.steps_saved(disk.root / "run")[-1]
+    assert sorted(ends, key=lambda end: end or 0) == ends
 
 
 @pytest.mark.slow

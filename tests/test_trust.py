@@ -12,7 +12,7 @@ import tiny
 import yaml
 
 from jaxshare import cli, collect, decompose, evaluate, registry, trust
-from jaxshare.run import folder
+from jaxshare.run import folder as run_folder
 from jaxshare.types import RefusedError
 
 # settings of environments on the host that hold text but choose no code: names that a table of ours knows, or data
@@ -53,7 +53,7 @@ def run_dir(folder, env_name, algo="vdn", **env):
     chosen = dataclasses.replace(chosen, env=dataclasses.replace(chosen.env, **env))
     path = folder / "run"
     path.mkdir(exist_ok=True)
-    (path / "config.yaml").write_text(yaml.safe_dump(folder.plain(chosen)))
+    (path / "config.yaml").write_text(yaml.safe_dump(run_folder.plain(chosen)))
     return path
 
 
