@@ -28,6 +28,17 @@ class ReplayConfig:
 
 
 @dataclass(frozen=True)
+class DatasetConfig:
+    """How a data set of a format other than jaxshare's own is read."""
+
+    rewards: str = "team"  # team: the same for all, or refused | mean: to all their mean | individual: as they are
+    last_step: str = "mask"  # of vaults, in episodes that were cut, its successor is not stored: mask it | keep it
+    episode_length: int = 0  # of vaults: episodes end after so many steps, also where no flag says so; 0: by flags
+    drop_first: bool = False  # of vaults: leave out the first episode, which may be the rest of one
+    num_actions: int = 0  # of vaults that do not show which actions are available; 0: those that were ever taken
+
+
+@dataclass(frozen=True)
 class EvalConfig:
     """Evaluation; the same episodes' keys for every training seed."""
 
@@ -66,6 +77,7 @@ class RunConfig:
     num_envs: int = 8  # code: PyMARL's parallel runner
     batch_size: int = 32  # episodes, or windows where an algorithm learns from windows; paper: DIFFER appendix B
     data: str = ""  # a data set to learn from, instead of collecting (offline): see jaxshare.collect
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
     total_updates: int = 15_000  # with data, per seed, instead of total_env_steps; paper: SIT Table 11
     updates_per_episode: float = 1.0  # PyMARL's episode runner; 0.125: its parallel runner with 8 environments
     replay: ReplayConfig = field(default_factory=ReplayConfig)
