@@ -31,6 +31,21 @@ class ReplayConfig:
 
 
 @dataclass(frozen=True)
+class DatasetConfig:
+    """How a data set of a format other than jaxshare's own is read."""
+
+    # team: the same for all, or refused | mean: to all their mean | individual: as they are
+    rewards: str = static("team", choices=("team", "mean", "individual"))
+    # of vaults, in episodes that were cut, its successor is not stored: mask it | keep it
+    last_step: str = static("mask", choices=("mask", "keep"))
+    # of vaults: episodes end after so many steps, also where no flag says so; 0: by flags
+    episode_length: int = static(0, least=0, most=COUNT)
+    drop_first: bool = False  # of vaults: leave out the first episode, which may be the rest of one
+    # of vaults that do not show which actions are available; 0: those that were ever taken
+    num_actions: int = static(0, least=0, most=UNITS)
+
+
+@dataclass(frozen=True)
 class EvalConfig:
     """Evaluation; the same episodes' keys for every training seed."""
 
@@ -78,6 +93,7 @@ class RunConfig:
     # episodes, or windows where an algorithm learns from windows; paper: DIFFER appendix B
     batch_size: int = static(32, least=1, most=COUNT)
     data: str = ""  # a data set to learn from, instead of collecting (offline): see jaxshare.collect
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
     # with data, per seed, instead of total_env_steps; paper: SIT Table 11
     total_updates: int = static(15_000, least=1, most=COUNT)
     # PyMARL's episode runner; 0.125: its parallel runner with 8 environments

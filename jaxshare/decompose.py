@@ -8,6 +8,7 @@ how often a trajectory of a better policy has the larger reward, or priority, th
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -107,14 +108,14 @@ def _check_decomposes(config: Config, settings: Settings) -> None:
 
 def _decompose(config: Config, settings: Settings, program: Program, path: pathlib.Path) -> dict[str, Any]:
     from jaxshare import results
-    from jaxshare.data import open_any
+    from jaxshare.data import open_like
     from jaxshare.data.checks import check_spec
     from jaxshare.loggers import METRICS
     from jaxshare.terminal import open_console
 
     run_dir, spec = pathlib.Path(config.run_dir), program.env.spec
     step, clock, states = _restore(run_dir, settings, program)
-    dataset = open_any(path).read()
+    dataset = open_like(path, dataclasses.asdict(settings.run.dataset)).read()
     check_spec(dataset, spec, f"data={path}")
     first, done = settings.algo.stage1_updates, int(clock.updates)
     found = judge(settings, program, dataset, clock, states)

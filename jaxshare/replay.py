@@ -22,6 +22,7 @@ LOSSY = ("obs", "state")  # stored in replay.dtype; everything else is exact
 BITS = jnp.uint16  # of a bfloat16: on a CPU a scatter into bfloat16 makes a float32 copy of the whole ring
 INT8_ONE = 126  # what 1.0 is stored as in int8, so that -1, 0 and 1 stay exact
 INT8_OUTSIDE = 127  # with either sign: the value was not within [-1, 1]
+RANGES = {"int8": "[-1, 1]", "float16": "[-65504, 65504]"}  # of dtypes with a smaller range than float32's
 
 
 def storage_dtype(name: str, episode: Any, leaf: Any, dtype: str) -> Any:
@@ -89,11 +90,15 @@ def _read(x: Array) -> Array:
 
 
 def any_outside(ring: Episode) -> Array:
-    """Whether a ring in int8 holds marks of values that it could not keep; bool."""
-    kept = [x for x in (ring.obs, ring.state) if x.dtype == jnp.int8]
+    """Whether a ring holds observations or states beyond the range of its dtype: marks of int8, infinity; bool.
+
+    A bfloat16 has the range of float32.
+    """
+    stored = [x for x in (ring.obs, ring.state) if x.dtype in (jnp.int8, jnp.float16)]
+    marks = [(INT8_OUTSIDE if x.dtype == jnp.int8 else jnp.inf) for x in stored]
     # by the extremes: comparing every number would make an array as large as the ring
-    marks = [(x.max() == INT8_OUTSIDE) | (x.min() == -INT8_OUTSIDE) for x in kept]
-    return jnp.stack(marks).any() if marks else jnp.bool_(False)
+    outside = [(x.max() == mark) | (x.min() == -mark) for x, mark in zip(stored, marks, strict=True) if x.size]
+    return jnp.stack(outside).any() if outside else jnp.bool_(False)
 
 
 def gather(ring: Episode, index: Array) -> Episode:

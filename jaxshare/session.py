@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,7 +19,7 @@ import numpy as np
 
 from jaxshare import __version__, parallel, registry, replay, surroundings
 from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
-from jaxshare.config import POLICIES, Settings, check_all
+from jaxshare.config import POLICIES, DatasetConfig, Settings, check_all
 from jaxshare.console import Console
 from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
 from jaxshare.run import folder, reader, signals
@@ -118,17 +119,26 @@ class Runs:
     def prefill(self, interrupted: Sequence[int] = ()) -> None:
         """Fill the replays as far as the first update needs; on the host only until `interrupted` is not empty.
 
-        Raises HostError; RefusedError for observations or states that replay.dtype=int8 cannot keep.
+        Raises HostError; RefusedError for observations or states that replay.dtype cannot keep.
         """
         if self.program.prefill_iterations:
             self._advance.prefill(interrupted)
-            if self.program.run.replay.dtype == "int8" and any(
-                jax.jit(jax.vmap(replay.any_outside))(state.replay).any() for state in self.states
-            ):
-                raise RefusedError(
-                    f"replay.dtype=int8 keeps numbers within [-1, 1] only; observations or states of "
-                    f"env={self.program.env.spec.name} are not. Use replay.dtype=bfloat16 or float16."
-                )
+            outside = self.outside()
+            if outside:
+                raise RefusedError(outside)
+
+    def outside(self) -> str:
+        """What to tell if a replay holds observations or states beyond the range of replay.dtype, else ""."""
+        dtype = self.program.run.replay.dtype
+        if self.program.algorithm.experience != "replay" or dtype not in replay.RANGES:
+            return ""
+        if not any(jax.jit(jax.vmap(replay.any_outside))(state.replay).any() for state in self.states):
+            return ""
+        return (
+            f"replay.dtype={dtype} keeps numbers within {replay.RANGES[dtype]} only; observations or states of "
+            f"env={self.program.env.spec.name} are not. Use replay.dtype=bfloat16, which takes as much memory as "
+            "float16 and has the range of float32, or float32."
+        )
 
     @property
     def env_steps(self) -> np.ndarray:
@@ -372,6 +382,7 @@ def _with_data(settings: Settings, algorithm: Algorithm) -> Algorithm:
     if not data:
         if algorithm.experience == "dataset":
             raise RefusedError(f"{used} learns from a data set: name one, as in data=sets/2s3z_low.jds.")
+        _refuse_options(settings)
         return algorithm
     if algorithm.experience not in ("replay", "dataset") or algorithm.before_update or algorithm.observe:
         raise RefusedError(
@@ -381,14 +392,27 @@ def _with_data(settings: Settings, algorithm: Algorithm) -> Algorithm:
     return dataclasses.replace(algorithm, experience="dataset")
 
 
+def _refuse_options(settings: Settings) -> None:
+    """Raise RefusedError for settings of how a data set is read, where none is."""
+    for name, value in dataclasses.asdict(settings.run.dataset).items():
+        if value != getattr(DatasetConfig(), name):
+            raise RefusedError(f"dataset.{name}={value} has no effect without data=SET: name one, or leave it out.")
+
+
+def open_data(settings: Settings) -> Any:
+    """The data set of a run on disk, read as the settings say. Raises RefusedError if it is none."""
+    from jaxshare.data import open_any
+
+    return open_any(settings.run.data, **dataclasses.asdict(settings.run.dataset))
+
+
 def load_data(settings: Settings, program: Program) -> Any:
     """The data set of a run, in the layout of a replay, or None. Raises RefusedError if it does not fit."""
     if not program.offline:
         return None
-    from jaxshare.data import open_any
     from jaxshare.data.checks import check_spec
 
-    source, batch_size = open_any(settings.run.data), settings.run.batch_size
+    source, batch_size = open_data(settings), settings.run.batch_size
     if len(source) < batch_size and not program.algorithm.window:
         raise RefusedError(
             f"batch_size={batch_size}: data={settings.run.data} holds {len(source)} episodes, and a batch is drawn "
@@ -396,6 +420,8 @@ def load_data(settings: Settings, program: Program) -> Any:
         )
     dataset = source.read()
     check_spec(dataset, program.env.spec, f"data={settings.run.data}")
+    for note in dataset.card.get("source", {}).get("notes", []):
+        print(f"note: data={settings.run.data}: {note}", file=sys.stderr)
     return cropped(dataset.episodes)
 
 
@@ -420,9 +446,7 @@ def fitted(settings: Settings) -> Settings:
     fit = getattr(registry.get("algo", settings.algo_name), "fitted", None)
     if fit is None or not settings.run.data:
         return settings
-    from jaxshare.data import open_any
-
-    episodes = len(open_any(settings.run.data))
+    episodes = len(open_data(settings))
     return dataclasses.replace(settings, algo=fit(settings.algo, episodes, settings.run.total_updates))
 
 
@@ -430,9 +454,7 @@ def data_bytes(settings: Settings, program: Program) -> int:
     """Bytes of one copy of the data set before it is cut, or 0 without one; only an episode of it is read."""
     if not program.offline:
         return 0
-    from jaxshare.data import open_any
-
-    source = open_any(settings.run.data)
+    source = open_data(settings)
     return len(source) * replay.num_bytes(source.read(slice(0, 1)).episodes)
 
 
@@ -605,7 +627,7 @@ class Session:
             failure = runs.failure
             if metrics is not None:
                 watch.learned()
-                self._stop_on_nonfinite(metrics, updates)
+                self._stop_on_nonfinite(runs, metrics, updates)
                 self._log_chunk(runs, metrics, before)
                 failure = failure or self._evaluate_due(runs)
             chunks += 1
@@ -737,18 +759,21 @@ class Session:
         for logger in self.loggers:
             logger.write(i, {**record, **metrics})
 
-    def _stop_on_nonfinite(self, metrics: dict[str, Any], updates: np.ndarray) -> None:
+    def _stop_on_nonfinite(self, runs: Runs, metrics: dict[str, Any], updates: np.ndarray) -> None:
         found = first_nonfinite(metrics)
         if found is None:
             return
         run, offset, name, value = found
-        raise self._not_finite(name, str(value), int(updates[run]) + offset + 1, self.labels[run])
+        what = f"{name} became {value} at update {int(updates[run]) + offset + 1}"
+        raise self._not_finite(runs, what, self.labels[run])
 
-    def _not_finite(self, name: str, value: str, update: int, label: dict[str, Any]) -> RefusedError:
-        return RefusedError(
-            f"{name} became {value} at update {update} of {_describe(label)}. The run is stopped; the last good "
-            f"checkpoint is {self.checkpoints.folder / str(self.checkpoints.latest())}. "
+    def _not_finite(self, runs: Runs, what: str, label: dict[str, Any]) -> RefusedError:
+        remedy = runs.outside() or (
             "A smaller algo.hparams.lr, algo.hparams.grad_clip or env.reward_scale, in a new run_dir, usually helps."
+        )
+        return RefusedError(
+            f"{what} of {_describe(label)}. The run is stopped; the last good checkpoint is "
+            f"{self.checkpoints.folder / str(self.checkpoints.latest())}. {remedy}"
         )
 
     def _checkpoint_due(self, before: np.ndarray, after: np.ndarray) -> bool:
@@ -781,7 +806,7 @@ class Session:
         for label, state in zip(self.labels, states, strict=True):
             # a loss and a gradient can be finite while the step they lead to is not
             if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params)):
-                raise self._not_finite("a parameter", "not finite", int(state.updates), label)
+                raise self._not_finite(runs, f"a parameter became not finite at update {int(state.updates)}", label)
         best = [best for best in self._best if best is not None]
         self.checkpoints.save(runs.clock, states, meta, best if len(best) == len(self.labels) else None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,23 +13,40 @@ if TYPE_CHECKING:
 def open_any(path: str | pathlib.Path, **options: Any) -> Source:
     """The data set at `path` in whichever format it is: jaxshare's own, a vault, or PyMARL's HDF5.
 
-    It is recognised by what it is, not by its name. options: of that format's `open`. Raises RefusedError with what
-    was looked for if it is none of them.
+    It is recognised by what it is, not by its name; a folder of parts (part_0.h5, part_1.h5, ...) is one data set.
+    options: of `config.DatasetConfig`, by name. Raises RefusedError with what was looked for if it is none of them,
+    and for options that have no effect on what it is.
     """
-    from jaxshare.data import hdf5, own, vault
+    from jaxshare.data.options import check
+
+    opener, known, what = _format(pathlib.Path(path))
+    check(options, known, what)
+    return opener(path, **{name: value for name, value in options.items() if name in known})
+
+
+def open_like(path: str | pathlib.Path, options: dict[str, Any]) -> Source:
+    """As `open_any`, but options of another data set: those that have no effect on this one are left out."""
+    opener, known, _ = _format(pathlib.Path(path))
+    return opener(path, **{name: value for name, value in options.items() if name in known})
+
+
+def _format(path: pathlib.Path) -> tuple[Callable[..., Source], tuple[str, ...], str]:
+    """What opens a data set, the names of its options, and the name of its format. Raises RefusedError."""
+    from jaxshare.data import hdf5, options, own, parts, vault
     from jaxshare.types import RefusedError
 
-    path = pathlib.Path(path)
     if path.is_file():
-        return hdf5.open(path, **options)
+        return hdf5.open, options.OF_HDF5, "an HDF5 file of PyMARL"
     unfinished = path.with_name(path.name + own.UNFINISHED).exists()
     if (path / own.CARD).is_file() or (unfinished and path.suffix == own.SUFFIX):
-        return own.open(path, **options)
+        return own.open, options.OF_OWN, "jaxshare's own format"
     if (path / vault.METADATA).is_file() or any(path.glob(f"*/{vault.METADATA}")) or unfinished:
-        return vault.open(path, **options)
+        return vault.open, options.OF_VAULT, "a vault"
+    if parts.numbered(path):
+        return parts.Stored, options.OF_HDF5, "HDF5 files of PyMARL"
     if not path.exists():
         raise RefusedError(f"{path} does not exist. Check the path.")
     raise RefusedError(
         f"{path} is no data set: it has neither {own.CARD} (jaxshare's own format) nor {vault.METADATA} (a vault of "
-        "OG-MARL), and is no HDF5 file (PyMARL). Check the path."
+        "OG-MARL), and is no HDF5 file (PyMARL) or folder of numbered ones (part_0.h5, ...). Check the path."
     )

@@ -33,6 +33,18 @@ def check(dataset: Dataset, where: str = "data set") -> None:
     _refuse(bad, f"{where}: level is none of 0 random, 1 medium, 2 expert, -1 unknown", 0, "Correct the label.")
 
 
+def check_flags(values: Array, name: str, where: object) -> None:
+    """Raise RefusedError unless every value is 0 or 1, as flags and masks are in files of other formats."""
+    if values.dtype == bool:
+        return
+    wrong = (values != 0) & (values != 1)  # also where one is nan
+    if wrong.any():
+        raise RefusedError(
+            f"{where} is damaged: {name} holds {values[wrong][0]}, which is neither 0 nor 1 (in {int(wrong.sum())} of "
+            f"{values.size} places). Copy it again, or make it again."
+        )
+
+
 def _blocks(dataset: Dataset) -> Iterator[tuple[int, Dataset]]:
     for first in range(0, len(dataset), BLOCK):
         yield first, dataset.take(slice(first, first + BLOCK))

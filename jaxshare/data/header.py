@@ -29,8 +29,10 @@ KEYS = ("format", "version", "finished", "episodes", "fields", "card")  # and CH
 CHECKSUMS = "checksums"
 PARTS = ("card", "arrays", "chunks")  # of the checksums
 EXTRAS = "extras."
-DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-DTYPES += ("float16", "bfloat16", "float32", "float64")
+DTYPES = (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "float16", "bfloat16", "float32", "float64",
+)  # fmt: skip
 MOST = 2**31  # of any size in a shape
 TRAILER = 4  # bytes of a chunk's checksum
 

@@ -69,7 +69,7 @@ class Stored:
 
         about = self._fields[name]
         try:
-            array = tensorstore.open(_location(self.path, name), read=True).result()
+            array: Any = tensorstore.open(_location(self.path, name), read=True).result()
         except FAILURES as error:
             raise damaged(self.path, f"{name} cannot be opened", error) from error
         if (list(array.shape), array.dtype.name) != ([self._episodes, *about["shape"]], about["dtype"]):

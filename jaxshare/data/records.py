@@ -131,9 +131,14 @@ def make(
 
 
 def from_rollout(batch: Episode, dtype: str = "float32", **labels: Any) -> Dataset:
-    """A data set of a rollout's episodes [T(+1), B, ...], laid out by the replay itself. labels: as in `make`."""
+    """A data set of a rollout's episodes [T(+1), B, ...], laid out by the replay itself. labels: as in `make`.
+
+    Raises RefusedError for observations or states beyond the range of `dtype`.
+    """
     count = batch.mask.shape[1]
     ring = replay.add(replay.init(batch, count, dtype), batch, Clock(*[np.int32(0)] * 4))  # type: ignore[arg-type]
+    if replay.any_outside(ring):
+        raise RefusedError(f"dtype={dtype} holds numbers within {replay.RANGES[dtype]} only. Use dtype=float32.")
     return make(jax.tree.map(np.asarray, ring), **labels)
 
 

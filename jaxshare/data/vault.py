@@ -16,7 +16,12 @@ repeated. ours: after a cut (truncated, not terminated) the last step cannot be 
 that every target uses what was seen and no loss needs a rule of its own. The last reward is lost to learning, and the
 card says so; its returns are those of the whole episodes. last_step="keep" keeps the step and repeats the observation,
 for what never bootstraps (cloning, reward decomposition). code: OG-MARL bootstraps from the first row of the episode
-that follows.
+that follows. Files whose flags are 0 throughout (OMAR's MPE) need `episode_length`: an episode is cut after so many
+rows, counted from the last end. Columns that are infinite throughout are padding (see `padding`).
+
+Damage. Chunks are compressed by gzip, which has a checksum, and the store's nodes have one; what an array says of
+itself has none, so it is compared with metadata.json and with the chunks that are there. The vaults written here have
+checksums of all their files in metadata.json ("jaxshare_files"), and of metadata.json itself ("jaxshare_sha256").
 
 Writing. Terminals and truncations are copies for every agent. Deaths, levels, policies and components go into leaves
 of their own below infos, if there are any, and the card into metadata.json; others ignore them. The observation after
@@ -25,17 +30,21 @@ the last step is lost, as the format has it.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import pathlib
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 
-from jaxshare.data import records
+from jaxshare import durable
+from jaxshare.data import limits, options, padding, records
 from jaxshare.data.card import summary
-from jaxshare.data.checks import check
+from jaxshare.data.checks import check, check_flags
 from jaxshare.data.records import FAILURES, LABELS, Array, Card, Dataset, Index, damaged
 from jaxshare.types import Episode, RefusedError
 
@@ -46,13 +55,18 @@ INDEX = "vault_index"
 LONGEST = 10**13  # rows of every leaf
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 UNFINISHED = ".unfinished"
+CHECKSUM = "jaxshare_sha256"  # of metadata.json without it
+FILES = "jaxshare_files"  # {file of the store: its SHA-256}
+LARGEST_CHUNK = 2**30  # bytes in memory, unless the leaf's rows take more
+FLAGS = ("terminals", "truncations", "infos.legals", "infos.alive")  # 0 or 1
 
 
 class Stored:
     """A vault on disk. Where episodes end and what they return is in memory; the rest is read when it is asked for.
 
     rewards: "team" refuses agents with unequal rewards; "mean" gives each of them the mean; "individual" leaves them.
-    last_step: "mask" or "keep", see above. num_actions: of files without infos.legals, if more than were ever taken.
+    last_step: "mask" or "keep", see above. drop_first: leave out the first episode. num_actions: of files without
+    infos.legals, if more than were ever taken. episode_length: see above; 0: episodes end by their flags.
     """
 
     def __init__(
@@ -62,14 +76,20 @@ class Stored:
         last_step: Literal["mask", "keep"] = "mask",
         drop_first: bool = False,
         num_actions: int | None = None,
+        episode_length: int = 0,
     ) -> None:
         self.path = _folder(pathlib.Path(path))
         metadata = _metadata(self.path)
         self._leaves = {name: _array(self.path, f"{name}.") for name in _names(self.path, metadata)}
         self._rows = _num_rows(self.path)
         _check_leaves(self.path, self._leaves, self._rows)
-        self._find_episodes(last_step, drop_first)
+        _check_descriptions(self.path, self._leaves, metadata, self._rows)
+        row_bytes = sum(_row_bytes(array) for array in self._leaves.values())
+        limits.check_size(self.path, self._rows * row_bytes, limits.bytes_on_disk(self.path))
+        _check_sums(self.path, metadata)
+        self._find_episodes(last_step, drop_first, episode_length)
         self._num_actions = self._count_actions(num_actions)
+        self._padding = {name: self._find_padding(name) for name in ("observations", "infos.state")}
         card = dict(metadata.get("jaxshare") or {})
         if rewards == "team" and not card.get("common_reward", True):
             rewards = "individual"
@@ -79,11 +99,13 @@ class Stored:
     def __len__(self) -> int:
         return len(self._start)
 
-    def _find_episodes(self, last_step: str, drop_first: bool) -> None:
+    def _find_episodes(self, last_step: str, drop_first: bool, episode_length: int) -> None:
         """First row, rows, steps that count, and way of ending of every episode."""
         ends = self._leaf("terminals", slice(self._rows)) != 0
         cuts = ends & False if "truncations" not in self._leaves else self._leaf("truncations", slice(self._rows)) != 0
         last = np.flatnonzero((ends | cuts).all(1))
+        if episode_length:
+            last = _also_every(last, self._rows, episode_length)
         start = np.concatenate([[0], last + 1])[: len(last)]
         self.dropped_rows = self._rows - (int(last[-1]) + 1 if len(last) else 0)
         terminated, truncated = ends[last].all(1), cuts[last].all(1) | ~ends[last].all(1)
@@ -96,8 +118,14 @@ class Stored:
         if not len(self):
             raise RefusedError(
                 f"{self.path} has no whole episode: in {self._rows} rows no team ends that has a step to learn from. "
-                "Choose another file, or last_step=keep if its episodes have one step."
+                + _remedy(ends | cuts, rows, episode_length)
             )
+
+    def _find_padding(self, name: str) -> Array:
+        """Which columns of a leaf pad, [N, O] or [G] bool."""
+        if name not in self._leaves:
+            return np.zeros(0, bool)
+        return padding.infinite_columns(lambda rows: self._leaf(name, rows), padding.blocks(self._rows))
 
     def _count_actions(self, num_actions: int | None) -> int:
         """A, or 0 of continuous actions."""
@@ -106,8 +134,10 @@ class Stored:
         if "infos.legals" in self._leaves:
             return int(self._leaves["infos.legals"].shape[-1])
         taken = int(self._leaf("actions", slice(self._rows)).max()) + 1
-        if num_actions is not None and num_actions < taken:
-            raise RefusedError(f"num_actions={num_actions}, but {self.path} holds action {taken - 1}. Give more.")
+        if num_actions and num_actions < taken:
+            raise RefusedError(
+                f"dataset.num_actions={num_actions}, but {self.path} holds action {taken - 1}. Give {taken} or more."
+            )
         return num_actions or taken
 
     def _complete(self, card: Card, last_step: str) -> Card:
@@ -120,6 +150,7 @@ class Stored:
         level, component = self._label("level", every), self._label("component", every)
         about: Card = {"format": f"vault {VERSION}", "name": "/".join(self.path.parts[-4:]), "last_step": last_step}
         about |= {"dropped_rows": self.dropped_rows, "masked_steps": int((self._length - self._steps).sum())}
+        about["notes"] = [line for name, columns in self._padding.items() for line in padding.note(name, columns)]
         return {
             "environment": self.path.parent.parent.name,
             "scenario": self.path.parent.name.removesuffix(".vlt"),
@@ -131,13 +162,7 @@ class Stored:
 
     def _team(self, reward: Array) -> Array:
         """Rewards of rows [M, N] as asked for."""
-        unequal = (reward != reward[:, :1]).any(1)
-        if self._rewards == "team" and unequal.any():
-            raise RefusedError(
-                f"{self.path}: the agents' rewards differ in {int(unequal.sum())} of {len(reward)} rows, so they "
-                "are no team reward. Use rewards=individual to keep them, or rewards=mean to give all their mean."
-            )
-        return np.broadcast_to(reward.mean(1, keepdims=True), reward.shape) if self._rewards == "mean" else reward
+        return options.rewards_as_asked(reward, self._rewards, str(self.path))
 
     def _label(self, name: str, chosen: Array) -> Array:
         """level or policy [K, N] or component [K] of episodes."""
@@ -150,7 +175,10 @@ class Stored:
         """Rows of a leaf, [M, ...]."""
         if isinstance(rows, np.ndarray) and len(rows) and (np.diff(rows) == 1).all():
             rows = slice(int(rows[0]), int(rows[-1]) + 1)
-        return _read(self.path, name, self._leaves[name][0].oindex[rows])
+        values = _read(self.path, name, self._leaves[name][0].oindex[rows])
+        if name in FLAGS:
+            check_flags(values, name, self.path)
+        return values
 
     def _rows_of(self, chosen: Array) -> tuple[Array, Array, Array]:
         """Row, place in `chosen` and step of every row of some episodes, each [M]."""
@@ -164,6 +192,8 @@ class Stored:
         chosen = records.indices(episodes, len(self))
         row, place, step = self._rows_of(chosen)
         count, limit = len(chosen), int(self._steps.max())
+        row_bytes = sum(_row_bytes(array) for array in self._leaves.values())
+        limits.check_memory(self.path, count * (limit + 1) * row_bytes)
         taken = step < self._steps[chosen][place]  # rows whose step counts
         whole = np.flatnonzero(self._length[chosen] == self._steps[chosen])  # whose last row needs a successor
         after = self._steps[chosen][whole]
@@ -202,7 +232,10 @@ class Stored:
     def _shown(self, row: Array) -> dict[str, Array]:
         """obs [M, N, O], state [M, G] and avail [M, N, A] of rows."""
         obs = self._leaf("observations", row).astype(np.float32, copy=False)
-        state = self._leaf("infos.state", row) if "infos.state" in self._leaves else obs.reshape(len(row), -1)
+        obs = padding.without(obs, self._padding["observations"])
+        state = obs.reshape(len(row), math.prod(obs.shape[1:]))
+        if "infos.state" in self._leaves:
+            state = padding.without(self._leaf("infos.state", row), self._padding["infos.state"])
         avail = np.ones((len(row), obs.shape[1], self._num_actions), bool)
         if self._num_actions and "infos.legals" in self._leaves:
             avail = self._leaf("infos.legals", row) != 0
@@ -222,12 +255,28 @@ class Stored:
         return ~np.logical_or.accumulate(dead, axis=1)[place, step]
 
 
-def open(path: str | pathlib.Path, **options: Any) -> Stored:
-    """A vault that is read where it lies; options: of `Stored`. Raises RefusedError for anything else at `path`."""
-    for name, known in (("rewards", ("team", "mean", "individual")), ("last_step", ("mask", "keep"))):
-        if options.get(name, known[0]) not in known:
-            raise RefusedError(f"{name}={options[name]} is not one of {', '.join(known)}.")
-    return Stored(path, **options)
+def open(path: str | pathlib.Path, **asked: Any) -> Stored:
+    """A vault that is read where it lies; asked: options of `Stored`. Raises RefusedError for anything else."""
+    options.check(asked)
+    return Stored(path, **asked)
+
+
+def _also_every(last: Array, rows: int, length: int) -> Array:
+    """Rows at which episodes end, [K], if they end at the rows `last` and `length` rows after they began."""
+    begin = np.concatenate([[0], last + 1])
+    end = np.concatenate([last + 1, [rows]])
+    cut = [np.arange(first + length - 1, stop, length) for first, stop in zip(begin, end, strict=True)]
+    return np.unique(np.concatenate([last, *cut]))
+
+
+def _remedy(ended: Array, rows: Array, episode_length: int) -> str:
+    """What to do about a vault without a whole episode. ended [M, N]: flags; rows [K]: of the episodes that end."""
+    if len(rows):
+        return "Its episodes have one step: use dataset.last_step=keep, or choose another file."
+    if episode_length:
+        return f"It has fewer rows than dataset.episode_length={episode_length}: choose a smaller one."
+    why = "Its flags are 0 throughout" if not ended.any() else "Its flags never say that all agents have ended"
+    return f"{why}: say how long its episodes are, as in dataset.episode_length=25, or choose another file."
 
 
 def write(dataset: Dataset, path: str | pathlib.Path) -> pathlib.Path:
@@ -253,9 +302,45 @@ def write(dataset: Dataset, path: str | pathlib.Path) -> pathlib.Path:
         "structure_dtype": _tree({name: dtype for name, (_, dtype) in leaves.items()}),
         "jaxshare": dataset.card | {"common_reward": dataset.common_reward},
     }
-    (folder / METADATA).write_text(json.dumps(metadata))
+    metadata[FILES] = _sums(folder)
+    metadata[CHECKSUM] = _digest(metadata)
+    durable.write_text(folder / METADATA, json.dumps(metadata))
+    durable.sync_tree(folder)
     folder.rename(path)
+    durable.sync_folder(path.parent)
     return path
+
+
+def _sums(path: pathlib.Path) -> dict[str, str]:
+    """SHA-256 of every file of the store, by its path in it. Raises OSError."""
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != METADATA]
+    sums = {}
+    for file in files:
+        with file.open("rb") as raw:
+            sums[str(file.relative_to(path))] = hashlib.file_digest(raw, "sha256").hexdigest()
+    return sums
+
+
+def _check_sums(path: pathlib.Path, metadata: dict[str, Any]) -> None:
+    """Raise RefusedError unless metadata.json and the files are those that were written, if they have checksums."""
+    if CHECKSUM not in metadata:
+        return
+    if _digest(metadata) != metadata[CHECKSUM]:
+        raise damaged(path, f"{METADATA} is not what was written: its checksum differs")
+    sums = _sums(path)
+    for name, expected in metadata.get(FILES, {}).items():
+        if sums.get(name) != expected:
+            raise damaged(path, f"{name} is not what was written: its checksum differs")
+
+
+def _digest(metadata: dict[str, Any]) -> str:
+    """SHA-256 of metadata.json without its checksum and version; however its JSON is laid out.
+
+    Minor versions do not matter, and any other is refused.
+    """
+    rest = {name: value for name, value in metadata.items() if name not in (CHECKSUM, "version")}
+    plain = json.loads(json.dumps(rest))  # keys that are no text become text in the file
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _write_leaf(
@@ -335,7 +420,10 @@ def _names(path: pathlib.Path, metadata: dict[str, Any]) -> list[str]:
     structure = metadata.get("structure_shape")
     if not isinstance(structure, dict):
         raise damaged(path, f"{METADATA} has no structure_shape")
-    return walk(structure, "")
+    try:
+        return walk(structure, "")
+    except RecursionError as error:
+        raise damaged(path, f"{METADATA} is nested too deeply", error) from error
 
 
 def _folder(path: pathlib.Path) -> pathlib.Path:
@@ -356,11 +444,8 @@ def _folder(path: pathlib.Path) -> pathlib.Path:
 
 def _metadata(path: pathlib.Path) -> dict[str, Any]:
     """metadata.json, once its version is one that can be read."""
-    try:
-        metadata = json.loads((path / METADATA).read_text())
-    except (ValueError, OSError) as error:
-        raise damaged(path, f"{METADATA} cannot be read", error) from error
-    version = metadata.get("version") if isinstance(metadata, dict) else None
+    metadata = limits.json_object(path, METADATA)
+    version = metadata.get("version")
     if not isinstance(version, int | float) or isinstance(version, bool):
         raise RefusedError(f"{path} is not a vault: {METADATA} has no version. Check the path, or the format.")
     if version // 1 != VERSION // 1:
@@ -368,6 +453,9 @@ def _metadata(path: pathlib.Path) -> dict[str, Any]:
             f"{path} is a vault of version {version}; {VERSION // 1:.0f}.x can be read. "
             "Convert it with the flashbax that knows it."
         )
+    unknown = set(metadata) - {"version", "structure_shape", "structure_dtype", "jaxshare", FILES, CHECKSUM}
+    if "jaxshare" in metadata and unknown:
+        raise damaged(path, f"{METADATA} has {min(unknown)!r}, which no version wrote")
     return metadata
 
 
@@ -402,6 +490,61 @@ def _check_leaves(path: pathlib.Path, leaves: dict[str, Any], rows: int) -> None
         raise RefusedError(
             f"{path}: actions are real numbers without a size of their own. Only [1, M, N, U] can be read."
         )
+
+
+def _row_bytes(array: Any) -> int:
+    """Bytes of a row of a leaf."""
+    return math.prod(array.shape[2:]) * array.dtype.numpy_dtype.itemsize
+
+
+def _check_descriptions(path: pathlib.Path, leaves: dict[str, Any], metadata: dict[str, Any], rows: int) -> None:
+    """Raise RefusedError unless what each leaf says of itself agrees with metadata.json and with its chunks.
+
+    It stands in the store without a checksum; a chunk that is looked for under another name would be read as zeros.
+    """
+    keys = _keys(path)
+    for name, array in leaves.items():
+        about = array.spec().to_json()["metadata"]
+        if str(about["dtype"]).startswith(">"):
+            raise damaged(path, f"{name} says that its numbers are big-endian ({about['dtype']})")
+        for kind, actual in (("shape", list(array.shape[2:])), ("dtype", array.dtype.name)):
+            stated = _stated(metadata, kind, name)
+            if stated is not None and stated != actual:
+                raise damaged(path, f"{name} has the {kind} {actual}, {METADATA} says {stated}")
+        row_bytes = _row_bytes(array)
+        limits.check_chunk(path, name, _block(array) * row_bytes, max(rows * row_bytes, LARGEST_CHUNK))
+
+        separator = re.escape(about.get("dimension_separator", "."))
+        chunk = re.compile(separator.join([r"\d+"] * array.rank))
+        for key in keys.get(f"{name}.", []):
+            if not key.startswith(".") and not chunk.fullmatch(key):
+                raise damaged(path, f"{name} has {key!r}, which is no chunk of it")
+
+
+def _keys(path: pathlib.Path) -> dict[str, list[str]]:
+    """What the store holds of each leaf, by its path in it."""
+    import tensorstore
+
+    store: Any = {"driver": "ocdbt", "base": f"file://{path.absolute()}"}
+    try:
+        keys = tensorstore.KvStore.open(store).result().list().result()
+    except FAILURES as error:
+        raise damaged(path, "its content cannot be listed", error) from error
+    leaves: dict[str, list[str]] = {}
+    for key in keys:
+        leaf, _, rest = key.decode(errors="replace").partition("/")
+        leaves.setdefault(leaf, []).append(rest)
+    return leaves
+
+
+def _stated(metadata: dict[str, Any], kind: str, name: str) -> Any:
+    """What metadata.json says of a leaf: its sizes behind [1, M], or its dtype; None if it says nothing."""
+    stated = metadata.get(f"structure_{kind}")
+    for key in name.split("."):
+        stated = stated.get(key) if isinstance(stated, dict) else None
+    if not isinstance(stated, str):
+        return None
+    return [int(size) for size in re.findall(r"\d+", stated)][2:] if kind == "shape" else stated
 
 
 def _spec(path: pathlib.Path, name: str) -> dict[str, Any]:
