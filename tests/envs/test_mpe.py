@@ -208,7 +208,7 @@ def their_step(scenario):
     else:
         game = package.SimpleTagMPE(action_type="Continuous")
         if scenario in HUNTS:
-            game.max_speed = game.max_speed.at[3].set(0.5)
+            game.max_speed = game.max_speed.at[3].set({"sparse_tag": 0.3}.get(scenario, 0.5))
     return game, jax.jit(lenient(game.step_env))
 
 
@@ -257,7 +257,7 @@ def want_reward(scenario, rewards, place):
     caught = float(np.sum(gap < 0.225) >= 2)
     if scenario == "sparse_tag":
         outside = np.any(np.abs(place[:3]) > 1, axis=1)
-        return caught * (gap < 0.225) - 0.05 * outside
+        return float(np.sum(gap < 0.275) >= 2) * (gap < 0.275) - 0.05 * outside
     return [caught - sum(charge(x) for x in place[i]) for i in range(3)]
 
 
