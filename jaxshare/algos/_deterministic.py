@@ -22,7 +22,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxshare.algos._parts import claimed, extended, followed, observing, optimised, preparing, relabelled, team_reward
+from jaxshare.algos._parts import (
+    check_fraction,
+    claimed,
+    extended,
+    followed,
+    observing,
+    optimised,
+    preparing,
+    relabelled,
+    team_reward,
+)
 from jaxshare.algos._value import LossFn, Values
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, FeedForwardQ, q_network, team_network
@@ -30,7 +40,7 @@ from jaxshare.models.base import sharing_groups
 from jaxshare.models.mixers import Mixer, MixerInputs
 from jaxshare.ops import cem, gumbel, returns, td
 from jaxshare.ops.masking import NEG, masked_argmax, masked_mean, masked_mean_square
-from jaxshare.ops.schedules import linear
+from jaxshare.ops.schedules import exploration_rate
 from jaxshare.replay import uniform_without_replacement
 from jaxshare.types import (
     Algorithm,
@@ -66,6 +76,7 @@ class DeterministicHParams:
     epsilon_anneal_steps: float = 50_000.0  # environment steps; code: FACMAC's facmac_smac.yaml
     action_noise: float = 0.1  # standard deviation, where the action box is [-1, 1]; code: FACMAC
     uniform_steps: float = 0.0  # environment steps of uniformly random actions before all else; code: FACMAC
+    epsilon_anneal_fraction: float = 0.0  # of total_env_steps; ours; 0: epsilon_anneal_steps
 
 
 @dataclass(frozen=True)
@@ -99,6 +110,7 @@ class DeterministicConfig:
         for key, low in {"hidden_dim": 1, "target_update_period": 1, "window": 0}.items():
             if getattr(self, key) < low:
                 raise RefusedError(f"algo.{key}={getattr(self, key)} must be at least {low}.")
+        check_fraction(self.hparams)
         self._check_window()
 
     def _check_window(self) -> None:
@@ -453,7 +465,7 @@ def chosen(parts: DeterministicLearner, y: Array, avail: Array, ctx: Context, ke
     uniformly random with a rate of epsilon, and always for the first `uniform_steps`.
     """
     h, spec = ctx.hparams, parts.spec
-    rate = linear(h["epsilon_start"], h["epsilon_end"], ctx.env_steps, h["epsilon_anneal_steps"])
+    rate = exploration_rate(h, ctx.env_steps, ctx.total_env_steps)
     rate = jnp.where(ctx.env_steps < h["uniform_steps"], 1.0, rate)
     if isinstance(spec.action, Box):
         action = jnp.tanh(y)

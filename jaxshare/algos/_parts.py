@@ -25,6 +25,15 @@ def claimed(record: Record, owner: str, **parts: Any) -> Record:
     return replace(record, owners={**owners, **dict.fromkeys(parts, owner)}, **parts)  # type: ignore[type-var]
 
 
+def check_fraction(hparams: Any) -> None:
+    """Raise RefusedError for a share of the run that is none."""
+    value = hparams.epsilon_anneal_fraction
+    if not 0 <= value <= 1:
+        raise RefusedError(
+            f"algo.hparams.epsilon_anneal_fraction={value} must lie between 0 (for epsilon_anneal_steps) and 1."
+        )
+
+
 def extended(record: Record, **parts: Any) -> Record:
     """The record with an entry more in parts that are tuples, with entries more in those that are dicts."""
     longer: dict[str, Any] = {}

@@ -17,6 +17,7 @@ import optax
 from flax import struct
 
 from jaxshare.algos._parts import (
+    check_fraction,
     claimed,
     extended,
     followed,
@@ -34,7 +35,7 @@ from jaxshare.models.mixers import Mixer, MixerInputs
 from jaxshare.ops import td
 from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, masked_mean_square, take_last
 from jaxshare.ops.policy import epsilon_greedy
-from jaxshare.ops.schedules import linear
+from jaxshare.ops.schedules import exploration_rate
 from jaxshare.replay import uniform_without_replacement
 from jaxshare.types import (
     Algorithm,
@@ -65,6 +66,7 @@ class ValueHParams:
     rms_eps: float = 1e-5  # outside the square root, as torch has it
     adam_eps: float = 1e-8
     tau: float = 0.01  # only with target_update=soft; code: EPyMARL
+    epsilon_anneal_fraction: float = 0.0  # of total_env_steps; ours; 0: epsilon_anneal_steps
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class ValueConfig:
             raise RefusedError(f"algo.target_update_period={self.target_update_period} must be at least 1 (updates).")
         if self.hidden_dim < 1:
             raise RefusedError(f"algo.hidden_dim={self.hidden_dim} must be at least 1.")
+        check_fraction(self.hparams)
 
 
 OPTIMIZERS = ("rmsprop", "adam")
@@ -146,8 +149,7 @@ def greedy_choice(
     """Discrete actions: epsilon-greedy on the utilities of all. x [1, B, N, D] -> (hidden, action [B, N])."""
     hidden, q = parts.agent.unroll(params["agent"], hidden, x)
     q, _ = _split(parts, q)
-    h = ctx.hparams
-    epsilon = linear(h["epsilon_start"], h["epsilon_end"], ctx.env_steps, h["epsilon_anneal_steps"])
+    epsilon = exploration_rate(ctx.hparams, ctx.env_steps, ctx.total_env_steps)
     return hidden, epsilon_greedy(key, q[0], timestep.avail, epsilon if explore else jnp.float32(0.0))
 
 
