@@ -18,6 +18,7 @@ import optax
 from flax import struct
 
 from jaxshare.algos._parts import (
+    agents_modules,
     claimed,
     extended,
     followed,
@@ -28,7 +29,7 @@ from jaxshare.algos._parts import (
     torch_rmsprop,
 )
 from jaxshare.models import distributions, inputs
-from jaxshare.models.base import Network, sharing_groups
+from jaxshare.models.base import sharing_groups
 from jaxshare.models.streams import ACTIVATIONS, INITS, Shape, Stream, StreamNetwork, stream_network
 from jaxshare.ops import returns
 from jaxshare.ops.masking import masked_mean
@@ -198,7 +199,7 @@ class ActorCritic:
     critic_input: CriticInput
     prepare: Prepare
     loss: Loss
-    modules: dict[str, Network] = field(default_factory=dict)
+    modules: dict[str, Any] = field(default_factory=dict)  # Network, or what agents have, such as a StreamNetwork
     stats: dict[str, Any] = field(default_factory=dict)
     relabel: tuple[Callable[..., tuple[Segment, dict[str, Any]]], ...] = ()
     after_update: tuple[Callable[..., tuple[LearnerState, Metrics]], ...] = ()
@@ -211,15 +212,19 @@ class ActorCritic:
     inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
     hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers, as "a_pps.x"
     owners: dict[str, str] = field(default_factory=dict)
+    yields: tuple[str, ...] = ()  # parts of its own that a modifier may replace all the same: ("loss",)
 
     @property
     def networks(self) -> dict[str, StreamNetwork]:
         """The agents' networks, by their names among the parts and the parameters."""
-        return {"actor": self.actor, "critic": self.critic}
+        return {"actor": self.actor, "critic": self.critic, **agents_modules(self.modules)}
 
-    def claim(self, owner: str, **parts: Any) -> ActorCritic:
-        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
-        return claimed(self, owner, **parts)
+    def claim(self, owner: str, wraps: tuple[str, ...] = (), **parts: Any) -> ActorCritic:
+        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken.
+
+        wraps: names of those that the new ones keep within them.
+        """
+        return claimed(self, owner, (a2c_loss,), wraps, **parts)
 
     def extend(self, **parts: Any) -> ActorCritic:
         """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`modules`, …)."""

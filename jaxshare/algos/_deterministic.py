@@ -33,7 +33,7 @@ from jaxshare.algos._parts import (
     relabelled,
     team_reward,
 )
-from jaxshare.algos._value import LossFn, Values
+from jaxshare.algos._value import LossFn, Values, individual_td_loss, team_td_loss
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, FeedForwardQ, q_network, team_network
 from jaxshare.models.base import sharing_groups
@@ -170,15 +170,19 @@ class DeterministicLearner:
     inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
     hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers, as "differ.alpha"
     owners: dict[str, str] = field(default_factory=dict)
+    yields: tuple[str, ...] = ()  # parts of its own that a modifier may replace all the same: ("loss",)
 
     @property
     def networks(self) -> dict[str, AgentNetwork]:
         """The agents' networks, by their names among the parts and the parameters."""
         return {"actor": self.actor, "critic": self.critic}
 
-    def claim(self, owner: str, **parts: Any) -> DeterministicLearner:
-        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
-        return claimed(self, owner, **parts)
+    def claim(self, owner: str, wraps: tuple[str, ...] = (), **parts: Any) -> DeterministicLearner:
+        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken.
+
+        wraps: names of those that the new ones keep within them.
+        """
+        return claimed(self, owner, (team_td_loss, individual_td_loss, lambda_loss), wraps, **parts)
 
     def extend(self, **parts: Any) -> DeterministicLearner:
         """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`stats`, …)."""

@@ -76,7 +76,7 @@ def make(config: Config, parts: DeterministicLearner) -> DeterministicLearner:
             "several steps are those of the behaviour. Use algo.target=one_step."
         )
     swept = {f"cql.{f.name}": getattr(config, f.name) for f in fields(Config) if f.type in (float, "float")}
-    return parts.claim("cql", loss=partial(loss, config, parts, parts.loss)).extend(hparams=swept)
+    return parts.claim("cql", wraps=("loss",), loss=partial(loss, config, parts, parts.loss)).extend(hparams=swept)
 
 
 def loss(
