@@ -244,6 +244,25 @@ def judge(
     }  # fmt: skip
 
 
+def carried(old: dict[str, Any], new: dict[str, Any], plan: Plan, claim: dict[str, Any]) -> dict[str, Any]:
+    """The new result, and of its checks that were not made those of the old one whose commands are the same.
+
+    Those are checks of scripts: curves and scores of a claim's runs are compared with each other, and stand or fall
+    together. Each of the others says that its settings have changed.
+    """
+    earlier = {check["says"]: check for check in old["checks"]}
+    checks = []
+    for check, given in zip(new["checks"], claim["checks"], strict=True):
+        if check["verdict"] == NOT_RUN:
+            script = plan.scripts.get(given.get("quantity", {}).get("json", ""))
+            same = script and plan.jobs[script].shown(f"runs/claims/{plan.budget}") in old.get("commands", ())
+            changed = {**check, "reason": "its settings have changed since it was run"}
+            check = earlier.get(check["says"], changed) if same else changed
+        checks.append(check)
+    deciding = [c["verdict"] for c, given in zip(checks, claim["checks"], strict=True) if given.get("decides", True)]
+    return {**new, "checks": checks, "verdict": together(deciding)}
+
+
 def scoring(claim: dict[str, Any], check: dict[str, Any]) -> dict[str, Any]:
     """Metric, score and last of a check, its own or the claim's."""
     usual = {"metric": "return", "score": "final", "last": 3}

@@ -186,7 +186,9 @@ def draw(name: str, found: dict[str, Any], folder: pathlib.Path) -> str | None:
     """Curves of each task, IQM with intervals, and the checks' values against their bounds: the picture's path."""
     made = [check for check in found["checks"] if check.get("value") is not None]
     panels = len(found["cells"]) + bool(made)
+    path = folder / f"{name}.png"
     if not panels:
+        path.unlink(missing_ok=True)  # of an earlier page
         return None
     from matplotlib.figure import Figure
 
@@ -201,7 +203,6 @@ def draw(name: str, found: dict[str, Any], folder: pathlib.Path) -> str | None:
         _bars(axes[len(found["cells"])], made)
     for axis in axes[panels:]:
         axis.axis("off")
-    path = folder / f"{name}.png"
     figure.savefig(path, dpi=80)
     return f"{folder.name}/{path.name}"
 

@@ -174,12 +174,16 @@ def _judge_all(
     for name, plan in plans.items():
         claim = book.claims[name]
         texts = {key: claim[key] for key in page.FIELDS if key in claim}
-        result = {**texts, "machine": machine(), **judging.judge(plan, claim, options.budget, root, reasons)}
+        result = judging.judge(plan, claim, options.budget, root, reasons)
         old = found["claims"].setdefault(name, {}).get(options.budget, {"checks": []})
-        if result.get("missing") and _same_runs(old, result) and _values(old) > _values(result):
-            print(f"{name}: kept as it was: {next(iter(result['missing'].values()))}")
-            continue
-        found["claims"][name][options.budget] = result
+        where = machine() if _values(result) or not result.get("missing") else old.get("machine", "")
+        if result.get("missing") and _values(old) > _values(result):
+            if old.get("commands") == result["commands"]:
+                print(f"{name}: kept as it was: {next(iter(result['missing'].values()))}")
+                continue
+            print(f"{name}: its settings are others than those of the figures kept: only what they do not touch stays")
+            result = judging.carried(old, result, plan, claim)
+        found["claims"][name][options.budget] = {**texts, "machine": where, **result}
     order = [*book.claims, *(name for name in found["claims"] if name not in book.claims)]
     found["claims"] = {name: found["claims"][name] for name in order if name in found["claims"]}
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -188,11 +192,6 @@ def _judge_all(
     new.replace(options.out)
     show({name: found["claims"][name][options.budget] for name in plans})
     _write_page(found, options)
-
-
-def _same_runs(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether the figures kept are of the runs that the claim asks for now: else they say nothing of it."""
-    return "commands" not in old or old["commands"] == new["commands"]
 
 
 def _values(result: dict[str, Any]) -> int:

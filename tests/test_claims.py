@@ -6,9 +6,11 @@ import re
 import sys
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+import yaml
 
 sys.path.insert(0, str(tiny.REPOSITORY / "benchmarks"))
 
@@ -20,7 +22,8 @@ import _claims_run as running
 import _claims_steps as steps
 import claims
 
-from jaxshare import cli
+from jaxshare import cli, registry
+from jaxshare.ops import schedules
 from jaxshare.reporting import statistics
 from jaxshare.types import RefusedError
 
@@ -155,6 +158,53 @@ def test_every_run_is_valid_settings(budget):
 def test_presets_that_claims_name_exist():
     for job in trainings().values():
         assert settings_of(job).get("preset") in (None, *cli.presets())
+
+
+# -------------------------------------------------------------------------------------------------------- exploration
+
+EXPLORED = 2 / 3  # of every run: by then exploration is at its end, so that its last third is of the trained policy
+
+
+def exploration_of(settings):
+    """Swept scalars of a run's algorithm, from the preset's file and the settings, without composing them."""
+    chosen = {}
+    if "preset" in settings:
+        text = yaml.safe_load((tiny.REPOSITORY / "configs" / "preset" / f"{settings['preset']}.yaml").read_text())
+        chosen = {key: value for entry in text["defaults"] for key, value in entry.items()}
+    name = settings.get("algo") or chosen.get("override /algo", "qmix")
+    hparams = {**vars(registry.get("algo", name).Config().hparams)}
+    if "preset" in settings and "algo" not in settings:
+        hparams |= text.get("algo", {}).get("hparams", {})
+    hparams |= {k.removeprefix("algo.hparams."): v for k, v in settings.items() if k.startswith("algo.hparams.")}
+    return {key: float(value) for key, value in hparams.items()}
+
+
+def epsilon(hparams, steps, total):
+    return float(schedules.exploration_rate(hparams, jnp.int32(steps), total))
+
+
+def test_exploration_does_not_outlive_any_budget():
+    """All claims with all budgets: epsilon of runs that collect."""
+    kinds = {}
+    for job in trainings().values():
+        hparams = exploration_of(settings_of(job))
+        if not job.offline and "epsilon_anneal_steps" in hparams:
+            kinds.setdefault((job.total, *sorted(hparams.items())), (job, hparams))
+    assert len(kinds) > 15
+    for job, hparams in kinds.values():
+        for share in (EXPLORED, 1.0):
+            rate = epsilon(hparams, int(share * job.total), job.total)
+            assert rate == pytest.approx(hparams["epsilon_end"], abs=1e-6), (job.name, share, rate)
+
+
+@pytest.mark.parametrize(("total", "rate"), [(24_000, 0.544), (18_000, 0.658), (9_000, 0.829)])
+def test_the_same_steps_in_a_smaller_budget_would_outlive_it(total, rate):
+    """What the check above must see: 50,000 steps of exploration at the end of a small budget."""
+    usual = {**vars(registry.get("algo", "qmix").Config().hparams)}
+    assert epsilon(usual, total, total) == pytest.approx(rate, abs=1e-6)
+    half = {**usual, "epsilon_anneal_fraction": 0.5}
+    assert epsilon(half, total // 4, total) == pytest.approx(0.525, abs=1e-6)
+    assert epsilon(half, total // 2, total) == pytest.approx(0.05, abs=1e-6)
 
 
 # ----------------------------------------------------------------------------------------------------------- refusals
@@ -638,20 +688,43 @@ def test_the_command_judges_keeps_and_writes_the_page(tmp_path, capsys):
     assert "– not run" in (tmp_path / "docs" / "results.md").read_text()
 
 
-def test_figures_of_other_settings_give_way(tmp_path):
-    """A claim whose runs have changed is not run until they are made, however much was kept of the earlier ones."""
+def test_figures_of_other_settings_are_not_kept(tmp_path, capsys):
+    """A claim whose commands are others now was not run, whatever was found before; so its picture goes."""
     _, _, jobs = tiny_plan(tmp_path)
     for arm, level in (("A", 9.0), ("B", 2.0)):
         make_run(tmp_path / "small", jobs[arm], {s: [(0, 0.0), (66, level + s)] for s in (0, 1)})
+    command(tmp_path)
+    assert (tmp_path / "docs" / "results" / "lecture_tiny.png").is_file()
+    before = json.loads((tmp_path / "c.json").read_text())["claims"]["lecture_tiny"]["small"]
+    assert before["verdict"] == "confirmed"
+    book(tmp_path, ("[algo=vdn]", "[algo=vdn, algo.hparams.lr=1e-3]"))
+    capsys.readouterr()
     command(tmp_path, "--judge")
-    assert "✔ confirmed" in (tmp_path / "docs" / "results.md").read_text()
-    text = (tmp_path / "tiny.yaml").read_text()
-    assert "env.game=climbing" in text
-    (tmp_path / "tiny.yaml").write_text(text.replace("env.game=climbing", "env.game=linear"))
-    command(tmp_path, "--judge")
-    text = (tmp_path / "docs" / "results.md").read_text()
-    assert "| [t](#lecture-tiny) | – not run |" in text
-    assert "env.game=linear" in text
+    assert "its settings are others than those of the figures kept" in capsys.readouterr().out
+    after = json.loads((tmp_path / "c.json").read_text())["claims"]["lecture_tiny"]["small"]
+    assert after["verdict"] == "not run"
+    assert after["checks"][0]["reason"] == "its settings have changed since it was run"
+    assert after["commands"] != before["commands"]
+    assert after["machine"] == before["machine"]  # of B, which is still there
+    assert "– not run" in (tmp_path / "docs" / "results.md").read_text()
+
+
+def test_what_the_new_settings_do_not_touch_stays():
+    """Of a claim with runs and a script: the script's command is the same, and so is what it found."""
+    script = planning.Job("tables-1", "script", ("tables.py", "{root}/tables-1.json"), "tables-1.json")
+    plan = planning.Plan({}, "small", 2, {("game", "A"): "run"}, {}, {"tables": "tables-1"}, {"tables-1": script})
+    checks = [{"says": "exact", "quantity": {"json": "tables", "path": []}}, {"says": "A"}]
+    old = {
+        "checks": [{"says": "exact", "verdict": "confirmed", "value": 0.0}, {"says": "A", "verdict": "confirmed"}],
+        "commands": [script.shown("runs/claims/small"), "python of other settings"],
+    }
+    new = {"checks": [{"says": name, "verdict": "not run"} for name in ("exact", "A")], "verdict": "not run"}
+    found = judging.carried(old, new, plan, {"checks": checks})
+    assert [check["verdict"] for check in found["checks"]] == ["confirmed", "not run"]
+    assert found["checks"][0]["value"] == 0.0
+    assert found["verdict"] == "undecided"
+    elsewhere = {**old, "commands": ["python tables.py of other settings"]}
+    assert judging.carried(elsewhere, new, plan, {"checks": checks})["verdict"] == "not run"
 
 
 def test_no_figures_rest_on_earlier_settings_of_their_claim():

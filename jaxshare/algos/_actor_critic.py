@@ -17,9 +17,19 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxshare.algos._parts import claimed, extended, followed, observing, optimised, preparing, relabelled
+from jaxshare.algos._parts import (
+    agents_modules,
+    claimed,
+    extended,
+    followed,
+    observing,
+    optimised,
+    preparing,
+    relabelled,
+    torch_rmsprop,
+)
 from jaxshare.models import distributions, inputs
-from jaxshare.models.base import Network, sharing_groups
+from jaxshare.models.base import sharing_groups
 from jaxshare.models.streams import ACTIVATIONS, INITS, Shape, Stream, StreamNetwork, stream_network
 from jaxshare.ops import returns
 from jaxshare.ops.masking import masked_mean
@@ -89,11 +99,12 @@ class ActorCriticConfig:
     over_agents: str = static("sum", choices=("sum", "mean"))
     # of the critic: none (SEAC) | soft (Polyak with hparams.tau) | hard
     target_update: str = static("none", choices=("none", "soft", "hard"))
-    # updates; only with target_update=hard; code: PyMARL's COMA
+    # updates; only with target_update=hard; code: EPyMARL's COMA (see coma.py)
     target_update_period: int = static(200, least=1, most=COUNT)
     standardise_advantage: bool = False  # code: neither SEAC nor EPyMARL
     epochs: int = static(1, least=1, most=UNITS)
     minibatches: int = static(1, least=1, most=UNITS)
+    critic_dim: int = static(0, least=0, most=UNITS)  # width of the critic; 0: hidden_dim
     hparams: HParams = field(default_factory=HParams)
 
     def __post_init__(self) -> None:
@@ -155,6 +166,7 @@ class Targets:
 
 Prepare = Callable[..., Any]
 Loss = Callable[..., tuple[Array, Metrics]]
+Fit = Callable[..., tuple[LearnerState, Any, Metrics]]
 CriticInput = Callable[[Array, Array, Array], Array]
 
 
@@ -171,6 +183,9 @@ class ActorCritic:
     after_update: (learner, Segment, ctx, key) -> (learner, metrics);
     observe: (stats, Segment just collected, clock) -> stats;
     before_update: (learner, play, ctx, key) -> learner, see `Algorithm`;
+    fit: (parts, learner, Segment, what `prepare` gave, ctx) -> (learner, the same changed, metrics): trains the critic
+    before the step of all else, which then leaves it alone; None: the critic is trained by `loss`, as all else;
+    follow: (learner) -> learner with new target parameters; None: as the settings say;
     explore: (y, avail, ctx) -> y of the policy that plays while learning; None: the policy itself;
     value: (parts, learner, Segment) -> [T, B, N], what `inspect` shows as value; None: what the critics say;
     inspect: (parts, learner, Segment, ctx) -> {name: [T, B, N]}.
@@ -184,26 +199,32 @@ class ActorCritic:
     critic_input: CriticInput
     prepare: Prepare
     loss: Loss
-    modules: dict[str, Network] = field(default_factory=dict)
+    modules: dict[str, Any] = field(default_factory=dict)  # Network, or what agents have, such as a StreamNetwork
     stats: dict[str, Any] = field(default_factory=dict)
     relabel: tuple[Callable[..., tuple[Segment, dict[str, Any]]], ...] = ()
     after_update: tuple[Callable[..., tuple[LearnerState, Metrics]], ...] = ()
     observe: tuple[Callable[[dict[str, Any], Segment, Clock], dict[str, Any]], ...] = ()
     before_update: tuple[Callable[..., LearnerState], ...] = ()
+    fit: Fit | None = None
+    follow: Callable[[LearnerState], LearnerState] | None = None
     explore: Callable[[Array, Array, Context], Array] | None = None
     value: Callable[[ActorCritic, LearnerState, Segment], Array] | None = None
     inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
     hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers, as "a_pps.x"
     owners: dict[str, str] = field(default_factory=dict)
+    yields: tuple[str, ...] = ()  # parts of its own that a modifier may replace all the same: ("loss",)
 
     @property
     def networks(self) -> dict[str, StreamNetwork]:
         """The agents' networks, by their names among the parts and the parameters."""
-        return {"actor": self.actor, "critic": self.critic}
+        return {"actor": self.actor, "critic": self.critic, **agents_modules(self.modules)}
 
-    def claim(self, owner: str, **parts: Any) -> ActorCritic:
-        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
-        return claimed(self, owner, **parts)
+    def claim(self, owner: str, wraps: tuple[str, ...] = (), **parts: Any) -> ActorCritic:
+        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken.
+
+        wraps: names of those that the new ones keep within them.
+        """
+        return claimed(self, owner, (a2c_loss,), wraps, **parts)
 
     def extend(self, **parts: Any) -> ActorCritic:
         """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`modules`, …)."""
@@ -233,7 +254,8 @@ def actor_critic(
         "body_gain": config.body_gain,
     }  # fmt: skip
     actor = Shape(**common, recurrent=config.recurrent, out_dim=out_dim, head_gain=0.01, log_std=log_std)
-    critic = Shape(**common, recurrent=config.critic_recurrent, out_dim=critic_dim, head_gain=config.value_gain)
+    critic_common = {**common, "hidden_dim": config.critic_dim or config.hidden_dim}
+    critic = Shape(**critic_common, recurrent=config.critic_recurrent, out_dim=critic_dim, head_gain=config.value_gain)
     return ActorCritic(
         name=name,
         config=config,
@@ -465,18 +487,21 @@ def _init(parts: ActorCritic, key: Array) -> LearnerState:
     params = {name: init(k) for (name, init), k in zip(inits.items(), keys, strict=True)}
     h = {name: jnp.float32(value) for name, value in vars(parts.config.hparams).items()}
     opt_state = {
-        group: _per_set(parts, names, _optimizer(group, h).init)({n: params[n] for n in names})
+        group: _per_set(parts, names, _optimizer(parts.config, group, h).init)({n: params[n] for n in names})
         for group, names in groups(parts).items()
     }
     target = {} if parts.config.target_update == "none" else {"critic": params["critic"]}
     return LearnerState(params=params, target_params=target, opt_state=opt_state, stats=parts.stats)
 
 
-def _optimizer(group: str, h: dict[str, Array]) -> optax.GradientTransformation:
+def _optimizer(config: ActorCriticConfig, group: str, h: dict[str, Array]) -> optax.GradientTransformation:
+    rate = "critic_lr" if group == "critic" else "lr"
+    if getattr(config, "optimizer", "adam") == "rmsprop":
+        return torch_rmsprop(h, rate)
     return optax.chain(
         optax.clip_by_global_norm(h["grad_clip"]),
         optax.scale_by_adam(eps=h["adam_eps"]),
-        optax.scale_by_learning_rate(h["critic_lr" if group == "critic" else "lr"]),
+        optax.scale_by_learning_rate(h[rate]),
     )
 
 
@@ -487,8 +512,9 @@ def _per_set(parts: ActorCritic, names: tuple[str, ...], fn: Callable[..., Any])
     return jax.vmap(fn) if parts.config.clip == "set" and len(sets) == 1 and max(sets) > 1 else fn
 
 
-def _update_of(parts: ActorCritic, ctx: Context, group: str, names: tuple[str, ...]) -> Callable[..., Any]:
-    return _per_set(parts, names, _optimizer(group, ctx.hparams).update)
+def update_of(parts: ActorCritic, ctx: Context, group: str, names: tuple[str, ...]) -> Callable[..., Any]:
+    """(gradients, state) -> (updates, state) of an optimiser group."""
+    return _per_set(parts, names, _optimizer(parts.config, group, ctx.hparams).update)
 
 
 def _initial_carry(parts: ActorCritic, batch: int) -> Memory:
@@ -577,14 +603,18 @@ def _step(
 ) -> tuple[LearnerState, Metrics]:
     """One optimiser step."""
     loss_key, *keys = jax.random.split(key, 1 + len(parts.after_update))
+    fitted: Metrics = {}
+    if parts.fit:
+        learner, targets, fitted = parts.fit(parts, learner, segment, targets, ctx)
     loss_fn = lambda params: parts.loss(parts, params, segment, targets, ctx, loss_key)  # noqa: E731
     grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params)
-    learner, norms = optimised(partial(_update_of, parts, ctx), groups(parts), learner, grads)
-    metrics = {**metrics, **norms}
+    rest = {group: names for group, names in groups(parts).items() if not (parts.fit and group == "critic")}
+    learner, norms = optimised(partial(update_of, parts, ctx), rest, learner, grads)
+    metrics = {**metrics, **norms, **fitted}
     for hook, own_key in zip(parts.after_update, keys, strict=True):
         learner, more = hook(learner, segment, ctx, own_key)
         metrics = {**metrics, **more}
-    return followed(learner, parts.config, ctx), metrics
+    return parts.follow(learner) if parts.follow else followed(learner, parts.config, ctx), metrics
 
 
 def _inspect(parts: ActorCritic, learner: LearnerState, episode: Episode, ctx: Context) -> dict[str, Array]:

@@ -22,15 +22,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxshare.algos._parts import claimed, extended, followed, observing, optimised, preparing, relabelled, team_reward
-from jaxshare.algos._value import LossFn, Values
+from jaxshare.algos._parts import (
+    claimed,
+    extended,
+    followed,
+    observing,
+    optimised,
+    preparing,
+    relabelled,
+    team_reward,
+)
+from jaxshare.algos._value import LossFn, Values, individual_td_loss, team_td_loss
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, FeedForwardQ, q_network, team_network
 from jaxshare.models.base import sharing_groups
 from jaxshare.models.mixers import Mixer, MixerInputs
 from jaxshare.ops import cem, gumbel, returns, td
 from jaxshare.ops.masking import NEG, masked_argmax, masked_mean, masked_mean_square
-from jaxshare.ops.schedules import linear
+from jaxshare.ops.schedules import exploration_rate
 from jaxshare.replay import uniform_without_replacement
 from jaxshare.settings.fields import COUNT, STEPS, size, static, swept
 from jaxshare.settings.validate import check_record
@@ -74,6 +83,8 @@ class DeterministicHParams:
     action_noise: float = swept(0.1, least=0)
     # environment steps of uniformly random actions before all else; code: FACMAC
     uniform_steps: float = swept(0.0, least=0)
+    # of total_env_steps; ours; 0: epsilon_anneal_steps
+    epsilon_anneal_fraction: float = swept(0.0, least=0, most=1)
 
 
 @dataclass(frozen=True)
@@ -162,15 +173,19 @@ class DeterministicLearner:
     inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
     hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers, as "differ.alpha"
     owners: dict[str, str] = field(default_factory=dict)
+    yields: tuple[str, ...] = ()  # parts of its own that a modifier may replace all the same: ("loss",)
 
     @property
     def networks(self) -> dict[str, AgentNetwork]:
         """The agents' networks, by their names among the parts and the parameters."""
         return {"actor": self.actor, "critic": self.critic}
 
-    def claim(self, owner: str, **parts: Any) -> DeterministicLearner:
-        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
-        return claimed(self, owner, **parts)
+    def claim(self, owner: str, wraps: tuple[str, ...] = (), **parts: Any) -> DeterministicLearner:
+        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken.
+
+        wraps: names of those that the new ones keep within them.
+        """
+        return claimed(self, owner, (team_td_loss, individual_td_loss, lambda_loss), wraps, **parts)
 
     def extend(self, **parts: Any) -> DeterministicLearner:
         """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`stats`, …)."""
@@ -457,7 +472,7 @@ def chosen(parts: DeterministicLearner, y: Array, avail: Array, ctx: Context, ke
     uniformly random with a rate of epsilon, and always for the first `uniform_steps`.
     """
     h, spec = ctx.hparams, parts.spec
-    rate = linear(h["epsilon_start"], h["epsilon_end"], ctx.env_steps, h["epsilon_anneal_steps"])
+    rate = exploration_rate(h, ctx.env_steps, ctx.total_env_steps)
     rate = jnp.where(ctx.env_steps < h["uniform_steps"], 1.0, rate)
     if isinstance(spec.action, Box):
         action = jnp.tanh(y)

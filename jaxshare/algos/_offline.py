@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxshare.algos._parts import (
+    agents_modules,
     claimed,
     extended,
     followed,
@@ -154,11 +155,12 @@ class OfflineLearner:
     def networks(self) -> dict[str, AgentNetwork]:
         """The agents' networks, by their names among the parts and the parameters."""
         known = {"agent": self.agent, "actor": self.actor, "critic": self.critic, "behaviour": self.behaviour}
-        return {name: network for name, network in known.items() if network is not None}
+        used = {name: network for name, network in known.items() if network is not None}
+        return {**used, **agents_modules(self.modules)}
 
     def claim(self, owner: str, **parts: Any) -> OfflineLearner:
         """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
-        return claimed(self, owner, **parts)
+        return claimed(self, owner, (), **parts)
 
     def extend(self, **parts: Any) -> OfflineLearner:
         """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`stats`, …)."""

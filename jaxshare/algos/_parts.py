@@ -16,13 +16,32 @@ from jaxshare.types import Array, Clock, Context, EnvSpec, Episode, LearnerState
 Record = TypeVar("Record")
 
 
-def claimed(record: Record, owner: str, **parts: Any) -> Record:
-    """The record with single-owner parts replaced. Raises RefusedError naming both owners if one is taken."""
+def claimed(
+    record: Record, owner: str, family_losses: tuple[Any, ...], wraps: tuple[str, ...] = (), **parts: Any
+) -> Record:
+    """The record with single-owner parts replaced. Raises RefusedError naming both owners if one is taken.
+
+    A loss that is none of `family_losses` belongs to the algorithm: it is replaced only by a modifier that keeps it
+    within its own (`wraps`), or if the algorithm says that it may be (`yields`).
+    """
     owners, name = record.owners, record.name  # type: ignore[attr-defined]
     for part in parts:
         if part in owners:
             raise RefusedError(f"modifiers {owners[part]} and {owner} both replace the {part} of {name}: use one.")
+    if "loss" in parts and "loss" not in (*wraps, *record.yields):  # type: ignore[attr-defined]
+        loss = record.loss  # type: ignore[attr-defined]
+        if getattr(loss, "func", loss) not in family_losses:
+            raise RefusedError(
+                f"modifiers=[{owner}] would replace the loss of algo={name}, which brings one of its own, so that "
+                f"algo={name} would learn by {owner}'s alone. Use modifiers=[], or {owner} with an algorithm that "
+                "learns by its family's loss, such as qmix."
+            )
     return replace(record, owners={**owners, **dict.fromkeys(parts, owner)}, **parts)  # type: ignore[type-var]
+
+
+def agents_modules(modules: dict[str, Any]) -> dict[str, Any]:
+    """Those of the modules that agents have: they say which parameter set is whose."""
+    return {name: module for name, module in modules.items() if hasattr(module, "groups")}
 
 
 def extended(record: Record, **parts: Any) -> Record:
@@ -89,10 +108,29 @@ def optimised(
     return learner.replace(params=params, opt_state=opt_state), metrics  # type: ignore[attr-defined]
 
 
-def torch_rmsprop(h: dict[str, Array], rate: str = "lr") -> optax.GradientTransformation:
+def clip_each(limit: Array, groups: dict[str, tuple[int, ...]]) -> optax.GradientTransformation:
+    """The gradients of a group of parameters {name: tree}, each parameter set of each name clipped by its own norm.
+
+    limit: [], the largest norm; groups: parameter set of each agent, by the names of what agents have.
+    """
+
+    def clipped(tree: Any) -> Any:
+        return optax.clip_by_global_norm(limit).update(tree, optax.EmptyState())[0]
+
+    def update(grads: dict[str, Any], params: Any = None) -> dict[str, Any]:
+        many = {name: max(groups.get(name, (0,))) > 0 for name in grads}
+        return {name: (jax.vmap(clipped) if many[name] else clipped)(tree) for name, tree in grads.items()}
+
+    return optax.stateless(update)
+
+
+def torch_rmsprop(
+    h: dict[str, Array], rate: str = "lr", clip: optax.GradientTransformation | None = None
+) -> optax.GradientTransformation:
     """Clipped RMSprop. code: torch's has eps outside the square root and starts from 0; optax's default has neither."""
     scale = optax.scale_by_rms(decay=h["rms_decay"], eps=h["rms_eps"], eps_in_sqrt=False, initial_scale=0.0)
-    return optax.chain(optax.clip_by_global_norm(h["grad_clip"]), scale, optax.scale_by_learning_rate(h[rate]))
+    clip = clip or optax.clip_by_global_norm(h["grad_clip"])
+    return optax.chain(clip, scale, optax.scale_by_learning_rate(h[rate]))
 
 
 def followed(learner: LearnerState, config: Any, ctx: Context) -> LearnerState:

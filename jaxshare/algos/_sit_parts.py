@@ -193,7 +193,7 @@ class SitLearner:
 
     def claim(self, owner: str, **parts: Any) -> SitLearner:
         """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
-        return claimed(self, owner, **parts)
+        return claimed(self, owner, (), **parts)
 
     def extend(self, **parts: Any) -> SitLearner:
         """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`stats`, …)."""

@@ -17,7 +17,9 @@ import optax
 from flax import struct
 
 from jaxshare.algos._parts import (
+    agents_modules,
     claimed,
+    clip_each,
     extended,
     followed,
     observing,
@@ -29,12 +31,12 @@ from jaxshare.algos._parts import (
 )
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, q_network
-from jaxshare.models.base import Network, sharing_groups
+from jaxshare.models.base import sharing_groups
 from jaxshare.models.mixers import Mixer, MixerInputs
 from jaxshare.ops import td
 from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, masked_mean_square, take_last
 from jaxshare.ops.policy import epsilon_greedy
-from jaxshare.ops.schedules import linear
+from jaxshare.ops.schedules import exploration_rate
 from jaxshare.replay import uniform_without_replacement
 from jaxshare.settings.fields import COUNT, size, static, swept
 from jaxshare.settings.validate import check_record
@@ -69,6 +71,8 @@ class ValueHParams:
     rms_eps: float = swept(1e-5, above=0)  # outside the square root, as torch has it
     adam_eps: float = swept(1e-8, above=0)
     tau: float = swept(0.01, least=0, most=1)  # only with target_update=soft; code: EPyMARL
+    # of total_env_steps; ours; 0: epsilon_anneal_steps
+    epsilon_anneal_fraction: float = swept(0.0, least=0, most=1)
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,7 @@ def greedy_choice(
     """Discrete actions: epsilon-greedy on the utilities of all. x [1, B, N, D] -> (hidden, action [B, N])."""
     hidden, q = parts.agent.unroll(params["agent"], hidden, x)
     q, _ = _split(parts, q)
-    h = ctx.hparams
-    epsilon = linear(h["epsilon_start"], h["epsilon_end"], ctx.env_steps, h["epsilon_anneal_steps"])
+    epsilon = exploration_rate(ctx.hparams, ctx.env_steps, ctx.total_env_steps)
     return hidden, epsilon_greedy(key, q[0], timestep.avail, epsilon if explore else jnp.float32(0.0))
 
 
@@ -199,7 +202,7 @@ class ValueLearner:
     loss: LossFn
     choose: Callable[..., tuple[Array, Array]] = greedy_choice
     evaluate: Callable[..., Utilities] = all_utilities
-    modules: dict[str, Network] = field(default_factory=dict)
+    modules: dict[str, Any] = field(default_factory=dict)  # Network, or what agents have, such as an AgentNetwork
     stats: dict[str, Any] = field(default_factory=dict)
     sample: Callable[[Array, Array, int, int, Context], Array] = uniform_without_replacement
     relabel: tuple[Callable[..., tuple[Episode, dict[str, Any]]], ...] = ()
@@ -213,15 +216,19 @@ class ValueLearner:
     inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
     hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers, as "differ.alpha"
     owners: dict[str, str] = field(default_factory=dict)
+    yields: tuple[str, ...] = ()  # parts of its own that a modifier may replace all the same: ("loss",)
 
     @property
     def networks(self) -> dict[str, AgentNetwork]:
         """The agents' networks, by their names among the parts and the parameters."""
-        return {"agent": self.agent}
+        return {"agent": self.agent, **agents_modules(self.modules)}
 
-    def claim(self, owner: str, **parts: Any) -> ValueLearner:
-        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken."""
-        return claimed(self, owner, **parts)
+    def claim(self, owner: str, wraps: tuple[str, ...] = (), **parts: Any) -> ValueLearner:
+        """Replace single-owner parts. Raises RefusedError naming both owners if one is taken.
+
+        wraps: names of those that the new ones keep within them.
+        """
+        return claimed(self, owner, (team_td_loss, individual_td_loss), wraps, **parts)
 
     def extend(self, **parts: Any) -> ValueLearner:
         """Add to additive parts: an entry to those that are tuples, entries to those that are dicts (`modules`, …)."""
@@ -318,16 +325,25 @@ def _init(parts: ValueLearner, modules: dict[str, Any], groups: dict[str, tuple[
     keys = jax.random.split(key, len(modules))
     params = {name: init(k) for (name, init), k in zip(modules.items(), keys, strict=True)}
     hparams = {name: jnp.float32(value) for name, value in vars(parts.config.hparams).items()}
-    optimizer = _optimizer(parts.config, hparams)
+    optimizer = _optimizer(parts.config, hparams, _clip(parts, hparams))
     opt_state = {group: optimizer.init({n: params[n] for n in names}) for group, names in groups.items()}
     return LearnerState(params=params, target_params=params, opt_state=opt_state, stats=parts.stats)
 
 
-def _optimizer(config: ValueConfig, h: dict[str, Array]) -> optax.GradientTransformation:
+def _clip(parts: ValueLearner, h: dict[str, Array]) -> optax.GradientTransformation:
+    if getattr(parts.config, "clip", "all") == "all":
+        return optax.clip_by_global_norm(h["grad_clip"])
+    # the loss is the mean over agents, and the limit is of the loss of each
+    return clip_each(h["grad_clip"] / parts.spec.num_agents, {"agent": parts.agent.groups})
+
+
+def _optimizer(
+    config: ValueConfig, h: dict[str, Array], clip: optax.GradientTransformation | None = None
+) -> optax.GradientTransformation:
     if config.optimizer == "rmsprop":
-        return torch_rmsprop(h)
-    scale = optax.scale_by_adam(eps=h["adam_eps"])
-    return optax.chain(optax.clip_by_global_norm(h["grad_clip"]), scale, optax.scale_by_learning_rate(h["lr"]))
+        return torch_rmsprop(h, clip=clip)
+    scale, clip = optax.scale_by_adam(eps=h["adam_eps"]), clip or optax.clip_by_global_norm(h["grad_clip"])
+    return optax.chain(clip, scale, optax.scale_by_learning_rate(h["lr"]))
 
 
 def _initial_carry(parts: ValueLearner, batch: int) -> tuple[Array, Array]:
@@ -385,7 +401,7 @@ def _values(
     key: Array | None = None,
 ) -> Values:
     config, spec = parts.config, parts.spec
-    previous = inputs.last_actions(batch.action, spec)
+    previous = inputs.last_actions(batch.action, spec, batch.mask)
     x = inputs.build(batch.obs, previous, spec, config.obs_last_action, config.obs_agent_id)
     seen = parts.evaluate(parts, params, target, x, batch, key)
     mix, q_tot, next_q_tot = _no_mix, jnp.zeros(batch.mask.shape), jnp.zeros(batch.mask.shape)
@@ -442,7 +458,7 @@ def _update(
         return loss, metrics
 
     grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params)
-    optimizer = _optimizer(parts.config, ctx.hparams)
+    optimizer = _optimizer(parts.config, ctx.hparams, _clip(parts, ctx.hparams))
     learner, norms = optimised(lambda *group: optimizer.update, groups, learner, grads)
     metrics = {**metrics, **norms}
     for hook in parts.after_update:

@@ -9,12 +9,18 @@ Q' is a copy of the critic, made anew every 200 updates; A uses the critic befor
 a' is the next joint action of the episode; where the time limit cuts it, one of the present policy.
 
 Settings are EPyMARL's (Papoudakis et al. 2021) with the returns of the paper; returns=n_step n_step=10 are EPyMARL's.
-The authors' code explores with (1 - eps) pi + eps uniform: hparams.epsilon_start=0.5 epsilon_end=0.01.
+The authors' code, PyMARL's (Samvelyan et al. 2019), is preset=differ/fig13_coma. There
 
-Departures. paper, code: the authors fit the critic one time step after the other, backwards, a gradient step each, with
-RMSprop; ours: one batch, as in EPyMARL, and Adam. code: EPyMARL's critic loss is the sum over agents, here their mean;
-it does not bootstrap where the time limit cuts an episode, and its n-step return takes a value for the last reward.
-code: the authors mix eps in before actions that are not available are taken out; ours: after that.
+    critic_steps=slices: the critic makes an optimiser step for each time step of the batch, from the last to the first,
+        each with the mean over the episodes that are still on. Targets are those of before; A takes what the critic
+        said of a time step just before it learned from it. The target is copied after a batch if 200
+        (target_update_period) critic steps have been made since it last was: they are counted, not the batches;
+    mask_before_softmax=false: exploration, (1 - eps) pi + eps / A, is over all actions, of which those that are
+        available are left and normalised; ours, true: pi and uniform play are over the available ones;
+    optimizer=rmsprop, critic_dim=128, and a critic that also reads agent i's observation and all last actions.
+
+Departures. code: EPyMARL's critic loss is the sum over agents, here their mean; it does not bootstrap where the time
+limit cuts an episode (neither do the authors), and its n-step return takes a value for the last reward.
 """
 
 from __future__ import annotations
@@ -25,6 +31,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
+from flax import struct
 
 from jaxshare.algos import _actor_critic as family
 from jaxshare.algos import _central as central
@@ -33,7 +41,7 @@ from jaxshare.models import distributions
 from jaxshare.ops import coma as ops
 from jaxshare.ops import pareto, returns
 from jaxshare.ops.masking import take_last
-from jaxshare.ops.schedules import linear
+from jaxshare.ops.schedules import exploration_rate
 from jaxshare.settings.fields import static, swept
 from jaxshare.types import Array, Context, EnvSpec, LearnerState, Metrics, RefusedError, Segment
 
@@ -51,6 +59,11 @@ class HParams(family.EpymarlHParams):
     epsilon_start: float = swept(0.0, least=0, most=1)
     epsilon_end: float = swept(0.0, least=0, most=1)  # code: the authors' 0.01
     epsilon_anneal_steps: float = swept(100_000.0, least=0)  # environment steps; code: the authors'
+    # of total_env_steps; ours; 0: epsilon_anneal_steps
+    epsilon_anneal_fraction: float = swept(0.0, least=0, most=1)
+    rms_decay: float = swept(0.99, least=0, below=1)  # only with optimizer=rmsprop; code: PyMARL
+    # outside the square root, as torch has it; code: PyMARL
+    rms_eps: float = swept(1e-5, above=0)
 
 
 @dataclass(frozen=True)
@@ -62,11 +75,26 @@ class Config(family.EpymarlConfig, CentralConfig):
     n_step: int = 10  # only with returns=n_step
     hidden_dim: int = 64
     target_update: str = "hard"
+    # batch: one for all (EPyMARL) | slices: one for each time step (the authors' code)
+    critic_steps: str = static("batch", choices=("batch", "slices"))
+    mask_before_softmax: bool = True  # code: EPyMARL; false: the authors'
+    # adam (EPyMARL) | rmsprop (torch's, PyMARL)
+    optimizer: str = static("adam", choices=("adam", "rmsprop"))
     hparams: HParams = field(default_factory=HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         central.check("coma", self)
+        if self.critic_steps == "slices":
+            self._check_slices()
+
+    def _check_slices(self) -> None:
+        for key, only in {"optimizers": "separate", "rollout": "episodes"}.items():
+            if getattr(self, key) != only:
+                raise RefusedError(
+                    f"algo.critic_steps=slices with algo.{key}={getattr(self, key)}: the critic steps alone, through "
+                    f"whole episodes. Use algo.{key}={only}, or algo.critic_steps=batch."
+                )
 
 
 def make(config: Config, spec: EnvSpec) -> ActorCritic:
@@ -79,20 +107,25 @@ def make(config: Config, spec: EnvSpec) -> ActorCritic:
         )
     more = spec.num_agents * actions
     parts = central_actor_critic("coma", config, spec, prepare, loss, critic_dim=actions, more=more)
-    return replace(parts, explore=explore, value=baseline)
+    parts = replace(parts, explore=partial(explore, config), value=baseline)
+    if config.critic_steps == "batch":
+        return parts
+    follow = partial(copied, config) if config.target_update == "hard" else None
+    return replace(parts, fit=fit, follow=follow).extend(stats={"coma": Steps(jnp.int32(0), jnp.int32(0))})
 
 
-def explore(y: Array, avail: Array, ctx: Context) -> Array:
+def explore(config: Config, y: Array, avail: Array, ctx: Context) -> Array:
     """Logits of the policy that plays: y [..., A], avail [..., A] bool -> [..., A]."""
-    h = ctx.hparams
-    epsilon = linear(h["epsilon_start"], h["epsilon_end"], ctx.env_steps, h["epsilon_anneal_steps"])
-    return ops.mix_uniform(y, avail, epsilon)
+    epsilon = exploration_rate(ctx.hparams, ctx.env_steps, ctx.total_env_steps)
+    mixed = ops.mix_uniform if config.mask_before_softmax else ops.mix_all
+    return mixed(y, avail, epsilon)
 
 
 def played(parts: ActorCritic, params: dict[str, Any], segment: Segment, ctx: Context) -> Any:
     """The policies that played the segment, exploration included; ctx is of that time, see `before`."""
     _, read = parts.actor.unroll(params["actor"], segment.carry.actor, family.actor_stream(parts, segment))
-    return distributions.policy(explore(read.y, segment.avail, ctx), segment.avail, parts.spec)
+    assert isinstance(parts.config, Config)
+    return distributions.policy(explore(parts.config, read.y, segment.avail, ctx), segment.avail, parts.spec)
 
 
 def before(ctx: Context, segment: Segment) -> Context:
@@ -131,12 +164,75 @@ def loss(
 ) -> tuple[Array, Metrics]:
     """L, the mean (or sum) over agents of L_i."""
     policy = played(parts, params, segment, before(ctx, segment))
-    q = action_values(parts, params["critic"], central.here(parts, segment), segment.action)
     mean = partial(family.agent_means, parts, mask=segment.mask)
     actor = mean(-targets.advantage * policy.log_prob(segment.action))
-    critic, entropy = mean(jnp.square(targets.returns - take_last(q, segment.action))), mean(policy.entropy())
+    critic, entropy = jnp.float32(0.0), mean(policy.entropy())
+    if not parts.fit:
+        q = action_values(parts, params["critic"], central.here(parts, segment), segment.action)
+        critic = mean(jnp.square(targets.returns - take_last(q, segment.action)))
     total = actor + ctx.hparams["value_coef"] * critic - ctx.hparams["entropy_coef"] * entropy
     return total, family.report(parts, segment, targets, actor=actor, critic=critic, entropy=entropy)
+
+
+@struct.dataclass
+class Steps:
+    """What is counted with critic_steps=slices."""
+
+    made: Array  # [] i32, steps of the critic
+    copied: Array  # [] i32, how many there were when the target was last copied
+
+
+def fit(
+    parts: ActorCritic, learner: LearnerState, segment: Segment, targets: Targets, ctx: Context
+) -> tuple[LearnerState, Targets, Metrics]:
+    """A critic step for each time step, backwards. code: PyMARL's coma_learner, `_train_critic`."""
+    z, stats = central.here(parts, segment), learner.stats["coma"]
+
+    def error(params: Any, at: tuple[Array, ...]) -> tuple[Array, Array]:
+        z, action, returns, mask = (x[None] for x in at)
+        q = action_values(parts, params, z, action)
+        square = jnp.square(returns - take_last(q, action))
+        return ctx.hparams["value_coef"] * family.agent_means(parts, square, mask), q[0]
+
+    def step(carry: tuple[Any, Any, Array], at: tuple[Array, ...]) -> tuple[Any, tuple[Array, Array]]:
+        params, state, made = carry
+        grads, q = jax.grad(error, has_aux=True)(params, at)
+        updates, after = update({"critic": grads}, state)
+        on = jnp.any(at[-1] > 0)
+        stepped = (optax.apply_updates(params, updates["critic"]), after)
+        params, state = jax.tree.map(lambda new, old: jnp.where(on, new, old), stepped, (params, state))
+        return (params, state, made + on.astype(made.dtype)), (q, optax.tree.norm(grads))
+
+    update = family.update_of(parts, ctx, "critic", ("critic",))
+    first = (learner.params["critic"], learner.opt_state["critic"], stats.made)
+    slices = (z, segment.action, targets.returns, segment.mask)
+    (params, state, made), (q, norms) = jax.lax.scan(step, first, slices, reverse=True)
+    policy = played(parts, learner.params, segment, before(ctx, segment))
+    advantage, value = ops.counterfactual(q, policy.probs, segment.action)
+    learner = learner.replace(  # type: ignore[attr-defined]
+        params={**learner.params, "critic": params},
+        opt_state={**learner.opt_state, "critic": state},
+        stats={**learner.stats, "coma": stats.replace(made=made)},
+    )
+    loss = family.agent_means(parts, jnp.square(targets.returns - take_last(q, segment.action)), segment.mask)
+    scale = 1.0 / parts.spec.num_agents if parts.config.over_agents == "sum" else 1.0
+    metrics = {
+        "loss/critic": loss * scale,
+        "grad_norm/critic": norms.sum() / jnp.maximum(made - stats.made, 1),
+        "coma/critic_steps": made.astype(jnp.float32),
+    }
+    targets = targets.replace(advantage=advantage, value=value)  # type: ignore[attr-defined]
+    return learner, targets, metrics
+
+
+def copied(config: Config, learner: LearnerState) -> LearnerState:
+    """The target copied if as many critic steps as a period has were made since it last was."""
+    stats = learner.stats["coma"]
+    due = stats.made - stats.copied >= config.target_update_period
+    own = {name: learner.params[name] for name in learner.target_params}
+    target = jax.tree.map(lambda new, old: jnp.where(due, new, old), own, learner.target_params)
+    stats = stats.replace(copied=jnp.where(due, stats.made, stats.copied))
+    return learner.replace(target_params=target, stats={**learner.stats, "coma": stats})  # type: ignore[attr-defined]
 
 
 def baseline(parts: ActorCritic, learner: LearnerState, segment: Segment) -> Array:

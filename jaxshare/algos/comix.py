@@ -32,7 +32,7 @@ from jaxshare.models.agents import AgentNetwork, q_network
 from jaxshare.models.base import sharing_groups
 from jaxshare.models.mixers import Mixer, qmix_mixer, vdn_mixer
 from jaxshare.ops import cem
-from jaxshare.ops.schedules import linear
+from jaxshare.ops.schedules import exploration_rate
 from jaxshare.settings.fields import UNITS, size, static, swept
 from jaxshare.types import Array, Box, Context, EnvSpec, Episode, RefusedError, TimeStep
 
@@ -168,7 +168,7 @@ def choose(
     action, _ = best_action(config, parts.agent, params["agent"], hidden, x[0], box.dim, search_key)
     if explore:
         h = ctx.hparams
-        epsilon = linear(h["epsilon_start"], h["epsilon_end"], ctx.env_steps, h["epsilon_anneal_steps"])
+        epsilon = exploration_rate(h, ctx.env_steps, ctx.total_env_steps)
         epsilon = jnp.where(ctx.env_steps < h["uniform_steps"], 1.0, epsilon)
         action = cem.perturb(explore_key, action, h["action_noise"], epsilon)
     hidden, _ = utility(parts.agent, params["agent"], hidden, x, action[None])

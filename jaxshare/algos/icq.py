@@ -13,6 +13,10 @@ https://arxiv.org/abs/2211.15612): F(k_i Q_i) in place of k_i F(A_i), one beta f
 pi_i = N(tanh mu_i(tau_i), s^2), the critic reads the action, and sum_a pi_i(a) Q_i(a) is a mean over `filter_samples`
 draws, as in sit.py.
 
+The code trains the policy that would explore, which nobody plays: (1 - eps) pi + eps / A over all actions, of which the
+available ones are left and normalised, in A_i and in log pi_i, eps from 0.5 to 0.05 in 5000 updates (`mixture=true`).
+With eps = 0.5 the gradient of the policy is half another one. ours, mixture=false: pi itself.
+
 Departures. paper: eq. 14 prints a sum of squared one-step errors, each under (gamma lambda)^t; code and ours:
 TD(lambda). code: critic_beta = 1000, which is next to no weight; with the paper's 0.1 targets grow up to n-fold. code:
 sums are over the episodes at the same time, padding included: `softmax_axis=batch`; ours: over all valid steps. code:
@@ -36,7 +40,9 @@ from jaxshare.models.agents import FeedForwardQ, team_network
 from jaxshare.models.base import sharing_groups
 from jaxshare.models.offline import DuelingQ, linear_mixer
 from jaxshare.ops import offline
+from jaxshare.ops.coma import mix_all
 from jaxshare.ops.masking import masked_mean, masked_mean_square, take_last
+from jaxshare.ops.schedules import linear
 from jaxshare.settings.fields import UNITS, size, static, swept
 from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, LearnerState, Metrics, RefusedError
 
@@ -48,12 +54,17 @@ class HParams(OfflineHParams):
     """Swept scalars."""
 
     critic_lr: float = swept(1e-4, least=0)  # paper: Table 11, code: ICQ
-    td_lambda: float = swept(0.8, least=0, most=1)  # paper: Table 11, code: ICQ
+    # paper: SIT's Table 11; code: ICQ has 0.75, whatever its settings say
+    td_lambda: float = swept(0.8, least=0, most=1)
     # of the policy, and of the critic with form=paper; paper: Table 11, code: ICQ
     beta: float = swept(0.1, above=0)
     critic_beta: float = swept(1000.0, above=0)  # with form=code; code: ICQ
     # s, of continuous policies, where the action box is [-1, 1]; ours, as sit's
     action_std: float = swept(0.2, above=0)
+    epsilon_start: float = swept(0.5, least=0, most=1)  # only with mixture=true; code: ICQ
+    epsilon_end: float = swept(0.05, least=0, most=1)  # only with mixture=true; code: ICQ
+    # only with mixture=true; code: ICQ, 500,000 at 100 an update
+    epsilon_anneal_updates: float = swept(5_000.0, least=0)
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,8 @@ class Config(TeamConfig):
     # batch_time (ours) | batch (code)
     softmax_axis: str = static("batch_time", choices=offline.AXES)
     critic_dim: int = size(256)  # code: ICQ; paper: Table 11 has 32 for mixers and critics
+    # train (1 - eps) pi + eps / A in the place of pi; code: ICQ, true
+    mixture: bool = False
     # actions drawn for the mean value of a continuous policy; ours, as sit's
     filter_samples: int = static(4, least=1, most=UNITS)
     hparams: HParams = field(default_factory=HParams)
@@ -81,6 +94,11 @@ class Config(TeamConfig):
 def make(config: Config, spec: EnvSpec) -> OfflineLearner:
     """Policies, a critic and a linear mixer. Raises RefusedError for continuous actions without bounds."""
     groups, discrete = sharing_groups(config.share_params, spec.groups), isinstance(spec.action, Discrete)
+    if config.mixture and not discrete:
+        raise RefusedError(
+            f"algo.mixture=true is of discrete actions, and env={spec.name} has continuous ones. Use "
+            "algo.mixture=false."
+        )
     size, read = spec.state_dim + spec.obs_dim + spec.num_agents, 0 if discrete else inputs.action_dim(spec)
     module = DuelingQ(config.critic_dim, inputs.action_dim(spec)) if discrete else FeedForwardQ(config.critic_dim, 1)
     return OfflineLearner(
@@ -116,6 +134,15 @@ def judged(parts: OfflineLearner, params: Params, batch: Episode, action: Array 
     return q if action is None else q[..., 0]
 
 
+def log_policy(parts: OfflineLearner, y: Array, avail: Array, ctx: Context) -> Array:
+    """log of the policy that learns, from what the actors say: y [..., A], avail [..., A] bool -> [..., A]."""
+    if parts.config.mixture:
+        h = ctx.hparams
+        epsilon = linear(h["epsilon_start"], h["epsilon_end"], ctx.clock.updates, h["epsilon_anneal_updates"])
+        y = mix_all(y, avail, epsilon)
+    return offline.log_policy(y, avail)
+
+
 def of_data(parts: OfflineLearner, params: Params, batch: Episode) -> Array:
     """Q_i of the data's actions, [T, B, N]."""
     if isinstance(parts.spec.action, Discrete):
@@ -128,7 +155,7 @@ def of_policies(
 ) -> Array:
     """The mean of Q_i under the policies in every slot, [T+1, B, N]: y [T+1, B, N, A or U] from the actors."""
     if isinstance(parts.spec.action, Discrete):
-        return jnp.sum(jnp.exp(offline.log_policy(y, batch.avail)) * judged(parts, params, batch), axis=-1)
+        return jnp.sum(jnp.exp(log_policy(parts, y, batch.avail, ctx)) * judged(parts, params, batch), axis=-1)
     assert key is not None
     std, count = ctx.hparams["action_std"], parts.config.filter_samples
     drawn = offline.per_step(
@@ -178,7 +205,10 @@ def actor_loss(
         score, front = q - of_policies(parts, params, y, batch, ctx, key)[:-1], k
     weight = offline.filter_weights(config.filter, score, mask, ctx.hparams["beta"], config.softmax_axis)
     weight, front = jax.lax.stop_gradient((weight, front))
-    taken = family.log_probability(parts, y[:-1], batch, ctx.hparams["action_std"])
+    if parts.config.mixture:
+        taken = take_last(log_policy(parts, y[:-1], batch.avail[:-1], ctx), batch.action)
+    else:
+        taken = family.log_probability(parts, y[:-1], batch, ctx.hparams["action_std"])
     loss = -masked_mean(front * weight * taken, mask)
     return loss, {
         "loss/actor": loss,

@@ -17,7 +17,8 @@ DIFFER shares the reward by), V_i passes no gradient, and lambda learns from del
 Departures: code: w, b and lambda read the state where the paper writes the joint history; lambda is as above. ours: the
 penalty is a mean over real steps (code: padding too) and trains the mixer only, also where nonlinear=true makes the
 logits read the utilities. With nonlinear=true (code) w changes with the actions, so that nothing says any more that
-everybody's best action is the best joint action.
+everybody's best action is the best joint action. code: with double_q=false, which none of its files has, the target's
+maximum is over all actions, available or not; ours: over the available ones.
 Not done: `is_minus_one=false` (not the paper's Q_tot), `weighted_head=false` of the code's dmaq (w = 1, b = 0), and
 `mask_dead`, which cannot run in the code: it reads actions where none are passed. The options `is_stop_gradient` and
 `is_adv_attention` have no effect in the code.

@@ -125,7 +125,7 @@ def _infer(
     config: Config, spec: EnvSpec, inference: Network, values: Values, batch: Episode, roles: Roles
 ) -> tuple[Array, Array]:
     """Mean and variance of q_i, [T, B, N, D]."""
-    previous = inputs.last_actions(batch.action, spec)[:-1]
+    previous = inputs.last_actions(batch.action, spec, batch.mask)[:-1]
     x = inputs.build(batch.obs[:-1], previous, spec, config.obs_last_action, config.obs_agent_id)
     seen = jnp.concatenate([jax.lax.stop_gradient(roles.before), x], axis=-1)
     rows = seen.reshape(seen.shape[0], -1, seen.shape[-1])  # batch normalisation is over all rows of a step

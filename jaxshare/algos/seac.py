@@ -39,7 +39,7 @@ BINS = (0.0, 0.5, 0.8, 1.25, 1.5, 2.0)  # of the ratios, as shares of all of the
 class HParams(family.HParams):
     """Swept scalars; paper: Table 2."""
 
-    sharing: float = swept(1.0, least=0)  # lambda; paper: flat from about 0.3 on (Fig. 6), 0 is IAC
+    sharing: float = swept(1.0, least=0)  # lambda; paper: flat from about 0.3 on (Fig. 10), 0 is IAC
 
 
 @dataclass(frozen=True)

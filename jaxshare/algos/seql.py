@@ -6,9 +6,12 @@ Every agent has a network of its own and learns from the experience of all agent
     uniform:          (1/M) sum_j e_j                                                        (paper)
     own_plus_lambda:  mean over its own e_j + lambda * mean over the e_j of the others       (code)
 
-and the whole loss the mean over agents. No importance weights. With views=split an update reads from each episode one
-agent's view, the same for all, so that IQL and SEQL learn from equally many samples (paper: M/N from each buffer).
-With views=all it reads all of them, which is as many times the work; with lambda = 0 that is IQL exactly.
+and the whole loss the mean over agents. No importance weights. The gradient of each agent's loss is clipped by its own
+norm (code), so that what one agent met does not shorten the steps of the others.
+
+With views=split an update reads from each episode one agent's view, the same for all, so that IQL and SEQL learn from
+equally many samples (paper: M/N from each buffer). With views=all it reads all of them, which is as many times the
+work; with lambda = 0 and clip=all that is IQL exactly.
 
 Experience is of whole episodes here, also for recurrent networks, which start each view from their own zero state. The
 defaults are the code's; preset=seql/recurrent has the family's network, optimiser, targets and exploration instead.
@@ -33,6 +36,7 @@ from jaxshare.settings.fields import static, swept
 from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics
 
 WEIGHTINGS, VIEWS = ("uniform", "own_plus_lambda"), ("split", "all")
+CLIPS = ("agent", "all")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Config(ValueConfig):
     double_q: bool = False  # code
     optimizer: str = "adam"  # rmsprop | adam; code
     target_update: str = "soft"  # hard | soft; code
+    # agent: the gradient of each network alone (code) | all: one norm of all of them (ours)
+    clip: str = static("agent", choices=CLIPS)
     # uniform (paper) | own_plus_lambda (code)
     weighting: str = static("uniform", choices=WEIGHTINGS)
     # split: one agent's view of each episode (paper: as many samples as IQL) | all

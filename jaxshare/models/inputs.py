@@ -39,9 +39,14 @@ def _box(box: Box, like: jax.Array) -> tuple[jax.Array, jax.Array]:
     return (high + low) / 2, (high - low) / 2
 
 
-def last_actions(action: jax.Array, spec: EnvSpec) -> jax.Array:
-    """Encoded previous actions of an episode, zeros first: [T, B, N(, U)] -> [T+1, B, N, A or U]."""
+def last_actions(action: jax.Array, spec: EnvSpec, mask: jax.Array | None = None) -> jax.Array:
+    """Encoded previous actions of an episode, zeros first: [T, B, N(, U)] -> [T+1, B, N, A or U].
+
+    With a mask [T, B] zeros also after padded steps, at which nobody acted.
+    """
     encoded = encode(action, spec)
+    if mask is not None:
+        encoded = jnp.where(mask[..., None, None] > 0, encoded, 0.0)
     return jnp.concatenate([jnp.zeros_like(encoded[:1]), encoded])
 
 

@@ -23,7 +23,7 @@ the released file are not repeated. Not done: the orthogonal initialisation of t
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -133,13 +133,23 @@ def make(name: str, config: PeriodicConfig, parts: Parts) -> Parts:
     if parts.spec.num_agents == 1:
         return parts  # the mean of one is that one
     sharing = _sharing(name, config, parts)
-    parts = replace(parts, **{n: _starting(config, parts.networks[n]) for n in sharing.tensors}).extend(
+    parts = _started(config, parts, sharing.tensors).extend(
         stats={name: _first_stats(sharing)}, after_update=lambda *args: _after_update(sharing, *args)
     )
     if sharing.source == "own":
         return parts.extend(observe=lambda *args: observe(sharing, *args))
     if sharing.source == "solo":
         return parts.extend(before_update=lambda *args: play_alone(sharing, *args))
+    return parts
+
+
+def _started(config: PeriodicConfig, parts: Parts, names: Iterable[str]) -> Parts:
+    """The parts with first parameters of these networks as `init` says."""
+    modules = getattr(parts, "modules", {})
+    for name in names:
+        network = _starting(config, parts.networks[name])
+        modules = {**modules, name: network} if name in modules else modules
+        parts = replace(parts, modules=modules) if name in modules else replace(parts, **{name: network})
     return parts
 
 
@@ -193,9 +203,7 @@ def _first_stats(sharing: Sharing) -> dict[str, Array]:
 
 def _refuse(name: str, config: PeriodicConfig, parts: Parts) -> None:
     """Raise RefusedError for what cannot be averaged or scored."""
-    used = f"modifiers=[{name}] cannot be used with algo={getattr(parts, 'name', '?')}"
-    if not getattr(parts, "networks", None):
-        raise RefusedError(f"{used}: it says of no network that agents have it. Use it with qmix or seac, say.")
+    used = f"modifiers=[{name}] cannot be used with algo={parts.name}"
     if other := parts.owners.get(AVERAGES):
         raise RefusedError(
             f"modifiers {other} and {name} both average the parameters of the agents of {parts.name}: the second would "
@@ -245,6 +253,8 @@ def start(config: PeriodicConfig, params: Any) -> Any:
 def _tensors(name: str, config: PeriodicConfig, parts: Parts) -> dict[str, frozenset[str]]:
     """Dotted names of the shared tensors of each network. Raises RefusedError for names that there are not."""
     personal = _personal(parts)
+    if config.networks == "all":
+        _refuse_nobodys(name, parts, personal)
     chosen = personal if config.networks == "all" else config.networks
     chosen = (chosen,) if isinstance(chosen, str) else chosen
     for network in chosen:
@@ -268,6 +278,21 @@ def _tensors(name: str, config: PeriodicConfig, parts: Parts) -> dict[str, froze
                 f"{', '.join(modules)} (tensors: {', '.join(tensors)})."
             )
     return {network: frozenset(tensors) for network, tensors in found.items()}
+
+
+def _refuse_nobodys(name: str, parts: Parts, personal: tuple[str, ...]) -> None:
+    """Raise RefusedError for a module that looks like the agents' own and does not say whose it is."""
+    agents = parts.spec.num_agents
+    for module, network in getattr(parts, "modules", {}).items():
+        if module in parts.networks:
+            continue
+        shapes = jax.tree.leaves(jax.eval_shape(network.init, jax.random.key(0)))
+        if shapes and all(x.ndim > 1 and x.shape[0] == agents for x in shapes):
+            raise RefusedError(
+                f"modifiers=[{name}] cannot tell whether agents have {module} of algo={parts.name} for themselves: "
+                f"all its tensors begin with an axis of {agents}, as many as there are agents, but it has no `groups`. "
+                f"Use {name}.networks=[{','.join(personal)}] to leave it as it is."
+            )
 
 
 def _names(network: Any) -> list[str]:

@@ -74,7 +74,8 @@ def make(config: Config, parts: DeterministicLearner) -> DeterministicLearner:
             "several steps are those of the behaviour. Use algo.target=one_step."
         )
     hparams = {f"cql.{name}": value for name, value in swept_values(config).items()}
-    return parts.claim("cql", loss=partial(loss, config, parts, parts.loss)).extend(hparams=hparams)
+    replaced = partial(loss, config, parts, parts.loss)
+    return parts.claim("cql", wraps=("loss",), loss=replaced).extend(hparams=hparams)
 
 
 def loss(

@@ -29,3 +29,15 @@ def mix_uniform(logits: jax.Array, avail: jax.Array, epsilon: jax.Array) -> jax.
     log_uniform = -jnp.log(jnp.maximum(avail.sum(-1, keepdims=True), 1).astype(logits.dtype))
     mixed = jnp.logaddexp(jnp.log1p(-epsilon) + log_pi, jnp.log(epsilon) + jnp.broadcast_to(log_uniform, log_pi.shape))
     return jnp.where(avail, mixed, NEG)
+
+
+def mix_all(logits: jax.Array, avail: jax.Array, epsilon: jax.Array) -> jax.Array:
+    """log[(1 - eps) softmax(logits) + eps / A] over all A actions, of which the available ones are left.
+
+    code: PyMARL's mask_before_softmax=false. Not normalised: a policy of these logits is. Shapes as `mix_uniform`.
+    """
+    chex.assert_equal_shape([logits, avail])
+    log_pi = jax.nn.log_softmax(logits, axis=-1)
+    uniform = jnp.log(epsilon) - jnp.log(logits.shape[-1])
+    mixed = jnp.logaddexp(jnp.log1p(-epsilon) + log_pi, jnp.broadcast_to(uniform, log_pi.shape))
+    return jnp.where(avail, mixed, NEG)

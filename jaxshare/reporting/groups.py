@@ -12,7 +12,6 @@ from jaxshare.reporting.runs import SCENARIO, Run, policy_of
 from jaxshare.types import RefusedError
 
 PER_TASK = ("total_env_steps", "total_updates", "eval.every")  # a group may have them differ from task to task
-EVALUATION = ("eval.episodes", "eval.policy")  # must agree among all that is compared on a task
 ABSENT = "absent"
 Cells = dict[tuple[str, str], list[Run]]  # (group, task) -> its runs
 

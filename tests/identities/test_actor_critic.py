@@ -82,7 +82,7 @@ def first_moments(config, grads):
         bias = given[name]["head"]["bias"]
         given[name]["head"]["bias"] = bias.at[:, : leaf.shape[1]].set(leaf)
     ctx = context(algorithm, grad_clip=0.5)
-    update_of, groups = partial(family._update_of, parts, ctx), family.groups(parts)
+    update_of, groups = partial(family.update_of, parts, ctx), family.groups(parts)
     new, metrics = jax.jit(lambda: optimised(update_of, groups, zeros, given))()
     states = list(new.opt_state.values())
     found = {name: moment for state in states for name, moment in state[1].mu.items()}
