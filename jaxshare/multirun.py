@@ -6,6 +6,7 @@ plain values, which any launcher can send back; the command prints them all, and
 
 from __future__ import annotations
 
+import datetime
 import os
 import pathlib
 import platform
@@ -24,10 +25,11 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from jaxshare import cli, surroundings
+from jaxshare import cli, spelling, surroundings
 from jaxshare.config import Settings, config_dir
 from jaxshare.types import HostError, RefusedError
 
+SWEEP_DIR = "hydra.sweep.dir="
 MESSAGE = "jaxshare.failed"  # key of what a failed job returns
 _submitter: int | None = None  # process id of the command that started the jobs
 
@@ -47,9 +49,9 @@ def run(arguments: Sequence[str]) -> None:
     _submitter = os.getpid()
     cli.register()
     sweeping = any(argument == "-m" or argument.startswith("--mu") for argument in arguments)
-    sys.argv[1:] = [cli.spelled(argument, sweeping) for argument in arguments]
-    settings = [argument for argument in sys.argv[1:] if not argument.startswith("-") and "=" in argument]
-    cli.check_arguments(settings, sweeping)
+    lines = [cli.spelled(argument, sweeping) for argument in arguments]
+    cli.check_arguments([line for line in lines if not line.startswith("-") and "=" in line], sweeping)
+    sys.argv[1:] = _anchored(lines) if sweeping else lines
     main = hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
     failures: list[Failure] = []
     try:
@@ -63,6 +65,24 @@ def run(arguments: Sequence[str]) -> None:
             print(f"failed: job {about}: {failure.message}", file=sys.stderr)
     if failures:
         sys.exit(1)
+
+
+def _anchored(lines: Sequence[str]) -> list[str]:
+    """The arguments with the folder in which they were given, for jobs that run in another one."""
+    folder = pathlib.Path.cwd()
+    sweep_dir = f"runs/multirun-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    others = []
+    for line in lines:
+        override = spelling.parse(line) if line.startswith(SWEEP_DIR) else None
+        if override is None:
+            others.append(line)
+        else:
+            sweep_dir = str(override.value())
+    return [
+        *others,
+        f"{SWEEP_DIR}{spelling.quoted(str(folder / sweep_dir))}",
+        f"++hydra.job.env_set.{cli.FOLDER}={spelling.quoted(str(folder))}",
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------ one job
@@ -91,7 +111,7 @@ def job(cfg: DictConfig) -> dict[str, str] | None:
 def _settings(cfg: DictConfig, is_here: bool) -> Settings:
     """The job's settings, with paths as the command meant them wherever the job runs."""
     hydra_config = HydraConfig.get()
-    folder = pathlib.Path(hydra_config.runtime.cwd)
+    folder = pathlib.Path(cli.submitting_folder(hydra_config))
     if not is_here and not hydra_config.job.chdir:
         if folder.is_dir():
             os.chdir(folder)

@@ -17,17 +17,17 @@ REPLACED = {
     "…": "...", "→": "->", "←": "<-", "–": "-", "—": "-", "−": "-", "×": "x", "≤": "<=", "≥": ">=", "µ": "u",
     "’": "'", "“": '"', "”": '"',
 }  # fmt: skip
-FILES = 128  # that a run may have open; measured: a run with checkpoints has up to 64
+FILES = 128  # ours: that a run may want open; measured: 34 in one of the smallest on two cores, more cores want more
 WANTED_FILES = 4096  # the limit is raised to this where the system allows it
 
 
 def prepare_process() -> None:
-    """What every command does first. Raises RefusedError where it cannot work."""
+    """What every command does first."""
     for stream in (sys.stdout, sys.stderr):
         make_tolerant(stream)
     see_current_folder()
     allow_files()
-    if jax.config.read("jax_enable_x64"):
+    if jax.config.jax_enable_x64:
         jax.config.update("jax_enable_x64", False)
         print("note: JAX_ENABLE_X64 is set, and jaxshare computes in 32 bits: it is turned off here.", file=sys.stderr)
 
@@ -66,44 +66,52 @@ def see_current_folder() -> None:
             sys.path.append(folder)
 
 
-def allow_files() -> None:
-    """Raise the limit of open files as far as the system allows. Raises RefusedError if it is too low even then."""
+def allow_files() -> int | None:
+    """Raise the limit of open files as far as the system allows: the limit then, or None without one."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
-        return
+        return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = resource.RLIM_INFINITY
-    if soft == unlimited or soft >= WANTED_FILES:
-        return
-    highest = WANTED_FILES if hard == unlimited else min(hard, WANTED_FILES)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
-        soft = highest
-    if soft < FILES:
+    if soft == resource.RLIM_INFINITY:
+        return None
+    highest = WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILES)
+    if soft < highest:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+            return highest
+    return soft
+
+
+# ------------------------------------------------------------------------------------------------------------- machine
+
+
+def check_machine() -> None:
+    """Raise RefusedError if a run cannot work here: too few open files, JAX in 64 bits or on devices that are not there."""
+    files = allow_files()
+    if files is not None and files < FILES:
         raise RefusedError(
-            f"only {soft} files may be open at a time here, and checkpoints need more: ulimit -n {WANTED_FILES}, or "
-            "ask who limits them."
+            f"only {files} files may be open at a time here, and a run may need {FILES} for its checkpoints: "
+            f"ulimit -n {WANTED_FILES}, or ask who limits them."
         )
-
-
-# ------------------------------------------------------------------------------------------------------------------ JAX
-
-
-def check_jax() -> None:
-    """Raise RefusedError if JAX computes in 64 bits, or does not start on the devices that it is told to use."""
-    if jax.config.read("jax_enable_x64"):
+    if jax.config.jax_enable_x64:
         raise RefusedError(
-            "jax_enable_x64 is on, and jaxshare computes in 32 bits: turn it off by "
-            'jax.config.update("jax_enable_x64", False) before.'
+            "jax_enable_x64 is on, and jaxshare computes in 32 bits: turn it off before, by "
+            'jax.config.update("jax_enable_x64", False).'
         )
+    check_devices()
+
+
+def check_devices() -> None:
+    """Raise RefusedError if JAX does not start on the devices that it is told to use."""
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        platforms = jax.config.read("jax_platforms")
+        platforms = jax.config.jax_platforms
         if not platforms:
             raise
-        why = str(error).splitlines()[0].split(" (set JAX_PLATFORMS")[0] if str(error) else "it is not there"
+        lines = str(error).splitlines()
+        why = lines[0].split(" (set JAX_PLATFORMS")[0] if lines else "there is none, or JAX is without it"
         raise RefusedError(
             f"JAX_PLATFORMS={platforms}: JAX cannot start on it ({why}). Unset JAX_PLATFORMS to use what is there, or "
             "say JAX_PLATFORMS=cpu."

@@ -129,7 +129,13 @@ def test_what_no_path_can_be(command, value):
 
 @pytest.mark.parametrize(
     ("argument", "character"),
-    [("hydra.x=größe", "ö"), ("hydra.x=a(b", "("), ("hydra.x=a=b", "="), ("hydra.x={a: x(1)}", "("), ("hydra.x=[a#b,c]", "#")],
+    [
+        ("hydra.x=größe", "ö"),
+        ("hydra.x=a(b", "("),
+        ("hydra.x=a=b", "="),
+        ("hydra.x={a: x(1)}", "("),
+        ("hydra.x=[a#b,c]", "#"),
+    ],
 )
 def test_what_cannot_stand_unquoted_is_named_and_the_remedy_works(argument, character):
     message = refusal("train", argument)
@@ -213,7 +219,9 @@ def test_every_synonym_names_a_setting():
 
 
 def test_whole_numbers_may_have_an_exponent():
-    settings = cli.settings(["env=smax", "total_env_steps=1e6", "algo.hidden_dim=6.4e1", "env.max_steps=1.0", "seed=1_0"])
+    settings = cli.settings(
+        ["env=smax", "total_env_steps=1e6", "algo.hidden_dim=6.4e1", "env.max_steps=1.0", "seed=1_0"]
+    )
     assert (settings.run.total_env_steps, settings.algo.hidden_dim, settings.env.max_steps) == (1_000_000, 64, 1)
     assert settings.run.seed == 10
     assert isinstance(settings.run.total_env_steps, int)
@@ -223,7 +231,9 @@ def test_whole_numbers_may_have_an_exponent():
     assert cli.small_config(evaluate.Config, ["seed=null"]).seed is None
 
 
-@pytest.mark.parametrize("value", ["1.5", "1e-1", "nan", "inf", "-inf", "1e999", "1e99999999999", "", "many", "--1", "1e"])
+@pytest.mark.parametrize(
+    "value", ["1.5", "1e-1", "nan", "inf", "-inf", "1e999", "1e99999999999", "", "many", "--1", "1e"]
+)
 def test_other_numbers_are_none(value):
     for command, key in (("train", "total_env_steps"), ("evaluate", "episodes")):
         message = refusal(command, f"{key}={value}")
@@ -238,7 +248,11 @@ def test_commas_of_a_multirun():
 
     def values(argument):
         override = spelling.parse(spelling.spelled(argument, kinds, sweeping=True))
-        return [v.strip("'") for v in override.sweep_string_iterator()] if override.is_sweep_override() else override.value()
+        return (
+            [v.strip("'") for v in override.sweep_string_iterator()]
+            if override.is_sweep_override()
+            else override.value()
+        )
 
     assert values("run_dir=runs/a,b") == "runs/a,b"  # one folder, in which each job has its number
     assert values("data=x(1.jds,größe.jds") == "x(1.jds,größe.jds"  # no sweep that can be read: text
