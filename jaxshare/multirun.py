@@ -1,7 +1,8 @@
 """Many runs by one command, in turn or through a launcher, and hydra's own options: hydra's main.
 
-A launcher (joblib, submitit, ray) may run jobs in other processes and in other folders. So a job that fails returns
-plain values, which any launcher can send back; the command prints them all, and its exit status tells.
+A launcher (joblib, submitit, ray) may run jobs in other processes and in other folders. So a job
+that fails returns plain values, which any launcher can send back; the command prints them all, and
+its exit status tells.
 """
 
 from __future__ import annotations
@@ -44,13 +45,17 @@ class Failure:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Hydra's main with these arguments. Exits with status 1 if a job failed; raises RefusedError for arguments."""
+    """Hydra's main with these arguments; exits with status 1 if a job failed.
+
+    Raises RefusedError for what is wrong with the arguments.
+    """
     global _submitter
     _submitter = os.getpid()
     cli.register()
     sweeping = any(argument == "-m" or argument.startswith("--mu") for argument in arguments)
     lines = [cli.spelled(argument, sweeping) for argument in arguments]
-    cli.check_arguments([line for line in lines if not line.startswith("-") and "=" in line], sweeping)
+    settings = [line for line in lines if not line.startswith("-") and "=" in line]
+    cli.check_arguments(settings, sweeping)
     sys.argv[1:] = _anchored(lines) if sweeping else lines
     main = hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
     failures: list[Failure] = []
@@ -85,7 +90,7 @@ def _anchored(lines: Sequence[str]) -> list[str]:
     ]
 
 
-# ------------------------------------------------------------------------------------------------------------ one job
+# ------------------------------------------------------------------------------------------ one job
 
 
 def job(cfg: DictConfig) -> dict[str, str] | None:
@@ -118,13 +123,14 @@ def _settings(cfg: DictConfig, is_here: bool) -> Settings:
             surroundings.see_current_folder()
         elif not pathlib.Path(cfg.run_dir or ".").is_absolute():
             raise RefusedError(
-                f"run_dir={cfg.run_dir}: the command was given in {folder}, which {platform.node()} does not have. "
-                "Name a folder that both machines have by its whole path, as in run_dir=/shared/runs/demo."
+                f"run_dir={cfg.run_dir}: the command was given in {folder}, which {platform.node()} "
+                "does not have. Name a folder that both machines have by its whole path, as in "
+                "run_dir=/shared/runs/demo."
             )
     return cli.from_hydra(cfg, hydra_config)
 
 
-# ------------------------------------------------------------------------------------------------------------ launchers
+# ---------------------------------------------------------------------------------------- launchers
 
 
 class _Watched:
@@ -136,25 +142,31 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._launcher, name)
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
         """The launcher's own; a launcher that breaks down has run none of its jobs to the end."""
+        names = _names(job_overrides)
         try:
             returns = self._launcher.launch(job_overrides, initial_job_idx)
         except (HydraException, OmegaConfBaseException):
             raise
         except Exception as error:
-            message = f"{type(self._launcher).__name__} failed: {type(error).__name__}: {_first_line(error)}"
-            self._failures += [
-                Failure(initial_job_idx + i, name, message) for i, name in enumerate(_names(job_overrides))
-            ]
+            why = f"{type(self._launcher).__name__} failed: {_in_short(error)}"
+            for number, name in enumerate(names, initial_job_idx):
+                self._failures.append(Failure(number, name, why))
             return []
-        for number, (name, result) in enumerate(zip(_names(job_overrides), returns, strict=False), initial_job_idx):
-            value = result._return_value
-            if result.status == JobStatus.FAILED:  # not one of ours: a mistake of the program
-                self._failures.append(Failure(number, name, f"{type(value).__name__}: {_first_line(value)}"))
-            elif isinstance(value, dict) and MESSAGE in value:
-                self._failures.append(Failure(number, name, value[MESSAGE]))
+        for number, (name, result) in enumerate(zip(names, returns, strict=False), initial_job_idx):
+            message = _message(result)
+            if message is not None:
+                self._failures.append(Failure(number, name, message))
         return returns
+
+
+def _message(result: JobReturn) -> str | None:
+    """Why a job failed, or None."""
+    value = result._return_value
+    if result.status == JobStatus.FAILED:  # not refused by us: a mistake of the program
+        return _in_short(value)
+    return value[MESSAGE] if isinstance(value, dict) and MESSAGE in value else None
 
 
 def _names(job_overrides: Sequence[Sequence[str]]) -> list[str]:
@@ -164,8 +176,9 @@ def _names(job_overrides: Sequence[Sequence[str]]) -> list[str]:
     return [" ".join(line for line in job if line not in common) for job in lines]
 
 
-def _first_line(error: Any) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
+def _in_short(error: Any) -> str:
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 @contextmanager

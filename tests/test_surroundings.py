@@ -21,7 +21,7 @@ COMMANDS = ("train", "evaluate", "collect", "decompose", "report", "list")
 MARKUP = "runs/[/a] [bold] [red]größe[/red] :smile: \\[x]"
 
 
-# ------------------------------------------------------------------------------------------------------------- streams
+# ------------------------------------------------------------------------------------------ streams
 
 
 def stream(encoding, errors="strict"):
@@ -71,7 +71,7 @@ def test_every_command_makes_its_streams_tolerant(command, monkeypatch):
     assert b"usage: python -m jaxshare." in out.buffer.getvalue()
 
 
-# -------------------------------------------------------------------------------------------------------------- markup
+# ------------------------------------------------------------------------------------------- markup
 
 
 def test_consoles_are_opened_in_one_place():
@@ -113,7 +113,7 @@ def test_the_console_of_a_run_shows_any_path(capsys, tmp_path):
     assert f"run_dir={folder}'" in out  # quoted for a shell
 
 
-# ------------------------------------------------------------------------------------------------------------- modules
+# ------------------------------------------------------------------------------------------ modules
 
 
 def test_the_current_folder_is_seen_unless_python_is_told_not_to(monkeypatch, tmp_path):
@@ -162,7 +162,7 @@ def test_a_console_script_finds_modules_of_the_current_folder(tmp_path, flags, f
     assert b"Traceback" not in done.stderr
 
 
-# --------------------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 
 def test_the_limit_of_open_files_is_raised_or_refused(monkeypatch):
@@ -182,7 +182,7 @@ def test_the_limit_of_open_files_is_raised_or_refused(monkeypatch):
         surroundings.check_machine()
 
 
-# ------------------------------------------------------------------------------------------------------------------ JAX
+# ---------------------------------------------------------------------------------------------- JAX
 
 
 def test_64_bits_are_refused_in_one_sentence():
@@ -218,7 +218,7 @@ def test_devices_that_are_not_there(monkeypatch, error):
         surroundings.check_machine()
 
 
-# -------------------------------------------------------------------------------------------------- python -O and -OO
+# -------------------------------------------------------------------------------- python -O and -OO
 
 
 def test_summaries_do_not_need_docstrings(monkeypatch):
