@@ -31,6 +31,7 @@ from jaxshare import registry, spelling, surroundings
 from jaxshare.config import RunConfig, Settings, config_dir
 from jaxshare.types import HostError, RefusedError
 
+FOLDER = "JAXSHARE_FOLDER"  # environment variable of the jobs of a multirun
 GROUPS = ("algo", "env", "preset")
 
 
@@ -155,8 +156,13 @@ def from_hydra(cfg: DictConfig, job: Any) -> Settings:
     settings = from_config(cfg, job.runtime.choices)
     if job.mode != RunMode.MULTIRUN:
         return settings
-    base = pathlib.Path(job.runtime.cwd, cfg.run_dir or job.sweep.dir)
+    base = pathlib.Path(submitting_folder(job), cfg.run_dir or job.sweep.dir)
     return dataclasses.replace(settings, run=dataclasses.replace(settings.run, run_dir=str(base / str(job.job.num))))
+
+
+def submitting_folder(job: Any) -> str:
+    """The folder in which the command was given, of which jobs elsewhere are told in a variable."""
+    return str(job.job.env_set.get(FOLDER, job.runtime.cwd))
 
 
 def from_plain(tree: dict[str, Any]) -> Settings:

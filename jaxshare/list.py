@@ -8,7 +8,7 @@ import textwrap
 from functools import cache
 from typing import Any
 
-from jaxshare import cli, registry
+from jaxshare import cli, registry, surroundings
 from jaxshare.types import Box, Discrete, EnvSpec, RefusedError
 
 HELP = """\
@@ -35,6 +35,7 @@ def _main() -> None:
         return
     if sys.argv[1:]:
         raise RefusedError(f"'{sys.argv[1]}': jaxshare.list takes no arguments.")
+    surroundings.check_devices()
     _print_entries("algorithms (algo=...)", "algo")
     _print_entries("environments (env=...)", "env")
     _print_entries("modifiers (modifiers=[...])", "modifiers")

@@ -1,11 +1,13 @@
 """Many runs by one command, in turn or through a launcher, and hydra's own options: hydra's main.
 
-A launcher (joblib, submitit, ray) may run jobs in other processes and in other folders. So a job that fails returns
-plain values, which any launcher can send back; the command prints them all, and its exit status tells.
+A launcher (joblib, submitit, ray) may run jobs in other processes and in other folders. So a job
+that fails returns plain values, which any launcher can send back; the command prints them all, and
+its exit status tells.
 """
 
 from __future__ import annotations
 
+import datetime
 import os
 import pathlib
 import platform
@@ -24,10 +26,11 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from jaxshare import cli, surroundings
+from jaxshare import cli, spelling, surroundings
 from jaxshare.config import Settings, config_dir
 from jaxshare.types import HostError, RefusedError
 
+SWEEP_DIR = "hydra.sweep.dir="
 MESSAGE = "jaxshare.failed"  # key of what a failed job returns
 _submitter: int | None = None  # process id of the command that started the jobs
 
@@ -42,14 +45,18 @@ class Failure:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Hydra's main with these arguments. Exits with status 1 if a job failed; raises RefusedError for arguments."""
+    """Hydra's main with these arguments; exits with status 1 if a job failed.
+
+    Raises RefusedError for what is wrong with the arguments.
+    """
     global _submitter
     _submitter = os.getpid()
     cli.register()
     sweeping = any(argument == "-m" or argument.startswith("--mu") for argument in arguments)
-    sys.argv[1:] = [cli.spelled(argument, sweeping) for argument in arguments]
-    settings = [argument for argument in sys.argv[1:] if not argument.startswith("-") and "=" in argument]
+    lines = [cli.spelled(argument, sweeping) for argument in arguments]
+    settings = [line for line in lines if not line.startswith("-") and "=" in line]
     cli.check_arguments(settings, sweeping)
+    sys.argv[1:] = _anchored(lines) if sweeping else lines
     main = hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
     failures: list[Failure] = []
     try:
@@ -65,7 +72,25 @@ def run(arguments: Sequence[str]) -> None:
         sys.exit(1)
 
 
-# ------------------------------------------------------------------------------------------------------------ one job
+def _anchored(lines: Sequence[str]) -> list[str]:
+    """The arguments with the folder in which they were given, for jobs that run in another one."""
+    folder = pathlib.Path.cwd()
+    sweep_dir = f"runs/multirun-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    others = []
+    for line in lines:
+        override = spelling.parse(line) if line.startswith(SWEEP_DIR) else None
+        if override is None:
+            others.append(line)
+        else:
+            sweep_dir = str(override.value())
+    return [
+        *others,
+        f"{SWEEP_DIR}{spelling.quoted(str(folder / sweep_dir))}",
+        f"++hydra.job.env_set.{cli.FOLDER}={spelling.quoted(str(folder))}",
+    ]
+
+
+# ------------------------------------------------------------------------------------------ one job
 
 
 def job(cfg: DictConfig) -> dict[str, str] | None:
@@ -92,20 +117,21 @@ def job(cfg: DictConfig) -> dict[str, str] | None:
 def _settings(cfg: DictConfig, is_here: bool) -> Settings:
     """The job's settings, with paths as the command meant them wherever the job runs."""
     hydra_config = HydraConfig.get()
-    folder = pathlib.Path(hydra_config.runtime.cwd)
+    folder = pathlib.Path(cli.submitting_folder(hydra_config))
     if not is_here and not hydra_config.job.chdir:
         if folder.is_dir():
             os.chdir(folder)
             surroundings.see_current_folder()
         elif not pathlib.Path(cfg.run_dir or ".").is_absolute():
             raise RefusedError(
-                f"run_dir={cfg.run_dir}: the command was given in {folder}, which {platform.node()} does not have. "
-                "Name a folder that both machines have by its whole path, as in run_dir=/shared/runs/demo."
+                f"run_dir={cfg.run_dir}: the command was given in {folder}, which {platform.node()} "
+                "does not have. Name a folder that both machines have by its whole path, as in "
+                "run_dir=/shared/runs/demo."
             )
     return cli.from_hydra(cfg, hydra_config)
 
 
-# ------------------------------------------------------------------------------------------------------------ launchers
+# ---------------------------------------------------------------------------------------- launchers
 
 
 class _Watched:
@@ -117,25 +143,31 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._launcher, name)
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
         """The launcher's own; a launcher that breaks down has run none of its jobs to the end."""
+        names = _names(job_overrides)
         try:
             returns = self._launcher.launch(job_overrides, initial_job_idx)
         except (HydraException, OmegaConfBaseException):
             raise
         except Exception as error:
-            message = f"{type(self._launcher).__name__} failed: {type(error).__name__}: {_first_line(error)}"
-            self._failures += [
-                Failure(initial_job_idx + i, name, message) for i, name in enumerate(_names(job_overrides))
-            ]
+            why = f"{type(self._launcher).__name__} failed: {_in_short(error)}"
+            for number, name in enumerate(names, initial_job_idx):
+                self._failures.append(Failure(number, name, why))
             return []
-        for number, (name, result) in enumerate(zip(_names(job_overrides), returns, strict=False), initial_job_idx):
-            value = result._return_value
-            if result.status == JobStatus.FAILED:  # not one of ours: a mistake of the program
-                self._failures.append(Failure(number, name, f"{type(value).__name__}: {_first_line(value)}"))
-            elif isinstance(value, dict) and MESSAGE in value:
-                self._failures.append(Failure(number, name, value[MESSAGE]))
+        for number, (name, result) in enumerate(zip(names, returns, strict=False), initial_job_idx):
+            message = _message(result)
+            if message is not None:
+                self._failures.append(Failure(number, name, message))
         return returns
+
+
+def _message(result: JobReturn) -> str | None:
+    """Why a job failed, or None."""
+    value = result._return_value
+    if result.status == JobStatus.FAILED:  # not refused by us: a mistake of the program
+        return _in_short(value)
+    return value[MESSAGE] if isinstance(value, dict) and MESSAGE in value else None
 
 
 def _names(job_overrides: Sequence[Sequence[str]]) -> list[str]:
@@ -145,8 +177,9 @@ def _names(job_overrides: Sequence[Sequence[str]]) -> list[str]:
     return [" ".join(line for line in job if line not in common) for job in lines]
 
 
-def _first_line(error: Any) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
+def _in_short(error: Any) -> str:
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 @contextmanager

@@ -347,7 +347,7 @@ def chunk_iterations(program: Program) -> int:
 def prepare(settings: Settings) -> Program:
     """Check everything that can be checked before compiling."""
     check_all(settings)
-    surroundings.check_jax()
+    surroundings.check_machine()
     env = make_env(settings)
     algorithm = make_algorithm(settings, env.spec)
     for name, values in settings.sweep.items():

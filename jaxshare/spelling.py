@@ -1,7 +1,8 @@
-"""Arguments of the command line in hydra's grammar: text as it stands, whole numbers also as 1e6. Knows hydra's parser.
+"""Arguments of the command line in hydra's grammar: text as it stands, whole numbers also as 1e6.
 
-Hydra reads a value before it knows the type of its setting, so that `run_dir=a,b`, `run_dir=x(1)` and `run_dir=größe`
-are a sweep, a function and an error to it. Here the type comes first: where hydra reads no text, text is quoted.
+Hydra reads a value before it knows the type of its setting, so that `run_dir=a,b`, `run_dir=x(1)`
+and `run_dir=größe` are a sweep, a function and an error to it. Here the type comes first: where
+hydra reads no text, text is quoted.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from jaxshare.types import RefusedError
 LISTS = ("modifiers", "logger")  # a single name is taken as a list of one
 PATHS = ("run_dir", "data", "out", "gif", "sc2path", "python", "map_file")  # last parts of keys
 OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
-UNSHARED = ("run_dir",)  # of a multirun, whose jobs get numbered folders in it: one value, never several
+UNSHARED = ("run_dir",)  # one value even in a multirun, whose jobs get numbered folders in it
 PLAIN = re.compile(r"[A-Za-z0-9_\s/\-\\+.$%*@?|:]")  # what hydra takes unquoted
 MOST_DIGITS = 30  # of a whole number that is written with an exponent
 
@@ -46,7 +47,7 @@ class Kind:
 
 Kinds = Mapping[str, Kind]  # of the settings that a command has, by key
 
-# ---------------------------------------------------------------------------------------------------------------- kinds
+# -------------------------------------------------------------------------------------------- kinds
 
 
 def kinds_of(config: type, prefix: str = "") -> dict[str, Kind]:
@@ -74,7 +75,7 @@ def _kind(name: str, hint: Any) -> Kind:
 
 @cache
 def training_kinds() -> Kinds:
-    """The kinds of all settings of jaxshare.train. Where two algorithms differ in one, it is left to hydra."""
+    """The kinds of all settings of jaxshare.train; where two algorithms differ in one, no kind."""
     kinds = kinds_of(RunConfig) | dict.fromkeys(OF_HYDRA, Kind(text=True, path=True))
     for kind in ("algo", "env", "modifiers"):
         for name, module in registry.modules(kind).items():
@@ -84,7 +85,7 @@ def training_kinds() -> Kinds:
     return kinds
 
 
-# ------------------------------------------------------------------------------------------------------------- spelling
+# ----------------------------------------------------------------------------------------- spelling
 
 
 def spelled(argument: str, kinds: Kinds, sweeping: bool = False) -> str:
@@ -111,13 +112,12 @@ def _check_is_text(argument: str) -> None:
         argument.encode()
     except UnicodeEncodeError:
         readable = argument.encode(errors="backslashreplace").decode()
-        raise RefusedError(
-            f"'{readable}' holds bytes that are no text (UTF-8): rename the file or folder that it names."
-        ) from None
+        what = "holds bytes that are no text (UTF-8): rename the file or folder"
+        raise RefusedError(f"'{readable}' {what}.") from None
 
 
 def _text(key: str, value: str, kind: Kind, sweeping: bool) -> str:
-    """A value in hydra's grammar that it reads as this text; values of a multirun, or of none, stay several."""
+    """A value that hydra reads as this text; several values, for a multirun or by mistake, stay."""
     several = sweeping and key not in UNSHARED
     if several and "," in value and not re.search(r"[\"'(]", value):
         return ",".join(_text(key, part, kind, False) for part in value.split(","))
@@ -162,7 +162,7 @@ def parse(argument: str) -> Override | None:
         return None
 
 
-# ------------------------------------------------------------------------------------------------------------- refusals
+# ----------------------------------------------------------------------------------------- refusals
 
 
 def not_understood(argument: str) -> RefusedError:
@@ -172,16 +172,15 @@ def not_understood(argument: str) -> RefusedError:
         return RefusedError(f"'{argument}' is not understood: write key=value, as in seeds=4.")
     is_container = value[:1] in ("[", "{")
     allowed = "[]{},'\"" if is_container else ""
-    odd = next((i for i, letter in enumerate(value) if not PLAIN.match(letter) and letter not in allowed), None)
+    odd = next((i for i, x in enumerate(value) if not PLAIN.match(x) and x not in allowed), None)
     if odd is None:
         return RefusedError(f"'{argument}' is not understood: its brackets or quotes do not match.")
     remedy = f"{key}={_quoted_around(value, odd) if is_container else quoted(value, Quote.double)}"
     if parse(remedy) is None:
-        return RefusedError(f"'{argument}' is not understood: '{value[odd]}' cannot stand in it unquoted.")
-    return RefusedError(
-        f"'{argument}' is not understood: '{value[odd]}' must be in quotes, which the shell leaves in place: "
-        f"{shlex.quote(remedy)}."
-    )
+        what = f"'{value[odd]}' cannot stand in it unquoted"
+    else:
+        what = f"'{value[odd]}' must be in quotes that the shell leaves in place: {shlex.quote(remedy)}"
+    return RefusedError(f"'{argument}' is not understood: {what}.")
 
 
 def _quoted_around(value: str, at: int) -> str:
@@ -193,12 +192,13 @@ def _quoted_around(value: str, at: int) -> str:
 
 
 def several(override: Override, multirun: bool) -> RefusedError:
-    """Why several values are refused where one is needed; multirun: whether the command can run each."""
+    """Why several values are refused where one is needed; multirun: whether the command has -m."""
     line = override.input_line or ""
     key, _, value = line.partition("=")
     remedies = []
     if multirun:
         remedies.append(f"add -m for a run of each, as in -m {shlex.quote(line)}")
+    as_text = f"{key}={quoted(value, Quote.double)}"
     remedies.append(f"for a list write {shlex.quote(f'{key}=[{value}]')}")
-    remedies.append(f"for one value with these characters {shlex.quote(f'{key}={quoted(value, Quote.double)}')}")
+    remedies.append(f"for one value with these characters {shlex.quote(as_text)}")
     return RefusedError(f"{line} names several values, and one is needed: {'; '.join(remedies)}.")

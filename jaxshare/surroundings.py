@@ -1,4 +1,4 @@
-"""The process that a command runs in: its streams, its number of files, the folders of its modules, and JAX's flags."""
+"""The process that a command runs in: its streams, open files, folders of modules, and JAX's flags."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ import jax
 
 from jaxshare.types import RefusedError
 
+CONFIG: Any = jax.config  # has flags that mypy does not know
 PLAIN = "jaxshare.plain"  # name of the error handler
 REPLACED = {
-    "…": "...", "→": "->", "←": "<-", "–": "-", "—": "-", "−": "-", "×": "x", "≤": "<=", "≥": ">=", "µ": "u",
-    "’": "'", "“": '"', "”": '"',
+    "…": "...", "→": "->", "←": "<-", "–": "-", "—": "-", "−": "-", "×": "x", "≤": "<=", "≥": ">=",
+    "µ": "u", "’": "'", "“": '"', "”": '"',
 }  # fmt: skip
-FILES = 128  # that a run may have open; measured: a run with checkpoints has up to 64
+# ours: files that a run may want open; measured: 34 in one of the smallest on two cores
+FILES = 128
 WANTED_FILES = 4096  # the limit is raised to this where the system allows it
 
 
 def prepare_process() -> None:
-    """What every command does first. Raises RefusedError where it cannot work."""
+    """What every command does first."""
     for stream in (sys.stdout, sys.stderr):
         make_tolerant(stream)
     see_current_folder()
     allow_files()
-    if jax.config.read("jax_enable_x64"):
+    if CONFIG.jax_enable_x64:
         jax.config.update("jax_enable_x64", False)
-        print("note: JAX_ENABLE_X64 is set, and jaxshare computes in 32 bits: it is turned off here.", file=sys.stderr)
+        note = "note: JAX_ENABLE_X64 is set, and jaxshare computes in 32 bits: it is turned off here."
+        print(note, file=sys.stderr)
 
 
-# ------------------------------------------------------------------------------------------------------------- streams
+# ------------------------------------------------------------------------------------------ streams
 
 
 def make_tolerant(stream: Any) -> None:
@@ -46,18 +49,22 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
     """Of what cannot be encoded: ASCII that looks like it, or its number."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lacking = error.object[error.start : error.end]
-    letters = [REPLACED.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in lacking]
-    return "".join(letters), error.end
+    text = ""
+    for letter in error.object[error.start : error.end]:
+        text += REPLACED.get(letter) or letter.encode("ascii", "backslashreplace").decode()
+    return text, error.end
 
 
 codecs.register_error(PLAIN, _plain)
 
-# ------------------------------------------------------------------------------------------------------ modules, files
+# ----------------------------------------------------------------------------------- modules, files
 
 
 def see_current_folder() -> None:
-    """Import modules of the current folder, as `python -m` does; what is installed goes first. Not with `python -P`."""
+    """Import modules of the current folder, as `python -m` does; not with `python -P`.
+
+    ours: what is installed goes first, so that a folder of people's files replaces no package.
+    """
     if sys.flags.safe_path or "" in sys.path:
         return
     with suppress(FileNotFoundError):
@@ -66,45 +73,58 @@ def see_current_folder() -> None:
             sys.path.append(folder)
 
 
-def allow_files() -> None:
-    """Raise the limit of open files as far as the system allows. Raises RefusedError if it is too low even then."""
+def allow_files() -> int | None:
+    """Raise the limit of open files as far as the system allows: the limit then, or None."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
-        return
+        return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = resource.RLIM_INFINITY
-    if soft == unlimited or soft >= WANTED_FILES:
-        return
-    highest = WANTED_FILES if hard == unlimited else min(hard, WANTED_FILES)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
-        soft = highest
-    if soft < FILES:
+    if soft == resource.RLIM_INFINITY:
+        return None
+    highest = WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILES)
+    if soft < highest:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+            return highest
+    return soft
+
+
+# ------------------------------------------------------------------------------------------ machine
+
+
+def check_machine() -> None:
+    """Raise RefusedError if a run cannot work here.
+
+    That is with too few open files, with JAX in 64 bits, or with devices that are not there.
+    """
+    files = allow_files()
+    if files is not None and files < FILES:
         raise RefusedError(
-            f"only {soft} files may be open at a time here, and checkpoints need more: ulimit -n {WANTED_FILES}, or "
-            "ask who limits them."
+            f"only {files} files may be open at a time here, and a run may need {FILES} for its "
+            f"checkpoints: ulimit -n {WANTED_FILES}, or ask who limits them."
         )
-
-
-# ------------------------------------------------------------------------------------------------------------------ JAX
-
-
-def check_jax() -> None:
-    """Raise RefusedError if JAX computes in 64 bits, or does not start on the devices that it is told to use."""
-    if jax.config.read("jax_enable_x64"):
+    if CONFIG.jax_enable_x64:
         raise RefusedError(
-            "jax_enable_x64 is on, and jaxshare computes in 32 bits: turn it off by "
-            'jax.config.update("jax_enable_x64", False) before.'
+            "jax_enable_x64 is on, and jaxshare computes in 32 bits: turn it off before, by "
+            'jax.config.update("jax_enable_x64", False).'
         )
+    check_devices()
+
+
+def check_devices() -> None:
+    """Raise RefusedError if JAX does not start on the devices that it is told to use."""
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        platforms = jax.config.read("jax_platforms")
+        platforms = CONFIG.jax_platforms
         if not platforms:
             raise
-        why = str(error).splitlines()[0].split(" (set JAX_PLATFORMS")[0] if str(error) else "it is not there"
+        lines = str(error).splitlines()
+        why = "there is none, or JAX is without it"
+        if lines:
+            why = lines[0].split(" (set JAX_PLATFORMS")[0]
         raise RefusedError(
-            f"JAX_PLATFORMS={platforms}: JAX cannot start on it ({why}). Unset JAX_PLATFORMS to use what is there, or "
-            "say JAX_PLATFORMS=cpu."
+            f"JAX_PLATFORMS={platforms}: JAX cannot start on it ({why}). Unset JAX_PLATFORMS to use "
+            "what is there, or say JAX_PLATFORMS=cpu."
         ) from error

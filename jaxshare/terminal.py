@@ -1,4 +1,4 @@
-"""The one place where consoles are opened: text is shown as it stands, whatever brackets or colons it holds."""
+"""The one place where consoles are opened: text is shown as it stands, whatever it holds."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pathlib
 import sys
+import types
 
 import pytest
 from hydra.core.config_store import ConfigStore
@@ -15,8 +16,6 @@ from omegaconf import open_dict
 
 from jaxshare import multirun, session
 from jaxshare.types import HostError, RefusedError
-
-QUIET = ("hydra/hydra_logging=disabled",)
 
 
 class ElsewhereLauncher(Launcher):
@@ -76,7 +75,7 @@ def trained(settings):
     if seeds == 6:
         raise ZeroDivisionError("six is a mistake")
     folder = pathlib.Path(settings.run.run_dir)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "trained").write_text(settings.run.data)
 
 
@@ -87,7 +86,15 @@ def command(monkeypatch, tmp_path):
         (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(session, "train", trained)
+    # configuring closes the handlers there are, and absl's closes the stream that pytest captures
+    monkeypatch.setattr("hydra._internal.logging_config.HydraDictConfigurator.configure", lambda self: None)
     monkeypatch.setattr(ElsewhereLauncher, "folder", str(tmp_path / "there"))
+    plugins = types.ModuleType("hydra_plugins")
+    plugins.__path__ = []
+    plugins.elsewhere = types.ModuleType("hydra_plugins.elsewhere")
+    plugins.elsewhere.ElsewhereLauncher = ElsewhereLauncher
+    for module in (plugins, plugins.elsewhere):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
     Plugins.instance().register(ElsewhereLauncher)
     node = {"_target_": "hydra_plugins.elsewhere.ElsewhereLauncher"}
     ConfigStore.instance().store(group="hydra/launcher", name="elsewhere", node=node, provider="test")
@@ -95,7 +102,7 @@ def command(monkeypatch, tmp_path):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["jaxshare-train"])
         try:
-            multirun.run(["-m", *QUIET, "env=matrix", *arguments])
+            multirun.run(["-m", "env=matrix", *arguments])
         except SystemExit as stopped:
             return stopped.code
         return 0
@@ -103,10 +110,7 @@ def command(monkeypatch, tmp_path):
     return run
 
 
-LAUNCHERS = ["basic", "elsewhere"]
-
-
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["basic", "elsewhere"])
 def test_every_failed_job_is_told_and_the_others_go_on(command, capfd, launcher, tmp_path):
     assert command(f"hydra/launcher={launcher}", "seeds=2,1,3,4", "run_dir=runs/a,b") == 1
     *_, two, three, broke, four = [line for line in capfd.readouterr().err.splitlines() if line]
@@ -126,9 +130,8 @@ def test_a_signal_to_the_command_stops_it(command):
     assert not list(pathlib.Path().rglob("trained"))
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_jobs_that_all_succeed(command, capfd, launcher):
-    assert command(f"hydra/launcher={launcher}", "seeds=1", "data=~/a,größe") == 0
+def test_jobs_that_all_succeed(command, capfd):
+    assert command("hydra/launcher=elsewhere", "seeds=1", "data=~/a,größe") == 0
     assert "failed" not in capfd.readouterr().err
     (default,) = pathlib.Path("runs").glob("multirun-*")
     learned = [(default / str(job) / "trained").read_text() for job in range(2)]

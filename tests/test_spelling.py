@@ -16,8 +16,8 @@ NAMES = {  # as typed: as meant
     **{
         name: name
         for name in (
-            "a=b", "a#b", "a,b", "it's", "größe_测试", "x(1)", "x)", "a$b", "$_$", "[/a]", "lr[1e-4]", "{a}", "a b", " a ",
-            "1e3", "007", "true", "a;b&c", "a!^b", 'a"b', "a\nb", "a\\", "a~b", "str(1)", "choice(a,b)", "range(3)",
+            "a=b", "a#b", "a,b", "it's", "größe_测试", "x(1)", "x)", "a$b", "$_$", "[/a]", "lr[1e-4]", "{a}", "a b",
+            " a ", "1e3", "007", "true", "a;b&c", "a!^b", 'a"b', "a\nb", "a\\", "a~b", "str(1)", "choice(a,b)", "range(3)",
             "a:b", "50%_x", "<a>|`b`", "a@b", "-x", "👍", ":smile:",
         )
     },
@@ -98,7 +98,7 @@ def test_free_text_is_what_was_typed():
     assert cli.settings(["env=matrix", "run_dir="]).run.run_dir.startswith("runs/qmix-matrix-")
 
 
-# ------------------------------------------------------------------------------------------------------------ refusals
+# ----------------------------------------------------------------------------------------- refusals
 
 
 def refusal(command, *arguments):
@@ -215,7 +215,7 @@ def test_every_synonym_names_a_setting():
             assert any(key == ending or key.endswith(f".{ending}") for key in known), (name, ending)
 
 
-# -------------------------------------------------------------------------------------------------------- whole numbers
+# ------------------------------------------------------------------------------------ whole numbers
 
 
 def test_whole_numbers_may_have_an_exponent():
@@ -240,7 +240,7 @@ def test_other_numbers_are_none(value):
         assert key in message
 
 
-# ------------------------------------------------------------------------------------------------------------ multirun
+# ----------------------------------------------------------------------------------------- multirun
 
 
 def test_commas_of_a_multirun():
@@ -263,7 +263,7 @@ def test_commas_of_a_multirun():
     assert values("modifiers=differ") == ["differ"]
 
 
-# ---------------------------------------------------------------------------------------------------------------- help
+# --------------------------------------------------------------------------------------------- help
 
 
 def test_help_of_what_there_is_not(capsys):
