@@ -49,9 +49,9 @@ def storage(episode: Episode, capacity: int, dtype: str) -> Episode:
     return jax.tree_util.tree_map_with_path(slot, episode)
 
 
-def num_bytes(ring: Episode) -> int:
-    """Bytes of a ring, or of its shapes."""
-    return sum(math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(ring))
+def num_bytes(arrays: Any) -> int:
+    """Bytes of a ring, or of any tree of arrays or shapes."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(arrays))
 
 
 def init(episode: Episode, capacity: int, dtype: str) -> Episode:

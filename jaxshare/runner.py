@@ -364,10 +364,14 @@ class Program:
 
     def batch_shapes(self) -> Any:
         """Shapes of one collect: an Episode, or on policy a Segment."""
-        return self._batch_shapes
+        return self._shapes[1]
+
+    def state_shapes(self) -> TrainState:
+        """Shapes of a new learner, and of its streams if it has some; without a replay."""
+        return self._shapes[0]
 
     @cached_property
-    def _batch_shapes(self) -> Any:  # traced once: it takes a second or more
+    def _shapes(self) -> tuple[TrainState, Any]:  # traced once: it takes a second or more
         hparams = {name: jnp.float32(value) for name, value in self.algorithm.hparams.items()}
 
         def collect() -> Any:
@@ -376,7 +380,7 @@ class Program:
                 streams = rollout.start(self.env, self.algorithm, jax.random.key(0), self.run.num_envs)
             learner = self.algorithm.init(jax.random.key(0))
             state = TrainState(seed=zero, learner=learner, replay=None, env_steps=zero, updates=zero, streams=streams)
-            return self.explore(state, hparams, start_clock()).batch
+            return state, self.explore(state, hparams, start_clock()).batch
 
         return jax.eval_shape(collect)
 

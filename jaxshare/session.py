@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import pathlib
 import sys
 import time
@@ -22,6 +21,7 @@ from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
 from jaxshare.config import POLICIES, DatasetConfig, Settings, check_all
 from jaxshare.console import Console
 from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
+from jaxshare.memory import check_memory
 from jaxshare.run import folder, reader, signals
 from jaxshare.run import metrics as log
 from jaxshare.run.signals import Watch
@@ -30,9 +30,6 @@ from jaxshare.types import Algorithm, Clock, Env, EnvSpec, Episode, HostError, R
 
 MOST_UPDATES = 200  # ours: about ten seconds of QMIX on two CPU cores
 MOST_ITERATIONS = 2000  # ours: on policy; one of A2C with small networks takes a few milliseconds or less
-MEMORY_SHARE = 0.9  # of what is free may be used
-BATCH_COPIES = 16  # measured: the temporary buffers of a chunk are 16 f32 batches on SMAX 3m, 6 on 10m_vs_11m
-TABLE_COPIES = 4  # measured: those of SIT's second stage grow by 3.3 times what it keeps of every episode
 
 
 def make_env(settings: Settings) -> Env:
@@ -466,47 +463,6 @@ def lay_out(settings: Settings) -> tuple[Program, parallel.Layout]:
     program = prepare(settings)
     layout = parallel.layout(settings.run.parallel, len(settings.runs()), program.env.spec.pure)
     return dataclasses.replace(program, crop=layout.per_device == 1), layout
-
-
-def check_memory(program: Program, layout: parallel.Layout, data: int = 0) -> int:
-    """Bytes that the run will take, about. Raises RefusedError with a suggestion if they do not fit.
-
-    Replays of all runs, and for the runs at work at one time the batches: gathered, as inputs, and with activations.
-    data: bytes of a data set, of which every device has a copy, and the memory of a CPU one more, as it was read. What
-    learners from it keep of all its episodes is counted for all runs.
-    """
-    run, available, shapes = program.run, parallel.available_bytes(), program.batch_shapes()
-    ring, batch, kept = 0, replay.num_bytes(shapes), 0  # on policy
-    if program.algorithm.experience == "replay":
-        ring = replay.num_bytes(replay.storage(shapes, run.replay.capacity, run.replay.dtype))
-    if program.algorithm.experience in ("replay", "dataset"):
-        share = program.algorithm.window / program.env.spec.episode_limit or 1.0  # of an episode
-        slots = math.ceil(run.batch_size * share)
-        batch = replay.num_bytes(replay.storage(shapes, slots, "float32"))
-    if program.offline:
-        kept = replay.num_bytes(jax.eval_shape(program.algorithm.init, jax.random.key(0)).stats)
-    on_cpu = jax.devices()[0].platform == "cpu"
-    devices = layout.mesh.size if on_cpu else 1  # CPU devices share one memory
-    working = (BATCH_COPIES * batch + TABLE_COPIES * kept) * layout.per_device * devices
-    working += (devices + on_cpu) * data
-    needed = layout.per_device * layout.num_waves * devices * (ring + kept) + working
-    if available is None or needed <= MEMORY_SHARE * available:
-        return needed
-    if ring == 0:
-        what, remedy = f"num_envs={run.num_envs}: what {layout.num_slots} run(s) collect and learn from", "num_envs"
-        if program.offline:
-            what, remedy = f"data={run.data}: its copies and what {layout.num_slots} run(s) make of it", "batch_size"
-        raise RefusedError(
-            f"{what} takes about {needed / 1e9:.2f} GB, but {available / 1e9:.1f} GB are free. Use a smaller {remedy}"
-            f"{', parallel.devices=1, fewer episodes' if program.offline else ''} or fewer seeds."
-        )
-    fits = int(run.replay.capacity * (MEMORY_SHARE * available - working) / (needed - working))
-    raise RefusedError(
-        f"replay.capacity={run.replay.capacity}: the replays of {layout.num_slots} run(s) take {ring / 1e9:.2f} GB "
-        f"each and batches {working / 1e9:.2f} GB, but {available / 1e9:.1f} GB are free. Use "
-        + (f"replay.capacity={fits}, " if fits >= run.batch_size else "a smaller batch_size, ")
-        + "replay.dtype=bfloat16, or fewer seeds at a time."
-    )
 
 
 def train(settings: Settings, max_chunks: int | None = None, at_once: bool = False) -> pathlib.Path:

@@ -12,7 +12,7 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare import collect, evaluate, replay, rollout, session, train
+from jaxshare import collect, evaluate, memory, replay, rollout, session, train
 from jaxshare.algos import sit
 from jaxshare.data import card, own, records
 from jaxshare.run.folder import read_config
@@ -265,7 +265,7 @@ def test_memory_counts_every_copy_of_the_data_set_and_what_is_kept_of_it(data, m
     larger = dataclasses.replace(settings, algo=dataclasses.replace(settings.algo, capacity=10 * EPISODES))
     more = session.check_memory(session.prepare(larger), layout) - without
     tables = 9 * EPISODES * (2 * 2 * 2 + 2 + 2) * 4  # rewards, uncertainties; priorities; two leaves of a tree
-    assert more == pytest.approx((4 + devices * session.TABLE_COPIES) * tables, rel=0.1)  # of the runs; at work
+    assert more == pytest.approx((4 + devices * memory.TABLE_COPIES) * tables, rel=0.1)  # of the runs; at work
     assert session.data_bytes(settings, session.prepare(tiny.settings("unused", *tiny.PLAIN))) == 0
     monkeypatch.setattr(session.parallel, "available_bytes", lambda: without)
     with pytest.raises(

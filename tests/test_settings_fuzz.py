@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import random
 import resource
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -68,8 +69,9 @@ def plain(config, **values):
     return OmegaConf.to_object(OmegaConf.merge(cli._open(config), values))
 
 
+@cache
 def defaults(case):
-    """The settings of a command line before anything is set."""
+    """The settings of a command line before anything is set, by part. case: without key and text."""
     algo, env = registry.get("algo", case.algo), registry.get("env", case.env)
     run = {"run_dir": "x", "data": "set.jds" if case.algo in OFFLINE else "", **getattr(algo, "RUN", {})}
     personal = {"share_params": "none"} if case.part.endswith("pps") else {}
@@ -129,8 +131,8 @@ def check(case, played):
 
 
 def one_setting(case):
-    parts = defaults(case)
-    parts[case.part] = changed(parts[case.part], case.key, case.text)
+    usual = defaults(case._replace(key="", text=""))
+    parts = {**usual, case.part: changed(usual[case.part], case.key, case.text)}
     return prepare(case, parts)
 
 
@@ -155,7 +157,7 @@ def test_every_single_setting(text):
 def some_settings(case):
     """A few settings of all parts, of which most are drawn where they may be accepted, and a sweep."""
     draw = random.Random(case.text)
-    parts = defaults(case)
+    parts = {**defaults(case._replace(text=""))}
     for _ in range(draw.randint(2, 5)):
         part = draw.choice([*parts])
         key = draw.choice([*keys(type(parts[part]))])
