@@ -156,8 +156,8 @@ def test_the_lock_is_there_before_anything_is_written_and_gone_after_an_error(tm
         1 / 0  # noqa: B018
     assert order == [True, True]
     assert not (tmp_path / "run" / LOCK).exists()
+    (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
     with pytest.raises(RefusedError, match="already holds a run"):
-        (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
         opened(tmp_path / "run")
     assert not (tmp_path / "run" / LOCK).exists()
 
