@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli, registry
+from jaxshare.run import output
 from jaxshare.settings.fields import COUNT, UNITS, static
 from jaxshare.settings.validate import check_record
 from jaxshare.trust import Permission, run_settings
@@ -123,6 +124,7 @@ def _check_out(config: Config) -> None:
         if there.exists() and not config.overwrite:
             state = "exists" if there == out else "was left unfinished"
             raise RefusedError(f"out={there} {state}. Choose another name, remove it, or say overwrite=true.")
+    output.check_writable(out, "out", folder=True)
 
 
 def _collect(config: Config, settings: Settings, program: Program) -> pathlib.Path:

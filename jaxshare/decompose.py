@@ -9,6 +9,7 @@ how often a trajectory of a better policy has the larger reward, or priority, th
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import pathlib
@@ -19,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli
+from jaxshare.run import output
 from jaxshare.trust import Permission, run_settings
 from jaxshare.types import RefusedError
 
@@ -114,6 +116,8 @@ def _decompose(config: Config, settings: Settings, program: Program, path: pathl
     from jaxshare.terminal import open_console
 
     run_dir, spec = pathlib.Path(config.run_dir), program.env.spec
+    out = _out(config)
+    records = results.load(run_dir) if (run_dir / METRICS).exists() else []
     step, clock, states = _restore(run_dir, settings, program)
     dataset = open_like(path, dataclasses.asdict(settings.run.dataset)).read()
     check_spec(dataset, spec, f"data={path}")
@@ -135,24 +139,29 @@ def _decompose(config: Config, settings: Settings, program: Program, path: pathl
         "runs": runs,
         "mean": _mean([{"types": run["types"]} for run in runs]),
     }
-    out = _out(config)
-    records = results.load(run_dir) if (run_dir / METRICS).exists() else []
-    written = [out.with_name(f"{out.name}.json"), out.with_name(f"{out.name}.png")]
-    written[0].write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-    draw(result, curves(records, spec.num_agents, first), [each["priority"] for each in found], level, written[1])
     console = open_console()
     console.print(_table(result))
-    for line in (*remarks(result), *(f"written: {file}" for file in written)):
+    for line in remarks(result):
         console.print(line)
+    text = json.dumps(result, indent=1, allow_nan=False) + "\n"
+    curve = curves(records, spec.num_agents, first)
+    picture = draw(result, curve, [each["priority"] for each in found], level)
+    for suffix, content in ((".json", text.encode()), (".png", picture)):
+        path = out.with_name(f"{out.name}{suffix}")
+        console.print(output.write_if_possible(path, content, "out", chosen=bool(config.out)))
     return result
 
 
 def _out(config: Config) -> pathlib.Path:
-    """Where to write, without suffix; its folder is made. Another data set's figures leave the run's own alone."""
+    """Where to write, without suffix. Another data set's figures leave the run's own alone.
+
+    Raises RefusedError for a place that was named and cannot be written.
+    """
     name = f"{NAME}_{pathlib.Path(config.data).stem}" if config.data else NAME
     out = pathlib.Path(config.out) if config.out else pathlib.Path(config.run_dir) / name
     out = out.with_suffix("") if out.suffix in (".json", ".png") else out
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if config.out:
+        output.check_writable(out.with_name(f"{out.name}.json"), "out")
     return out
 
 
@@ -377,8 +386,8 @@ def remarks(result: dict[str, Any]) -> list[str]:
 
 
 def draw(
-    result: dict[str, Any], curves: dict[str, Any], priority: list[np.ndarray], level: np.ndarray, out: pathlib.Path
-) -> None:
+    result: dict[str, Any], curves: dict[str, Any], priority: list[np.ndarray], level: np.ndarray
+) -> bytes:
     """Three panels as a PNG: rewards over stage I; priorities of each agent, and of each type, by level.
 
     curves: of the function of that name; priority [E, N] of each run; level [E, N].
@@ -403,7 +412,9 @@ def draw(
     what = f"{result['environment']}, {result['composition'] or 'levels not known'}"
     count = f"{len(priority)} run{'s' * (len(priority) > 1)}"
     figure.suptitle(f"{what}: decomposition={result['settings']['decomposition']}, {count}", fontsize=11)
-    figure.savefig(out, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    return picture.getvalue()
 
 
 def _draw_rewards(axis: Any, curves: dict[str, Any], labels: list[str]) -> None:

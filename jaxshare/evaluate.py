@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli
 from jaxshare.config import POLICIES
+from jaxshare.run import output
 from jaxshare.settings.fields import COUNT, UNITS, static
 from jaxshare.settings.validate import check_record
 from jaxshare.trust import Permission, run_settings
@@ -36,6 +37,7 @@ class Config:
     # greedy | stochastic (explores as training did then) | both; null: the run's eval.policy
     policy: str | None = static(None, choices=tuple(POLICIES))
     checkpoint: int | str | None = None  # its iteration, or best (of a run with checkpoint.best=true); null: the newest
+    out: str | None = None  # the file to write; null: evaluation.json in the run directory, which report reads
     final: bool = False  # only with checkpoint=best: the newest checkpoint beside it, on the same episodes
     # of the episodes; null: the run's eval.seed; with checkpoint=best eval.seed + 1
     seed: int | None = static(None, least=0, most=COUNT)
@@ -49,7 +51,7 @@ HELP = """\
 usage: python -m jaxshare.evaluate run_dir=RUN [key=value ...]
 
 Restore a checkpoint and play episodes: per seed and mean return, win rate and length. Writes evaluation.json into the
-run directory.
+run directory, or to out=FILE.
   python -m jaxshare.evaluate run_dir=runs/demo episodes=128 gif=episode.gif
   python -m jaxshare.evaluate run_dir=runs/demo checkpoint=best final=true policy=both
 checkpoint=best plays other episodes than those that selected it: its score on these is too high by the selection.
@@ -81,9 +83,17 @@ def _check(config: Config) -> None:
         raise RefusedError("final=true has no effect: the final checkpoint is played anyway. Add checkpoint=best.")
 
 
+def _check_places(config: Config) -> None:
+    """Raise RefusedError for a place that was named and cannot be written, before anything is played."""
+    for key in ("out", "gif"):
+        if getattr(config, key):
+            output.check_writable(pathlib.Path(getattr(config, key)), key)
+
+
 def evaluate(config: Config) -> dict[str, Any]:
     """Play, print the table, write evaluation.json (and the gif): the written dict. Raises RefusedError."""
     _check(config)
+    _check_places(config)
     run_dir = pathlib.Path(config.run_dir)
     settings, selected_on = _settings(run_dir, config)
     from jaxshare.session import host_errors, prepare
@@ -118,10 +128,11 @@ def _evaluate(
         result["mean"] = _mean(result["runs"])
     if config.final:
         result["final"] = {"checkpoint": step, **_play(program, settings, newest, clock, config.episodes)}
-    (run_dir / EVALUATION).write_text(json.dumps(result, indent=1) + "\n")
     for table in _tables(result):
         open_console(soft_wrap=False).print(table)
-    print(f"written: {run_dir / EVALUATION}")
+    path = pathlib.Path(config.out) if config.out else run_dir / EVALUATION
+    text = json.dumps(result, indent=1) + "\n"
+    print(output.write_if_possible(path, text.encode(), "out", chosen=bool(config.out)))
     if config.gif:
         _, point = settings.runs()[config.gif_run]
         explore = next(iter(POLICIES[settings.run.eval.policy].values()))

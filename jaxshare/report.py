@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli, registry
+from jaxshare.run import output
 from jaxshare.settings.fields import COUNT, static
 from jaxshare.settings.validate import check_record
 from jaxshare.types import RefusedError
@@ -135,23 +136,32 @@ def report(config: Config) -> dict[str, Any]:
 
     notes: list[str] = []
     study = studies.make(_runs(config, notes), config, notes)
-    numbers = numbering.make(study, config)
     out = pathlib.Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
+    output.check_writable(out, "out", folder=True)
+    output.check_writable(out / REPORT, "out")  # before the bootstraps, which take long
+    numbers = numbering.make(study, config)
+    how = explained(study, config)
+    _show(study, numbers, how)
     drawn = pictures.draw(study, numbers, out, config.confidence)
     written = [*drawn.values(), *tables.write(study, numbers, out, config)]
-    how = explained(study, config)
     written.append(page.write(study, numbers, drawn, how, command(config), out))
     result = as_plain(study, numbers, config, how)
     written.append(out / REPORT)
     written[-1].write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     console = open_console()
+    console.print(f"written: {out}: {', '.join(path.name for path in written)}\nopen:    {out / 'report.html'}")
+    return result
+
+
+def _show(study: Study, numbers: Numbers, how: list[str]) -> None:
+    """Print tables and sentences, before anything is written."""
+    from jaxshare.terminal import open_console
+
+    console = open_console()
     for table in _console_tables(study, numbers):
         console.print(table)
     for line in (*how, *(f"note: {note}" for note in study.notes)):
         console.print(line)
-    console.print(f"written: {out}: {', '.join(path.name for path in written)}\nopen:    {out / 'report.html'}")
-    return result
 
 
 def _runs(config: Config, notes: list[str]) -> list[Run]:

@@ -279,7 +279,8 @@ def test_eleven_agents_of_three_types_can_be_drawn(tmp_path, found):
     types = ["a"] * 6 + ["b"] * 3 + ["c"] * 2
     level = np.arange(220).reshape(20, 11) % 3
     curves = {"seed 0": ([1, 2], np.zeros((2, 11)))}
-    decompose.draw({**found, "agent_types": types}, curves, [np.ones((20, 11))], level, tmp_path / "wide.png")
+    picture = decompose.draw({**found, "agent_types": types}, curves, [np.ones((20, 11))], level)
+    (tmp_path / "wide.png").write_bytes(picture)
     with Image.open(tmp_path / "wide.png") as picture:
         assert picture.size[0] > picture.size[1] > 600
 

@@ -129,7 +129,7 @@ def test_the_command_shows_the_error_and_no_more(tmp_path):
     assert process.returncode == 1
     assert errors.startswith("error: pettingzoo/breaking_team:Breaking: RuntimeError: out of moves, raised by step")
     assert errors.count("Traceback") == 1, "the environment's own"
-    assert errors.rstrip().endswith("The same command with resume=auto goes on.")
+    assert errors.rstrip().endswith(f"The same command with resume=auto run_dir={tmp_path / 'run'} goes on.")
     assert tiny.steps_saved(tmp_path / "run")
 
 

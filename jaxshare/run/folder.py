@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
 from collections.abc import Iterator
@@ -202,22 +201,6 @@ def write_versions(run_dir: pathlib.Path) -> None:
 def write_settings(settings: Settings, run_dir: pathlib.Path) -> None:
     """Write the settings of a run. Raises OSError."""
     durable.write_text(run_dir / CONFIG, yaml.safe_dump(plain(settings), sort_keys=False))
-
-
-def check_writable(path: pathlib.Path, key: str) -> None:
-    """Raise RefusedError if a file cannot be made at `path`, naming the setting `key` that says where."""
-    probe = path.with_name(f".{path.name[:80]}.{os.getpid()}.probe")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
-        os.close(descriptor)
-        probe.unlink()
-        if path.is_dir():
-            raise IsADirectoryError(None, "it is a folder")
-    except OSError as error:
-        raise RefusedError(
-            f"{key}={path} cannot be written ({error.strerror or error}): name another place with {key}=…"
-        ) from error
 
 
 def _refuse_differences(run_dir: pathlib.Path, settings: Settings) -> None:

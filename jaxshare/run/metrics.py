@@ -22,6 +22,7 @@ from jaxshare.types import RefusedError
 COUNTERS = ("seed", "env_steps", "updates", "wall_s")
 EVALUATED = "eval/"  # how metrics of evaluations begin
 MOST_LINE_BYTES = 2**20  # ours: a row of 30 agents has 10 kB
+TOO_LONG = f"it is longer than {MOST_LINE_BYTES // 1024:,} KiB"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Row:
     number: int  # from 1
     line: bytes  # with its end
     record: dict[str, Any] | None  # None if it cannot be read
-    problem: str  # why, or ""
+    problem: str  # why, or "" (also for a further piece of a line that is too long)
     whole: bool  # false for a last line without an end, as a kill leaves it
 
 
@@ -63,17 +64,20 @@ def rows(path: pathlib.Path, counters: tuple[str, ...] = COUNTERS) -> Iterator[R
     """All lines of a log but blank ones; a last one without an end is given as it is. Raises OSError."""
     kind = Record({name: NUMBER if name == "wall_s" else WHOLE for name in counters}, others=NUMBER)
     with open(path, "rb") as file:
-        number = 0
+        number = 1
+        inside = False  # a line that is too long, and comes in pieces
         while True:
             line = file.readline(MOST_LINE_BYTES)
             if not line:
                 return
-            number += 1
-            if len(line) == MOST_LINE_BYTES:
-                yield Row(number, line, None, f"it is longer than {MOST_LINE_BYTES // 1024} KiB", whole=True)
+            ended = line.endswith(b"\n")
+            if inside or (len(line) == MOST_LINE_BYTES and not ended):
+                yield Row(number, line, None, "" if inside else TOO_LONG, whole=True)
+                inside = not ended
             elif line.strip(b" \t\r\n\x00"):
                 record, problem = _parsed(line, kind)
-                yield Row(number, line, record, problem, whole=line.endswith(b"\n"))
+                yield Row(number, line, record, problem, whole=ended)
+            number += ended
 
 
 def _parsed(line: bytes, kind: Record) -> tuple[dict[str, Any] | None, str]:
@@ -101,7 +105,7 @@ def read(run_dir: pathlib.Path, counters: tuple[str, ...] = COUNTERS) -> tuple[l
     for row in rows(path, counters):
         if row.record is not None and row.whole:
             records.append(row.record)
-        elif row.whole:
+        elif row.whole and row.problem:
             problems.append(f"{path} cannot be read: line {row.number}: {row.problem}.")
     return records, problems
 
@@ -170,17 +174,20 @@ def _write_side(path: pathlib.Path, content: bytes) -> pathlib.Path:
 
 
 def _moved(path: pathlib.Path, side: pathlib.Path, cut: list[Row]) -> str:
-    unreadable = [row for row in cut if row.record is None and row.whole]
-    text = f"{len(cut)} line(s) of {path} from line {cut[0].number} on were not there when the checkpoint was written"
+    unreadable = [row for row in cut if row.problem and row.whole]
+    lines = len({row.number for row in cut})
+    text = f"{lines} line(s) of {path} from line {cut[0].number} on were not there when the checkpoint was written"
     if unreadable:
         text += f", or cannot be read (line {unreadable[0].number}: {unreadable[0].problem})"
     return f"{text}: they are moved to {side.name}, and the run logs anew from the checkpoint on."
 
 
 def refuse_link(path: pathlib.Path) -> None:
-    """Raise RefusedError for a symbolic link, through which a file elsewhere would be changed."""
+    """Raise RefusedError for a symbolic link, through which a file elsewhere would be changed, and for no file."""
     if path.is_symlink():
         raise RefusedError(
             f"{path} is a symbolic link, and a run would write through it into {os.readlink(path)}: replace it by a "
             "copy, or choose another run_dir."
         )
+    if path.exists() and not path.is_file():
+        raise RefusedError(f"{path} is no file: remove it, or choose another run_dir.")

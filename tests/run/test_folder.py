@@ -15,6 +15,7 @@ import yaml
 from jaxshare import cli, train
 from jaxshare.run import folder
 from jaxshare.run.lock import LOCK, Lock
+from jaxshare.run.output import check_writable
 from jaxshare.types import RefusedError
 
 PLAIN = ("env=matrix", "algo=vdn", "total_env_steps=64")
@@ -156,8 +157,8 @@ def test_the_lock_is_there_before_anything_is_written_and_gone_after_an_error(tm
         1 / 0  # noqa: B018
     assert order == [True, True]
     assert not (tmp_path / "run" / LOCK).exists()
+    (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
     with pytest.raises(RefusedError, match="already holds a run"):
-        (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
         opened(tmp_path / "run")
     assert not (tmp_path / "run" / LOCK).exists()
 
@@ -172,7 +173,7 @@ def test_no_file_of_the_users_is_lost_to_a_probe(tmp_path):
     for name in (".writable", "config.yaml.new", ".evaluation.json.probe"):
         (tmp_path / name).write_text("precious")
     opened(tmp_path)
-    folder.check_writable(tmp_path / "evaluation.json", "out")
+    check_writable(tmp_path / "evaluation.json", "out")
     for name in (".writable", "config.yaml.new", ".evaluation.json.probe"):
         assert (tmp_path / name).read_text() == "precious"
     assert len(list(tmp_path.iterdir())) == 5
@@ -183,7 +184,7 @@ def test_a_place_that_cannot_be_written_is_named_with_its_key(tmp_path, where):
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     with pytest.raises(RefusedError, match=r"^out=.* cannot be written \(.*\): name another place with out="):
-        folder.check_writable(tmp_path / where if "dev" not in where else pathlib.Path(where), "out")
+        check_writable(tmp_path / where if "dev" not in where else pathlib.Path(where), "out")
 
 
 # ----------------------------------------------------------------------------------------------------- other versions

@@ -1,0 +1,47 @@
+"""Files that a command writes beside what it shows: the place is tried first, and the work is shown in any case."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import uuid
+
+from jaxshare import durable
+from jaxshare.types import RefusedError
+
+
+def check_writable(path: pathlib.Path, key: str, folder: bool = False) -> None:
+    """Raise RefusedError if a file (or a folder) cannot be made at `path`, naming the setting `key` that says where.
+
+    Makes the folder that it is to stand in.
+    """
+    probe = path.with_name(f".{uuid.uuid4().hex}")  # nobody's file
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+        os.close(descriptor)
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(path, key, error.strerror or str(error)) from error
+    if path.is_dir() and not folder:
+        raise _unwritable(path, key, "it is a folder")
+
+
+def _unwritable(path: pathlib.Path, key: str, why: str) -> RefusedError:
+    return RefusedError(f"{key}={path} cannot be written ({why}): name another place with {key}=…")
+
+
+def write_if_possible(path: pathlib.Path, content: bytes, key: str, chosen: bool) -> str:
+    """Write a result that was shown already, and return the sentence about it.
+
+    chosen: whether the person named the place by the setting `key`: RefusedError is raised then if it cannot be
+    written.
+    """
+    try:
+        durable.write_bytes(path, content)
+    except OSError as error:
+        why = error.strerror or str(error)
+        if chosen:
+            raise _unwritable(path, key, why) from error
+        return f"note: {path} could not be written ({why}); {key}=… names another place."
+    return f"written: {path}"
