@@ -24,6 +24,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Replace the file at `path` by `content`. Raises OSError; the old content stays then."""
     new = path.with_name(f"{path.name}.{os.getpid()}{SUFFIX}")
+    new.unlink(missing_ok=True)  # of a process of this number that a kill or power loss ended
     try:
         with open(new, "xb") as file:
             file.write(content)
