@@ -385,9 +385,7 @@ def remarks(result: dict[str, Any]) -> list[str]:
 # -------------------------------------------------------------------------------------------------------------- picture
 
 
-def draw(
-    result: dict[str, Any], curves: dict[str, Any], priority: list[np.ndarray], level: np.ndarray
-) -> bytes:
+def draw(result: dict[str, Any], curves: dict[str, Any], priority: list[np.ndarray], level: np.ndarray) -> bytes:
     """Three panels as a PNG: rewards over stage I; priorities of each agent, and of each type, by level.
 
     curves: of the function of that name; priority [E, N] of each run; level [E, N].

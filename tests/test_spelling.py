@@ -17,8 +17,8 @@ NAMES = {  # as typed: as meant
         name: name
         for name in (
             "a=b", "a#b", "a,b", "it's", "größe_测试", "x(1)", "x)", "a$b", "$_$", "[/a]", "lr[1e-4]", "{a}", "a b",
-            " a ", "1e3", "007", "true", "a;b&c", "a!^b", 'a"b', "a\nb", "a\\", "a~b", "str(1)", "choice(a,b)", "range(3)",
-            "a:b", "50%_x", "<a>|`b`", "a@b", "-x", "👍", ":smile:",
+            " a ", "1e3", "007", "true", "a;b&c", "a!^b", 'a"b', "a\nb", "a\\", "a~b", "str(1)", "choice(a,b)",
+            "range(3)", "a:b", "50%_x", "<a>|`b`", "a@b", "-x", "👍", ":smile:",
         )
     },
     "~/x": f"{HOME}/x",
