@@ -36,9 +36,9 @@ COMMON = (
 USUAL = {
     "algo": "seac",
     "seeds": "2",
-    "total_env_steps": "6000000",
-    "eval.every": "250000",
-    "checkpoint.every": "1000000",
+    "total_env_steps": "2000000",
+    "eval.every": "100000",
+    "checkpoint.every": "500000",
 }
 OUT = pathlib.Path(__file__).parent / "results" / "sparse_tag"
 
