@@ -162,3 +162,12 @@ def test_public_names_have_docstrings(name):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
     ]  # fmt: skip
     assert [node.name for node in public if not ast.get_docstring(node)] == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_comment_is_a_type_to_tools(name):
+    """A comment that begins with "type:" is read as an annotation, but for the ones that say "type: ignore"."""
+    comments = [
+        line.partition("# type:")[2].strip() for line in FILES[name].read_text().splitlines() if "# type:" in line
+    ]
+    assert [text for text in comments if not text.startswith("ignore")] == []

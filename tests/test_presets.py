@@ -1,13 +1,17 @@
 """Every preset can be read, its parts go together, and it trains; and it says what its name says."""
 
 import dataclasses
+import pathlib
 
+import jax
 import pytest
 import tiny
+import yaml
 
 from jaxshare import cli, registry, session
-from jaxshare.algos import comix, seql
+from jaxshare.algos import coma, comix, icq, seac, seql
 from jaxshare.algos._value import ValueConfig, ValueHParams
+from jaxshare.types import Discrete, EnvSpec
 
 SMALL = ("num_envs=2", "batch_size=2", "replay.capacity=4", "eval.every=16", "eval.episodes=2", "progress=false")
 SMALL += ("total_env_steps=32", "updates_per_episode=1", "algo.hidden_dim=4", "checkpoint.every=0")
@@ -64,6 +68,7 @@ def test_pps_has_the_hyper_parameters_of_table_1(preset):
     hparams = settings.algo.hparams
     assert (hparams.lr, hparams.gamma, hparams.epsilon_start, hparams.epsilon_end) == (5e-4, 0.99, 1.0, 0.05)
     assert hparams.epsilon_anneal_steps == 50_000
+    assert settings.algo.bootstrap_on_timeout  # code: `dw` is false at the episode limit
     if kind != "a":
         assert settings.modifiers[f"{kind}_pps"].buffer == 96
     if algo == "qmix":
@@ -103,3 +108,58 @@ def test_papers_of_level_based_foraging_have_the_rules_of_their_time():
     """All were made with lbforaging 1.x; 2.0.0 has five times as much food that needs everyone."""
     rules = {name: cli.settings([f"preset={name}"]).env.rules for name in cli.presets() if name.endswith("lbf")}
     assert rules == dict.fromkeys(("epymarl/ia2c_lbf", "epymarl/maa2c_lbf", "lecture/lbf", "seac/lbf"), "v1")
+
+
+@pytest.mark.parametrize("preset", [name for name in cli.presets() if name.startswith("pps/")])
+def test_what_pps_is_compared_with_has_the_same_time_limit(preset):
+    text = (tiny.REPOSITORY / "configs" / "preset" / f"{preset}.yaml").read_text()
+    assert yaml.safe_load(text)["algo"]["bootstrap_on_timeout"] is True
+
+
+@pytest.mark.parametrize("preset", [name for name in cli.presets() if name.startswith("differ/")])
+def test_differ_trains_for_the_steps_of_its_appendix_b(preset):
+    text = (tiny.REPOSITORY / "configs" / "preset" / f"{preset}.yaml").read_text()
+    assert yaml.safe_load(text)["total_env_steps"] == 2_005_000
+
+
+def test_coma_is_that_of_its_authors():
+    """PyMARL's coma.yaml, default.yaml, critic and learner."""
+    settings = chosen("differ/fig13_coma")
+    algo, h = settings.algo, settings.algo.hparams
+    assert (settings.algo_name, settings.run.num_envs) == ("coma", 8)
+    assert (algo.hidden_dim, algo.critic_dim, algo.recurrent, algo.share_params) == (64, 128, True, "all")
+    assert (algo.obs_last_action, algo.obs_agent_id) == (True, True)
+    assert (algo.critic_obs, algo.critic_last_actions, algo.critic_agent_id) == (True, True, True)
+    assert (algo.critic_steps, algo.target_update, algo.target_update_period) == ("slices", "hard", 200)
+    assert (algo.mask_before_softmax, algo.optimizer, algo.returns) == (False, "rmsprop", "td_lambda")
+    assert (h.lr, h.critic_lr, h.grad_clip, h.gamma, h.td_lambda) == (5e-4, 5e-4, 10.0, 0.99, 0.8)
+    assert (h.epsilon_start, h.epsilon_end, h.epsilon_anneal_steps) == (0.5, 0.01, 100_000)
+    assert (h.rms_decay, h.rms_eps, h.entropy_coef, h.value_coef) == (0.99, 1e-5, 0.0, 1.0)
+
+
+def test_the_critic_of_the_authors_coma_reads_what_theirs_does():
+    """COMA-5: state 48, observations 30, 9 actions, 3 agents -> 135 numbers."""
+    algo = chosen("differ/fig13_coma").algo
+    spec = EnvSpec("fake", 3, 30, 48, Discrete(9), 5, (0, 0, 0), ("unit",))
+    shapes = jax.eval_shape(coma.make(algo, spec).assemble().init, jax.random.key(0)).params
+    width = {name: shapes[name]["embed"]["linear"]["kernel"].shape for name in ("actor", "critic")}
+    assert width == {"actor": (30 + 9 + 3, 64), "critic": (135, 128)}
+
+
+def test_icq_has_the_lambda_of_sits_table_and_its_codes_on_request():
+    assert icq.HParams().td_lambda == 0.8  # SIT's Table 11
+    settings = cli.settings(["preset=offline/icq_code"])
+    assert (settings.algo_name, settings.algo.mixture, settings.algo.softmax_axis) == ("icq", True, "batch")
+    h = settings.algo.hparams
+    assert (h.td_lambda, h.grad_clip, h.lr, h.critic_lr) == (0.75, 20.0, 5e-4, 1e-4)
+    assert (h.epsilon_start, h.epsilon_end, h.epsilon_anneal_updates) == (0.5, 0.05, 5_000)
+
+
+def test_the_code_and_the_claims_cite_the_same_figure_for_lambda():
+    """SEAC's appendix B: Figure 10 has the returns for several lambda; Figure 6 the importance weights."""
+    claim = yaml.safe_load((tiny.REPOSITORY / "benchmarks" / "claims" / "seac.yaml").read_text())["claims"][
+        "seac_lambda"
+    ]
+    line = next(x for x in pathlib.Path(seac.__file__).read_text().splitlines() if x.strip().startswith("sharing:"))
+    assert "Fig. 10" in claim["source"]
+    assert "Fig. 10" in line

@@ -220,6 +220,7 @@ def fit(
         "loss/critic": loss * scale,
         "grad_norm/critic": norms.sum() / jnp.maximum(made - stats.made, 1),
         "coma/critic_steps": made.astype(jnp.float32),
+        "coma/target_age": (made - stats.copied).astype(jnp.float32),  # in critic steps
     }
     targets = targets.replace(advantage=advantage, value=value)  # type: ignore[attr-defined]
     return learner, targets, metrics

@@ -13,7 +13,7 @@ from jaxshare.models.base import Network
 from jaxshare.modifiers import differ
 from jaxshare.runner import start_clock
 from jaxshare.session import prepare
-from jaxshare.types import Context, RefusedError
+from jaxshare.types import Context, Discrete, EnvSpec, RefusedError
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,44 @@ def test_two_owners_of_a_part_are_refused_by_name(program):
     parts = differ.make(differ.Config(), parts_of(program))
     with pytest.raises(RefusedError, match=r"differ and other both replace the loss of vdn"):
         parts.claim("other", loss=parts.loss)
+
+
+def optimistic_loss(values, batch, ctx, key):
+    """That of an algorithm written here: errors below count a tenth (as OW-QMIX has it)."""
+    delta = values.team_reward + values.discount * values.next_q_tot - values.q_tot
+    loss = (jnp.where(delta > 0, 1.0, 0.1) * jnp.square(delta) * batch.mask).sum()
+    return loss, {"loss/optimistic": loss}
+
+
+def ow_qmix(program, **more):
+    return dataclasses.replace(parts_of(program, "qmix"), name="ow_qmix", loss=optimistic_loss, **more)
+
+
+def test_an_algorithms_own_loss_is_not_replaced_without_a_word(program):
+    with pytest.raises(
+        RefusedError, match=r"modifiers=\[differ\] would replace the loss of algo=ow_qmix.*modifiers=\[\]"
+    ):
+        differ.make(differ.Config(), ow_qmix(program))
+    differ.make(differ.Config(), ow_qmix(program, yields=("loss",)))  # it says that it may be
+
+
+def test_a_modifier_that_keeps_the_loss_within_its_own_may_claim_it(program):
+    parts = ow_qmix(program)
+    doubled = parts.claim("double", wraps=("loss",), loss=lambda *args: (2 * parts.loss(*args)[0], {}))
+    assert doubled.owners == {"loss": "double"}
+    with pytest.raises(RefusedError, match=r"double and differ both replace the loss of ow_qmix"):
+        differ.make(differ.Config(), doubled)
+
+
+@pytest.mark.parametrize("name", ["maddpg", "facmac", "iac"])
+def test_own_losses_of_all_families_are_kept(name):
+    module = registry.get("algo", name)
+    spec = EnvSpec("fake", 2, 3, 2, Discrete(3), 5, (0, 0), ("unit",))
+    parts = module.make(module.Config(hidden_dim=4), spec)
+    assert parts.claim("other", loss=parts.loss).owners == {"loss": "other"}  # the family's
+    own = dataclasses.replace(parts, name="mine", loss=optimistic_loss)
+    with pytest.raises(RefusedError, match=r"modifiers=\[other\] would replace the loss of algo=mine"):
+        own.claim("other", loss=parts.loss)
 
 
 def test_sample_is_a_part(program):

@@ -26,6 +26,7 @@ from value_cases import (
 )
 
 from jaxshare.algos import _value, maser, roma
+from jaxshare.models import inputs
 from jaxshare.models.agents import q_network
 from jaxshare.models.mixers import MixerInputs
 from jaxshare.models.roles import Roles
@@ -260,6 +261,36 @@ def test_batch_normalisation_is_over_the_rows_of_a_step():
     assert not np.allclose(y[:, 1:], other[:, 1:])
     one = unroll(params, start, x.at[1].add(1.0))[1]
     np.testing.assert_allclose(y[0], one[0], rtol=1e-6)
+
+
+def test_padding_has_no_last_action_in_the_statistics():
+    """norm=batch counts padded rows, whose inputs are zeros in the code: a stored action 0 there is nobody's."""
+    parts = parts_of("roma", norm="batch", mask_padding=False)
+    algorithm, batch = parts.assemble(), random_batch()
+    learner, ctx = init(algorithm), context(algorithm)
+    off = np.asarray(batch.mask)[..., None] == 0
+    assert off.any()
+    other = batch.replace(action=jnp.where(off, 2, batch.action))
+
+    @jax.jit
+    def seen(batch):
+        values = _value._values(parts, learner.params, learner.target_params, batch, ctx)
+        roles = Roles.split(values.features[:-1], parts.config.role_dim)
+        inference = parts.modules["inference"]
+        return values.features, roma._infer(parts.config, parts.spec, inference, values, batch, roles)
+
+    for found, expected in zip(jax.tree.leaves(seen(other)), jax.tree.leaves(seen(batch)), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_last_actions_of_real_steps_are_all_there():
+    batch = random_batch()
+    found = np.asarray(inputs.last_actions(batch.action, SPEC, batch.mask))
+    every = np.asarray(inputs.last_actions(batch.action, SPEC))
+    after = np.concatenate([np.zeros((1, BATCH)), batch.mask]) > 0  # slots behind a real step, the last one too
+    np.testing.assert_array_equal(found[after], every[after])
+    assert not found[~after].any()
+    assert every[1:][~after[1:]].any()
 
 
 # ---------------------------------------------------------------------------------------------------------------- both

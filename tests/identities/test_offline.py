@@ -386,6 +386,29 @@ def test_without_a_filter_it_is_cloning_weighted_by_k():
     np.testing.assert_allclose(metrics["weight/effective"], 1.0, rtol=1e-4)  # of both agents' steps
 
 
+@pytest.mark.parametrize(("updates", "epsilon"), [(0, 0.5), (2500, 0.275), (5000, 0.05), (9000, 0.05)])
+def test_the_policy_of_the_code_is_a_mixture(updates, epsilon):
+    """code: softmax over all actions, (1 - eps) pi + eps / A, then those that are available, normalised."""
+    parts, batch, params = policy_case(mixture=True)
+    ctx = context(parts.assemble(), updates=updates, beta=0.2)
+    loss, _ = run_loss(parts, "actor", params, params, batch, ctx)
+    mask, k = np.asarray(batch.mask)[..., None] * np.ones(2), np.array([0.3, 0.7])
+    raw = np.exp(np.asarray(params["actor"][:-1], np.float64))
+    pi = ((1 - epsilon) * raw / raw.sum(-1, keepdims=True) + epsilon / 3) * np.asarray(batch.avail[:-1])
+    pi = pi / pi.sum(-1, keepdims=True)
+    q = np.asarray(params["critic"][:-1], np.float64)
+    at = lambda x: np.take_along_axis(x, np.asarray(batch.action)[..., None], -1)[..., 0]  # noqa: E731
+    weight = np.exp((at(q) - (pi * q).sum(-1)) / 0.2) * mask
+    weight = weight / weight.sum((0, 1)) * mask.sum((0, 1)) * k
+    np.testing.assert_allclose(loss, -(weight * np.log(at(pi)) * mask).sum() / mask.sum(), rtol=1e-5)
+
+
+def test_the_mixture_is_of_discrete_actions_and_on_request():
+    assert not registry.get("algo", "icq").Config().mixture
+    with pytest.raises(RefusedError, match=r"algo\.mixture=true is of discrete actions.*algo\.mixture=false"):
+        parts_of("icq", dataclasses.replace(SPEC, action=Box(1, (-1.0,), (1.0,))), mixture=True)
+
+
 def test_the_policy_learns_from_the_critic_as_it_is_after_its_step():
     parts, batch, _ = policy_case()
     learner = start(parts, seed=2, slots=(4, 2))

@@ -15,6 +15,8 @@ from value_cases import AGENTS, KEY, SPEC, context, learner_parts, random_batch
 from jaxshare import registry
 from jaxshare.config import ReplayConfig, RunConfig
 from jaxshare.envs import matrix
+from jaxshare.models.agents import q_network
+from jaxshare.models.base import Network
 from jaxshare.modifiers import _pps, differ
 from jaxshare.rollout import Rollout
 from jaxshare.runner import Program, start_clock
@@ -432,3 +434,50 @@ def test_an_algorithm_without_such_parts_is_asked_for_nothing():
     assert plain.observe is None
     assert plain.before_update is None
     assert pps(base(), "rs_pps", rule="uniform").assemble().before_update is None  # equal weights need no score
+
+
+def curious(groups=(0, 1, 2), network=None):
+    """An algorithm written here: VDN whose agents have a second network each, for what they find new."""
+    novelty = network or q_network(SPEC.obs_dim, 1, 4, False, groups)
+    return base("vdn").extend(modules={"novelty": novelty})
+
+
+def test_every_network_that_agents_have_is_averaged():
+    parts = pps(curious(), period=1)
+    algorithm = parts.assemble()
+    learner = value_cases.init(algorithm).replace(stats=parts.stats)
+    assert set(parts.networks) == {"agent", "novelty"}
+    sharing = _pps._sharing("a_pps", parts_config("a_pps"), parts)
+    assert set(sharing.tensors) == {"agent", "novelty"}
+    after = jax.jit(lambda: _pps.aggregate(sharing, learner, jnp.zeros(AGENTS), context(algorithm)))()
+    for name in ("agent", "novelty"):
+        before = learner.params[name]
+        mean = jax.tree.map(lambda x: jnp.broadcast_to(x.mean(0, keepdims=True), x.shape), before)
+        np.testing.assert_allclose(value_cases.flat(after.params[name]), value_cases.flat(mean), rtol=1e-5, atol=1e-6)
+        assert np.abs(value_cases.flat(before) - value_cases.flat(mean)).max() > 1e-2
+    first = algorithm.init(KEY).params["novelty"]  # init=common
+    assert all((x == x[:1]).all() for x in jax.tree.leaves(first))
+
+
+def test_a_network_may_be_left_out_by_name():
+    parts = pps(curious(), networks=("agent",))
+    sharing = _pps._sharing("a_pps", parts_config("a_pps", networks=("agent",)), parts)
+    assert set(sharing.tensors) == {"agent"}
+    first = parts.assemble().init(KEY).params["novelty"]
+    assert not all((x == x[:1]).all() for x in jax.tree.leaves(first))
+
+
+def test_a_network_that_all_have_in_common_stays_as_it_is():
+    parts = pps(curious(groups=(0, 0, 0)))
+    assert set(_pps._sharing("a_pps", parts_config("a_pps"), parts).tensors) == {"agent"}
+
+
+def test_a_module_of_which_it_cannot_be_told_whose_it_is_is_refused():
+    """One that has tensors for each agent, and no `groups`; of any other size it is the team's."""
+    own = q_network(SPEC.obs_dim, 1, 4, False, (0, 1, 2))
+    nobodys = Network(init=own.init, apply=own.unroll)
+    with pytest.raises(RefusedError, match=r"agents have novelty of algo=vdn.*a_pps\.networks=\[agent\]"):
+        pps(curious(network=nobodys))
+    pps(curious(network=nobodys), networks=("agent",))
+    common = q_network(SPEC.obs_dim, 1, 4, False, (0, 0, 0))
+    pps(curious(network=Network(init=common.init, apply=common.unroll)))

@@ -317,3 +317,16 @@ def test_qplex_learns_the_first_non_monotonic_game_of_its_paper():
     found = learned("qplex", "nm1", 10_000, lr=5e-4, optimizer="rmsprop", hidden_dim=64, importance_dim=64)
     assert greedy(found) == "AA"
     assert error(found, "nm1") < 0.01
+
+
+def test_double_q_is_the_default_and_without_it_only_available_actions_are_looked_at():
+    """code: all its files have double_q; without it its maximum is over all actions, available or not."""
+    from jaxshare.algos import qplex
+    from jaxshare.ops import td
+
+    assert qplex.Config().double_q
+    online, target = jnp.array([[[[0.0, 5.0, 1.0]]]] * 2), jnp.array([[[[3.0, 4.0, 9.0]]]] * 2)
+    avail = jnp.array([[[[True, True, False]]]] * 2)
+    assert td.next_q(online, target, avail, True).ravel() == 4.0
+    other = jnp.array([[[[3.0, 0.0, 9.0]]]] * 2)
+    assert td.next_q(online, other, avail, False).ravel() == 3.0

@@ -216,3 +216,33 @@ def test_differ_needs_a_mixer():
     modifier = registry.get("modifiers", "differ")
     with pytest.raises(RefusedError, match=r"modifiers=\[differ\].*algo=seql.*no mixer"):
         modifier.make(modifier.Config(), parts_of("seql"))
+
+
+# ---- clipping
+
+
+@pytest.mark.parametrize("clip", ["agent", "all"])
+def test_a_large_reward_shortens_the_steps_of_its_own_agent_alone(clip):
+    """code: clip_grad_norm_ of each agent's network on the gradient of its own loss; ours on request: one norm."""
+    batch = rewards_of_their_own(random_batch())
+    batch = batch.replace(reward=batch.reward.at[..., 2].multiply(100.0))  # the only agent of its type
+    raw, _ = gradients_of(compiled("seql", clip=clip), batch)
+    own = [flat(jax.tree.map(lambda x, i=i: SPEC.num_agents * x[i], raw)) for i in range(SPEC.num_agents)]
+    norms = [np.linalg.norm(g) for g in own]
+    limit = 2 * max(norms[:2])
+    assert norms[2] > 5 * limit
+    found, _ = gradients_of(compiled("seql", clip=clip), batch, grad_clip=limit)
+    if clip == "agent":
+        scales = np.minimum(1.0, limit / np.array(norms))
+    else:
+        scales = np.full(3, limit / np.linalg.norm(flat(raw)))
+    for i, scale in enumerate(scales):
+        each = flat(jax.tree.map(lambda x, i=i: SPEC.num_agents * x[i], found))
+        np.testing.assert_allclose(each, scale * own[i], rtol=1e-4, atol=1e-6 * limit)
+    assert (scales[0] == 1.0) == (clip == "agent")
+
+
+def test_the_code_clips_each_agent():
+    assert seql.Config().clip == "agent"
+    with pytest.raises(RefusedError, match=r"algo\.clip=none is not one of agent, all"):
+        parts_of("seql", clip="none")
