@@ -214,6 +214,7 @@ def test_every_text_of_an_environment_on_the_host_is_data_or_asked_for(folder, n
 # ------------------------------------------------------------------------------------------------------------- readers
 
 
+@functools.cache
 def sources(*folders):
     paths = [path for folder in folders for path in sorted((tiny.REPOSITORY / folder).rglob("*.py"))]
     return {str(path.relative_to(tiny.REPOSITORY)): ast.parse(path.read_text()) for path in paths}
