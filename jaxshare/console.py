@@ -13,7 +13,7 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from jaxshare import results
+from jaxshare import results, trust
 
 if TYPE_CHECKING:
     from jaxshare.config import RunConfig, Settings
@@ -35,6 +35,7 @@ class Console:
         )  # fmt: skip
         self._task = self._bar.add_task("compiling", total=self._total, note="")
         self._since = time.monotonic()
+        self._names = ""  # arguments that name the code of the environment once more
 
     def start(
         self,
@@ -56,6 +57,7 @@ class Console:
             f"{what} each; about {memory / 1e9:.2f} GB of memory\n"
             f"{'Going on with' if resuming else 'Writing to'} {run_dir}"
         )
+        self._names = trust.arguments(settings)
         self._bar.start()
 
     @contextmanager
@@ -95,7 +97,8 @@ class Console:
         self.stop()
         self._console.print(self.table(results.first_and_last(records)))
         picture = results.draw(records, run_dir)
-        self._console.print(f"learning curve: {picture}\nlook closer:    python -m jaxshare.evaluate run_dir={run_dir}")
+        command = f"python -m jaxshare.evaluate run_dir={run_dir}{self._names}"
+        self._console.print(f"learning curve: {picture}\nlook closer:    {command}", markup=False)
 
     def table(self, rows: list[dict[str, Any]]) -> Table:
         """First against last evaluation, per run and mean."""

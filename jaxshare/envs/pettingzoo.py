@@ -44,7 +44,7 @@ OURS = re.compile(r"mpe2\.simple\w*_v\d+(:parallel_env)?")  # tasks of the packa
 class Config(HostConfig):
     """Settings of pettingzoo."""
 
-    id: str = "mpe2.simple_spread_v3"  # import path: module (its parallel_env) or module:attribute; pictures are flattened, not scaled
+    id: str = "mpe2.simple_spread_v3"  # module (its parallel_env) or module:attribute; pictures are only flattened
     kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={N:4}
     max_steps: int | None = None  # null: the environment's own limit, if it tells one
     state: str = "auto"  # auto (its state(), if it has one) | concat (all observations)
