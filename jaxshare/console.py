@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from jaxshare import results
+from jaxshare import results, trust
 from jaxshare.loggers import METRICS
 from jaxshare.terminal import open_console
 
@@ -39,6 +39,7 @@ class Console:
         )  # fmt: skip
         self._task = self._bar.add_task("compiling", total=self._total, note="")
         self._since = time.monotonic()
+        self._names = ""  # arguments that name the code of the environment once more
 
     def start(
         self,
@@ -60,6 +61,7 @@ class Console:
             f"{memory / 1e9:.2f} GB of memory\n{'Going on with' if resuming else 'Writing to'} {run_dir}"
         )
         self._console.print(Text.assemble((name, "bold"), " on ", (spec.name, "bold"), rest))
+        self._names = trust.arguments(settings)
         self._bar.start()
 
     @contextmanager
@@ -106,7 +108,7 @@ class Console:
             self._console.print(f"learning curve: {results.draw(records, run_dir)}")
         except OSError as error:
             self.warn(f"the learning curve could not be written to {run_dir} ({error.strerror or error}).")
-        command = f"python -m jaxshare.evaluate {shlex.quote(f'run_dir={run_dir}')}"
+        command = f"python -m jaxshare.evaluate {shlex.quote(f'run_dir={run_dir}')}{self._names}"
         self._console.print(f"look closer:    {command}")
 
     def table(self, rows: list[dict[str, Any]]) -> Table:

@@ -76,6 +76,16 @@ def permitted(settings: Settings, file: pathlib.Path, permission: Permission) ->
     raise RefusedError(f"{file} names code that would run here: {names}. If you know it, {' or '.join(ways)}.")
 
 
+def arguments(settings: Settings) -> str:
+    """What a later command about this run needs behind its `run_dir`, with a space in front; "" if nothing.
+
+    For settings of the user's own command line only.
+    """
+    named = _unnamed(settings, Permission())
+    parts = [_argument(key, value) for key, value in named.items()]
+    return "".join(f" {part}" for part in parts) if all(parts) else " trust=true"
+
+
 def foreign_settings(settings: Settings) -> dict[str, Any]:
     """Settings of the environment by which code is chosen that is neither ours nor an adapter's own package."""
     module = registry.get("env", settings.env_name)

@@ -157,6 +157,25 @@ def test_the_command_line_names_what_the_file_names(folder):
         trust.run_settings(path, trust.Permission(env={"idd": "x"}))
 
 
+@pytest.mark.parametrize(
+    ("name", "env", "expected"),
+    [
+        ("matrix", {}, ""),
+        ("pettingzoo", {}, ""),
+        ("pettingzoo", {"id": "my.team:Env", "kwargs": {"size": 3}}, " env.id=my.team:Env"),
+        ("pettingzoo", {"id": "my.team:Env", "kwargs": {"n": "a b"}}, """ env.id=my.team:Env 'env.kwargs={n:"a b"}'"""),
+        ("gymnasium", {"imports": ["my.team"]}, " 'env.imports=[my.team]'"),
+        ("pettingzoo", {"id": "my.team:Env", "kwargs": {"n": "x" * 1000}}, " trust=true"),
+    ],
+)
+def test_the_command_that_training_ends_with_is_allowed(folder, name, env, expected):
+    path = run_dir(folder, name, **env)
+    chosen = trust.run_settings(path, trust.Permission(trust=True))
+    assert trust.arguments(chosen) == expected
+    named = cli.small_config(evaluate.Config, shlex.split(f"run_dir={path}{expected}"))
+    assert trust.run_settings(path, trust.Permission(named.trust, named.env)) == chosen
+
+
 def test_programs_may_lie_elsewhere_here(folder):
     path = run_dir(folder, "lbforaging", python="/home/other/bin/python", workers=1)
     chosen = trust.run_settings(path, trust.Permission(env={"python": sys.executable}))
@@ -215,6 +234,7 @@ def test_every_text_of_an_environment_on_the_host_is_data_or_asked_for(folder, n
 # ------------------------------------------------------------------------------------------------------------- readers
 
 
+@functools.cache
 def sources(*folders):
     paths = [path for folder in folders for path in sorted((tiny.REPOSITORY / folder).rglob("*.py"))]
     return {str(path.relative_to(tiny.REPOSITORY)): ast.parse(path.read_text()) for path in paths}

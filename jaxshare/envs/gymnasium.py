@@ -11,7 +11,11 @@ Departs, on purpose:
 
 * env.max_steps replaces the registered time limit. An end at the step that the environment names as its own limit (its
   `max_steps` and the like) is `truncated`: lbforaging and rware report that as the end of the task.
-* Continuous actions are in [-1, 1] and scaled to each agent's box.
+* Continuous actions are in [-1, 1] and scaled to each agent's box; whole numbers have equal shares of it.
+* Flags per agent: an episode ends when each agent is terminated or truncated, and is terminated if each is.
+* Observations are vectors: dicts and pictures are flattened. Pictures of uint8 are fed as the numbers 0 to 255, not
+  scaled, and no network here is convolutional.
+* Values that a Discrete, MultiDiscrete or MultiBinary space of observations does not have are refused.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ HOMES = {"Foraging": "lbforaging", "rware": "rware", "smaclite": "smaclite"}  # 
 class Config(HostConfig):
     """Settings of gymnasium."""
 
-    id: str = "rware-tiny-2ag-v2"  # any registered id whose spaces are tuples
+    id: str = "rware-tiny-2ag-v2"  # any registered id whose spaces are tuples; pictures are only flattened
     imports: list[str] = field(default_factory=list)  # modules that register ids; known for lbforaging, rware, smaclite
     kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={sight:2}
     # null: the registered limit, or the environment's own, if it tells one

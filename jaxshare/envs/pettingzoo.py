@@ -5,13 +5,19 @@ Source: the parallel interface of PettingZoo (Terry et al. 2021).
 `env.id=mpe2.simple_spread_v3` names a module with a `parallel_env`; `module:attribute` names any function or class that
 returns a parallel environment (`reset(seed)` -> two dicts, `step(actions)` -> five).
 
-Faithful: observations, rewards, and who leaves when. Masks are read from `infos[agent]["action_mask"]` or from
-observations that are dicts of "observation" and "action_mask".
+Faithful: observations, rewards, and who leaves when, or comes back. Masks are read from `infos[agent]["action_mask"]`
+or from observations that are dicts with an "action_mask"; all their other entries are observed.
 Departs, on purpose:
 
-* All possible agents are there throughout. One that has left is not alive, observes zeros, and has action 0 only.
+* All possible agents are there throughout. One that has left is not alive, observes zeros, and has action 0 only; in
+  `agents` again without a flag it is alive again. One in `agents` to which nothing is shown keeps its last observation,
+  and has action 0 only while it waits.
+* Observations are vectors: dicts and pictures are flattened. Pictures of uint8 are fed as the numbers 0 to 255, not
+  scaled, and no network here is convolutional.
+* What contradicts the declared spaces is refused: another number of entries, and values that Discrete, MultiDiscrete
+  and MultiBinary spaces do not have. Bounds of a Box of observations are not checked.
 * An episode is terminated if every agent was; if it ended otherwise, and at env.max_steps, it is truncated.
-* Continuous actions are in [-1, 1] and scaled to each agent's box.
+* Continuous actions are in [-1, 1] and scaled to each agent's box; whole numbers have equal shares of it.
 * Agents with the same spaces and the same name but for its number are of one type.
 """
 
@@ -39,7 +45,7 @@ OURS = re.compile(r"mpe2\.simple\w*_v\d+(:parallel_env)?")  # tasks of the packa
 class Config(HostConfig):
     """Settings of pettingzoo."""
 
-    id: str = "mpe2.simple_spread_v3"  # import path: module (its parallel_env) or module:attribute
+    id: str = "mpe2.simple_spread_v3"  # module (its parallel_env) or module:attribute; pictures are only flattened
     kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={N:4}
     max_steps: int | None = time_limit(None)  # null: the environment's own limit, if it tells one
     # auto (its state(), if it has one) | concat (all observations)
