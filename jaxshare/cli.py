@@ -332,8 +332,9 @@ def _check_key(override: Override, known: Collection[str]) -> None:
     key = override.key_or_group
     if key in GROUPS or key.startswith(("sweep.", "hydra.", "hydra/")):
         return
-    if _is_free(key):
-        key = key[: key.index("kwargs") + len("kwargs")]
+    parts = key.split(".")
+    if "kwargs" in parts:
+        key = ".".join(parts[: parts.index("kwargs") + 1])
     if key not in known:
         near = registry.suggest(key, known)
         raise RefusedError(f"'{key}' (in {override.input_line}) is not a setting.{near} `--help` lists the settings.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import pathlib
 import shlex
 import sys
@@ -105,7 +106,7 @@ def configured(arguments: list[str]) -> Config:
         elif equals and (key in names or not (pathlib.Path(argument).exists() or _names_a_run(value))):
             settings.append(argument)
         else:
-            runs.append(argument)
+            runs.append(_at_home(argument))
     config = cli.small_config(Config, settings)
     return replace(config, runs=[*config.runs, *runs])
 
@@ -113,7 +114,15 @@ def configured(arguments: list[str]) -> Config:
 def _names_a_run(pattern: str) -> bool:
     from jaxshare.reporting.runs import is_run_dir
 
-    return any(is_run_dir(pathlib.Path(path)) for path in glob.glob(pattern))
+    return any(is_run_dir(pathlib.Path(path)) for path in glob.glob(os.path.expanduser(pattern)))
+
+
+def _at_home(item: str) -> str:
+    """A run with its label, in which a shell leaves ~ alone: LABEL=~/DIR."""
+    label, equals, pattern = item.partition("=")
+    if not equals or pathlib.Path(item).exists():
+        return os.path.expanduser(item)
+    return f"{label}={os.path.expanduser(pattern)}"
 
 
 def _check(config: Config) -> None:

@@ -27,6 +27,8 @@ settings and their defaults (for algo={algo}, env={env})
 A run goes on with the same command, its run_dir and resume=auto; SIGTERM, Ctrl-C and other signals that announce an
 end save first. Hydra's own options work too:
 -m algo=qmix,vdn (many runs, in turn or through a launcher), --cfg job (print the configuration), --hydra-help.
+Text and paths are taken as they stand (quote for the shell only); ~ is the home folder, and ${{key}} another setting.
+With -m commas separate values, but not in run_dir: there each run gets a folder by its number.
 """
 
 

@@ -90,6 +90,17 @@ def test_every_path_of_the_program_is_known_as_one():
     assert found >= set(spelling.PATHS) - {"run_dir"}  # whose comment in RunConfig shows a path instead
 
 
+def test_runs_of_a_report_at_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "größe [a],b"
+    folder.mkdir()
+    for name in ("config.yaml", "metrics.jsonl"):
+        (folder / name).touch()
+    config = report.configured(["A=~/gr*", "~/gr*", str(folder), "out=~/x"])
+    assert config.runs == [f"A={tmp_path}/gr*", f"{tmp_path}/gr*", str(folder)]
+    assert config.out == f"{tmp_path}/x"
+
+
 def test_free_text_is_what_was_typed():
     assert cli.small_config(collect.Config, ["composition=rrr + r(m)"]).composition == "rrr + r(m)"
     assert cli.small_config(report.Config, ["metric=1e3"]).metric == "1e3"
@@ -150,6 +161,13 @@ def test_what_cannot_stand_unquoted_is_named_and_the_remedy_works(argument, char
 @pytest.mark.parametrize("argument", ["seeds=[1", "hydra.x={a", "hydra.x=[" * 500, "a b", "@", "~seeds", "~env", ""])
 def test_what_is_not_understood(argument):
     assert "is not understood" in refusal("train", argument)
+
+
+@pytest.mark.parametrize(
+    "argument", ["sweep=1", "sweep=null", "kwargs=1", "kwargs.a=1", "env.kwargs.a=1", "algo@x=iql"]
+)
+def test_what_is_no_setting(argument):
+    assert argument.partition("=")[0] in refusal("train", argument, "env=matrix")
 
 
 @dataclass(frozen=True)

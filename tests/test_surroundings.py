@@ -247,7 +247,7 @@ for command, *arguments in (
     ["list"],
     ["train", "run_dir=runs/größe [/a]", *sizes],
     ["evaluate", "run_dir=runs/größe [/a]", "episodes=4"],
-    ["report", "runs/größe [/a]", "out=re,port", "resamples=1e2"],
+    ["report", "runs/größe [/a]", "out=re,port", "resamples=1e2", "ranges={{matrix/two_step:[0,8]}}"],
     *([name, "--help"] for name in ("train", "evaluate", "collect", "decompose", "report", "list")),
 ):
     sys.argv = [command, *arguments]
