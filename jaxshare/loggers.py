@@ -57,14 +57,11 @@ class JsonLines:
         except OSError as error:
             raise self._refusal(error) from error
 
-    def tell(self) -> int:
-        """Bytes written so far."""
-        return os.fstat(self._descriptor).st_size
-
-    def sync(self) -> None:
-        """Make what was written survive a power loss."""
+    def sync(self) -> int:
+        """Bytes written so far, which are on the disk now, so that a checkpoint may name their number."""
         try:
             os.fsync(self._descriptor)
+            return os.fstat(self._descriptor).st_size
         except OSError as error:
             raise self._refusal(error) from error
 

@@ -23,7 +23,7 @@ from jaxshare.console import Console
 from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
 from jaxshare.run import folder, reader, signals
 from jaxshare.run import metrics as log
-from jaxshare.run.signals import Watch
+from jaxshare.run.signals import StoppedError, Watch  # noqa: F401 - StoppedError is what `train` raises
 from jaxshare.runner import Program, start_clock
 from jaxshare.types import Algorithm, Clock, Env, EnvSpec, Episode, HostError, RefusedError, TrainState
 
@@ -502,9 +502,9 @@ def train(settings: Settings, max_chunks: int | None = None, at_once: bool = Fal
         new_name = not settings.run.run_dir
         with folder.in_use(settings) as opened:
             settings = opened.settings
-            watch.on_leaving(program.close)
             watch.on_leaving(opened.lock.release)
             with Session(settings, program, layout, opened.run_dir, opened.resuming, data, watch) as session:
+                watch.on_leaving(program.close)
                 # what may change when a run goes on, now that its checkpoint was read
                 folder.write_settings(settings, opened.run_dir)
                 session.console.start(settings, program, layout, size, opened.run_dir, opened.resuming)
@@ -550,6 +550,7 @@ class Session:
         self.loggers: list[Logger] = [self.file, *self._extra_loggers()]
         self._started = self._saved_at = time.monotonic()
         self._watch.on_leaving(self.console.stop)
+        self._watch.on_leaving(self._close_loggers)
         self._watch.then = "" if self.fresh else self._how_to_go_on()
 
     def __enter__(self) -> Session:
@@ -558,6 +559,9 @@ class Session:
     def __exit__(self, *exc: Any) -> None:
         self.console.stop()
         self.checkpoints.close()
+        self._close_loggers()
+
+    def _close_loggers(self) -> None:
         for logger in self.loggers:
             logger.close()
 
@@ -763,10 +767,9 @@ class Session:
     def _save_if_newer(self, runs: Runs) -> None:
         if self.checkpoints.latest() == int(runs.clock.iteration):
             return
-        self.file.sync()
         meta = {
             "wall_s": self.elapsed,
-            "metrics_bytes": self.file.tell(),
+            "metrics_bytes": self.file.sync(),
             "version": __version__,
             "labels": self.labels,
             "env_steps": runs.env_steps.tolist(),
