@@ -24,7 +24,7 @@ from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, req
 from jaxshare.memory import check_memory
 from jaxshare.run import folder, reader, signals
 from jaxshare.run import metrics as log
-from jaxshare.run.signals import Watch
+from jaxshare.run.signals import StoppedError, Watch  # noqa: F401 - StoppedError is what `train` raises
 from jaxshare.runner import Program, start_clock
 from jaxshare.types import Algorithm, Clock, Env, EnvSpec, Episode, HostError, RefusedError, TrainState
 
@@ -481,9 +481,9 @@ def train(settings: Settings, max_chunks: int | None = None, at_once: bool = Fal
         new_name = not settings.run.run_dir
         with folder.in_use(settings) as opened:
             settings = opened.settings
-            watch.on_leaving(program.close)
             watch.on_leaving(opened.lock.release)
             with Session(settings, program, layout, opened.run_dir, opened.resuming, data, watch) as session:
+                watch.on_leaving(program.close)
                 # what may change when a run goes on, now that its checkpoint was read
                 folder.write_settings(settings, opened.run_dir)
                 session.console.start(settings, program, layout, size, opened.run_dir, opened.resuming)
@@ -531,6 +531,7 @@ class Session:
         self.loggers: list[Logger] = [self.file, *self._extra_loggers()]
         self._started = self._saved_at = time.monotonic()
         self._watch.on_leaving(self.console.stop)
+        self._watch.on_leaving(self._close_loggers)
         self._watch.then = "" if self.fresh else self._how_to_go_on()
 
     def __enter__(self) -> Session:
@@ -539,6 +540,9 @@ class Session:
     def __exit__(self, *exc: Any) -> None:
         self.console.stop()
         self.checkpoints.close()
+        self._close_loggers()
+
+    def _close_loggers(self) -> None:
         for logger in self.loggers:
             logger.close()
 

@@ -181,6 +181,14 @@ def test_without_its_replay_a_run_goes_on_inexactly_and_says_so(tmp_path, capsys
     assert all(np.all(np.isfinite(x)) for state in states for x in jax.tree.leaves(state.learner))
 
 
+@pytest.mark.parametrize(("minutes", "saved"), [(1e-9, [1, 3, 5, 7, 9]), (60, [1, 9]), (0, [1, 9])])
+def test_checkpoints_by_the_clock(tmp_path, minutes, saved):
+    """Beside those by environment steps: after the prefill, after each chunk whose time has come, and at the end."""
+    arguments = (*tiny.PLAIN, "algo.recurrent=false", "checkpoint.every=0", "checkpoint.keep=9")
+    tiny.train(tmp_path, *arguments, f"checkpoint.minutes={minutes}")
+    assert tiny.steps_saved(tmp_path) == saved
+
+
 # ---------------------------------------------------------------------------------------------------------- signals
 
 

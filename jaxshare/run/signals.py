@@ -79,7 +79,7 @@ class Watch(Sequence[int]):
         self.unsaved = False
 
     def on_leaving(self, close: Callable[[], None]) -> None:
-        """Call this, too, before the process ends in the middle of something: restore the terminal, end workers."""
+        """Call this, after what was named before, when the process ends in the middle of something."""
         self._closers.append(close)
 
     def note(self, signum: int, frame: Any = None) -> None:
@@ -124,7 +124,7 @@ class Watch(Sequence[int]):
         os._exit(128 + signum)
 
     def _close(self) -> None:
-        for close in reversed(self._closers):
+        for close in self._closers:
             with suppress(Exception):
                 close()
 

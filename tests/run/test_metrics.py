@@ -227,8 +227,7 @@ def test_rows_go_behind_those_that_are_there(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(BEFORE)
     log = JsonLines(tmp_path)
     log.write(0, record(0, 40, 16))
-    assert log.tell() == len(BEFORE) + len(line(0, 40, 16))
-    log.sync()
+    assert log.sync() == len(BEFORE) + len(line(0, 40, 16))
     log.close()
     assert (tmp_path / "metrics.jsonl").read_bytes() == BEFORE + line(0, 40, 16)
 
