@@ -43,7 +43,7 @@ class Outcome:
     """What became of one trial."""
 
     survived: bool  # the same command went on, or started anew where nothing was to lose, to the end
-    same_bits: bool  # as the run that nothing happened to
+    same_bits: bool | None  # as the run that nothing happened to; None: it was not taken to the end
     note: str = ""  # what else is counted
     message: str = ""  # what the command said, if it did not survive
 

@@ -79,7 +79,8 @@ def campaign(kind: str, folder: pathlib.Path, whole: pathlib.Path, trials: int) 
     return {
         "trials": len(outcomes),
         "survived": sum(outcome.survived for outcome in outcomes),
-        "same_bits": sum(outcome.same_bits for outcome in outcomes),
+        "to_the_end": sum(outcome.same_bits is not None for outcome in outcomes),
+        "same_bits": sum(bool(outcome.same_bits) for outcome in outcomes),
         "notes": dict(sorted(notes.items())),
         "messages": sorted({outcome.message for outcome in outcomes if outcome.message}),
         "seconds": round(time.monotonic() - started, 1),
@@ -87,9 +88,12 @@ def campaign(kind: str, folder: pathlib.Path, whole: pathlib.Path, trials: int) 
 
 
 def line(kind: str, row: dict[str, Any]) -> str:
-    """One line of the table."""
+    """One line of the table, and below it what commands said that did not go on."""
     notes = "; ".join(f"{count} {note}" for note, count in row["notes"].items())
-    counts = f"{row['survived']:4d} of {row['trials']:4d} survived, {row['same_bits']:4d} same bits"
+    counts = (
+        f"{row['survived']:4d} of {row['trials']:4d} survived, "
+        f"{row['same_bits']:3d} of {row['to_the_end']:3d} same bits"
+    )
     return "\n  ".join([f"{kind:8s}{counts}  ({notes}; {row['seconds']:.0f} s)", *row["messages"]])
 
 
@@ -161,13 +165,13 @@ def damage(folder: pathlib.Path, whole: pathlib.Path, trials: int) -> list[Outco
         try:
             read = _faults_run.newest(run_dir, warnings.append)
         except RefusedError as error:
-            outcomes.append(Outcome(False, False, "refused", str(error)))
+            outcomes.append(Outcome(False, None, "refused", str(error)))
         else:
             fell_back = read is not None and read.step == steps[-2] and len(warnings) == 1
             note = "told, and read from the one before" if fell_back else f"READ IN SILENCE: {path} {name}"
-            outcomes.append(Outcome(fell_back, fell_back, note))
+            outcomes.append(Outcome(fell_back, None, note))
         if number in chosen:
-            outcomes[-1] = _faults_run.go_on(run_dir, whole, f"{outcomes[-1].note} and to the end")
+            outcomes[-1] = _faults_run.go_on(run_dir, whole, f"{outcomes[-1].note}, to the end")
         shutil.rmtree(run_dir)
     return outcomes
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import functools
+import logging
 import os
 import pathlib
 import re
@@ -25,6 +27,23 @@ class DamagedError(RefusedError):
 
 class GoneError(RefusedError):
     """A checkpoint was removed while it was read: the run that writes them keeps the newest only."""
+
+
+@functools.cache
+def silence_orbax() -> None:
+    """Keep from the person what orbax logs of a save that failed: it reaches us as an exception too.
+
+    A write that fails also ends the event loop which other writes of the same save still call, from
+    threads where the error that this makes can only be printed.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    usual = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            usual(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def to_stderr(text: str) -> None:

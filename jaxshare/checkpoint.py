@@ -10,7 +10,6 @@ change between save and restore. Beside them stand the checksums of all their fi
 from __future__ import annotations
 
 import json
-import logging
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -51,8 +50,7 @@ class Checkpoints:
     def __init__(
         self, run_dir: pathlib.Path, keep: int = 2, read_only: bool = False, spec: EnvSpec | None = None
     ) -> None:
-        # whatever orbax reports of a save that failed also reaches us as an exception
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        _checkpoint_errors.silence_orbax()
         self.folder = run_dir / FOLDER
         self._run_dir = run_dir
         self._read_only = read_only
@@ -230,8 +228,11 @@ class Checkpoints:
         """Turn what goes wrong with a checkpoint's files into an error that says whose fault it is."""
         try:
             yield
-        except RefusedError:
-            raise
+        except RefusedError as error:
+            if self._folders.path(step).is_dir():
+                raise
+            # what orbax tells of a folder that is being removed lacks arrays
+            raise _checkpoint_errors.unread(self._folders, step, error) from error
         except Exception as error:
             raise _checkpoint_errors.unread(self._folders, step, error) from error
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 import jax
@@ -346,3 +347,23 @@ def test_a_failed_write_says_what_is_true(tmp_path, monkeypatch, capfd, earlier)
     assert checkpoints.steps() == ([1] if earlier else [])
     assert [path.name for path in tmp_path.glob("checkpoints/*") if not path.name.isdigit()] == []
     assert capfd.readouterr().err == ""
+
+
+def test_a_failed_write_is_told_by_us_alone(tmp_path):
+    """No file may be larger than half a megabyte: what orbax and its threads say of that is kept from the person."""
+    code = f"""
+import pathlib, resource, sys
+sys.path[:0] = {[str(tiny.REPOSITORY), str(tiny.REPOSITORY / "tests")]!r}
+import numpy as np
+import test_checkpoints as t
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, 2**19))
+runs = [t.state(seed).replace(replay=np.random.default_rng(seed).normal(size=(2, 300_000))) for seed in (1, 2)]
+try:
+    t.Checkpoints(pathlib.Path({str(tmp_path)!r})).save(t.clock(1), runs, {{}})
+except t.RefusedError as error:
+    print("error:", error, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=tiny.ENVIRONMENT, capture_output=True, text=True)
+    assert done.stderr.startswith(f"error: run_dir: a checkpoint could not be written to {tmp_path / 'checkpoints'}")
+    assert "File too large" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
