@@ -77,9 +77,7 @@ class Config:
     filter_axis: str = "batch_time"  # softmax over: batch_time, all valid steps | batch, each time index (code: ICQ)
     filter_samples: int = 4  # actions drawn for an advantage of a continuous policy; ours
     mask_dead: bool = False  # policies do not learn from steps of dead agents; paper: says nothing
-    share_params: str = (
-        "type"  # a policy for agents with the same data (type, ours) | none: each (paper) | all: one buffer
-    )
+    share_params: str = "type"  # type (ours: agents with the same data) | none: a policy each (paper) | all: one buffer
     target_update_period: int = 100  # updates of the last stage; paper: Table 11
     literal_return: bool = False  # gamma^(t-t') in eq. 6, as printed
     literal_bootstrap: bool = False  # bootstrap after terminal steps too, as eq. 9 is printed
