@@ -90,7 +90,7 @@ class Config:
     # actions drawn for an advantage of a continuous policy; ours
     filter_samples: int = static(4, least=1, most=UNITS)
     mask_dead: bool = False  # policies do not learn from steps of dead agents; paper: says nothing
-    # type: of agents with the same data; ours | none: a policy each (paper) | all: one buffer
+    # type (ours: agents with the same data) | none: a policy each (paper) | all: one buffer
     share_params: str = static("type", choices=("all", "type", "none"))
     # updates of the last stage; paper: Table 11
     target_update_period: int = static(100, least=1, most=COUNT)

@@ -24,7 +24,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxshare.ops import moments
-from jaxshare.types import Context, EnvSpec
+from jaxshare.types import Context, EnvSpec, RefusedError
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,12 @@ class Config:
 
 
 def make(config: Config, parts: Any) -> Any:
-    """Replace the rewards of every batch."""
+    """Replace the rewards of every batch. Raises RefusedError for a learner that takes no relabelled rewards."""
+    if not hasattr(parts, "relabel"):
+        raise RefusedError(
+            f"modifiers=[standardise] cannot be used with algo={getattr(parts, 'name', '?')}: it does not let its "
+            "rewards be replaced."
+        )
     spec = parts.spec
     first = moments.start(1 if spec.common_reward else spec.num_agents)
     return parts.extend(stats={"standardise": first}, relabel=lambda *args: relabel(config, spec, *args))

@@ -1,15 +1,17 @@
 """Schedules, masks, targets and exploration: the numbers of the specification (C-1, C-2, C-5) and slow loops."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare import rollout
+from jaxshare import registry, rollout
 from jaxshare.ops import masking, td
 from jaxshare.ops.policy import epsilon_greedy
-from jaxshare.ops.schedules import crossed, linear
-from jaxshare.types import Algorithm, Discrete, Env, EnvSpec, TimeStep
+from jaxshare.ops.schedules import crossed, exploration_rate, linear
+from jaxshare.types import Algorithm, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 KEY = jax.random.key(0)
 
@@ -34,6 +36,30 @@ def test_a_schedule_without_duration_is_at_its_end_after_the_first_step():
 def test_a_schedule_may_rise_and_start_equal_to_end():
     assert float(linear(0.6, 1.0, jnp.int32(25), 100)) == pytest.approx(0.7)
     assert float(linear(0.3, 0.3, jnp.int32(25), 100)) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("share", "epsilon"), [(0.0, 1.0), (0.125, 0.7625), (0.25, 0.525), (0.5, 0.05), (1.0, 0.05)])
+def test_exploration_may_fall_over_a_fraction_of_the_run(share, epsilon):
+    h = {"epsilon_start": 1.0, "epsilon_end": 0.05, "epsilon_anneal_steps": 50_000.0, "epsilon_anneal_fraction": 0.5}
+    rate = jax.jit(exploration_rate, static_argnums=2)
+    for total in (9_000, 24_000, 2_000_000):
+        at = jnp.int32(share * total)
+        np.testing.assert_allclose(rate(h, at, total), epsilon, rtol=1e-5)
+        np.testing.assert_allclose(
+            rate({**h, "epsilon_anneal_fraction": 0.0}, at, total),
+            max(0.05, 1 - 0.95 * share * total / 50_000),
+            rtol=1e-5,
+        )
+
+
+@pytest.mark.parametrize("name", ["qmix", "comix", "coma", "facmac", "seql"])
+def test_a_fraction_that_is_none_is_refused(name):
+    module = registry.get("algo", name)
+    usual = module.Config().hparams
+    for value in (-0.1, 1.5):
+        with pytest.raises(RefusedError, match=r"algo\.hparams\.epsilon_anneal_fraction="):
+            module.Config(hparams=dataclasses.replace(usual, epsilon_anneal_fraction=value))
+    module.Config(hparams=dataclasses.replace(usual, epsilon_anneal_fraction=1.0))
 
 
 @pytest.mark.parametrize("stride", [1, 3, 7, 200, 450])
