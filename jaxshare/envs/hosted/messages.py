@@ -1,4 +1,4 @@
-"""What trainer and workers tell each other: data only. Whoever reads a message runs none of it, as
+r"""What trainer and workers tell each other: data only. Whoever reads a message runs none of it, as
 unpickling would.
 
 A message is a word, a line of JSON, and the bytes of its arrays one after the other:
