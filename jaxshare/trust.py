@@ -1,13 +1,16 @@
-"""Whose code runs: what a run directory of somebody else names is not imported or started without the user's word.
+"""Whose code runs: what a run directory of somebody else names is not imported or started without
+the user's word.
 
-A `config.yaml` may name any import path, interpreter or game as its environment. Commands that build an environment
-from a run directory read its settings through `run_settings`, which refuses such names unless
+A `config.yaml` may name any import path, interpreter or game as its environment. Commands that
+build an environment from a run directory read its settings through `run_settings`, which refuses
+such names unless
 
 * the command line repeats them (`env.id=mymodule:Env`),
 * an installed package lists them under the entry points of the group `jaxshare.environments`,
 * or the user says `trust=true`.
 
-An adapter in `envs/` declares by `foreign(config)` which of its settings name code that is not its own package's.
+An adapter in `envs/` declares by `foreign(config)` which of its settings name code that is not its
+own package's.
 """
 
 from __future__ import annotations
@@ -46,8 +49,9 @@ def run_settings(
 ) -> Settings:
     """The settings of a run directory from which an environment may be built.
 
-    permission: of the command line. suitable: raises RefusedError for runs that the command has no use for, which are
-    to be told before a permission is asked for.
+    permission: of the command line.
+    suitable: raises RefusedError for runs that the command has no use for, which is to be told
+    before a permission is asked for.
     Raises RefusedError if it is no run directory, or names code without permission.
     """
     from jaxshare.run.folder import CONFIG, read_settings  # with orbax, which the command line does without
@@ -59,8 +63,9 @@ def run_settings(
 
 
 def permitted(settings: Settings, file: pathlib.Path, permission: Permission) -> Settings:
-    """Settings that a file holds, if the code that they name may run; with the command line's programs in their places.
+    """Settings that a file holds, if the code that they name may run.
 
+    Programs that the command line names take the place of the file's.
     Raises RefusedError that shows what the file names and how to allow it.
     """
     settings = _with_places(settings, file, permission)
@@ -77,7 +82,7 @@ def permitted(settings: Settings, file: pathlib.Path, permission: Permission) ->
 
 
 def arguments(settings: Settings) -> str:
-    """What a later command about this run needs behind its `run_dir`, with a space in front; "" if nothing.
+    """What a later command about this run needs behind its `run_dir`; "" if nothing.
 
     For settings of the user's own command line only.
     """
@@ -87,13 +92,14 @@ def arguments(settings: Settings) -> str:
 
 
 def foreign_settings(settings: Settings) -> dict[str, Any]:
-    """Settings of the environment by which code is chosen that is neither ours nor an adapter's own package."""
+    """Settings by which code is chosen that is neither ours nor of an adapter's own package."""
     module = registry.get("env", settings.env_name)
     if not getattr(module, "HOST", False):
         return {}
     keys = ["python", *getattr(module, "foreign", _none)(settings.env)]
     values = {key: getattr(settings.env, key) for key in keys}
-    return {key: value for key, value in values.items() if value and not (key == "kwargs" and not _has_text(value))}
+    # numbers among the arguments name no code
+    return {key: value for key, value in values.items() if value and (key != "kwargs" or _has_text(value))}
 
 
 def _none(config: Any) -> tuple[str, ...]:
@@ -111,13 +117,13 @@ def _unnamed(settings: Settings, permission: Permission) -> dict[str, Any]:
 
 
 def _installed() -> list[Any]:
-    """Import paths that installed packages offer as environments; lists of their modules, as env.imports has them."""
+    """Import paths that installed packages offer as environments, and lists of their modules."""
     points = importlib.metadata.entry_points(group=GROUP)
     return [*(point.value for point in points), *([point.module] for point in points)]
 
 
 def _with_places(settings: Settings, file: pathlib.Path, permission: Permission) -> Settings:
-    """The settings with the command line's programs; its other settings must be those of the file."""
+    """The settings with the command line's programs; its others must be those of the file."""
     known = [f.name for f in dataclasses.fields(settings.env)]
     places: dict[str, Any] = {}
     for key, value in permission.env.items():
@@ -133,7 +139,9 @@ def _with_places(settings: Settings, file: pathlib.Path, permission: Permission)
                 f"env.{key}={value} is not what {file} says ({_shown(getattr(settings.env, key))}): the run is of that "
                 f"environment. Leave it out, or repeat it."
             )
-    return dataclasses.replace(settings, env=dataclasses.replace(settings.env, **places)) if places else settings
+    if not places:
+        return settings
+    return dataclasses.replace(settings, env=dataclasses.replace(settings.env, **places))
 
 
 def _has_text(value: Any) -> bool:
@@ -145,7 +153,7 @@ def _has_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-# ------------------------------------------------------------------------------------------------- how it is shown
+# ---------------------------------------------------------------------------------- how it is shown
 
 
 def _argument(key: str, value: Any) -> str:
@@ -173,5 +181,7 @@ def _spelled(value: Any) -> str:
         return str(value)
     if PLAIN.fullmatch(value) and value.lower() not in KEYWORDS:
         return value
-    # hydra's quoted text: a backslash is doubled only where it stands before a quote
-    return '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ("\\" if m[2] else "") + m[2], value) + '"'
+    # hydra's quoted text: a backslash is doubled only where it stands before a quote, or at the end
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return f'"{escaped}"'

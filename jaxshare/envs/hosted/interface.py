@@ -1,4 +1,5 @@
-"""PettingZoo's parallel interface: how an environment is made, and what its reset and step must return."""
+"""PettingZoo's parallel interface: how an environment is made, and what its reset and step must
+return."""
 
 import importlib
 import os
@@ -61,7 +62,7 @@ def checked_results(result):
 
 def dicts_of(names, values, doing):
     """The values as dicts by the names of agents; infos may be None."""
-    found = []
+    dicts = []
     for name, value in zip(names, values):
         if name == "infos" and value is None:
             value = {}
@@ -71,8 +72,8 @@ def dicts_of(names, values, doing):
                     name, doing, SPACES["text_of"](value)
                 )
             )
-        found.append(value)
-    return found
+        dicts.append(value)
+    return dicts
 
 
 def without_mask(space):

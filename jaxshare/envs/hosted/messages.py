@@ -1,4 +1,5 @@
-"""What trainer and workers tell each other: data only. Whoever reads a message runs none of it, as unpickling would.
+r"""What trainer and workers tell each other: data only. Whoever reads a message runs none of it, as
+unpickling would.
 
 A message is a word, a line of JSON, and the bytes of its arrays one after the other:
 
@@ -6,7 +7,8 @@ A message is a word, a line of JSON, and the bytes of its arrays one after the o
     open\n{"list": [...]}\n                     with a value
     ok\n{"array": ["uint8", [4, 4, 3]]}\n....    with the bytes of an array behind it
 
-Numbers, text and None stand for themselves. Tuples are read back as lists. The keys of a dict keep their types.
+Numbers, text and None stand for themselves. Tuples are read back as lists. The keys of a dict keep
+their types.
 """
 
 import json
@@ -77,10 +79,10 @@ def _unpacked(value, block, start):
             items.append(item)
         return items, start
     if kind == "dict":
-        found = {}
+        entries = {}
         for key, packed in content:
-            found[key], start = _unpacked(packed, block, start)
-        return found, start
+            entries[key], start = _unpacked(packed, block, start)
+        return entries, start
     if kind != "array":
         raise MessageError("a value of kind {}".format(kind))
 

@@ -1,8 +1,10 @@
-"""Spaces of Gymnasium and what may be shown in them: observations as vectors, actions, flags, rewards.
+"""Spaces of Gymnasium and what may be shown in them: observations as vectors, actions, flags,
+rewards.
 
-What contradicts an environment's own declaration is refused by `Misfit`, whose text is a sentence for the user. Of a
-Box the number of entries is checked; its bounds are not, since nothing is read by them. Of what is coded by its space
-(Discrete, MultiDiscrete, MultiBinary) every value is checked, since another would stand for something else.
+What contradicts an environment's own declaration is refused by `Misfit`, whose text is a sentence
+for the user. Of a Box the number of entries is checked; its bounds are not, since nothing is read
+by them. Of what is coded by its space (Discrete, MultiDiscrete, MultiBinary) every value is
+checked, since another would stand for something else.
 """
 
 import numpy as np
@@ -44,7 +46,7 @@ def flag_of(value, what):
     return bool(array.ravel()[0])
 
 
-# ----------------------------------------------------------------------------------------------------- observations
+# ------------------------------------------------------------------------------------- observations
 
 
 class Reader:
@@ -125,13 +127,14 @@ def _joined(vectors):
     return np.concatenate(vectors) if vectors else np.zeros(0, np.float32)
 
 
-# ----------------------------------------------------------------------------------------------------------- actions
+# ------------------------------------------------------------------------------------------ actions
 
 
 def actions_of(spaces):
-    """{"num_actions"} of Discrete spaces, or {"low", "high"} of Boxes; one space per agent. Raises ValueError.
+    """{"num_actions"} of Discrete spaces, or {"low", "high"} of Boxes; one per agent. Raises Misfit.
 
-    A Box of whole numbers is made half a number wider at both ends, so that rounding gives each an equal share.
+    A Box of whole numbers is made half a number wider at both ends, so that rounding gives each an
+    equal share.
     """
     kinds = sorted({type(space).__name__ for space in spaces})
     if kinds == ["Discrete"]:
@@ -156,7 +159,7 @@ def is_whole(space):
 
 
 def action_for(space, action):
-    """One agent's action as its space has it: a Python number, or an array of the Box's shape and type."""
+    """One agent's action as its space has it: a Python number, or an array as the Box says."""
     if type(space).__name__ == "Discrete":
         return int(action) + int(getattr(space, "start", 0))
     if is_whole(space):
