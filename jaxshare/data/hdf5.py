@@ -103,6 +103,8 @@ class Stored:
         """Rewards of episodes as asked for, [K, T, N] or, of a team, [K, T, 1]; 0 where no step counts."""
         mask = self._mask[chosen]
         reward = np.where(mask[..., None], self._values("reward", chosen)[:, :-1], 0.0)
+        if not np.isfinite(reward).all():
+            raise RefusedError(f"{self.path}: reward is not a finite number in some steps. Leave such episodes out.")
         rows = options.rewards_as_asked(reward[mask], self._rewards, str(self.path))
         reward[mask] = rows
         return reward

@@ -38,7 +38,10 @@ def bytes_on_disk(path: pathlib.Path) -> int:
             mode = entry.lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 what = "a link" if stat.S_ISLNK(mode) else "no plain file"
-                raise RefusedError(f"{entry} is {what}: a data set holds its own files. Copy what it stands for there.")
+                raise RefusedError(
+                    f"{entry} is {what}: a data set holds its own files. Copy it with what its links stand for, as "
+                    "cp -rL does."
+                )
             total += entry.lstat().st_size if stat.S_ISREG(mode) else 0
     return total
 

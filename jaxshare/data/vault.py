@@ -20,8 +20,8 @@ that follows. Files whose flags are 0 throughout (OMAR's MPE) need `episode_leng
 rows, counted from the last end. Columns that are infinite throughout are padding (see `padding`).
 
 Damage. Chunks are compressed by gzip, which has a checksum, and the store's nodes have one; what an array says of
-itself has none, so it is compared with metadata.json and with the chunks that are there. The vaults written here have a
-checksum of metadata.json in it ("jaxshare_sha256").
+itself has none, so it is compared with metadata.json and with the chunks that are there. The vaults written here have
+checksums of all their files in metadata.json ("jaxshare_files"), and of metadata.json itself ("jaxshare_sha256").
 
 Writing. Terminals and truncations are copies for every agent. Deaths, levels, policies and components go into leaves
 of their own below infos, if there are any, and the card into metadata.json; others ignore them. The observation after
@@ -56,6 +56,7 @@ LONGEST = 10**13  # rows of every leaf
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 UNFINISHED = ".unfinished"
 CHECKSUM = "jaxshare_sha256"  # of metadata.json without it
+FILES = "jaxshare_files"  # {file of the store: its SHA-256}
 LARGEST_CHUNK = 2**30  # bytes in memory, unless the leaf's rows take more
 FLAGS = ("terminals", "truncations", "infos.legals", "infos.alive")  # 0 or 1
 
@@ -85,6 +86,7 @@ class Stored:
         _check_descriptions(self.path, self._leaves, metadata, self._rows)
         row_bytes = sum(_row_bytes(array) for array in self._leaves.values())
         limits.check_size(self.path, self._rows * row_bytes, limits.bytes_on_disk(self.path))
+        _check_sums(self.path, metadata)
         self._find_episodes(last_step, drop_first, episode_length)
         self._num_actions = self._count_actions(num_actions)
         self._padding = {name: self._find_padding(name) for name in ("observations", "infos.state")}
@@ -300,6 +302,7 @@ def write(dataset: Dataset, path: str | pathlib.Path) -> pathlib.Path:
         "structure_dtype": _tree({name: dtype for name, (_, dtype) in leaves.items()}),
         "jaxshare": dataset.card | {"common_reward": dataset.common_reward},
     }
+    metadata[FILES] = _sums(folder)
     metadata[CHECKSUM] = _digest(metadata)
     durable.write_text(folder / METADATA, json.dumps(metadata))
     durable.sync_tree(folder)
@@ -308,9 +311,34 @@ def write(dataset: Dataset, path: str | pathlib.Path) -> pathlib.Path:
     return path
 
 
+def _sums(path: pathlib.Path) -> dict[str, str]:
+    """SHA-256 of every file of the store, by its path in it. Raises OSError."""
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != METADATA]
+    sums = {}
+    for file in files:
+        with file.open("rb") as raw:
+            sums[str(file.relative_to(path))] = hashlib.file_digest(raw, "sha256").hexdigest()
+    return sums
+
+
+def _check_sums(path: pathlib.Path, metadata: dict[str, Any]) -> None:
+    """Raise RefusedError unless metadata.json and the files are those that were written, if they have checksums."""
+    if CHECKSUM not in metadata:
+        return
+    if _digest(metadata) != metadata[CHECKSUM]:
+        raise damaged(path, f"{METADATA} is not what was written: its checksum differs")
+    sums = _sums(path)
+    for name, expected in metadata.get(FILES, {}).items():
+        if sums.get(name) != expected:
+            raise damaged(path, f"{name} is not what was written: its checksum differs")
+
+
 def _digest(metadata: dict[str, Any]) -> str:
-    """SHA-256 of metadata.json without its checksum; however its JSON is laid out."""
-    rest = {name: value for name, value in metadata.items() if name != CHECKSUM}
+    """SHA-256 of metadata.json without its checksum and version; however its JSON is laid out.
+
+    Minor versions do not matter, and any other is refused.
+    """
+    rest = {name: value for name, value in metadata.items() if name not in (CHECKSUM, "version")}
     plain = json.loads(json.dumps(rest))  # keys that are no text become text in the file
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
@@ -425,7 +453,7 @@ def _metadata(path: pathlib.Path) -> dict[str, Any]:
             f"{path} is a vault of version {version}; {VERSION // 1:.0f}.x can be read. "
             "Convert it with the flashbax that knows it."
         )
-    unknown = set(metadata) - {"version", "structure_shape", "structure_dtype", "jaxshare", CHECKSUM}
+    unknown = set(metadata) - {"version", "structure_shape", "structure_dtype", "jaxshare", FILES, CHECKSUM}
     if "jaxshare" in metadata and unknown:
         raise damaged(path, f"{METADATA} has {min(unknown)!r}, which no version wrote")
     return metadata

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import toy_data
 
-from jaxshare.data import records
 from jaxshare.types import RefusedError
 
 IN_PLACE = ("bit", "byte", "zeros", "cut", "longer")
@@ -27,22 +26,18 @@ class Outcome:
 
 
 def campaign(source, read, folder, count, seed=0):
-    """Damage copies of `source` (a file or a folder) `count` times, each once; an Outcome of each.
+    """Damage a copy of `source` (a file or a folder) `count` times, each time anew; an Outcome of each.
 
-    read: from a path to a data set. folder: where the copies lie, all under the name of `source`.
+    read: from a path to a data set. folder: where the copy lies, under the name of `source`.
     """
     rng = np.random.default_rng(seed)
-    whole = read(copied(source, folder))
-    return [attempt(copied(source, folder), read, whole, rng) for _ in range(count)]
-
-
-def copied(source, folder):
-    target = pathlib.Path(folder) / source.name
-    if target.is_dir():
-        shutil.rmtree(target)
+    path = pathlib.Path(folder) / source.name
     if source.is_dir():
-        return shutil.copytree(source, target)
-    return pathlib.Path(shutil.copy(source, target))
+        shutil.copytree(source, path)
+    else:
+        shutil.copy(source, path)
+    whole = read(path)
+    return [attempt(path, read, whole, rng) for _ in range(count)]
 
 
 def attempt(path, read, whole, rng):
@@ -50,18 +45,23 @@ def attempt(path, read, whole, rng):
     weight = np.array([file.stat().st_size for file in files], float)
     # half of them wherever a byte is, half wherever a file is
     share = weight / weight.sum() if rng.random() < 0.5 else np.full(len(files), 1 / len(files))
-    file = files[rng.choice(len(files), p=share)]
+    file, other = files[rng.choice(len(files), p=share)], files[rng.integers(len(files))]
     kind = str(rng.choice(IN_PLACE + (OF_FILES if len(files) > 1 else ())))
     place = int(rng.integers(max(file.stat().st_size, 1)))
-    spoil(file, kind, place, files[rng.integers(len(files))], rng)
+    before = {touched: touched.read_bytes() for touched in (file, other)}
+    spoil(file, kind, place, other, rng)
     where = str(file.relative_to(path)) if path.is_dir() else file.name
     try:
         found = read(path)
+        different = differs(found, whole)
+        return Outcome(kind, where, place, "silent" if different else "same", different)
     except RefusedError as error:
         return Outcome(kind, where, place, "refused", str(error))
-    except Exception as error:  # noqa: BLE001: a traceback is what is looked for
+    except Exception as error:  # a traceback is what is looked for
         return Outcome(kind, where, place, type(error).__name__, str(error))
-    return Outcome(kind, where, place, "silent" if differs(found, whole) else "same", differs(found, whole))
+    finally:
+        for touched, content in before.items():
+            touched.write_bytes(content)
 
 
 def spoil(file, kind, place, other, rng):
@@ -103,8 +103,3 @@ def differs(found, whole):
 def counted(outcomes):
     """{result: how many}."""
     return dict(Counter(outcome.result for outcome in outcomes))
-
-
-def everything(source):
-    """All that a source on disk has."""
-    return records.make(**vars(source.read()))
