@@ -8,13 +8,15 @@ import tomllib
 
 import numpy as np
 import pytest
+import test_offline_run
 import tiny
-from test_offline_run import GAME, arguments_of, refused, written  # noqa: F401
+from test_offline_run import GAME, arguments_of, written
 
 from jaxshare import cli, collect, session
 from jaxshare.data import hdf5, own, records, vault
 from jaxshare.types import RefusedError
 
+refused = test_offline_run.refused  # a fixture
 BC = ("algo=bc", *GAME, "batch_size=16", "total_updates=20")
 NO_SETTINGS = {
     "action": "a value of a data set", "episodes": "an index in Python", "common_reward": "of a card", "env": "a group",
