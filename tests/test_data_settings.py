@@ -136,7 +136,23 @@ def test_unequal_rewards(dataset, refused, tmp_path):
     # individual rewards are for an environment that has them
     message = refused(*BC, f"data={data}", f"run_dir={tmp_path / 'run'}", "dataset.rewards=individual")
     assert "common_reward: False in the data, True in matrix/two_step" in message
+    assert "use dataset.rewards=mean" in message  # which is what was tried above
     assert not (tmp_path / "run").exists()
+
+
+def test_equal_rewards_and_an_environment_with_rewards_for_each_agent(tmp_path):
+    """What a foreign vault holds is taken for a team reward, until it is said that it is none."""
+    game = ("algo=bc", "env=matrix", "env.game=stag_hunt", "batch_size=16", "total_updates=20")
+    alone = own.load(written(tmp_path / "x.jds", "env=matrix", "env.game=stag_hunt"), dtype="float32")
+    data = as_vault(tmp_path / "x.vlt" / "equal", alone, rewards=np.ones((len(alone), 2), np.float32))
+
+    def load(*arguments):
+        settings = cli.settings([*game, f"data={data}", f"run_dir={tmp_path / 'run'}", *arguments])
+        return session.load_data(settings, session.prepare(settings))
+
+    with pytest.raises(RefusedError, match=r"True in the data, False in .*use dataset\.rewards=individual"):
+        load()
+    assert (load("dataset.rewards=individual").reward == 1).all()
 
 
 def test_padded_sets_and_sets_in_parts_are_told_of_and_learned_from(dataset, tmp_path, capsys):

@@ -146,7 +146,20 @@ def check_spec(dataset: Dataset, spec: EnvSpec, where: str = "data set") -> None
         raise RefusedError(
             f"{where} is not of the environment {spec.name}: {'; '.join(differing)}. "
             "Choose the environment that it was collected in, with the same settings, or another data set."
+            + _rewards_remedy(dataset, spec)
         )
+
+
+def _rewards_remedy(dataset: Dataset, spec: EnvSpec) -> str:
+    """How to read the rewards of a vault or an HDF5 file as those of the environment, if that is what differs."""
+    form = str(dataset.card.get("source", {}).get("format", ""))
+    if not form or dataset.common_reward == spec.common_reward:
+        return ""
+    if spec.common_reward:
+        return " To give all agents the mean of their rewards, use dataset.rewards=mean."
+    if form.startswith("vault"):
+        return " To read the rewards as those of each agent alone, use dataset.rewards=individual."
+    return ""
 
 
 def _compared(dataset: Dataset, spec: EnvSpec) -> list[tuple[str, Any, Any]]:

@@ -169,6 +169,11 @@ class Stored:
             raise RefusedError(f"{self.path} holds no episode with a step (obs has shape {self._shapes['obs']}).")
         expected: dict[str, tuple[int, ...]] = dict.fromkeys(("terminated", "filled"), (num, columns, 1))
         each = agents if self._shapes["reward"][-1:] == (agents,) else 1
+        if each == 1 < agents and self._rewards == "individual":
+            raise RefusedError(
+                f"{self.path}: dataset.rewards=individual has no effect on it: it has one reward for the team. "
+                "Leave it out."
+            )
         expected["reward"] = (num, columns, each)
         expected["obs"] = (num, columns, agents, size)
         expected["actions"] = (num, columns, agents, 1 if self._discrete else (*self._shapes["actions"], 0, 0, 0, 0)[3])

@@ -175,6 +175,8 @@ def test_hdf5_files_with_a_reward_for_each_agent(columns, tmp_path):
     assert (alone.card["common_reward"], mean.card["common_reward"]) == (False, True)
     for found in (alone, mean):
         np.testing.assert_allclose(found.card["returns"]["mean"], records.returns(found.read()).mean(), rtol=1e-5)
+    with pytest.raises(RefusedError, match=r"dataset\.rewards=individual has no effect on it: it has one reward"):
+        open_any(file_of(tmp_path / "w.h5", columns), rewards="individual")
     equal = file_of(tmp_path / "y.h5", columns, reward=np.repeat(columns["reward"], toy_data.AGENTS, axis=2))
     toy_data.assert_equal(open_any(equal).read(), open_any(file_of(tmp_path / "z.h5", columns)).read())
 
