@@ -60,7 +60,7 @@ class HParams:
     gamma: float = swept(0.99, least=0, most=1)
     entropy_coef: float = swept(0.01, least=0)
     value_coef: float = swept(0.5, least=0)  # of (R - V)^2, without a half
-    grad_clip: float = swept(0.5, above=0)  # global L2 norm, see algo.clip
+    grad_clip: float = swept(0.5, above=0, infinite=True)  # global L2 norm, see algo.clip
     adam_eps: float = swept(1e-3, above=0)
     # only with returns=gae; code: SEAC's, off there
     gae_lambda: float = swept(0.95, least=0, most=1)

@@ -67,7 +67,7 @@ class DeterministicHParams:
     critic_lr: float = swept(5e-4, least=0)
     gamma: float = swept(0.99, least=0, most=1)
     tau: float = swept(0.01, least=0, most=1)  # only with target_update=soft; code: openai/maddpg
-    grad_clip: float = swept(10.0, above=0)  # global L2 norm of each optimiser group
+    grad_clip: float = swept(10.0, above=0, infinite=True)  # global L2 norm of each optimiser group
     adam_eps: float = swept(1e-8, above=0)
     # of the mean square of available logits, or of continuous actions
     action_reg: float = swept(1e-3, least=0)

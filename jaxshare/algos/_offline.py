@@ -61,7 +61,7 @@ class OfflineHParams:
     lr: float = swept(5e-4, least=0)  # paper: Table 11
     gamma: float = swept(0.99, least=0, most=1)  # paper: Table 11
     # global L2 norm of each optimiser group; paper: Table 11
-    grad_clip: float = swept(10.0, above=0)
+    grad_clip: float = swept(10.0, above=0, infinite=True)
     rms_decay: float = swept(0.99, least=0, below=1)  # code: PyMARL; the paper names RMSprop only
     rms_eps: float = swept(1e-5, above=0)  # outside the square root, as torch has it; code: PyMARL
 

@@ -33,7 +33,7 @@ class HParams:
     reward_lr: float = swept(1e-4, least=0)  # of the first stage; paper: Table 10
     gamma: float = swept(0.99, least=0, most=1)  # paper: Table 11
     # global L2 norm: of the ensemble, of each actor, of each critic; paper: Tables 10, 11
-    grad_clip: float = swept(10.0, above=0)
+    grad_clip: float = swept(10.0, above=0, infinite=True)
     rms_decay: float = swept(0.99, least=0, below=1)  # torch's default; paper: "RMS"
     rms_eps: float = swept(1e-5, above=0)  # outside the square root; code: PyMARL
     # temperature of priorities; paper: Table 11

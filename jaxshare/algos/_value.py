@@ -66,7 +66,7 @@ class ValueHParams:
     epsilon_start: float = swept(1.0, least=0, most=1)
     epsilon_end: float = swept(0.05, least=0, most=1)
     epsilon_anneal_steps: float = swept(50_000.0, least=0)  # environment steps
-    grad_clip: float = swept(10.0, above=0)  # global L2 norm of each optimiser group
+    grad_clip: float = swept(10.0, above=0, infinite=True)  # global L2 norm of each optimiser group
     rms_decay: float = swept(0.99, least=0, below=1)
     rms_eps: float = swept(1e-5, above=0)  # outside the square root, as torch has it
     adam_eps: float = swept(1e-8, above=0)

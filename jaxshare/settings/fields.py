@@ -32,7 +32,8 @@ class Range:
     """What a setting may be. Numbers must be finite in 32 bits besides, as devices compute in them.
 
     least, most: the closed ends, None for none; above, below: the open ones; choices: all there is, instead of ends;
-    note: a sentence that follows what was wrong, such as a remedy; swept: whether runs of one program may differ in it.
+    note: a sentence that follows what was wrong, such as a remedy; swept: whether runs of one program may differ in it;
+    infinite: whether inf is a value as well, as of a bound that is none.
     """
 
     least: float | None = None
@@ -42,6 +43,7 @@ class Range:
     choices: tuple[Any, ...] = ()
     note: str = ""
     swept: bool = False
+    infinite: bool = False
 
     def problem(self, value: Any) -> str:
         """What is wrong with a value, as 'must be at least 1', or ''. None is the type's business, not the range's."""
@@ -54,10 +56,13 @@ class Range:
             return ""
         if isinstance(value, int):
             return "" if self._holds(value) and abs(value) <= LARGEST_INTEGER else f"must {self._ends(whole=True)}"
+        if self.infinite and value == math.inf:
+            return ""
         rounded = in_32_bits(float(value))
         if not math.isfinite(rounded):
             ends = self._ends()
-            return f"must be finite in 32 bits{'' if ends == 'be finite' else f' and must {ends}'}"
+            number = "inf, or finite in 32 bits," if self.infinite else "finite in 32 bits"
+            return f"must be {number}{'' if ends == 'be finite' else f' and must {ends}'}"
         if not self._holds(float(value)):
             return f"must {self._ends()}"
         return "" if self._holds(rounded) else f"is {rounded:g} in 32 bits, but must {self._ends()}"
