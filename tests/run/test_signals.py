@@ -218,6 +218,7 @@ def test_a_cold_compilation_is_left_within_seconds(tmp_path, signum):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimised")  # as the command compiles
 @pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU])
 def test_learned_things_are_saved_and_the_run_goes_on_exactly(tmp_path, signum):
     arguments = (*tiny.PLAIN, "algo.recurrent=false", "total_env_steps=800", "checkpoint.every=0")
