@@ -1,9 +1,6 @@
-"""Disks that fail: a file system on a loop device, and for lack of it one that forgets what was not synced.
+"""Damaged files, full disks, and what power loss leaves: copies of a file system on a loop device.
 
-`ForgetfulDisk` notes every `os.fsync` of the process with what it made durable: the bytes of a file,
-or the names in a folder. An image of the folder can be taken at any moment, of two kinds: with the
-names and bytes that were synced and no others, or with all names but only synced bytes, as a journal
-of names leaves it (files written and renamed without a sync come out empty).
+Where nothing can be mounted, a disk is played that forgets what was not synced (_faults_forgetful.py).
 """
 
 from __future__ import annotations
@@ -15,16 +12,15 @@ import pathlib
 import random
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from unittest import mock
+from dataclasses import dataclass
+
+from _faults_forgetful import ForgetfulDisk
 
 SIZE = 48  # MB of a file system
 SYNCS = 300  # of a run at least, and renames
@@ -107,6 +103,7 @@ class Image:
 
     path: pathlib.Path
     kind: str
+    had_checkpoint: bool  # whether there were two, of which one at least was on the disk before
 
     @contextmanager
     def opened(self) -> Iterator[pathlib.Path]:
@@ -128,13 +125,13 @@ def images_of_mounted(
         with mounted(folder / f"{name}.img", folder / name) as place:
             run_dir = place / "run"
             process = start(run_dir)
-            early = 0  # images without a checkpoint
+            early = 0  # images without a checkpoint, which only start anew
             while process.poll() is None and len(images) < number:
-                has_checkpoints = (run_dir / "checkpoints").is_dir()
-                if has_checkpoints or (run_dir.is_dir() and early < 2):
-                    time.sleep(random.uniform(0, 0.4 if has_checkpoints else 2.0))
+                complete = has_checkpoint(run_dir)
+                if complete or (run_dir.is_dir() and early < 1):
+                    time.sleep(random.uniform(0, 0.4 if complete else 2.0))
                     images.append(_copied(process, place, folder / f"{len(images)}.img"))
-                    early += not has_checkpoints
+                    early += not complete
                 time.sleep(0.001)
             process.kill()
             process.communicate()
@@ -154,7 +151,8 @@ def images_of_forgetful(folder: pathlib.Path, number: int, train: Callable[[path
             all_names = len(images) % 2 == 0
             path = disk.image(folder / str(len(images)), all_names)
             (path / "run").mkdir(exist_ok=True)
-            images.append(Image(path, "names without bytes" if all_names else "nothing unsynced"))
+            kind = "names without bytes" if all_names else "nothing unsynced"
+            images.append(Image(path, kind, has_checkpoint(disk.root / "run", 2)))
 
     with disk.watch(lose_power):
         train(disk.root / "run")
@@ -165,79 +163,12 @@ def _copied(process: subprocess.Popen[str], place: pathlib.Path, target: pathlib
     """The blocks below a mounted file system at this moment, without what only memory holds."""
     process.send_signal(signal.SIGSTOP)
     shutil.copyfile(place.with_suffix(".img"), target)
+    image = Image(target, "loop device", has_checkpoint(place / "run", 2))
     process.send_signal(signal.SIGCONT)
-    return Image(target, "loop device")
+    return image
 
 
-@dataclass
-class ForgetfulDisk:
-    """What is durable below `root`: of each inode the bytes, or the names with their inodes."""
-
-    root: pathlib.Path
-    contents: dict[int, bytes] = field(default_factory=dict)
-    names: dict[int, dict[str, int]] = field(default_factory=dict)
-    _held: list[int] = field(default_factory=list)  # descriptors, so that no inode is used again
-    _lock: threading.RLock = field(default_factory=threading.RLock)  # threads sync side by side
-
-    @contextmanager
-    def watch(self, at_sync: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Note what is synced; `at_sync` is called after each sync and rename."""
-        fsync = os.fsync
-        replace = os.replace
-        rename = os.rename
-
-        def noting(descriptor: int) -> None:
-            fsync(descriptor)
-            with self._lock:
-                self._note(descriptor)
-                at_sync()
-
-        def replacing(source: str, target: str) -> None:
-            replace(source, target)
-            at_sync()
-
-        def renaming(source: str, target: str) -> None:
-            rename(source, target)
-            at_sync()
-
-        with (
-            mock.patch.object(os, "fsync", noting),
-            mock.patch.object(os, "replace", replacing),
-            mock.patch.object(os, "rename", renaming),
-        ):
-            yield
-        for descriptor in self._held:
-            os.close(descriptor)
-        self._held.clear()
-
-    def image(self, target: pathlib.Path, all_names: bool) -> pathlib.Path:
-        """Write to `target` what is left after power loss now; see the two kinds above."""
-        target.mkdir(parents=True)
-        self._copy(self.root.stat().st_ino, self.root if all_names else None, target)
-        return target
-
-    def _copy(self, inode: int, live: pathlib.Path | None, target: pathlib.Path) -> None:
-        names = _listed(live) if live else self.names.get(inode, {})
-        for name, child in names.items():
-            path = live / name if live else None
-            is_folder = path.is_dir() if path else child in self.names
-            if is_folder:
-                (target / name).mkdir()
-                self._copy(child, path, target / name)
-            else:
-                (target / name).write_bytes(self.contents.get(child, b""))
-
-    def _note(self, descriptor: int) -> None:
-        about = os.fstat(descriptor)
-        if about.st_ino not in self.names and about.st_ino not in self.contents:
-            self._held.append(os.dup(descriptor))
-        path = pathlib.Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        if stat.S_ISDIR(about.st_mode):
-            self.names[about.st_ino] = _listed(path)
-        elif about.st_nlink:
-            self.contents[about.st_ino] = path.read_bytes()
-
-
-def _listed(folder: pathlib.Path) -> dict[str, int]:
-    with os.scandir(folder) as entries:
-        return {entry.name: entry.inode() for entry in entries}
+def has_checkpoint(run_dir: pathlib.Path, number: int = 1) -> bool:
+    """Whether as many complete checkpoints are there."""
+    folder = run_dir / "checkpoints"
+    return folder.is_dir() and sum(name.isdigit() for name in os.listdir(folder)) >= number

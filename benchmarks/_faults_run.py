@@ -7,6 +7,8 @@ import functools
 import json
 import os
 import pathlib
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import cli, session
-from jaxshare.checkpoint import Checkpoints, Restored, Wanted
+from jaxshare.checkpoint import UNFINISHED, Checkpoints, Restored, Wanted
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 # 50 chunks and 13 checkpoints in about two seconds once it is compiled
@@ -36,6 +38,7 @@ ENVIRONMENT = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
 }
 LIMIT = 300.0  # seconds a run may take
+AT_MOST = 2.5  # seconds that a fault waits for after the first checkpoint
 
 
 @dataclass(frozen=True)
@@ -147,3 +150,34 @@ def kill(process: subprocess.Popen[str]) -> None:
     """SIGKILL, and wait."""
     process.send_signal(signal.SIGKILL)
     process.communicate()
+
+
+# ---------------------------------------------------------------------------------------------- moments
+
+
+def at_checkpoint(process: subprocess.Popen[str], run_dir: pathlib.Path, after: int) -> None:
+    """Wait until a checkpoint is being written, the one after so many."""
+    seen: set[str] = set()
+
+    def writing() -> bool:
+        seen.update(name for name in checkpoint_names(run_dir) if UNFINISHED in name)
+        return len(seen) > after
+
+    wait_until(writing, process)
+
+
+def after_first_checkpoint(process: subprocess.Popen[str], run_dir: pathlib.Path) -> None:
+    """Wait for the first checkpoint, and then any time."""
+    wait_until(lambda: any(n.isdigit() for n in checkpoint_names(run_dir)), process)
+    time.sleep(random.uniform(0, AT_MOST))
+
+
+def interrupted(run_dir: pathlib.Path) -> pathlib.Path:
+    """A run that was killed when it had two checkpoints and nothing else in their folder."""
+    process = start(run_dir)
+    wait_until(lambda: sum(n.isdigit() for n in checkpoint_names(run_dir)) >= 2, process)
+    kill(process)
+    for name in checkpoint_names(run_dir):
+        if not name.isdigit():
+            shutil.rmtree(run_dir / "checkpoints" / name)
+    return run_dir

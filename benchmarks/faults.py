@@ -43,7 +43,6 @@ from jaxshare.types import RefusedError
 OUT = pathlib.Path(__file__).parent / "results" / "faults.json"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 SIDE_BY_SIDE = 2  # trials
-AT_MOST = 2.5  # seconds that a trial's fault waits for after the first checkpoint
 
 
 def main() -> None:
@@ -113,12 +112,12 @@ def kills(folder: pathlib.Path, whole: pathlib.Path, trials: int) -> list[Outcom
         run_dir = folder / str(number)
         process = _faults_run.start(run_dir)
         if number % 2:
-            at_checkpoint(process, run_dir, after=random.randrange(8))
+            _faults_run.at_checkpoint(process, run_dir, after=random.randrange(8))
             time.sleep(random.uniform(0, 0.05))
         elif number % 4:
             time.sleep(random.uniform(0, 5))
         else:
-            after_first_checkpoint(process, run_dir)
+            _faults_run.after_first_checkpoint(process, run_dir)
         _faults_run.kill(process)
         names = _faults_run.checkpoint_names(run_dir)
         note = "between checkpoints"
@@ -138,7 +137,7 @@ def signals(folder: pathlib.Path, whole: pathlib.Path, trials: int) -> list[Outc
         signum = SIGNALS[number % len(SIGNALS)]
         run_dir = folder / str(number)
         process = _faults_run.start(run_dir)
-        after_first_checkpoint(process, run_dir)
+        _faults_run.after_first_checkpoint(process, run_dir)
         process.send_signal(signum)
         message = _faults_run.finish(process)
         polite = process.returncode in (0, 128 + signum) and _faults_run.said_in_one_sentence(message)
@@ -151,7 +150,7 @@ def signals(folder: pathlib.Path, whole: pathlib.Path, trials: int) -> list[Outc
 def damage(folder: pathlib.Path, whole: pathlib.Path, trials: int) -> list[Outcome]:
     """Every single damage is read as resuming reads it; `trials` of them go on to the end as well."""
     run_dir = folder / "run"
-    half = interrupted(folder / "half")
+    half = _faults_run.interrupted(folder / "half")
     steps = sorted(int(name) for name in _faults_run.checkpoint_names(half) if name.isdigit())
     files = [path for path in (half / "checkpoints" / str(steps[-1])).rglob("*") if path.is_file()]
     cases = [(path.relative_to(half), name) for path in sorted(files) for name in _faults_disk.DAMAGES]
@@ -184,10 +183,12 @@ def power(folder: pathlib.Path, whole: pathlib.Path, trials: int) -> list[Outcom
         images = _faults_disk.images_of_forgetful(folder, trials, _faults_run.train_here)
 
     def trial(number: int) -> Outcome:
-        with images[number].opened() as run_dir:
-            names = _faults_run.checkpoint_names(run_dir)
-            note = "goes on" if any(name.isdigit() for name in names) else "starts anew"
-            return _faults_run.go_on(run_dir, whole, f"{images[number].kind}, {note}")
+        image = images[number]
+        with image.opened() as run_dir:
+            note = "goes on" if _faults_disk.has_checkpoint(run_dir) else "starts anew"
+            if image.had_checkpoint and note == "starts anew":
+                note = "LOST ITS CHECKPOINTS"
+            return _faults_run.go_on(run_dir, whole, f"{image.kind}, {note}")
 
     return side_by_side(trial, len(images))
 
@@ -203,7 +204,7 @@ def disk(folder: pathlib.Path, whole: pathlib.Path, trials: int) -> list[Outcome
             run_dir = place / "run"
             process = _faults_run.start(run_dir)
             if number % 3:
-                after_first_checkpoint(process, run_dir)
+                _faults_run.after_first_checkpoint(process, run_dir)
             _faults_disk.fill(place)
             message = _faults_run.finish(process)
             (place / "filler").unlink()
@@ -216,37 +217,6 @@ def disk(folder: pathlib.Path, whole: pathlib.Path, trials: int) -> list[Outcome
             return _faults_run.go_on(run_dir, whole, note)
 
     return side_by_side(trial, trials)
-
-
-# ---------------------------------------------------------------------------------------------- moments
-
-
-def at_checkpoint(process: Any, run_dir: pathlib.Path, after: int) -> None:
-    """Wait until a checkpoint is being written, the one after so many."""
-    seen: set[str] = set()
-
-    def writing() -> bool:
-        seen.update(name for name in _faults_run.checkpoint_names(run_dir) if UNFINISHED in name)
-        return len(seen) > after
-
-    _faults_run.wait_until(writing, process)
-
-
-def after_first_checkpoint(process: Any, run_dir: pathlib.Path) -> None:
-    """Wait for the first checkpoint, and then any time."""
-    _faults_run.wait_until(lambda: any(n.isdigit() for n in _faults_run.checkpoint_names(run_dir)), process)
-    time.sleep(random.uniform(0, AT_MOST))
-
-
-def interrupted(run_dir: pathlib.Path) -> pathlib.Path:
-    """A run that was killed when it had two checkpoints and nothing else in their folder."""
-    process = _faults_run.start(run_dir)
-    _faults_run.wait_until(lambda: sum(n.isdigit() for n in _faults_run.checkpoint_names(run_dir)) >= 2, process)
-    _faults_run.kill(process)
-    for name in _faults_run.checkpoint_names(run_dir):
-        if not name.isdigit():
-            shutil.rmtree(run_dir / "checkpoints" / name)
-    return run_dir
 
 
 KINDS: dict[str, Callable[[pathlib.Path, pathlib.Path, int], list[Outcome]]] = {

@@ -109,6 +109,20 @@ def test_beside_a_run_that_saves_fast(whole, program, tmp_path):
     assert steps[-1] > steps[0]
 
 
+@pytest.mark.parametrize("read", [read_by_evaluate, read_by_decompose])
+def test_an_environment_that_changed_since(whole, read):
+    """Which number changed is said, and no checkpoint is blamed."""
+    arguments = [argument.replace("two_step", "climbing") for argument in ARGUMENTS]
+    before = tiny.files(whole)
+    with pytest.raises(RefusedError) as refused:
+        read(whole, session.prepare(tiny.settings(whole, *arguments)))
+    message = str(refused.value)
+    assert "offers 3 actions now, and the run was trained with 2" in message, message
+    assert "damaged" not in message
+    assert "delete" not in message
+    assert tiny.files(whole) == before
+
+
 def test_without_any_checkpoint(program, tmp_path):
     with pytest.raises(RefusedError, match=r"has no checkpoint; it has: none"):
         read_by_evaluate(tmp_path, program)

@@ -14,7 +14,7 @@ import tiny
 sys.path.insert(0, str(tiny.REPOSITORY / "benchmarks"))
 
 import orbax.checkpoint as ocp
-from _faults_disk import ForgetfulDisk
+from _faults_forgetful import ForgetfulDisk
 
 from jaxshare import _checksums, _stored, durable
 from jaxshare.checkpoint import Best, Checkpoints, DamagedError, GoneError, Wanted

@@ -15,7 +15,7 @@ import tiny
 
 sys.path.insert(0, str(tiny.REPOSITORY / "benchmarks"))
 
-from _faults_disk import ForgetfulDisk
+from _faults_forgetful import ForgetfulDisk
 
 from jaxshare import train
 from jaxshare.checkpoint import Checkpoints
