@@ -20,6 +20,7 @@ from functools import cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.overrides_visitor import HydraOverrideVisitor
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
@@ -152,6 +153,31 @@ def _whole(key: str, value: str, kind: Kind) -> str:
 def quoted(text: str, quote: Quote = Quote.single) -> str:
     """Text as a quoted string of hydra's grammar."""
     return QuotedString(text, quote).with_quotes()
+
+
+class _WithoutMark:
+    """A node of hydra's grammar without its second child, the colon or bracket after a name."""
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+    def getChildren(self) -> Any:
+        """Of the grammar's nodes; the name is theirs."""
+        first, _, *others = self._node.getChildren()
+        return iter([first, *others])
+
+
+def _skip_marks(name: str) -> None:
+    visit = getattr(HydraOverrideVisitor, name)
+    setattr(HydraOverrideVisitor, name, lambda visitor, node: visit(visitor, _WithoutMark(node)))
+
+
+if not __debug__:  # hydra 1.3.8 steps over these marks within an assert, which -O leaves out
+    _skip_marks("visitDictKeyValuePair")
+    _skip_marks("visitFunction")
 
 
 def parse(argument: str) -> Override | None:

@@ -238,6 +238,14 @@ def test_nobody_reads_docstrings_or_guards_by_assert():
                 assert test.startswith("isinstance(") or test.endswith(" is not None"), (path, test)
 
 
+def test_hydra_reads_the_same_without_asserts():
+    """It steps over marks of its grammar within asserts."""
+    code = "from jaxshare.spelling import parse; print([parse(f'k={x}').value() for x in %r])"
+    values = ["{a:[0,8],b:{c:1}}", "int(3)", "[1,{x:2}]", "float(2)", "{}"]
+    done = run(code % (values,), "-OO")
+    assert done.stdout.strip() == str([{"a": [0, 8], "b": {"c": 1}}, 3, [1, {"x": 2}], 2.0, {}]).encode()
+
+
 EVERYTHING = """
 import sys, pathlib
 from jaxshare import collect, decompose, evaluate, list, report, train
