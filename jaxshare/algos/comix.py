@@ -71,7 +71,7 @@ class Config(ValueConfig):
     hypernet_layers: int = static(2, choices=(1, 2))
     cem_samples: int = static(64, least=1, most=UNITS)  # actions per round
     cem_elites: int = static(6, least=2, most=UNITS)  # of them the next round is made
-    cem_rounds: int = static(2, least=1, most=UNITS)
+    cem_rounds: int = static(2, least=1, most=100)
     hparams: HParams = field(default_factory=HParams)
 
     def __post_init__(self) -> None:

@@ -75,7 +75,7 @@ import numpy as np
 from jaxshare.envs import _particle_tasks, _pred_prey, _raster
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
 from jaxshare.envs._particle import NUM_MOVES, PICTURE, flee_action
-from jaxshare.settings.fields import UNITS, static, time_limit
+from jaxshare.settings.fields import static, time_limit
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
@@ -87,6 +87,7 @@ HUNTS = {
 }
 SCENARIOS = (*FROM_JAXMARL, *HUNTS, *_particle_tasks.SEEKERS, "PP_3p1p", *_pred_prey.SIZES)
 PREYS = ("flee", "random")
+AGENTS = 100  # ours: they are traced one by one
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Config:
 
     scenario: str = static("spread", choices=SCENARIOS)  # ours
     # mpe2: 3 in spread and tag; SEAC: 3 in sparse_tag*; fixed in all others
-    num_agents: int | None = static(None, least=1, most=UNITS)
+    num_agents: int | None = static(None, least=1, most=AGENTS)
     # mpe2; spread only: weight of an agent's own collisions, 0 for a purely common reward
     local_ratio: float = static(0.5, least=0, most=1)
     # ours in tag and sparse_tag*, FACMAC's in pred_prey_*, SIT's in PP_3p1p; or "random"
