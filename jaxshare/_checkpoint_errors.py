@@ -26,12 +26,12 @@ class DamagedError(RefusedError):
 
 
 class GoneError(RefusedError):
-    """A checkpoint was removed while it was read: the run that writes them keeps the newest only."""
+    """A checkpoint was removed while it was read, by the run that writes them."""
 
 
 @functools.cache
 def silence_orbax() -> None:
-    """Keep from the person what orbax logs of a save that failed: it reaches us as an exception too.
+    """Keep from the person what orbax logs of a failed save: it reaches us as an exception too.
 
     A write that fails also ends the event loop which other writes of the same save still call, from
     threads where the error that this makes can only be printed.
@@ -80,20 +80,21 @@ def unread(folders: StepFolders, step: int, error: Exception) -> RefusedError:
     if isinstance(error, MemoryError) or _errno(error) not in OF_DAMAGE:
         return RefusedError(f"run_dir: checkpoint {path} cannot be read ({reason}). Nothing was changed.")
     remedy = f"Sound ones may be: {others}" if others else "Restore it from a copy"
-    return DamagedError(f"run_dir: checkpoint {path} is damaged ({reason}). Nothing was changed. {remedy}.", reason)
+    message = f"run_dir: checkpoint {path} is damaged ({reason}). Nothing was changed. {remedy}."
+    return DamagedError(message, reason)
 
 
 def none_sound(folders: StepFolders, run_dir: pathlib.Path, reasons: dict[int, str]) -> RefusedError:
     """Every checkpoint is damaged, for `reasons` by iteration, or was removed while it was read."""
     if not reasons:
         return RefusedError(
-            f"run_dir={run_dir}: its checkpoints are removed faster than they can be read, by the run "
-            "that writes them. Wait for its end, or train with a larger checkpoint.every."
+            f"run_dir={run_dir}: its checkpoints are removed faster than they can be read, by the "
+            "run that writes them. Wait for its end, or train with a larger checkpoint.every."
         )
     what = "; ".join(f"{step}: {reason}" for step, reason in reasons.items())
     return RefusedError(
-        f"run_dir: no checkpoint in {folders.folder} is sound ({what}). Nothing was changed; restore "
-        "one from a copy, or start anew in another run_dir."
+        f"run_dir: no checkpoint in {folders.folder} is sound ({what}). Nothing was changed; "
+        "restore one from a copy, or start anew in another run_dir."
     )
 
 
@@ -108,8 +109,9 @@ def misfit(run_dir: pathlib.Path, path: pathlib.Path, difference: str, changes: 
             "train anew in another run_dir."
         )
     return RefusedError(
-        f"run_dir: checkpoint {path} belongs to another network or environment ({difference}). Use the "
-        "configuration and the environment that it was trained with, or train anew in another run_dir."
+        f"run_dir: checkpoint {path} belongs to another network or environment ({difference}). "
+        "Use the configuration and the environment that it was trained with, or train anew in "
+        "another run_dir."
     )
 
 

@@ -1,8 +1,8 @@
-"""The folders of a run's checkpoints, by iteration: made whole under another name, renamed, removed.
+"""The folders of a run's checkpoints, by iteration: made under another name, renamed, removed.
 
-A folder whose name is a number is a complete checkpoint, on the disk down to its last byte; while it is
-written, and once it is being removed, its name says that it is unfinished. The order is: write,
-sync, rename, sync the names, and only then remove older ones, so that power may fail at any moment.
+A folder whose name is a number is a complete checkpoint, on the disk down to its last byte; while it
+is written, and once it is being removed, its name says that it is unfinished. The order is: write,
+sync, rename, sync the names, and only then remove older ones, so that power may fail at any time.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class StepFolders:
         return new
 
     def finish(self, step: int, new: pathlib.Path) -> None:
-        """Give a whole checkpoint its name, durably, and remove what is not to stay. Raises OSError."""
+        """Name a whole checkpoint, durably, and remove what is not to stay. Raises OSError."""
         durable.sync_tree(new)
         if self._new_names:
             durable.sync_parents(self.folder)
@@ -72,7 +72,7 @@ class StepFolders:
             shutil.rmtree(path, ignore_errors=True)
 
     def _prune(self, newest: int) -> None:
-        """Remove the oldest beyond `keep`, and damaged ones that a newer sound one makes useless."""
+        """Remove the oldest beyond `keep`, and damaged ones that are older than a sound one."""
         if self._keep is not None:
             for step in self.sound()[: -self._keep]:
                 self._set_aside(step)
@@ -82,14 +82,14 @@ class StepFolders:
         self.sweep()
 
     def _set_aside(self, step: int) -> None:
-        """Rename a checkpoint, durably, so that no half removed folder ever passes for a whole one."""
+        """Rename a checkpoint, durably, so that no half removed folder passes for a whole one."""
         self.path(step).rename(self.folder / f"{step}{UNFINISHED}-old")
         durable.sync_folder(self.folder)
 
 
 @contextlib.contextmanager
 def plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path to a folder without the characters of patterns, which orbax would look for files by."""
+    """A path to a folder without characters of patterns, which orbax would search by."""
     whole = folder.absolute()
     if glob.escape(str(whole)) == str(whole):
         yield whole

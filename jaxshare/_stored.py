@@ -1,4 +1,4 @@
-"""What a checkpoint stores of a run, as trees of numpy arrays, and how a run is put together from them."""
+"""What a checkpoint stores of a run, as trees of numpy arrays, and how a run is made of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Checkpoints by orbax: everything a run needs to go on to the same bits. The only file that knows orbax.
+"""Checkpoints by orbax, of everything that a run needs to go on to the same bits.
+
+This is the only file that knows orbax.
 
 Parts of a checkpoint, each a folder in it: `learner` (clock, and for each run seed, learner and
 env_steps), `replay` (the filled slots of each run's ring; may be left out, and evaluation never
@@ -27,7 +29,8 @@ from jaxshare._stored import Best, Restored, Wanted
 from jaxshare.types import Clock, EnvSpec, RefusedError, TrainState
 
 __all__ = [
-    "FOLDER", "UNFINISHED", "Best", "Checkpoints", "DamagedError", "GoneError", "Restored", "Wanted", "to_stderr",
+    "FOLDER", "UNFINISHED", "Best", "Checkpoints", "DamagedError", "GoneError", "Restored", "Wanted",
+    "to_stderr",
 ]  # fmt: skip
 
 FORMAT = "jaxshare-2"
@@ -44,7 +47,7 @@ class Checkpoints:
 
     keep: how many stay.
     read_only: never write.
-    spec: the environment as it is now; what a checkpoint stores of it explains why one does not fit.
+    spec: the environment as it is now; what a checkpoint stores of it tells why one does not fit.
     """
 
     def __init__(
@@ -154,7 +157,7 @@ class Checkpoints:
         raise _checkpoint_errors.none_sound(self._folders, self._run_dir, reasons)
 
     def load(self, step: int, wanted: Wanted) -> Restored:
-        """One checkpoint. Raises DamagedError, GoneError, or RefusedError for one that does not fit."""
+        """One checkpoint. Raises DamagedError, GoneError, or RefusedError if it does not fit."""
         meta = self.meta(step)
         clock, runs = self.restore(step, wanted.shapes, wanted.num_runs, wanted.replay)
         best = self.best(step, wanted.shapes, wanted.num_runs) if wanted.best else None
@@ -177,8 +180,9 @@ class Checkpoints:
     def restore(
         self, step: int, shapes: TrainState, num_runs: int, with_replay: bool
     ) -> tuple[Clock, list[TrainState]]:
-        """Clock and runs of a checkpoint, as numpy arrays. `shapes` is one run as ShapeDtypeStructs.
+        """Clock and runs of a checkpoint, as numpy arrays.
 
+        shapes: one run as ShapeDtypeStructs.
         Without its replay a run comes back with an empty ring. Raises as `load`.
         """
         meta = self.meta(step)
@@ -215,7 +219,8 @@ class Checkpoints:
                 difference = _stored.misfit(_tree_of(stored), shapes)
                 if difference:
                     changes = _stored.changes(meta.get("env") or {}, self._facts)
-                    raise _checkpoint_errors.misfit(self._run_dir, path, f"{part}: {difference}", changes)
+                    where = f"{part}: {difference}"
+                    raise _checkpoint_errors.misfit(self._run_dir, path, where, changes)
             return {part: self._read_part(folder / part, tree) for part, tree in want.items()}
 
     def _read_part(self, folder: pathlib.Path, shapes: Any) -> Any:
@@ -225,7 +230,7 @@ class Checkpoints:
 
     @contextmanager
     def _reading(self, step: int) -> Iterator[None]:
-        """Turn what goes wrong with a checkpoint's files into an error that says whose fault it is."""
+        """Turn what goes wrong with a checkpoint's files into an error that says what it is."""
         try:
             yield
         except RefusedError as error:

@@ -1,4 +1,4 @@
-"""Files that survive power loss: written whole under a new name, synced, renamed, and the folder synced.
+"""Files that survive power loss: written under a new name, synced, renamed, the folder synced.
 
 A reader finds the old content or the new one, never half of it. The rename replaces a symbolic link
 instead of following it, so that a link in a received folder cannot overwrite a file elsewhere.
@@ -52,7 +52,7 @@ def sync_folder(folder: pathlib.Path) -> None:
 
 
 def sync_tree(folder: pathlib.Path) -> None:
-    """Make everything below a folder durable, files first, then the folder itself and its own name."""
+    """Make everything below a folder durable, and the folder itself with its own name."""
     paths = [path for path in folder.rglob("*") if not path.is_symlink()]
     folders = [path for path in paths if path.is_dir()]
     files = [path for path in paths if path.is_file()]
