@@ -151,6 +151,7 @@ def report(config: Config) -> dict[str, Any]:
     numbers = numbering.make(study, config)
     how = explained(study, config)
     _show(study, numbers, how)
+    out.mkdir(parents=True, exist_ok=True)
     drawn = pictures.draw(study, numbers, out, config.confidence)
     written = [*drawn.values(), *tables.write(study, numbers, out, config)]
     written.append(page.write(study, numbers, drawn, how, command(config), out))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import uuid
+from contextlib import suppress
 
 from jaxshare import durable
 from jaxshare.types import RefusedError
@@ -13,9 +14,10 @@ from jaxshare.types import RefusedError
 def check_writable(path: pathlib.Path, key: str, folder: bool = False) -> None:
     """Raise RefusedError if a file (or a folder) cannot be made at `path`, naming the setting `key` that says where.
 
-    Makes the folder that it is to stand in.
+    Nothing is left of the trial, so that a command that is refused later leaves no folder.
     """
     probe = path.with_name(f".{uuid.uuid4().hex}")  # nobody's file
+    missing = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
@@ -23,6 +25,10 @@ def check_writable(path: pathlib.Path, key: str, folder: bool = False) -> None:
         probe.unlink()
     except OSError as error:
         raise _unwritable(path, key, error.strerror or str(error)) from error
+    finally:
+        for parent in missing:
+            with suppress(OSError):  # it is not there, or another process uses it already
+                parent.rmdir()
     if path.is_dir() and not folder:
         raise _unwritable(path, key, "it is a folder")
 
@@ -38,6 +44,7 @@ def write_if_possible(path: pathlib.Path, content: bytes, key: str, chosen: bool
     written.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         durable.write_bytes(path, content)
     except OSError as error:
         why = error.strerror or str(error)
