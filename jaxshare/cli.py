@@ -190,7 +190,7 @@ def from_plain(tree: dict[str, Any]) -> Settings:
 
 def _record(config: type, values: dict[str, Any] | None, key: str) -> Any:
     try:
-        return OmegaConf.to_object(OmegaConf.merge(_open(config), values or {}))
+        return OmegaConf.to_object(OmegaConf.merge(_open(config), _literally(values or {})))
     except OmegaConfBaseException as error:
         full_key = ".".join([key, *filter(None, [getattr(error, "full_key", "")])])
         if isinstance(error, ConfigKeyError | ConfigAttributeError):
@@ -199,6 +199,15 @@ def _record(config: type, values: dict[str, Any] | None, key: str) -> Any:
                 "run_dir."
             ) from error
         raise RefusedError(f"{full_key} does not fit: {str(error).splitlines()[0]}.") from error
+
+
+def _literally(value: Any) -> Any:
+    """Plain values whose texts OmegaConf takes as they stand: a file cannot ask for `${oc.env:PASSWORD}`."""
+    if isinstance(value, dict):
+        return {key: _literally(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_literally(inner) for inner in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def small_config(config: type, arguments: Sequence[str]) -> Any:

@@ -101,7 +101,7 @@ def job(cfg: DictConfig) -> dict[str, str] | None:
 
     is_here = _submitter == os.getpid()
     try:
-        train(_settings(cfg, is_here))
+        train(_settings(cfg, is_here), at_once=is_here)
     except StoppedError as stopped:
         print(stopped, file=sys.stderr)
         if is_here:  # the signal was for the command

@@ -249,3 +249,11 @@ def test_checkpoint_minutes_has_a_range(run_dir, monkeypatch, capsys, value):
     with pytest.raises(SystemExit):
         train.main()
     assert f"checkpoint.minutes={float(value)}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["${oc.env:HOME}", r"\${x}", r"a\\${y}b", "plain$", "${", "x\\"])
+def test_a_file_is_read_literally(text):
+    """What looks like a question to the environment of the process, such as for a password, is a text."""
+    settings = cli.settings(["env=matrix", "algo=vdn"])
+    settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, run_dir=text))
+    assert cli.from_plain(folder.plain(settings)).run.run_dir == text
