@@ -81,7 +81,8 @@ class Checkpoints:
         It is on the disk when this returns, and older ones are removed only then. Raises
         RefusedError when it cannot be written; the earlier ones stay.
         """
-        assert not self._read_only
+        if self._read_only:
+            raise RuntimeError("these checkpoints were opened for reading")
         with_replay = runs[0].replay is not None
         scores = [{"env_steps": b.env_steps, "score": b.score} for b in best or []]
         about = {

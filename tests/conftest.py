@@ -66,6 +66,13 @@ conformance/test_algorithms.py::test_vmapped_runs_are_the_same_up_to_rounding
 identities/test_comix.py::test_padding_changes_nothing[{'recurrent'
 envs/test_smax_units.py::test_the_old_rules_are_jaxmarls[2s3z-closest
 test_resume.py::test_without_its_replay_a_run_goes_on_inexactly_and_says_so
+test_resume.py::test_a_process_stopped_at_any_moment_goes_on_with_the_same_command[9--9]
+test_resume.py::test_signals_save_at_the_next_chunk_boundary[15-3]
+identities/test_matrix_tables.py::test_mg5_differ_has_the_base_gradients_on_climbing
+identities/test_matrix_tables.py::test_mg1_vdn_reaches_the_best_sum[monotonic]
+identities/test_matrix_tables.py::test_mg4_differences_of_utilities_on_linear
+test_data_settings.py::test_observations_beyond_the_range_of_the_replay_are_named[float16
+conformance/test_parts.py::test_modules_train_before_and_after_a_modifier_that_sets_groups[True]
 """.strip().splitlines()
 
 

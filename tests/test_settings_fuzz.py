@@ -16,7 +16,7 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jaxshare import cli, parallel, registry, session
+from jaxshare import cli, parallel, registry, session, spelling
 from jaxshare.config import RunConfig, Settings
 from jaxshare.settings.fields import swept_values
 from jaxshare.types import RefusedError
@@ -86,14 +86,14 @@ def defaults(case):
 
 def changed(record, key, text):
     """A record with one setting, as from the command line."""
-    (override,) = cli._parse([f"{key}={text}"])
+    (override,) = cli._parse([f"{key}={text}"], spelling.kinds_of(type(record)))
     node = cli._open(record)
     cli._check_booleans(key, override.value(), node)
     try:
         OmegaConf.update(node, key, override.value(), merge=True)
         return OmegaConf.to_object(node)
     except OmegaConfBaseException as error:
-        raise cli._refusal(error) from error
+        raise cli.refusal(error) from error
 
 
 def prepare(case, parts, sweep=None):

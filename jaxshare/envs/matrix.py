@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import jax
@@ -70,7 +70,8 @@ def scenarios() -> tuple[str, ...]:
 
 def make(config: Config) -> Env:
     """One game. Raises RefusedError for an unknown game and for a table that is not one."""
-    check_record(config, "env.")
+    # a node of OmegaConf has the fields, but is no dataclass
+    check_record(Config(**{f.name: getattr(config, f.name) for f in fields(Config)}), "env.")
     game = config.game
     if (config.payoff is not None) != (game == "custom"):
         raise RefusedError(f"env.game={game}: env.payoff=[[1,5],[5,9]] goes with env.game=custom, and only with it.")

@@ -279,7 +279,7 @@ SPEC = EnvSpec("fake", 3, 3, STATE, Discrete(ACTIONS), 5, (0, 0, 0), ("unit",))
         ({"mixer": "qmix"}, r"algo.mixer=qmix is not one of dmaq, qatten"),
         ({"importance_layers": 4}, r"algo.importance_layers=4 is not one of 1, 2, 3"),
         ({"num_kernels": 0}, r"algo.num_kernels=0 must be at least 1"),
-        ({"unit_dim": -1, "mixer": "qatten"}, r"algo.unit_dim=-1 must not be negative"),
+        ({"unit_dim": -1, "mixer": "qatten"}, r"algo.unit_dim=-1 must be at least 0"),
         ({"nonlinear": True}, r"algo.nonlinear=True needs algo.mixer=qatten"),
         ({"weighted_head": True}, r"algo.weighted_head=True needs algo.mixer=qatten"),
         ({"unit_dim": 2}, r"algo.unit_dim=2 needs algo.mixer=qatten"),
