@@ -15,6 +15,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import open_dict
 
 from jaxshare import multirun, session
+from jaxshare.run.signals import StoppedError
 from jaxshare.types import HostError, RefusedError
 
 
@@ -61,8 +62,9 @@ class ElsewhereLauncher(Launcher):
 ElsewhereLauncher.__module__ = "hydra_plugins.elsewhere"  # where hydra looks for launchers
 
 
-def trained(settings):
-    """Instead of training: leave a file, or fail as seeds says."""
+def trained(settings, at_once):
+    """Instead of training: leave a file, or fail as seeds says. at_once: only in the process of the command."""
+    assert at_once == (os.getpid() == multirun._submitter)
     seeds = settings.run.seeds
     if seeds == 2:
         raise RefusedError("two is refused.")
@@ -71,7 +73,7 @@ def trained(settings):
     if seeds == 4:
         raise OSError(28, "No space left on device", "metrics.jsonl")
     if seeds == 5:
-        raise session.StoppedError(15, "five was stopped.")
+        raise StoppedError(15, "five was stopped.")
     if seeds == 6:
         raise ZeroDivisionError("six is a mistake")
     folder = pathlib.Path(settings.run.run_dir)
