@@ -24,7 +24,7 @@ from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, req
 from jaxshare.memory import check_memory
 from jaxshare.run import folder, reader, signals
 from jaxshare.run import metrics as log
-from jaxshare.run.signals import StoppedError, Watch  # noqa: F401 - StoppedError is what `train` raises
+from jaxshare.run.signals import Watch
 from jaxshare.runner import Program, start_clock
 from jaxshare.types import Algorithm, Clock, Env, EnvSpec, Episode, HostError, RefusedError, TrainState
 

@@ -105,6 +105,7 @@ def test_a_number_that_another_process_has_now_is_not_the_holder(tmp_path):
 def test_a_machine_that_was_started_anew_has_no_holders_left(tmp_path):
     rewrite(tmp_path, boot="an earlier start")
     Lock(tmp_path).release()
+    assert not (tmp_path / LOCK).exists()
 
 
 def test_another_machine_cannot_be_asked(tmp_path):
