@@ -65,9 +65,9 @@ def hostile(kind, folder):
     if kind == "through a module of ours":
         return "pettingzoo", {"id": "mpe2.simple_spread_v3:parallel_env.__globals__.os.system"}
     if kind == "id":
-        return "gymnasium", {"id": f"{touching(folder, 'touching_id')}:rware-tiny-2ag-v2"}
+        return "gymnasium", {"id": f"{touching(folder, 'touching_id')}:Unregistered-v0"}
     if kind == "imports":
-        return "gymnasium", {"imports": [touching(folder, "touching_imports")]}
+        return "gymnasium", {"imports": [touching(folder, "touching_imports")], "id": "Unregistered-v0"}
     if kind == "implementation":
         return "smac", {"implementation": f"{touching(folder, 'touching_smac')}:Game", "workers": 0}
     if kind == "sc2path":
