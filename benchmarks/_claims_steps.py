@@ -100,10 +100,10 @@ def _episodes(task: str) -> Any:
 
 def _learner(settings: Any) -> tuple[Any, Any, Any]:
     """Environment, the learner's parts, and what they make."""
-    from jaxshare import session
+    from jaxshare.run import build
 
-    env = session.make_env(settings)
-    parts = session.make_parts(settings, env.spec)
+    env = build.make_env(settings)
+    parts = build.make_parts(settings, env.spec)
     return env, parts, parts.assemble()
 
 

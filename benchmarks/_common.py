@@ -14,8 +14,10 @@ import jax.numpy as jnp
 
 from jaxshare import cli
 from jaxshare.config import Settings
+from jaxshare.run.build import lay_out
+from jaxshare.run.fleet import Fleet
+from jaxshare.run.offline import fitted
 from jaxshare.runner import Program, start_clock
-from jaxshare.session import Runs, fitted, lay_out
 from jaxshare.types import Context
 
 
@@ -43,15 +45,15 @@ def context(hparams: dict[str, float], dtype: Any = jnp.float32, **more: Any) ->
     return Context(hparams=numbers, clock=start_clock(), env_steps=jnp.int32(0), **more)
 
 
-def program_and_runs(arguments: list[str]) -> tuple[Settings, Program, Runs]:
-    """A prefilled session's compiled pieces, without run directory or loggers; programs are compiled when called."""
+def program_and_runs(arguments: list[str]) -> tuple[Settings, Program, Fleet]:
+    """A prefilled fleet's compiled pieces, without run directory or loggers; programs are compiled when called."""
     settings, program, runs = not_started(arguments)
     runs.start()
     return settings, program, runs
 
 
-def not_started(arguments: list[str]) -> tuple[Settings, Program, Runs]:
+def not_started(arguments: list[str]) -> tuple[Settings, Program, Fleet]:
     """The same with nothing compiled and no replay yet."""
     settings = fitted(cli.settings(arguments))
     program, layout = lay_out(settings)
-    return settings, program, Runs(program, layout, settings)
+    return settings, program, Fleet(program, layout, settings)

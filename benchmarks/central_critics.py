@@ -22,7 +22,8 @@ from typing import Any
 import _common
 import numpy as np
 
-from jaxshare import cli, results, session
+from jaxshare import cli, results
+from jaxshare.run.train import train
 
 OUT = pathlib.Path(__file__).parent / "results" / "central_critics"
 CLIMBING = ("preset=lecture/maa2c_climbing",)
@@ -78,7 +79,7 @@ def collect(options: argparse.Namespace) -> None:
 def play(arguments: list[str], run_dir: pathlib.Path) -> dict[str, Any]:
     """One run directory: its command, and environment steps and greedy returns of every seed."""
     settings = cli.settings([*arguments, f"run_dir={run_dir}", "resume=auto", "progress=false"])
-    session.train(settings)
+    train(settings)
     evaluations = results.evaluations(results.load(run_dir))
     curves = {
         name: {"env_steps": [r["env_steps"] for r in records], "return": [r["eval/return"] for r in records]}

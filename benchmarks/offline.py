@@ -216,8 +216,8 @@ def cost(name: str, folder: pathlib.Path) -> dict[str, float]:
     """
     import jax
 
+    from jaxshare.run import offline
     from jaxshare.runner import start_clock
-    from jaxshare.session import load_data
 
     data, timed = make_set(name, folder), {}
     steps: dict[str, tuple[str, int, tuple[str, ...]]] = {  # learner, updates made before
@@ -230,7 +230,7 @@ def cost(name: str, folder: pathlib.Path) -> dict[str, float]:
         task, _ = parts(name)
         arguments = [f"algo={learner}", *TASKS[task], f"data={data}", *OWN[learner], *more, "parallel.devices=1"]
         settings, program, _ = _common.program_and_runs(arguments)
-        episodes = jax.device_put(load_data(settings, program))
+        episodes = jax.device_put(offline.load(settings, program))
         timed[label] = ready(program, episodes, start_clock(), made)
     for update in timed.values():
         update()  # compiled, and past the second stage

@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare import cli, results, rollout, session
+from jaxshare import cli, results, rollout
 from jaxshare.config import Settings
-from jaxshare.run import folder
+from jaxshare.run import build, folder, watch
 from jaxshare.runner import Program, start_clock
 from jaxshare.trust import Permission, run_settings
 from jaxshare.types import Context, RefusedError
@@ -116,12 +116,12 @@ def command(settings: Settings) -> str:
 
 def random_play(settings: Settings, episodes: int) -> dict[str, float]:
     """Mean scores of uniformly random available actions in the run's environment, and how many episodes were played."""
-    env = session.make_env(settings)
+    env = build.make_env(settings)
     episodes = episodes if env.spec.pure else min(episodes, 4 * settings.run.num_envs)
     always = {"epsilon_start": 1.0, "epsilon_end": 1.0}
     small = dataclasses.replace(settings, run=dataclasses.replace(settings.run, num_envs=episodes), modifiers={})
-    program = Program(env, session.make_algorithm(small, env.spec), small.run)
-    with closing(program), session.host_errors(env):
+    program = Program(env, build.make_algorithm(small, env.spec), small.run)
+    with closing(program), watch.host_errors(env):
         algorithm = program.algorithm
         hparams = {key: jnp.float32(value) for key, value in {**algorithm.hparams, **always}.items()}
         ctx = Context(hparams=hparams, clock=start_clock(), env_steps=jnp.int32(0), total_env_steps=1)

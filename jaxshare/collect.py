@@ -97,7 +97,7 @@ def collect(config: Config) -> pathlib.Path:
             raise RefusedError(f"{key} is missing: python -m jaxshare.collect run_dir=RUN out=SET.jds.")
     check_record(config)
     _check_out(config)
-    from jaxshare.session import prepare
+    from jaxshare.run.build import prepare
 
     # in JAX there is nothing that a file could name, so no permission is asked for
     settings = run_settings(pathlib.Path(config.run_dir), Permission(), _check_in_jax)
@@ -347,8 +347,8 @@ def _player(config: Config, settings: Settings, program: Program) -> Any:
     import jax.numpy as jnp
 
     from jaxshare import rollout
+    from jaxshare.run.build import make_algorithm
     from jaxshare.runner import start_clock
-    from jaxshare.session import make_algorithm
     from jaxshare.types import Context
 
     # the run's algorithm with parameters of its own for every agent, and without a critic that listens to the acting

@@ -103,6 +103,7 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     run_dir: str = ""  # empty: runs/<algorithm>-<environment>-<date>
+    init_from: str = ""  # a run directory: begin with the parameters of its newest checkpoint
     # never (refuse a used run_dir) | auto (continue it)
     resume: str = static("never", choices=("never", "auto"))
     # tensorboard, wandb; metrics.jsonl and the console are always there

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """The person's view of one session. Off a terminal the bar is left out and the lines stay."""
+    """The person's view of one command's runs. Off a terminal the bar is left out and the lines stay."""
 
     def __init__(self, run: RunConfig, program: Program) -> None:
         self._total = program.total

@@ -87,7 +87,7 @@ def decompose(config: Config) -> dict[str, Any]:
     """Judge, print the table, write the JSON and the picture: the dict that was written. Raises RefusedError."""
     if not config.run_dir:
         raise RefusedError("run_dir is missing: name a run of algo=sit, as in run_dir=runs/sit.")
-    from jaxshare.session import prepare
+    from jaxshare.run.build import prepare
 
     permission = Permission(config.trust, config.env)
     settings = run_settings(pathlib.Path(config.run_dir), permission, partial(_check_decomposes, config))

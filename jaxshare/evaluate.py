@@ -96,7 +96,8 @@ def evaluate(config: Config) -> dict[str, Any]:
     _check_places(config)
     run_dir = pathlib.Path(config.run_dir)
     settings, selected_on = _settings(run_dir, config)
-    from jaxshare.session import host_errors, prepare
+    from jaxshare.run.build import prepare
+    from jaxshare.run.watch import host_errors
 
     program = prepare(settings)
     with closing(program), host_errors(program.evaluator):

@@ -97,7 +97,7 @@ def job(cfg: DictConfig) -> dict[str, str] | None:
     """Train. None, or why that failed, in plain values; it runs where a launcher puts it."""
     surroundings.prepare_process()
     from jaxshare.run.signals import StoppedError
-    from jaxshare.session import train
+    from jaxshare.run.train import train
 
     is_here = _submitter == os.getpid()
     try:

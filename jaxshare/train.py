@@ -51,7 +51,7 @@ def _main() -> None:
 
 def _train(settings: Settings) -> None:
     from jaxshare.run.signals import StoppedError
-    from jaxshare.session import train
+    from jaxshare.run.train import train
 
     try:
         train(settings, at_once=True)

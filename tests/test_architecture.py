@@ -44,13 +44,13 @@ def layer(name):
 def test_there_is_something_to_check():
     assert len(FILES) > 30
     assert "flax.linen" in imported(TREES["models/agents.py"])
-    assert uses("session.py", "jaxshare.registry")
+    assert uses("run/build.py", "jaxshare.registry")
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if layer(name) is not None])
 def test_imports_go_one_way(name):
     later = LAYERS[layer(name) + 1 :]
-    outer = ("session", "train", "cli", "console", "checkpoint", "evaluate", "list", "multirun", "spelling")
+    outer = ("run.training", "train", "cli", "console", "checkpoint", "evaluate", "list", "multirun", "spelling")
     assert not uses(name, *(f"jaxshare.{module}" for module in (*later, *outer)))
 
 

@@ -10,8 +10,9 @@ import pytest
 import tiny
 from rich.console import Console
 
-from jaxshare import collect, decompose, evaluate, session
+from jaxshare import collect, decompose, evaluate
 from jaxshare.checkpoint import Checkpoints, DamagedError
+from jaxshare.run import build
 from jaxshare.types import RefusedError
 
 ARGUMENTS = (*tiny.PLAIN, "algo.recurrent=false", "checkpoint.every=16", "checkpoint.keep=9", "checkpoint.replay=false")
@@ -24,7 +25,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def program(whole):
-    return session.prepare(tiny.settings(whole, *ARGUMENTS))
+    return build.prepare(tiny.settings(whole, *ARGUMENTS))
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_an_environment_that_changed_since(whole, read):
     arguments = [argument.replace("two_step", "climbing") for argument in ARGUMENTS]
     before = tiny.files(whole)
     with pytest.raises(RefusedError) as refused:
-        read(whole, session.prepare(tiny.settings(whole, *arguments)))
+        read(whole, build.prepare(tiny.settings(whole, *arguments)))
     message = str(refused.value)
     assert "offers 3 actions now, and the run was trained with 2" in message, message
     assert "damaged" not in message

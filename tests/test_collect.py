@@ -22,10 +22,11 @@ import yaml
 from matplotlib import colors, image
 from rich.console import Console
 
-from jaxshare import cli, collect, registry, session
+from jaxshare import cli, collect, registry
 from jaxshare.checkpoint import Checkpoints
 from jaxshare.data import composition as composing
 from jaxshare.data import open_any, own, records
+from jaxshare.run import build
 from jaxshare.run.folder import plain, read_settings
 from jaxshare.types import RefusedError, TimeStep
 
@@ -100,7 +101,7 @@ def test_returns_of_the_checkpoints_are_those_of_the_run_s_own_evaluations(pool,
 
 def test_episodes_are_played_by_the_checkpoints_they_name(pool, dataset):
     """Each checkpoint, restored by its name, is shown what an agent saw: it does what that agent did."""
-    program = session.prepare(tiny.settings(pool, *POOL))
+    program = build.prepare(tiny.settings(pool, *POOL))
     episodes = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), dataset.episodes)
     hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
 
@@ -377,7 +378,7 @@ def test_continuous_actions(tmp_path):
     )  # fmt: skip
     config = collect.Config(run_dir=str(run_dir), out="unused", pool_episodes=8)
     settings = read_settings(run_dir)
-    program = session.prepare(settings)
+    program = build.prepare(settings)
     spec = program.env.spec
     assert np.isfinite(collect._random_return(config, program))
     seen = types.SimpleNamespace(alive=np.ones((500, spec.num_agents), bool))
@@ -418,6 +419,6 @@ def test_help_shows_every_setting_and_its_examples_work(monkeypatch, capsys):
     settings = cli.settings(train[1:])
     asked = cli.small_config(collect.Config, own_command[1:])
     assert asked.run_dir == settings.run.run_dir
-    spec = session.make_env(settings).spec
+    spec = build.make_env(settings).spec
     assert len(composing.parse(asked.composition, spec.num_agents).components) == 2
     assert json.dumps(asked.episodes) in " ".join(own_command)

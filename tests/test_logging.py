@@ -14,7 +14,8 @@ import pytest
 import tiny
 from tensorboardX.proto.event_pb2 import Event
 
-from jaxshare import results, session
+from jaxshare import results
+from jaxshare.run import build
 from jaxshare.runner import Program, start_clock
 from jaxshare.types import LearnerState
 
@@ -98,7 +99,7 @@ def test_evaluations_of_all_runs_have_the_same_metrics(records):
 
 def test_evaluations_play_the_same_episodes_for_every_seed():
     """recall's return depends on the cues drawn: two seeds with the same parameters must get the same."""
-    program = session.prepare(tiny.settings("unused", *RECALL))
+    program = build.prepare(tiny.settings("unused", *RECALL))
     hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
     evaluate = jax.jit(lambda state, clock: program.evaluate(state, hparams, clock)[0])
     state, clock = jax.jit(program.init)(jnp.int32(0)), start_clock()
@@ -164,7 +165,7 @@ def test_the_table_and_the_picture_are_shown_at_the_end(finished):
 def test_updates_per_episode_do_not_depend_on_the_number_of_environments(num_envs, ratio, updates):
     """24 episodes after the prefill of 4, with 4 decision steps each."""
     arguments = (*RECALL, f"num_envs={num_envs}", f"updates_per_episode={ratio}", "total_env_steps=1000")
-    clock, state = advance(session.prepare(tiny.settings("unused", *arguments)), 24 // num_envs)
+    clock, state = advance(build.prepare(tiny.settings("unused", *arguments)), 24 // num_envs)
     assert (clock.episodes, clock.stored) == (28, 28)
     assert clock.updates == updates
     assert state.env_steps == 28 * 4

@@ -8,9 +8,10 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare import cli, registry, session
+from jaxshare import cli, registry
 from jaxshare.algos import coma, comix, icq, seac, seql
 from jaxshare.algos._value import ValueConfig, ValueHParams
+from jaxshare.run import build
 from jaxshare.types import Discrete, EnvSpec
 
 SMALL = ("num_envs=2", "batch_size=2", "replay.capacity=4", "eval.every=16", "eval.episodes=2", "progress=false")
@@ -33,9 +34,9 @@ def differences(config, usual, but=()):
 @pytest.mark.parametrize("preset", cli.presets())
 def test_the_parts_of_a_preset_go_together(preset):
     settings = chosen(preset)
-    env = session.make_env(settings)
+    env = build.make_env(settings)
     try:
-        session.make_algorithm(settings, env.spec)
+        build.make_algorithm(settings, env.spec)
     finally:
         if env.host:
             env.host.close()

@@ -16,8 +16,9 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jaxshare import cli, parallel, registry, session, spelling
+from jaxshare import cli, memory, parallel, registry, spelling
 from jaxshare.config import RunConfig, Settings
+from jaxshare.run import advance, build
 from jaxshare.settings.fields import swept_values
 from jaxshare.types import RefusedError
 
@@ -107,9 +108,9 @@ def prepare(case, parts, sweep=None):
         modifiers={name: parts[name] for name in case.modifiers},
         sweep=sweep or {},
     )
-    program = session.prepare(settings)
+    program = build.prepare(settings)
     try:
-        session.chunk_iterations(program)
+        advance.chunk_iterations(program)
         layout = parallel.layout(settings.run.parallel, len(settings.runs()), program.env.spec.pure)
         return program, layout
     finally:
@@ -192,4 +193,4 @@ def test_accepted_settings_have_states_of_a_size():
         case = Case("qmix", "matrix", (), part, key, "4096")
         program, layout = one_setting(case)
         jax.eval_shape(program.init, jax.numpy.int32(0))
-        assert check(case, lambda case, made=(program, layout): session.check_memory(*made)) is None
+        assert check(case, lambda case, made=(program, layout): memory.check_memory(*made)) is None

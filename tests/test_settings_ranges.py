@@ -7,9 +7,10 @@ import math
 import pytest
 import tiny
 
-from jaxshare import cli, collect, evaluate, registry, report, session
+from jaxshare import cli, collect, config, evaluate, registry, report
 from jaxshare.algos._value import ValueConfig, ValueHParams
 from jaxshare.config import RunConfig
+from jaxshare.run import build
 from jaxshare.settings import fields
 from jaxshare.settings.fields import COUNT, Range, ranges, size, static, swept, swept_values
 from jaxshare.settings.validate import check_record
@@ -167,7 +168,7 @@ def with_hparam(settings, key, value):
 
 def swept_over(settings, key, value):
     usual = getattr(settings.algo.hparams, key)
-    return session.check_all(dataclasses.replace(settings, sweep={key: [usual, value]}))
+    return config.check_all(dataclasses.replace(settings, sweep={key: [usual, value]}))
 
 
 @pytest.mark.parametrize("name", registry.modules("algo"))
@@ -194,7 +195,7 @@ def test_a_swept_value_has_the_fate_of_a_set_one(usual, name):
 )
 def test_sweeps_are_refused_in_words(arguments, words):
     with pytest.raises(RefusedError) as refusal:
-        session.prepare(chosen(*arguments))
+        build.prepare(chosen(*arguments))
     assert words in str(refusal.value)
 
 
@@ -204,7 +205,7 @@ def test_what_two_swept_values_must_be_together_is_checked():
     with pytest.raises(
         RefusedError, match=r"sweep\.omega_low=20\.0: algo\.hparams\.omega_low=20\.0 .*omega_high=10\.0"
     ):
-        session.check_all(settings)
+        config.check_all(settings)
 
 
 # ------------------------------------------------------------------------------------------------- the command line
@@ -229,7 +230,7 @@ def test_what_two_swept_values_must_be_together_is_checked():
 )
 def test_arguments_are_refused_in_words(argument, words):
     with pytest.raises(RefusedError) as refusal:
-        session.prepare(chosen(argument))
+        build.prepare(chosen(argument))
     assert words in str(refusal.value)
 
 

@@ -115,6 +115,12 @@ def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
     return run_dir, True
 
 
+def goes_on(settings: Settings) -> bool:
+    """Whether there is a run in the directory of the settings, so that nothing new is begun."""
+    run_dir = settings.run.run_dir
+    return bool(run_dir) and pathlib.Path(run_dir).is_dir() and _used(pathlib.Path(run_dir))
+
+
 def how_to_go_on(run_dir: pathlib.Path) -> str:
     """The words that make the same command go on with this run."""
     return f"resume=auto run_dir={run_dir}"

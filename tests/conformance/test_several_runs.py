@@ -13,10 +13,11 @@ import pytest
 import tiny
 
 from jaxshare import list as listing
-from jaxshare import parallel, registry, rollout, session
+from jaxshare import parallel, registry, rollout
 from jaxshare.config import ParallelConfig
 from jaxshare.data import card, own, records
 from jaxshare.envs import matrix
+from jaxshare.run import build
 from jaxshare.runner import start_clock
 from jaxshare.types import Context, Discrete, RefusedError
 
@@ -63,7 +64,7 @@ def rows():
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A data set of random play of the game, for learners from one."""
-    program = session.prepare(tiny.settings("unused", "algo=vdn", *GAME))
+    program = build.prepare(tiny.settings("unused", "algo=vdn", *GAME))
 
     def act(params, carry, timestep, ctx, key, explore):
         return carry, jax.random.randint(key, timestep.alive.shape, 0, 2), {}
