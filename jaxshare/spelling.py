@@ -29,7 +29,7 @@ from jaxshare.config import RunConfig
 from jaxshare.types import RefusedError
 
 LISTS = ("modifiers", "logger")  # a single name is taken as a list of one
-PATHS = ("run_dir", "data", "out", "gif", "sc2path", "python", "map_file")  # last parts of keys
+PATHS = ("run_dir", "init_from", "data", "out", "gif", "sc2path", "python", "map_file")  # last parts of keys
 OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 UNSHARED = ("run_dir",)  # one value even in a multirun, whose jobs get numbered folders in it
 PLAIN = re.compile(r"[A-Za-z0-9_\s/\-\\+.$%*@?|:]")  # what hydra takes unquoted
