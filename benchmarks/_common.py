@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxshare import cli
-from jaxshare.config import Settings
 from jaxshare.runner import Program, start_clock
 from jaxshare.session import Runs, fitted, lay_out
+from jaxshare.settings.records import Settings
 from jaxshare.types import Context
 
 

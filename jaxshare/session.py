@@ -18,7 +18,6 @@ import numpy as np
 
 from jaxshare import __version__, parallel, registry, replay, surroundings
 from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
-from jaxshare.config import POLICIES, DatasetConfig, Settings, check_all
 from jaxshare.console import Console
 from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
 from jaxshare.memory import check_memory
@@ -26,6 +25,7 @@ from jaxshare.run import folder, reader, signals
 from jaxshare.run import metrics as log
 from jaxshare.run.signals import Watch
 from jaxshare.runner import Program, start_clock
+from jaxshare.settings.records import POLICIES, DatasetConfig, Settings, check_all
 from jaxshare.types import Algorithm, Clock, Env, EnvSpec, Episode, HostError, RefusedError, TrainState
 
 MOST_UPDATES = 200  # ours: about ten seconds of QMIX on two CPU cores

@@ -7,9 +7,10 @@ import pathlib
 import pytest
 import yaml
 
-from jaxshare import cli, collect, decompose, evaluate, registry, report
-from jaxshare.config import RunConfig
+from jaxshare import collect, decompose, evaluate, registry, report
 from jaxshare.run import folder
+from jaxshare.settings.plain import from_plain
+from jaxshare.settings.records import RunConfig
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 COMMANDS = (collect, decompose, evaluate, report)
@@ -48,7 +49,7 @@ def test_names_and_defaults_are_what_they_were(name):
 def test_what_a_run_wrote_down_before_still_loads(name):
     """Every setting of these files that can be another is not the default."""
     tree = yaml.safe_load((GOLDEN / "configs" / f"{name}.yaml").read_text())
-    settings = cli.from_plain(tree)
+    settings = from_plain(tree)
     assert settings.algo_name == name
     assert folder.plain(settings) == tree
 

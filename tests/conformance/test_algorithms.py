@@ -20,9 +20,9 @@ import tiny
 
 from jaxshare import list as listing
 from jaxshare import registry, session
-from jaxshare.config import ReplayConfig, RunConfig
 from jaxshare.envs import matrix
 from jaxshare.runner import Program, start_clock
+from jaxshare.settings.records import ReplayConfig, RunConfig
 from jaxshare.types import Box, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 pytestmark = pytest.mark.usefixtures("optimised")  # bitwise comparisons
