@@ -243,7 +243,7 @@ def _training(name: str, settings: dict[str, str], book: Book, budget: str, jobs
 
 def _label(settings: dict[str, str]) -> str:
     """A folder's name: what people look for, and a hash of all settings and of the preset's file."""
-    from jaxshare.config import config_dir
+    from jaxshare.settings.hydra import config_dir
 
     words = [settings[k] for k in ("preset", "algo", "modifiers", "env.scenario", "env.game", "data") if k in settings]
     text = json.dumps(sorted(settings.items()))

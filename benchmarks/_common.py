@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxshare import cli
-from jaxshare.config import Settings
 from jaxshare.run.build import lay_out
 from jaxshare.run.fleet import Fleet
 from jaxshare.run.offline import fitted
 from jaxshare.runner import Program, start_clock
+from jaxshare.settings.records import Settings
 from jaxshare.types import Context
 
 

@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import cli, results, rollout
-from jaxshare.config import Settings
 from jaxshare.run import build, folder, watch
 from jaxshare.runner import Program, start_clock
+from jaxshare.settings.records import Settings
 from jaxshare.trust import Permission, run_settings
 from jaxshare.types import Context, RefusedError
 

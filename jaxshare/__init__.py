@@ -44,7 +44,26 @@ _PLACES = {
     "report": "jaxshare.api.training",
     "train": "jaxshare.api.training",
 }
-__all__ = [*_PLACES, "__version__"]
+__all__ = [
+    "Callback",
+    "Env",
+    "EnvSpec",
+    "HostError",
+    "Policy",
+    "RefusedError",
+    "Run",
+    "TimeStep",
+    "__version__",
+    "list_algorithms",
+    "list_envs",
+    "list_modifiers",
+    "list_presets",
+    "load",
+    "make_env",
+    "register",
+    "report",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

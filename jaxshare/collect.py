@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from jaxshare import cli, registry
 from jaxshare.run import output
 from jaxshare.settings.fields import COUNT, UNITS, static
+from jaxshare.settings.help import small_help
 from jaxshare.settings.validate import check_record
 from jaxshare.trust import Permission, run_settings
 from jaxshare.types import Discrete, RefusedError
@@ -26,9 +27,9 @@ from jaxshare.types import Discrete, RefusedError
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxshare.config import Settings
     from jaxshare.data.composition import Composition, Pools
     from jaxshare.runner import Program
+    from jaxshare.settings.records import Settings
 
 LISTS = ("low", "medium", "extreme", "balanced_random", "balanced_medium", "balanced_expert")  # names of presets
 EPSILONS = ("epsilon_start", "epsilon_end")  # of policies that explore by it
@@ -85,7 +86,7 @@ def main() -> None:
 
 def _main(arguments: list[str]) -> None:
     if any(a in ("-h", "--help") for a in arguments):
-        print(cli.small_help(HELP, Config))
+        print(small_help(HELP, Config))
         return
     collect(cli.small_config(Config, arguments))
 

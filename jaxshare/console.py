@@ -19,9 +19,9 @@ from jaxshare.loggers import METRICS
 from jaxshare.terminal import open_console
 
 if TYPE_CHECKING:
-    from jaxshare.config import RunConfig, Settings
     from jaxshare.parallel import Layout
     from jaxshare.runner import Program
+    from jaxshare.settings.records import RunConfig, Settings
 
 
 class Console:

@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli
 from jaxshare.run import output
+from jaxshare.settings.help import small_help
 from jaxshare.trust import Permission, run_settings
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxshare.config import Settings
     from jaxshare.data.records import Dataset
     from jaxshare.runner import Program
+    from jaxshare.settings.records import Settings
     from jaxshare.types import EnvSpec
 
 NAME = "decomposition"
@@ -78,7 +79,7 @@ def main() -> None:
 
 def _main(arguments: list[str]) -> None:
     if any(a in ("-h", "--help") for a in arguments):
-        print(cli.small_help(HELP, Config))
+        print(small_help(HELP, Config))
         return
     decompose(cli.small_config(Config, arguments))
 

@@ -12,17 +12,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli
-from jaxshare.config import POLICIES
 from jaxshare.run import output
 from jaxshare.settings.fields import COUNT, UNITS, static
+from jaxshare.settings.help import small_help
+from jaxshare.settings.records import POLICIES
 from jaxshare.settings.validate import check_record
 from jaxshare.trust import Permission, run_settings
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
     from jaxshare.checkpoint import Best
-    from jaxshare.config import Settings
     from jaxshare.runner import Program
+    from jaxshare.settings.records import Settings
 
 EVALUATION = "evaluation.json"
 BEST = "best"
@@ -68,7 +69,7 @@ def main() -> None:
 
 def _main(arguments: list[str]) -> None:
     if any(a in ("-h", "--help") for a in arguments):
-        print(cli.small_help(HELP, Config))
+        print(small_help(HELP, Config))
         return
     evaluate(cli.small_config(Config, arguments))
 

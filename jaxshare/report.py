@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jaxshare import cli, registry
 from jaxshare.run import output
 from jaxshare.settings.fields import COUNT, static
+from jaxshare.settings.help import small_help
 from jaxshare.settings.validate import check_record
 from jaxshare.types import RefusedError
 
@@ -89,7 +90,7 @@ def main() -> None:
 
 def _main(arguments: list[str]) -> None:
     if any(a in ("-h", "--help") for a in arguments):
-        print(cli.small_help(HELP, Config))
+        print(small_help(HELP, Config))
         return
     report(configured(arguments))
 

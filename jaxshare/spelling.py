@@ -13,7 +13,7 @@ import re
 import shlex
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cache
@@ -25,7 +25,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from jaxshare import registry
-from jaxshare.config import RunConfig
+from jaxshare.settings.records import RunConfig
 from jaxshare.types import RefusedError
 
 LISTS = ("modifiers", "logger")  # a single name is taken as a list of one
@@ -186,6 +186,19 @@ def parse(argument: str) -> Override | None:
         return OverridesParser.create().parse_override(argument)
     except (HydraException, RecursionError):
         return None
+
+
+def overrides(arguments: Sequence[str], kinds: Kinds, sweeping: bool = False) -> list[Override]:
+    """What hydra reads in arguments. Raises RefusedError for one that it cannot read, or that removes a setting."""
+    parsed = []
+    for argument in arguments:
+        override = parse(spelled(argument, kinds, sweeping))
+        if override is None:
+            raise not_understood(argument)
+        if override.is_delete():
+            raise RefusedError(f"'{argument}' is not understood: settings cannot be removed. Give another value.")
+        parsed.append(override)
+    return parsed
 
 
 # ----------------------------------------------------------------------------------------- refusals

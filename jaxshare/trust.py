@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxshare import registry
-from jaxshare.config import Settings
+from jaxshare.settings.records import Settings
 from jaxshare.types import RefusedError
 
 GROUP = "jaxshare.environments"  # of entry points: their values are import paths, as env.id has them

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from jaxshare import list as listing
 from jaxshare import registry
-from jaxshare.config import ReplayConfig, RunConfig
 from jaxshare.envs import matrix
 from jaxshare.runner import Program, start_clock
+from jaxshare.settings.records import ReplayConfig, RunConfig
 from jaxshare.types import Box, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 FAST = {"xla_backend_optimization_level": 0}  # compiling is what tests wait for

@@ -25,6 +25,7 @@ import claims
 from jaxshare import cli, registry
 from jaxshare.ops import schedules
 from jaxshare.reporting import statistics
+from jaxshare.settings import hydra
 from jaxshare.types import RefusedError
 
 BOOK = planning.read()
@@ -157,7 +158,7 @@ def test_every_run_is_valid_settings(budget):
 
 def test_presets_that_claims_name_exist():
     for job in trainings().values():
-        assert settings_of(job).get("preset") in (None, *cli.presets())
+        assert settings_of(job).get("preset") in (None, *hydra.presets())
 
 
 # -------------------------------------------------------------------------------------------------------- exploration

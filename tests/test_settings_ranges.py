@@ -7,12 +7,13 @@ import math
 import pytest
 import tiny
 
-from jaxshare import cli, collect, config, evaluate, registry, report
+from jaxshare import cli, collect, evaluate, registry, report
 from jaxshare.algos._value import ValueConfig, ValueHParams
-from jaxshare.config import RunConfig
 from jaxshare.run import build
 from jaxshare.settings import fields
 from jaxshare.settings.fields import COUNT, Range, ranges, size, static, swept, swept_values
+from jaxshare.settings.help import notes
+from jaxshare.settings.records import RunConfig, check_all
 from jaxshare.settings.validate import check_record
 from jaxshare.types import RefusedError
 
@@ -168,7 +169,7 @@ def with_hparam(settings, key, value):
 
 def swept_over(settings, key, value):
     usual = getattr(settings.algo.hparams, key)
-    return config.check_all(dataclasses.replace(settings, sweep={key: [usual, value]}))
+    return check_all(dataclasses.replace(settings, sweep={key: [usual, value]}))
 
 
 @pytest.mark.parametrize("name", registry.modules("algo"))
@@ -205,7 +206,7 @@ def test_what_two_swept_values_must_be_together_is_checked():
     with pytest.raises(
         RefusedError, match=r"sweep\.omega_low=20\.0: algo\.hparams\.omega_low=20\.0 .*omega_high=10\.0"
     ):
-        config.check_all(settings)
+        check_all(settings)
 
 
 # ------------------------------------------------------------------------------------------------- the command line
@@ -240,12 +241,12 @@ def test_what_means_true_or_false_still_does(text, meant):
 
 
 def test_notes_stand_beside_a_field_or_above_it():
-    notes = cli.notes(registry.get("algo", "sit").Config, "algo.")
-    assert notes["algo.ensemble"].startswith("networks of the decomposition; 1: no uncertainty")
-    assert notes["algo.critic_dim"] == "paper: Table 11"
-    assert notes["algo.hparams.min_ess"].startswith("alpha grows until so many trajectories count")
+    explained = notes(registry.get("algo", "sit").Config, "algo.")
+    assert explained["algo.ensemble"].startswith("networks of the decomposition; 1: no uncertainty")
+    assert explained["algo.critic_dim"] == "paper: Table 11"
+    assert explained["algo.hparams.min_ess"].startswith("alpha grows until so many trajectories count")
     source = (tiny.REPOSITORY / "jaxshare" / "algos" / "_sit_parts.py").read_text()
-    assert all(note in source for note in notes.values())
+    assert all(note in source for note in explained.values())
 
 
 def test_the_largest_numbers_fit_in_32_bits():

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from jaxshare import cli, collect, decompose, evaluate, registry, report, spelling, train
-from jaxshare.config import RunConfig
+from jaxshare.settings.help import help_text, notes
+from jaxshare.settings.records import RunConfig
 from jaxshare.types import RefusedError
 
 HOME = os.path.expanduser("~")
@@ -82,7 +83,7 @@ def test_every_path_of_the_program_is_known_as_one():
     words = re.compile(r"\b(folder|file|data set to|run directory|interpreter|write|JSON)\b")
     found = set()
     for config in configs:
-        comments = cli.notes(config)
+        comments = notes(config)
         for key, kind in spelling.kinds_of(config).items():
             if kind.text and words.search(comments.get(key) or ""):
                 assert kind.path, key
@@ -286,6 +287,6 @@ def test_commas_of_a_multirun():
 
 def test_help_of_what_there_is_not(capsys):
     with pytest.raises(RefusedError, match=r"Did you mean qmix\?"):
-        cli.help_text(train.HELP, ["algo=QMIX"])
-    assert "algo=vdn" in cli.help_text(train.HELP, ["algo=vdn", "run_dir=a,b(", "total_env_steps=1e6"])
-    assert "(for algo=iql" in cli.help_text(train.HELP, ["algo=iql,vdn"])
+        help_text(train.HELP, ["algo=QMIX"])
+    assert "algo=vdn" in help_text(train.HELP, ["algo=vdn", "run_dir=a,b(", "total_env_steps=1e6"])
+    assert "(for algo=iql" in help_text(train.HELP, ["algo=iql,vdn"])

@@ -13,6 +13,7 @@ import yaml
 
 from jaxshare import cli, collect, decompose, evaluate, registry, trust
 from jaxshare.run import folder as run_folder
+from jaxshare.settings.help import small_help
 from jaxshare.types import RefusedError
 
 # settings of environments on the host that hold text but choose no code: names that a table of ours knows, or data
@@ -266,6 +267,6 @@ def test_nothing_is_unpickled():
 
 def test_the_help_explains_both_ways():
     for module in (evaluate, decompose):
-        text = cli.small_help(module.HELP, module.Config)
+        text = small_help(module.HELP, module.Config)
         assert "trust=false" in text
         assert "env.id=mymodule:Env" in text

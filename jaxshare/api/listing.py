@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jaxshare import cli, registry
+from jaxshare import registry
+from jaxshare.settings import hydra
 
 
 def list_algorithms() -> list[str]:
@@ -22,4 +23,4 @@ def list_modifiers() -> list[str]:
 
 def list_presets() -> list[str]:
     """Names for `preset=`."""
-    return cli.presets()
+    return hydra.presets()

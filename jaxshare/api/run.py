@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping
-from contextlib import closing
 from typing import Any
 
 import numpy as np
 
 from jaxshare.api.policy import Policy
-from jaxshare.config import Settings
 from jaxshare.run.saved import LATEST, SavedRun, open_run
+from jaxshare.settings.records import Settings
 from jaxshare.trust import Permission
 from jaxshare.types import RefusedError
 
@@ -96,3 +95,11 @@ class Run:
             what = "there is none" if seed not in seeds else "a sweep has it several times"
             raise RefusedError(f"seed={seed}: {what}. The runs are {self.labels}.")
         return seeds.index(seed)
+
+
+def _columns(records: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    names = sorted({name for record in records for name in record})
+    columns = {}
+    for name in names:
+        columns[name] = np.array([record.get(name, np.nan) for record in records])
+    return columns

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from jaxshare import results
-from jaxshare.config import POLICIES
 from jaxshare.evaluate import BEST, EVALUATION
 from jaxshare.loggers import METRICS
 from jaxshare.run import folder, reader
 from jaxshare.run.metrics import COUNTERS
+from jaxshare.settings.records import POLICIES
 from jaxshare.types import RefusedError
 
 # Settings that change no result, or that tell runs of a group from each other. Everything else is compared.

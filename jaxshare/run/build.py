@@ -6,9 +6,9 @@ import dataclasses
 from typing import Any
 
 from jaxshare import parallel, registry, surroundings
-from jaxshare.config import Settings, check_all
 from jaxshare.run import offline
 from jaxshare.runner import Program
+from jaxshare.settings.records import Settings, check_all
 from jaxshare.types import Algorithm, Env, EnvSpec, RefusedError
 
 

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import parallel, replay
-from jaxshare.config import POLICIES, Settings
 from jaxshare.run.advance import Pure, advance_of
 from jaxshare.run.watch import host_errors
 from jaxshare.runner import Program, start_clock
+from jaxshare.settings.records import POLICIES, Settings
 from jaxshare.types import Clock, HostError, RefusedError, TrainState
 
 

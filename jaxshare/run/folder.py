@@ -15,12 +15,13 @@ from typing import Any
 
 import yaml
 
-from jaxshare import __version__, cli, durable
+from jaxshare import __version__, durable
 from jaxshare.checkpoint import FOLDER, UNFINISHED
-from jaxshare.config import Settings
 from jaxshare.loggers import METRICS
 from jaxshare.run import reader
 from jaxshare.run.lock import Lock
+from jaxshare.settings.plain import from_plain
+from jaxshare.settings.records import Settings
 from jaxshare.types import RefusedError
 
 CONFIG = "config.yaml"
@@ -176,7 +177,7 @@ def read_settings(run_dir: pathlib.Path) -> Settings:
     """
     tree = read_config(run_dir)
     try:
-        return cli.from_plain(tree)
+        return from_plain(tree)
     except RefusedError as error:
         raise RefusedError(f"{run_dir / CONFIG}{_made_by(run_dir)}: {error}") from error
 

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from jaxshare import registry, replay
-from jaxshare.config import DatasetConfig, Settings
 from jaxshare.runner import Program
+from jaxshare.settings.records import DatasetConfig, Settings
 from jaxshare.types import Algorithm, Episode, RefusedError
 
 

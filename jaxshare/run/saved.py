@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
-from jaxshare.config import Settings
 from jaxshare.run import build
 from jaxshare.run import metrics as log
 from jaxshare.runner import Program
+from jaxshare.settings.records import Settings
 from jaxshare.trust import Permission, run_settings
 from jaxshare.types import Clock, RefusedError, TrainState
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from jaxshare import __version__
 from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
-from jaxshare.config import Settings
 from jaxshare.run import metrics as log
 from jaxshare.run import reader
 from jaxshare.run.fleet import Counters
 from jaxshare.runner import Program
+from jaxshare.settings.records import Settings
 from jaxshare.types import Clock, RefusedError, TrainState
 
 if TYPE_CHECKING:

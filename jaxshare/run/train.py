@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Iterable
 from contextlib import closing
 
-from jaxshare.config import Settings
 from jaxshare.loggers import require
 from jaxshare.memory import check_memory
 from jaxshare.run import build, callbacks, folder, offline, signals
@@ -14,6 +13,7 @@ from jaxshare.run.callbacks import Callback
 from jaxshare.run.timeline import Timeline
 from jaxshare.run.training import Training
 from jaxshare.run.warm_start import read_start
+from jaxshare.settings.records import Settings
 
 
 def train(

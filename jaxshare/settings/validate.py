@@ -38,7 +38,7 @@ def check_value(key: str, value: Any, allowed: Range) -> None:
 
 
 def check_settings(settings: Any) -> None:
-    """Check all settings of a run (`jaxshare.config.Settings`) and the values of its sweep. Raises RefusedError."""
+    """Check all settings of a run (`Settings`) and the values of its sweep. Raises RefusedError."""
     check_record(settings.run)
     check_record(settings.algo, "algo.")
     check_record(settings.env, "env.")

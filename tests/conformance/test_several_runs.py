@@ -14,11 +14,11 @@ import tiny
 
 from jaxshare import list as listing
 from jaxshare import parallel, registry, rollout
-from jaxshare.config import ParallelConfig
 from jaxshare.data import card, own, records
 from jaxshare.envs import matrix
 from jaxshare.run import build
 from jaxshare.runner import start_clock
+from jaxshare.settings.records import ParallelConfig
 from jaxshare.types import Context, Discrete, RefusedError
 
 pytestmark = pytest.mark.usefixtures("optimised")  # bitwise comparisons

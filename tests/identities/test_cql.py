@@ -15,13 +15,13 @@ from value_cases import KEY, SPEC, context, flat, init
 from jaxshare import cli, replay
 from jaxshare import list as listing
 from jaxshare.algos._deterministic import values_of
-from jaxshare.config import EvalConfig, RunConfig
 from jaxshare.data import card, own, records
 from jaxshare.models.mixers import Mixer
 from jaxshare.modifiers import cql
 from jaxshare.ops import offline
 from jaxshare.run import build
 from jaxshare.runner import Program, start_clock
+from jaxshare.settings.records import EvalConfig, RunConfig
 from jaxshare.types import Box, Discrete, Env, EnvSpec, Episode, RefusedError, TimeStep
 
 PAIR = dataclasses.replace(DUO, action=Discrete(3))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -167,12 +166,3 @@ def _check_replay(run: RunConfig) -> None:
             f"num_envs={run.num_envs} is larger than replay.capacity={capacity}: one collect would overwrite itself. "
             f"Use num_envs={capacity} or replay.capacity={run.num_envs} at least."
         )
-
-
-def config_dir() -> pathlib.Path:
-    """The YAML folder: inside the installed package, or at the top of a checkout."""
-    package = pathlib.Path(__file__).resolve().parent
-    for folder in (package / "configs", package.parent / "configs"):
-        if (folder / "config.yaml").is_file():
-            return folder
-    raise RefusedError("jaxshare's configs folder is missing: reinstall the package.")
