@@ -67,7 +67,7 @@ def check_groups(groups: list[Override]) -> None:
 
 def known_keys(groups: Sequence[str]) -> tuple[str, ...]:
     """All keys that there are, groups of keys included, with arguments such as `algo=qmix` and `env=lbf`."""
-    parsed = _parse(groups, spelling.training_kinds())
+    parsed = spelling.overrides(groups, spelling.training_kinds())
     chosen = [override for override in parsed if override.key_or_group in GROUPS]
     check_groups(chosen)
     return _keys_with(tuple(f"{override.key_or_group}={choices(override)[0]}" for override in chosen))

@@ -193,7 +193,7 @@ def _policies(config: Config, settings: Settings, program: Program, console: Any
     from rich.progress import track
 
     from jaxshare.checkpoint import Checkpoints, DamagedError, GoneError, to_stderr
-    from jaxshare.results import run_name
+    from jaxshare.results.curves import run_name
 
     checkpoints = Checkpoints(pathlib.Path(config.run_dir), read_only=True, spec=program.env.spec)
     steps = checkpoints.steps()

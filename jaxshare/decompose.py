@@ -9,7 +9,6 @@ how often a trajectory of a better policy has the larger reward, or priority, th
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 import pathlib
@@ -110,15 +109,15 @@ def _check_decomposes(config: Config, settings: Settings) -> None:
 
 
 def _decompose(config: Config, settings: Settings, program: Program, path: pathlib.Path) -> dict[str, Any]:
-    from jaxshare import results
     from jaxshare.data import open_like
     from jaxshare.data.checks import check_spec
     from jaxshare.loggers import METRICS
+    from jaxshare.results.curves import load
     from jaxshare.terminal import open_console
 
     run_dir, spec = pathlib.Path(config.run_dir), program.env.spec
     out = _out(config)
-    records = results.load(run_dir) if (run_dir / METRICS).exists() else []
+    records = load(run_dir) if (run_dir / METRICS).exists() else []
     step, clock, states = _restore(run_dir, settings, program)
     dataset = open_like(path, dataclasses.asdict(settings.run.dataset)).read()
     check_spec(dataset, spec, f"data={path}")
@@ -318,7 +317,7 @@ def curves(records: list[dict[str, Any]], agents: int, first: int) -> dict[str, 
     """
     import numpy as np
 
-    from jaxshare.results import run_name
+    from jaxshare.results.curves import run_name
 
     found: dict[str, tuple[list[float], list[list[float]]]] = {}
     for record in records:
@@ -338,7 +337,7 @@ def _table(result: dict[str, Any]) -> Any:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    from jaxshare.results import run_name
+    from jaxshare.results.curves import run_name
 
     title = f"{result['environment']}: {result['composition'] or 'levels not known'}, {result['episodes']} episodes"
     table = Table(title=f"{title}\nAUROC of better against random trajectories", box=SIMPLE, collapse_padding=True)
@@ -392,12 +391,13 @@ def draw(result: dict[str, Any], curves: dict[str, Any], priority: list[np.ndarr
     curves: of the function of that name; priority [E, N] of each run; level [E, N].
     """
     import numpy as np
-    from matplotlib.figure import Figure
+
+    from jaxshare.results import figures
 
     types, stage = result["agent_types"], result["stage1"]
     labels = [f"{i} {name}" for i, name in enumerate(types)]
     both, levels = np.concatenate(priority), np.tile(level, (len(priority), 1))
-    figure = Figure(figsize=(15.5, max(4.2, 0.42 * len(types) + 1.2)), layout="constrained")
+    figure = figures.new_figure(15.5, max(4.2, 0.42 * len(types) + 1.2))
     rewards, agents, by_type = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
     _draw_rewards(rewards, curves, labels)
     if not stage["finished"]:
@@ -411,36 +411,46 @@ def draw(result: dict[str, Any], curves: dict[str, Any], priority: list[np.ndarr
     what = f"{result['environment']}, {result['composition'] or 'levels not known'}"
     count = f"{len(priority)} run{'s' * (len(priority) > 1)}"
     figure.suptitle(f"{what}: decomposition={result['settings']['decomposition']}, {count}", fontsize=11)
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=120, format="png")
-    return picture.getvalue()
+    return figures.png(figure, dpi=120)
 
 
 def _draw_rewards(axis: Any, curves: dict[str, Any], labels: list[str]) -> None:
     """The mean over runs of each agent's decomposed reward, with a band of one standard deviation."""
-    import matplotlib
     import numpy as np
-    from matplotlib import ticker
 
-    axis.set_title("(a) decomposed rewards in stage I", fontsize=10)
-    axis.set_xlabel("updates")
-    axis.set_ylabel("mean reward of a step")
-    axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-    if not curves:
+    from jaxshare.results.curves import Curve, along
+    from jaxshare.results.figures import Line, Panel, draw_curves, legend_inside, looks
+
+    # the mean of the runs where the shortest one was logged
+    lines = []
+    runs = list(curves.values())
+    updates = min((updates for updates, _ in runs), key=lambda updates: updates[-1], default=[])
+    grid = np.array(updates, float)
+    look = looks(labels)
+    for agent, label in enumerate(labels if runs else ()):
+        of_runs = [Curve(np.array(x, float), rewards[:, agent]) for x, rewards in runs]
+        values = along(of_runs, grid)  # [P, R]
+        mean = values.mean(-1)
+        spread = values.std(-1)
+        curve = Curve(grid, mean)
+        if len(runs) > 1:
+            curve = Curve(grid, mean, mean - spread, mean + spread)
+        marker = "." if len(grid) == 1 else ""
+        lines.append(Line(curve, label, dataclasses.replace(look[label], marker=marker)))
+
+    # the panel
+    panel = Panel(
+        lines,
+        title="(a) decomposed rewards in stage I",
+        x_label="updates",
+        y_label="mean reward of a step",
+        font_size=10.0,
+    )
+    draw_curves(axis, panel)
+    if lines:
+        legend_inside(axis, title="agent", columns=math.ceil(len(labels) / 6))
+    else:
         axis.text(0.5, 0.5, "nothing was logged", ha="center", va="center", transform=axis.transAxes)
-        return
-    grid = np.array(min((updates for updates, _ in curves.values()), key=lambda updates: updates[-1]), float)
-    along = np.array(
-        [[np.interp(grid, updates, values[:, i]) for i in range(len(labels))] for updates, values in curves.values()]
-    )  # fmt: skip  [R, N, P]
-    colours = matplotlib.colormaps["tab10" if len(labels) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
-    for i, label in enumerate(labels):
-        mean, spread = along[:, i].mean(0), along[:, i].std(0)
-        axis.plot(grid, mean, color=colours[i % len(colours)], label=label, marker="." if len(grid) == 1 else None)
-        if len(along) > 1:
-            axis.fill_between(grid, mean - spread, mean + spread, color=colours[i % len(colours)], alpha=0.15, lw=0)
-    axis.grid(alpha=0.3)
-    axis.legend(title="agent", fontsize=8, ncols=math.ceil(len(labels) / 6))
 
 
 def _ridges(axis: Any, labels: list[str], rows: list[tuple[np.ndarray, np.ndarray]], each: bool) -> None:

@@ -256,7 +256,7 @@ def _tables(result: dict[str, Any]) -> list[Any]:
 def _table(title: str, result: dict[str, Any]) -> Any:
     from rich.table import Table
 
-    from jaxshare.results import run_name
+    from jaxshare.results.curves import run_name
 
     table = Table(title=title)
     names = ("return", "win_rate", "length", "stochastic_return", "stochastic_win_rate", "selected_return")

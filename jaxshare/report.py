@@ -20,10 +20,10 @@ from jaxshare.settings.validate import check_record
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
-    from jaxshare.reporting.numbers import Numbers
-    from jaxshare.reporting.runs import Run
-    from jaxshare.reporting.statistics import Estimate
-    from jaxshare.reporting.study import Study
+    from jaxshare.results.numbers import Numbers
+    from jaxshare.results.runs import Run
+    from jaxshare.results.statistics import Estimate
+    from jaxshare.results.study import Study
 
 REPORT = "report.json"
 CHOICES = {
@@ -113,7 +113,7 @@ def configured(arguments: list[str]) -> Config:
 
 
 def _names_a_run(pattern: str) -> bool:
-    from jaxshare.reporting.runs import is_run_dir
+    from jaxshare.results.runs import is_run_dir
 
     return any(is_run_dir(pathlib.Path(path)) for path in glob.glob(os.path.expanduser(pattern)))
 
@@ -139,9 +139,9 @@ def _check(config: Config) -> None:
 def report(config: Config) -> dict[str, Any]:
     """Read, compute, write and print: what report.json holds. Raises RefusedError."""
     _check(config)
-    from jaxshare.reporting import numbers as numbering
-    from jaxshare.reporting import page, pictures, tables
-    from jaxshare.reporting import study as studies
+    from jaxshare.results import numbers as numbering
+    from jaxshare.results import page, pictures, tables
+    from jaxshare.results import study as studies
     from jaxshare.terminal import open_console
 
     notes: list[str] = []
@@ -177,7 +177,7 @@ def _show(study: Study, numbers: Numbers, how: list[str]) -> None:
 
 def _runs(config: Config, notes: list[str]) -> list[Run]:
     """All runs that are named; with skip=true what is none becomes a note."""
-    from jaxshare.reporting import runs as reading
+    from jaxshare.results import runs as reading
 
     found: list[Run] = []
     remarks: dict[str, list[str]] = {}
@@ -295,7 +295,7 @@ def _console_tables(study: Study, numbers: Numbers) -> list[Any]:
     from rich.box import SIMPLE
     from rich.table import Column, Table
 
-    from jaxshare.reporting.tables import STATISTICS, shown
+    from jaxshare.results.tables import STATISTICS, shown
 
     def table(title: str, names: Sequence[str], width: int) -> Any:
         columns = [Column(name, min_width=width) for name in names]

@@ -24,7 +24,7 @@ import claims
 
 from jaxshare import cli, registry
 from jaxshare.ops import schedules
-from jaxshare.reporting import statistics
+from jaxshare.results import statistics
 from jaxshare.settings import hydra
 from jaxshare.types import RefusedError
 

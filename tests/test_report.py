@@ -17,10 +17,10 @@ from PIL import Image
 
 from jaxshare import cli, report
 from jaxshare.data import own, records
-from jaxshare.reporting import numbers as numbering
-from jaxshare.reporting import pictures, statistics
-from jaxshare.reporting import study as studies
-from jaxshare.reporting.runs import labelled
+from jaxshare.results import numbers as numbering
+from jaxshare.results import pictures, statistics
+from jaxshare.results import study as studies
+from jaxshare.results.runs import labelled
 from jaxshare.run.folder import plain as as_plain
 from jaxshare.settings.plain import from_plain
 from jaxshare.types import Episode, RefusedError

@@ -113,7 +113,7 @@ def test_collect_tries_its_place_before_it_measures(evaluated, monkeypatch, tmp_
 
 
 def test_report_tries_its_place_before_it_computes(evaluated, monkeypatch, tmp_path):
-    from jaxshare.reporting import numbers
+    from jaxshare.results import numbers
 
     rows = [{"seed": 0, "env_steps": 32 * i, "updates": i, "wall_s": 1.0, "eval/return": float(i)} for i in (1, 2)]
     (evaluated.run_dir / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare.reporting import runs as reporting
+from jaxshare.results import runs as reporting
 from jaxshare.run import folder, reader
 from jaxshare.types import RefusedError
 

@@ -1,21 +1,27 @@
 """Statistics of few runs on several tasks, with stratified bootstrap intervals. numpy only.
 
-Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv 2108.13264), with
-x[m, n] the score of run n of N on task m of M:
+Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
+(arXiv 2108.13264), with x[m, n] the score of run n of N on task m of M:
 
     mean                       mean_m mean_n x[m, n]
     median                     median_m mean_n x[m, n]
-    IQM                        mean of all x[m, n] without the floor(M N / 4) lowest and as many highest
+    IQM                        mean of all x[m, n] without the floor(M N / 4) lowest and as many
+                               highest
     optimality gap             gamma - mean_m mean_n min(x[m, n], gamma)
-    P(X > Y)                   mean_m 1/(N K) sum_n sum_k S(x[m, n], y[m, k]); S = 1 if x > y, 1/2 if x = y, else 0
+    P(X > Y)                   mean_m 1/(N K) sum_n sum_k S(x[m, n], y[m, k]);
+                               S = 1 if x > y, 1/2 if x = y, else 0
     performance profile        F(tau) = mean_m mean_n 1[x[m, n] > tau]
-    stratified bootstrap       runs are drawn anew within each task; the interval lies between percentiles
+    stratified bootstrap       runs are drawn anew within each task; the interval lies between
+                               percentiles
 
-paper: section 4.1 (bootstrap), 4.2 (profiles), 4.3 (aggregates, P(X > Y)). The authors' package, rliable 1.2.0, is not
-used: it needs arch < 8, which does not import with pandas 3, and its bootstrap ignores the seed that it is given.
-ours: tasks may have different numbers of runs: then mean, median, gap, profile and P(X > Y) weigh tasks equally, and
-the IQM weighs runs equally. ours: the median over one task is that over its runs, or it would be the mean again.
-ours: no interval (NaN) where a task has one run: a bootstrap of one score says zero, and knows nothing.
+paper: section 4.1 (bootstrap), 4.2 (profiles), 4.3 (aggregates, P(X > Y)). The authors' package,
+rliable 1.2.0, is not used: it needs arch < 8, which does not import with pandas 3, and its
+bootstrap ignores the seed that it is given.
+ours: tasks may have different numbers of runs: then mean, median, gap, profile and P(X > Y) weigh
+tasks equally, and the IQM weighs runs equally.
+ours: the median over one task is that over its runs, or it would be the mean again.
+ours: no interval (NaN) where a task has one run: a bootstrap of one score says zero, and knows
+nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +43,19 @@ class Estimate:
     value: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are drawn."""
+
+    resamples: int
+    confidence: float  # 0 to 1
+    seed: int
+
+    def draw(self) -> np.random.Generator:
+        """The same random numbers for every interval."""
+        return np.random.default_rng(self.seed)
 
 
 def mean(scores: Scores) -> np.ndarray:
@@ -64,12 +83,14 @@ def optimality_gap(scores: Scores, gamma: float = 1.0) -> np.ndarray:
 
 
 def improvement(first: Scores, second: Scores) -> np.ndarray:
-    """Probability that a run of `first` is better than one of `second` on the same task, mean over tasks, [...]."""
-    found = []
+    """Probability that a run of `first` is better than one of `second`: mean over tasks, [...]."""
+    shares = []
     for x, y in zip(first, second, strict=True):
-        left, right = x[..., :, None], y[..., None, :]
-        found.append(((left > right) + 0.5 * (left == right)).mean((-2, -1)))
-    return np.mean(found, axis=0)
+        # every run of one side against every run of the other: [..., N, K]
+        left = x[..., :, None]
+        right = y[..., None, :]
+        shares.append(((left > right) + 0.5 * (left == right)).mean((-2, -1)))
+    return np.mean(shares, axis=0)
 
 
 AGGREGATES: dict[str, Statistic] = {
@@ -91,9 +112,13 @@ def resampled(scores: Scores, count: int, rng: np.random.Generator) -> list[np.n
 
 
 def interval(
-    statistic: Statistic, scores: Scores, resamples: int, confidence: float, rng: np.random.Generator
+    statistic: Statistic,
+    scores: Scores,
+    resamples: int,
+    confidence: float,
+    rng: np.random.Generator,
 ) -> Estimate:
-    """A statistic [...] of scores [..., N] with its percentile interval over `resamples` bootstraps."""
+    """A statistic [...] of scores [..., N] with its percentile interval over the bootstraps."""
     value = statistic(scores)
     if not enough(scores):
         return _without_interval(value)
@@ -101,30 +126,49 @@ def interval(
 
 
 def improvement_interval(
-    first: Scores, second: Scores, resamples: int, confidence: float, rng: np.random.Generator
+    first: Scores,
+    second: Scores,
+    resamples: int,
+    confidence: float,
+    rng: np.random.Generator,
 ) -> Estimate:
     """P(X > Y) with its interval; both sides are drawn anew, each for itself."""
     value = improvement(first, second)
     if not (enough(first) and enough(second)):
         return _without_interval(value)
-    largest = max(x.shape[-1] * y.shape[-1] for x, y in zip(first, second, strict=True))
-    found = [
+    pairs = max(x.shape[-1] * y.shape[-1] for x, y in zip(first, second, strict=True))
+    drawn = [
         improvement(resampled(first, size, rng), resampled(second, size, rng))
-        for size in _sizes(resamples, max(1, MEMORY // largest))
+        for size in _sizes(resamples, max(1, MEMORY // pairs))
     ]
-    return _bounds(value, np.concatenate(found, axis=-1), confidence)
+    return _bounds(value, np.concatenate(drawn, axis=-1), confidence)
 
 
-def profile(scores: Scores, taus: np.ndarray, resamples: int, confidence: float, rng: np.random.Generator) -> Estimate:
-    """Share of runs whose score is above each of taus [P], mean over tasks, with pointwise intervals: [P]."""
-    return interval(mean, [(x > taus[:, None]).astype(float) for x in scores], resamples, confidence, rng)
+def profile(
+    scores: Scores,
+    taus: np.ndarray,
+    resamples: int,
+    confidence: float,
+    rng: np.random.Generator,
+) -> Estimate:
+    """Share of runs above each of taus [P], mean over tasks, with pointwise intervals: [P]."""
+    above = [(x > taus[:, None]).astype(float) for x in scores]
+    return interval(mean, above, resamples, confidence, rng)
 
 
-def _drawn(statistic: Statistic, scores: Scores, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """The statistic of every bootstrap, [..., resamples], a few at a time where the scores are many."""
+def _drawn(
+    statistic: Statistic,
+    scores: Scores,
+    resamples: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The statistic of every bootstrap, [..., resamples], a few at a time where scores are many."""
     each = max(1, sum(x.size for x in scores))
     sizes = _sizes(resamples, max(1, MEMORY // each))
-    return np.concatenate([statistic(resampled(scores, size, rng)) for size in sizes], axis=-1)
+    return np.concatenate(
+        [statistic(resampled(scores, size, rng)) for size in sizes],
+        axis=-1,
+    )
 
 
 def _sizes(total: int, most: int) -> list[int]:

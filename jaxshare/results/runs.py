@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxshare import results
+<<<<<<< HEAD:jaxshare/reporting/runs.py
+=======
+>>>>>>> 084d18c:jaxshare/results/runs.py
 from jaxshare.evaluate import BEST, EVALUATION
 from jaxshare.loggers import METRICS
+from jaxshare.results import curves
 from jaxshare.run import folder, reader
 from jaxshare.run.metrics import COUNTERS
 from jaxshare.settings.records import POLICIES
@@ -89,7 +92,7 @@ def read(path: pathlib.Path, given: str, remarks: dict[str, list[str]]) -> list[
         raise RefusedError(_not_a_run(path))
     plain = _filled(path, remarks)
     try:
-        found = results.evaluations(results.load(path, COUNTERS))
+        found = curves.evaluations(curves.load(path, COUNTERS))
     except RefusedError as error:
         raise RefusedError(f"{error} {SKIP}") from error
     if not found:
@@ -149,7 +152,7 @@ def _run(
     progress = np.array([record["updates" if offline else "env_steps"] for record in records], float)
     last = np.append(np.diff(progress) > 0, True)  # of evaluations at the same progress the last one
     names = [key for key in first if key.startswith(PREFIX) and all(key in record for record in records)]
-    label = results.run_name(first)
+    label = curves.run_name(first)
     return Run(
         path=path, seed=int(first["seed"]), name="+".join([plain["algo_name"], *plain["modifiers"]]), given=given,
         settings=_settings(plain, point), env=_environment(plain), data=str(run.get("data") or ""),
@@ -187,7 +190,7 @@ def _played(path: pathlib.Path) -> dict[str, dict[Any, dict[str, Any]]]:
     if "final" in whole:
         parts["final"] = whole["final"]
     return {
-        kind: {results.run_name(run): {**run, "how": {**how, "checkpoint": part["checkpoint"]}} for run in part["runs"]}
+        kind: {curves.run_name(run): {**run, "how": {**how, "checkpoint": part["checkpoint"]}} for run in part["runs"]}
         for kind, part in parts.items()
     }
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxshare.reporting import study as studies
-from jaxshare.reporting.numbers import Curve, Numbers
-from jaxshare.reporting.statistics import Estimate
-from jaxshare.reporting.study import Study
+from jaxshare.results import study as studies
+from jaxshare.results.numbers import Curve, Numbers
+from jaxshare.results.statistics import Estimate
+from jaxshare.results.study import Study
 
 STATISTICS = {"iqm": "IQM", "mean": "mean", "median": "median", "optimality_gap": "optimality gap"}
 LATEX = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxshare.reporting import groups as grouping
-from jaxshare.reporting.runs import Run, policy_of
+from jaxshare.results import groups as grouping
+from jaxshare.results.runs import Run, policy_of
 from jaxshare.types import RefusedError
 
 WIN_RATE = "win_rate"

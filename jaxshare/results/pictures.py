@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxshare.reporting.numbers import Curve, Numbers, end
-from jaxshare.reporting.statistics import Estimate
-from jaxshare.reporting.study import Study
+from jaxshare.results.numbers import Curve, Numbers, end
+from jaxshare.results.statistics import Estimate
+from jaxshare.results.study import Study
 
 DPI = 130
 COLUMNS = 4  # panels in a row

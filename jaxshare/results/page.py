@@ -7,9 +7,9 @@ import html
 import pathlib
 from typing import Any
 
-from jaxshare.reporting.numbers import Numbers
-from jaxshare.reporting.study import Study
-from jaxshare.reporting.tables import STATISTICS, shown
+from jaxshare.results.numbers import Numbers
+from jaxshare.results.study import Study
+from jaxshare.results.tables import STATISTICS, shown
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2em auto; padding: 0 1em; color: #222; }

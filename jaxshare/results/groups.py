@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from jaxshare import registry
-from jaxshare.reporting.runs import SCENARIO, Run, policy_of
+from jaxshare.results.runs import SCENARIO, Run, policy_of
 from jaxshare.types import RefusedError
 
 PER_TASK = ("total_env_steps", "total_updates", "eval.every")  # a group may have them differ from task to task

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxshare.reporting import statistics
-from jaxshare.reporting.statistics import Estimate
-from jaxshare.reporting.study import Cell, Study
+from jaxshare.results import statistics
+from jaxshare.results.statistics import Estimate
+from jaxshare.results.study import Cell, Study
 
 POINTS = 100  # of a curve
 TAUS = 101  # of a profile
