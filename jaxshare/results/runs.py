@@ -9,9 +9,6 @@ from typing import Any
 
 import numpy as np
 
-<<<<<<< HEAD:jaxshare/reporting/runs.py
-=======
->>>>>>> 084d18c:jaxshare/results/runs.py
 from jaxshare.evaluate import BEST, EVALUATION
 from jaxshare.loggers import METRICS
 from jaxshare.results import curves
