@@ -213,20 +213,20 @@ def _literally(value: Any) -> Any:
 def small_config(config: type, arguments: Sequence[str]) -> Any:
     """A dataclass from `key=value` arguments, without groups. Raises RefusedError naming key, value and remedy."""
     node = _open(config)
+    known = keys(node)
     for override in _parse(arguments, spelling.kinds_of(config)):
         first, _, rest = override.key_or_group.partition(".")
-        if rest and first in node and isinstance(node[first], DictConfig):  # as env.id, of any names
+        if rest and first in node and OmegaConf.get_type(node, first) is dict:  # as env.id, of any names
             OmegaConf.update(node, override.key_or_group, override.value(), force_add=True)
             continue
-        if override.key_or_group not in node:
-            known = [str(key) for key in node]
+        if override.key_or_group not in known:
             near = registry.suggest(override.key_or_group, known)
             raise RefusedError(f"'{override.key_or_group}' is not a setting.{near} Known: {', '.join(known)}.")
         if override.is_sweep_override():
             raise spelling.several(override, multirun=False)
         _check_booleans(override.key_or_group, override.value(), node)
         try:
-            node[override.key_or_group] = override.value()
+            OmegaConf.update(node, override.key_or_group, override.value())
         except OmegaConfBaseException as error:
             raise refusal(error) from error
     try:
@@ -237,7 +237,9 @@ def small_config(config: type, arguments: Sequence[str]) -> Any:
 
 def small_help(template: str, config: type) -> str:
     """The template with the settings of a dataclass."""
-    shown = {str(key): value for key, value in _open(config).items()}
+    node = _open(config)
+    values = {key: OmegaConf.select(node, key) for key in keys(node)}
+    shown = {key: value for key, value in values.items() if not isinstance(value, DictConfig) or not value}
     return template.format(settings=_settings_text(shown, notes(config)))
 
 
