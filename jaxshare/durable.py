@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import pathlib
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 SUFFIX = ".new"  # of a file that is being written, or was when a kill came
+OLD = ".old"  # of a folder whose place another one takes
 THREADS = 8  # a journal commits what several wait for at once
 NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP)  # syncing a folder, on some network file systems
 
@@ -61,6 +63,33 @@ def sync_tree(folder: pathlib.Path) -> None:
             list(jobs)  # waits, and raises what went wrong
     sync_folder(folder)
     sync_folder(folder.parent)
+
+
+def replace_folder(new: pathlib.Path, path: pathlib.Path) -> None:
+    """Give the folder `new`, which is whole, the name `path`; what has this name is removed then.
+
+    A folder cannot be renamed onto one that holds something, so a kill between the two renames
+    leaves the earlier one beside its place, with a name that ends with `OLD`.
+
+    Raises OSError; the earlier one stays in its place then.
+    """
+    old = path.with_name(f"{path.name}.{os.getpid()}{OLD}")
+    is_taken = path.is_symlink() or path.exists()
+    if is_taken:
+        path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        if is_taken:
+            old.rename(path)
+        raise
+    sync_folder(path.parent)
+
+    # the earlier one is in nobody's way: that it cannot be removed is no failure
+    if is_taken and (old.is_symlink() or old.is_file()):
+        old.unlink(missing_ok=True)
+    elif is_taken:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def sync_parents(folder: pathlib.Path) -> None:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.progress import Progress
 
 
 def open_console(soft_wrap: bool = True) -> Console:
     """A console that takes no markup: names and paths of people may hold `[/a]` or `:smile:`."""
     return Console(highlight=False, soft_wrap=soft_wrap, markup=False, emoji=False)
+
+
+def open_progress(console: Console, wanted: bool) -> Progress:
+    """A bar for a task or several, which nobody sees who does not want it, or who looks at no terminal."""
+    return Progress(console=console, disable=not (wanted and console.is_terminal))

@@ -13,6 +13,7 @@ import tiny
 from test_offline_run import GAME, arguments_of, written
 
 from jaxshare import cli, collect
+from jaxshare.commands import convert
 from jaxshare.data import hdf5, own, records, vault
 from jaxshare.run import build, fleet, offline
 from jaxshare.types import RefusedError
@@ -71,10 +72,12 @@ def test_messages_are_found():
 
 @pytest.mark.parametrize(("name", "key", "value"), sorted(set(named())))
 def test_every_setting_that_a_message_names_exists_on_a_command(name, key, value):
-    if key in {field.name for field in dataclasses.fields(collect.Config)}:
-        default = getattr(collect.Config(), key)
-        chosen = cli.small_config(collect.Config, [f"{key}={value if value not in ('', '0') else default}"])
-        assert hasattr(chosen, key)
+    for command in (collect, convert):
+        if key in {field.name for field in dataclasses.fields(command.Config)}:
+            default = getattr(command.Config(), key)
+            chosen = cli.small_config(command.Config, [f"{key}={value if value not in ('', '0') else default}"])
+            assert hasattr(chosen, key)
+            break
     else:
         found = cli.settings(["env=matrix", f"{key}={value or 'team'}"])
         for part in key.split("."):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from jaxshare import cli, collect, decompose, evaluate, registry, report, spelling, train
+from jaxshare.commands import convert
 from jaxshare.settings.help import help_text, notes
 from jaxshare.settings.records import RunConfig
 from jaxshare.types import RefusedError
@@ -78,7 +79,7 @@ def test_a_path_of_a_run_is_what_was_typed(first):
 
 def test_every_path_of_the_program_is_known_as_one():
     """Whatever setting is text about a file, folder or program, by the comment beside it, is named in PATHS."""
-    configs = [RunConfig, evaluate.Config, collect.Config, decompose.Config, report.Config]
+    configs = [RunConfig, evaluate.Config, collect.Config, convert.Config, decompose.Config, report.Config]
     configs += [module.Config for kind in registry.KINDS for module in registry.modules(kind).values()]
     words = re.compile(r"\b(folder|file|data set to|run directory|interpreter|write|JSON)\b")
     found = set()

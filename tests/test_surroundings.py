@@ -249,14 +249,14 @@ def test_hydra_reads_the_same_without_asserts():
 
 EVERYTHING = """
 import sys, pathlib
-from jaxshare import collect, decompose, evaluate, list, report, train
+from jaxshare import collect, convert, decompose, evaluate, list, report, train
 sizes = {sizes}
 for command, *arguments in (
     ["list"],
     ["train", "run_dir=runs/größe [/a]", *sizes],
     ["evaluate", "run_dir=runs/größe [/a]", "episodes=4"],
     ["report", "runs/größe [/a]", "out=re,port", "resamples=1e2", "ranges={{matrix/two_step:[0,8]}}"],
-    *([name, "--help"] for name in ("train", "evaluate", "collect", "decompose", "report", "list")),
+    *([name, "--help"] for name in ("train", "evaluate", "collect", "decompose", "report", "list", "convert")),
 ):
     sys.argv = [command, *arguments]
     globals()[command].main()

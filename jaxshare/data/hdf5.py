@@ -25,8 +25,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ REQUIRED = ("obs", "actions", "reward", "terminated", "filled")
 ARRAYS = (*REQUIRED, "state", "avail_actions", "actions_onehot", "alive", "level", "policy", "component")
 CARD = "jaxshare"  # attribute
 CHECKSUM = "jaxshare_sha256"  # attribute: of the card's text
+BLOCK = 256  # episodes that are written at a time
+MEMORY_BLOCK = 2**24  # bytes by which the file grows in memory
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -146,9 +148,8 @@ class Stored:
         h5py = _h5py()
         if not self.path.is_file():
             raise RefusedError(f"{self.path} does not exist or is no file. Check the path.")
-        with self.path.open("rb") as raw:
-            if raw.read(len(SIGNATURE)) != SIGNATURE:
-                raise RefusedError(f"{self.path} is not an HDF5 file. Check the path, or the format.")
+        if not is_hdf5(self.path):
+            raise RefusedError(f"{self.path} is not an HDF5 file. Check the path, or the format.")
         try:
             return h5py.File(self.path, "r")
         except FAILURES as error:
@@ -320,35 +321,83 @@ def _card(path: pathlib.Path, file: Any) -> Card:
     return card if isinstance(card, dict) else {}
 
 
-def write(dataset: Dataset, path: str | pathlib.Path) -> pathlib.Path:
-    """Write a data set as the file `path`, which must not exist. Raises RefusedError for individual rewards."""
+def write(
+    dataset: Dataset,
+    path: str | pathlib.Path,
+    overwrite: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> pathlib.Path:
+    """Write a data set as the file `path`, some episodes at a time.
+
+    overwrite: whether it takes the place of an HDF5 file of that name, which otherwise must not
+    exist.
+    progress: called with the share of the episodes that is written, from 0 to 1.
+    Raises RefusedError for individual rewards, for data that fail a check, and for a name that is
+    taken.
+    """
     h5py = _h5py()
     check(dataset)
     path = pathlib.Path(path)
-    if path.exists():
+    if path.exists() and not overwrite:
         raise RefusedError(f"{path} exists and is not overwritten. Choose another name, or remove it.")
+    if path.exists() and not is_hdf5(path):
+        raise RefusedError(f"{path} is not an HDF5 file and is not overwritten. Choose another name.")
     if not dataset.common_reward:
         raise RefusedError(
             f"{path}: PyMARL's format has one reward per team, and these agents have rewards of their own "
             "(common_reward=false). Write jaxshare's own format or a vault instead."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".unfinished")  # renamed when whole
+    silent = _without_content(dataset)
     card = json.dumps(dataset.card)
-    with h5py.File(new, "w", libver=("v110", "v110")) as file:
-        for name, values in _columns(dataset).items():
-            file.create_dataset(name, data=values, compression="gzip", compression_opts=4, fletcher32=True)
+
+    # into memory, as compressed as on disk: HDF5 ends the process if it meets a full disk
+    memory = {"driver": "core", "backing_store": False, "block_size": MEMORY_BLOCK}
+    with h5py.File(path.name, "w", libver=("v110", "v110"), **memory) as file:
+        for part in padding.blocks(len(dataset), BLOCK):
+            for name, values in _columns(dataset.take(part)).items():
+                if name not in silent:
+                    _write_rows(file, name, values, part, len(dataset))
+            if progress is not None:
+                progress(part.stop / len(dataset))
         file.attrs[CARD] = card
         file.attrs[CHECKSUM] = hashlib.sha256(card.encode()).hexdigest()
-    with new.open("rb") as written:
-        os.fsync(written.fileno())
-    new.replace(path)
-    durable.sync_folder(path.parent)
+        file.flush()
+        content = file.id.get_file_image()
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    durable.write_bytes(path, content)
     return path
 
 
+def is_hdf5(path: pathlib.Path) -> bool:
+    """Whether a file begins as HDF5 files do. Raises OSError."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as raw:
+        return raw.read(len(SIGNATURE)) == SIGNATURE
+
+
+def _write_rows(file: Any, name: str, values: Array, part: slice, episodes: int) -> None:
+    """Write some episodes of an array, which is made with room for all of them at the first."""
+    if name not in file:
+        shape = (episodes, *values.shape[1:])
+        options = {"compression": "gzip", "compression_opts": 4, "fletcher32": True}
+        file.create_dataset(name, shape, values.dtype, **options)
+    file[name][part] = values
+
+
+def _without_content(dataset: Dataset) -> set[str]:
+    """Names of the arrays that say nothing of this data set: nobody dies, or a label is unknown."""
+    mask = np.asarray(dataset.episodes.mask)
+    reached = np.concatenate([np.ones_like(mask[:, :1]), mask], axis=1)
+    silent = set(LABELS) - set(records.known_labels(dataset))
+    if np.asarray(dataset.episodes.alive)[reached].all():
+        silent.add("alive")
+    return silent
+
+
 def _columns(dataset: Dataset) -> dict[str, Array]:
-    """The arrays of a file, [E, T+1, ...]."""
+    """The arrays of a file, [E, T+1, ...], and the labels, [E, ...]."""
     episode = dataset.episodes
     mask = np.asarray(episode.mask)
     reached = np.concatenate([np.ones_like(mask[:, :1]), mask], axis=1)
@@ -374,9 +423,8 @@ def _columns(dataset: Dataset) -> dict[str, Array]:
         columns["avail_actions"] = avail.astype(np.int32)
     else:
         columns["actions"] = longer(np.asarray(episode.action, np.float32))
-    if not np.asarray(episode.alive)[reached].all():
-        columns["alive"] = np.asarray(episode.alive).astype(np.uint8)
-    return columns | records.known_labels(dataset)
+    columns["alive"] = np.asarray(episode.alive).astype(np.uint8)
+    return columns | {name: getattr(dataset, name) for name in LABELS}
 
 
 def _on(mask: Array, values: Any) -> Array:

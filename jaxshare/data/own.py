@@ -149,7 +149,6 @@ class Writer:
     ) -> None:
         self.path, self.card, self.dtype, self.spec = pathlib.Path(path), dict(card or {}), _known_dtype(dtype), spec
         self.folder = self.path.with_name(self.path.name + UNFINISHED)
-        self._overwrite = overwrite
         self._num, self._arrays = 0, dict[str, Any]()
         self._fields: dict[str, dict[str, Any]] = {}
         self._waiting: list[dict[str, Array]] = []  # episodes that do not fill a chunk yet
@@ -232,10 +231,7 @@ class Writer:
         self.card |= summary(*seen)
         self._write_header(finished=True)
         durable.sync_tree(self.folder)
-        if self._overwrite and self.path.exists():
-            shutil.rmtree(self.path)
-        self.folder.rename(self.path)
-        durable.sync_folder(self.path.parent)
+        durable.replace_folder(self.folder, self.path)
         return self.path
 
     def _write_header(self, finished: bool) -> None:

@@ -10,6 +10,7 @@ number of its checkpoint. They are for judging what was learned and never enter 
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -70,6 +71,7 @@ class Dataset:
 class Source(Protocol):
     """A data set on disk, of any format: its card, its number of episodes, and any part of it."""
 
+    path: pathlib.Path
     card: Card
 
     def __len__(self) -> int: ...

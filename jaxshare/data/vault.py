@@ -279,21 +279,37 @@ def _remedy(ended: Array, rows: Array, episode_length: int) -> str:
     return f"{why}: say how long its episodes are, as in dataset.episode_length=25, or choose another file."
 
 
-def write(dataset: Dataset, path: str | pathlib.Path) -> pathlib.Path:
-    """Write a data set as the vault `path`, which is `<name>.vlt/<uid>` and must not exist."""
+def write(
+    dataset: Dataset,
+    path: str | pathlib.Path,
+    overwrite: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> pathlib.Path:
+    """Write a data set as the vault `path`, which is `<name>.vlt/<uid>`.
+
+    overwrite: whether it takes the place of a vault of that name, which otherwise must not exist.
+    progress: called with the share of the data that is written, from 0 to 1.
+    Raises RefusedError for data that fail a check, and for a name that is taken.
+    """
     import tensorstore
 
     check(dataset)
     path = pathlib.Path(path)
-    if path.exists():
+    if path.exists() and not overwrite:
         raise RefusedError(f"{path} exists, and a vault is not overwritten. Choose another uid, or remove it.")
+    if path.exists() and not (path / METADATA).is_file():
+        raise RefusedError(f"{path} is not a vault and is not overwritten. Choose another name.")
     folder = path.with_name(path.name + UNFINISHED)  # renamed when whole
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     episode, step = np.nonzero(dataset.episodes.mask)
     leaves = _rows_to_write(dataset)
-    shapes = {name: _write_leaf(folder, name, *leaf, episode, step) for name, leaf in leaves.items()}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, leaf in leaves.items():
+        shapes[name] = _write_leaf(folder, name, *leaf, episode, step)
+        if progress is not None:
+            progress(len(shapes) / len(leaves))
     index = tensorstore.open(_spec(folder, INDEX), shape=(1,), dtype="int32", create=True).result()
     index.write(np.array([len(episode)], np.int32)).result()
     metadata = {
@@ -306,8 +322,7 @@ def write(dataset: Dataset, path: str | pathlib.Path) -> pathlib.Path:
     metadata[CHECKSUM] = _digest(metadata)
     durable.write_text(folder / METADATA, json.dumps(metadata))
     durable.sync_tree(folder)
-    folder.rename(path)
-    durable.sync_folder(path.parent)
+    durable.replace_folder(folder, path)
     return path
 
 

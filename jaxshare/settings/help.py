@@ -39,7 +39,9 @@ def help_text(template: str, arguments: Sequence[str]) -> str:
 
 def small_help(template: str, config: type) -> str:
     """The template with the settings of a dataclass."""
-    shown = {str(key): value for key, value in hydra.opened(config).items()}
+    node = hydra.opened(config)
+    values = {key: OmegaConf.select(node, key) for key in hydra.keys(node)}
+    shown = {key: value for key, value in values.items() if not isinstance(value, DictConfig) or not value}
     return template.format(settings=_settings_text(shown, notes(config)))
 
 

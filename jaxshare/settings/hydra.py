@@ -176,20 +176,20 @@ def _literally(value: Any) -> Any:
 def from_overrides(config: type, overrides: Sequence[Override]) -> Any:
     """A record with these settings, without groups. Raises RefusedError naming key, value and remedy."""
     node = opened(config)
+    known = keys(node)
     for override in overrides:
         first, _, rest = override.key_or_group.partition(".")
-        if rest and first in node and isinstance(node[first], DictConfig):  # as env.id, of any names
+        if rest and first in node and OmegaConf.get_type(node, first) is dict:  # as env.id, of any names
             OmegaConf.update(node, override.key_or_group, override.value(), force_add=True)
             continue
-        if override.key_or_group not in node:
-            known = [str(key) for key in node]
+        if override.key_or_group not in known:
             near = registry.suggest(override.key_or_group, known)
             raise RefusedError(f"'{override.key_or_group}' is not a setting.{near} Known: {', '.join(known)}.")
         if override.is_sweep_override():
             raise spelling.several(override, multirun=False)
         check_booleans(override.key_or_group, override.value(), node)
         try:
-            node[override.key_or_group] = override.value()
+            OmegaConf.update(node, override.key_or_group, override.value())
         except OmegaConfBaseException as error:
             raise refusal(error) from error
     try:

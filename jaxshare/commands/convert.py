@@ -1,0 +1,107 @@
+"""python -m jaxshare.convert: a data set of one format as one of another."""
+
+from __future__ import annotations
+
+import pathlib
+import shlex
+import sys
+from dataclasses import asdict, dataclass, field
+
+from jaxshare import cli
+from jaxshare.replay import DTYPES
+from jaxshare.run import output
+from jaxshare.settings.fields import static
+from jaxshare.settings.help import small_help
+from jaxshare.settings.records import DatasetConfig
+from jaxshare.settings.validate import check_record
+from jaxshare.types import RefusedError
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to convert."""
+
+    # the data set to read: NAME.jds, a vault, an HDF5 file or a folder of its parts
+    data: str = ""
+    # the data set to write: NAME.jds (jaxshare's own), NAME.vlt/UID (a vault) or NAME.h5 (PyMARL)
+    out: str = ""
+    # own | vault | hdf5; null: as the name of out says
+    format: str | None = static(None, choices=("own", "vault", "hdf5"))
+    # of observations and states in jaxshare's own format; null: as they are read
+    dtype: str | None = static(None, choices=DTYPES)
+    lossy: bool = False  # write also what the other format cannot hold in full
+    overwrite: bool = False  # replace a data set of the same name and format
+    progress: bool = True
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+
+HELP = """\
+usage: python -m jaxshare.convert data=SET out=SET [key=value ...]
+
+Write a data set in another format: jaxshare's own (.jds), a vault of OG-MARL (.vlt/UID) or an HDF5
+file of PyMARL (.h5). What is read is recognised by what it is, and checked as the train command
+does; dataset.* mean the same there.
+  python -m jaxshare.convert data=sets/2s3z_low.jds out=sets/2s3z_low.h5
+  python -m jaxshare.convert data=smac_v1/3m.vlt/Good out=sets/3m.jds dataset.last_step=keep
+  python -m jaxshare.convert data=sets/2s3z_low.jds out=smax/2s3z.vlt/Low lossy=true
+
+No format but ours holds everything. A conversion that would lose what a learner can use says what
+that is, and is refused without lossy=true: rewards of each agent alone (HDF5), what the last step
+of an episode that was cut off led to (vaults), and what policies said of their actions (both).
+
+settings and their defaults
+{settings}
+"""
+
+
+def main() -> None:
+    """Entry point."""
+    cli.run_command(lambda: _main(sys.argv[1:]))
+
+
+def _main(arguments: list[str]) -> None:
+    if any(a in ("-h", "--help") for a in arguments):
+        print(small_help(HELP, Config))
+        return
+    convert(cli.small_config(Config, arguments))
+
+
+def convert(config: Config) -> pathlib.Path:
+    """Read, check, write and tell: the path of what was written. Raises RefusedError."""
+    for key in ("data", "out"):
+        if not getattr(config, key):
+            raise RefusedError(f"{key} is missing: python -m jaxshare.convert data=SET.jds out=SET.h5.")
+    check_record(config)
+    from jaxshare.data import converting, open_any, open_like
+    from jaxshare.data import target as targets
+    from jaxshare.terminal import open_console, open_progress
+
+    # try the place, before anything is read
+    target = targets.target_of(config.out, config.format, config.dtype, config.overwrite)
+    source = open_any(config.data, **asdict(config.dataset))
+    targets.check_apart(source, target)
+    output.check_writable(target.path, "out", folder=True)
+
+    # read, and compare with what the other format can hold
+    console = open_console()
+    with open_progress(console, config.progress) as bar:
+        task = bar.add_task("reading", total=None)
+        dataset = source.read()
+        lost = converting.losses(source, dataset, target)
+        if lost and not config.lossy:
+            raise RefusedError(
+                f"out={config.out}, {targets.FORMATS[target.format]}, would lack "
+                f"{'; and '.join(lost)}. Say lossy=true to write the rest, or choose another format."
+            )
+        bar.update(task, description="writing", total=1.0)
+        converting.write(source, dataset, target, lambda share: bar.update(task, completed=share))
+
+    # tell what came out
+    stored = open_like(target.path, {"last_step": "keep"})
+    lines = [converting.summary(stored.card)]
+    lines += [f"lost: {what}." for what in lost]
+    lines += [f"note: {what}" for what in converting.remarks(source, dataset, target)]
+    learn = shlex.quote(f"data={target.path}")
+    lines += [f"written: {target.path}", f"learn:   python -m jaxshare.train algo=… {learn}"]
+    console.print("\n".join(lines))
+    return target.path
