@@ -15,7 +15,7 @@ from jaxshare import cli
 from jaxshare.run import output
 from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, free_text, static
 from jaxshare.settings.help import small_help
-from jaxshare.settings.records import POLICIES
+from jaxshare.settings.run_parts import POLICIES
 from jaxshare.settings.validate import check_record
 from jaxshare.trust import Permission, RunCode, run_settings
 from jaxshare.types import RefusedError

@@ -25,7 +25,8 @@ from jaxshare.run import folder, reader, signals
 from jaxshare.run import metrics as log
 from jaxshare.run.signals import Watch
 from jaxshare.runner import Program, start_clock
-from jaxshare.settings.records import POLICIES, DatasetConfig, Settings
+from jaxshare.settings.records import Settings
+from jaxshare.settings.run_parts import POLICIES, DatasetConfig
 from jaxshare.settings.validate import check_all
 from jaxshare.types import Algorithm, Clock, Env, EnvSpec, Episode, HostError, RefusedError, TrainState
 

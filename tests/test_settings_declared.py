@@ -11,7 +11,6 @@ import tiny
 from jaxshare import collect, decompose, evaluate, registry, report
 from jaxshare.settings import fields
 from jaxshare.settings.fields import (
-    Range,
     declared,
     default,
     file_path,
@@ -23,6 +22,7 @@ from jaxshare.settings.fields import (
 )
 from jaxshare.settings.help import help_text, small_help
 from jaxshare.settings.page import page
+from jaxshare.settings.ranges import Range
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.rows import range_text, rows
 

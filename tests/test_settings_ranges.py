@@ -8,8 +8,8 @@ import pytest
 
 from jaxshare import cli, collect, evaluate, registry, report, session
 from jaxshare.algos._value import ValueConfig, ValueHParams
-from jaxshare.settings import fields
-from jaxshare.settings.fields import COUNT, Range, ranges, size, static, swept, swept_values
+from jaxshare.settings.fields import COUNT, ranges, size, static, swept, swept_values
+from jaxshare.settings.ranges import LARGEST_INTEGER, Range
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.validate import check_record
 from jaxshare.types import RefusedError
@@ -251,4 +251,4 @@ def test_what_means_true_or_false_still_does(text, meant):
 
 
 def test_the_largest_numbers_fit_in_32_bits():
-    assert COUNT < fields.LARGEST_INTEGER < 2**31
+    assert COUNT < LARGEST_INTEGER < 2**31

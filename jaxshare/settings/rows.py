@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jaxshare.settings.fields import COUNT, STEPS, UNITS, Range, Setting, declared
+from jaxshare.settings.fields import COUNT, STEPS, UNITS, Setting, declared
+from jaxshare.settings.ranges import Range
 
 TECHNICAL = (COUNT, STEPS, UNITS)  # ends that a machine sets, which nobody needs to read
 MOST_NAMES = 8  # of choices in a line

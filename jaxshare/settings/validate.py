@@ -7,7 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from jaxshare.registry import suggest
-from jaxshare.settings.fields import COUNT, UNITS, Range, ranges
+from jaxshare.settings.fields import COUNT, UNITS, ranges
+from jaxshare.settings.ranges import Range
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:

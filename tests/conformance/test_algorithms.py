@@ -22,7 +22,8 @@ from jaxshare import list as listing
 from jaxshare import registry, session
 from jaxshare.envs import matrix
 from jaxshare.runner import Program, start_clock
-from jaxshare.settings.records import ReplayConfig, RunConfig
+from jaxshare.settings.records import RunConfig
+from jaxshare.settings.run_parts import ReplayConfig
 from jaxshare.types import Box, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 pytestmark = pytest.mark.usefixtures("optimised")  # bitwise comparisons
