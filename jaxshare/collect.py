@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli, registry
 from jaxshare.run import output
-from jaxshare.settings.fields import COUNT, UNITS, static
+from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, free_text, static
 from jaxshare.settings.help import small_help
 from jaxshare.settings.validate import check_record
 from jaxshare.trust import Permission, run_settings
@@ -40,19 +40,54 @@ ACTING = ("agent", "actor", "behaviour")  # names of the networks that teams act
 class Config:
     """What to collect."""
 
-    run_dir: str = ""  # a run whose checkpoints are the policies: checkpoint.keep=1000 checkpoint.every=… replay=false
-    out: str = ""  # the data set to write, as in sets/2s3z_low.jds
-    composition: str = "low"  # levels of the agents, as in "rrr + rrm", or the paper's: low, medium, extreme, …
-    episodes: int = static(10_000, least=1, most=COUNT)  # paper: SIT appendix C.2
-    batch: int = static(64, least=1, most=UNITS)  # episodes played at a time
-    # share of random actions (ours: as after training); 0: greedy. Actors draw from themselves
-    epsilon: float = static(0.05, least=0, most=1)
-    pool_episodes: int = static(64, least=1, most=COUNT)  # to measure the return of each checkpoint
-    rule: str | None = None  # 30/40/30 | thirds; null: the paper's for this environment
-    seed: int = static(0, least=0, most=COUNT)
-    dtype: str = "float16"  # of observations and states on disk
-    overwrite: bool = False  # replace a data set of the same name
-    progress: bool = True
+    run_dir: str = file_path(
+        "",
+        help="a run directory whose checkpoints are the policies; train it with checkpoint.keep=1000",
+    )
+    out: str = file_path("", help="the data set to write, as in sets/2s3z_low.jds")
+    composition: str = free_text(
+        "low",
+        help='levels of the agents, as in "rrr + rrm", or the paper\'s: low, medium, extreme, …',
+    )
+    episodes: int = static(
+        10_000,
+        least=1,
+        most=COUNT,
+        help="episodes of the data set",
+        source="paper: SIT appendix C.2",
+    )
+    batch: int = static(
+        64,
+        least=1,
+        most=UNITS,
+        help="episodes played at a time",
+        source="ours: what is fast",
+    )
+    epsilon: float = static(
+        0.05,
+        least=0,
+        most=1,
+        help="share of random actions; 0: greedy; actors draw from themselves",
+        source="ours: as after training",
+    )
+    pool_episodes: int = static(
+        64,
+        least=1,
+        most=COUNT,
+        help="episodes that measure the return of each checkpoint",
+        source="ours",
+    )
+    rule: str | None = free_text(
+        None, help="30/40/30 | thirds; null: the paper's for this environment", source="paper: SIT"
+    )
+    seed: int = static(0, least=0, most=COUNT, help="seed of the episodes", source="ours")
+    dtype: str = free_text(
+        "float16",
+        help="type of observations and states on disk",
+        source="ours: half the size",
+    )
+    overwrite: bool = flag(False, help="replace a data set of the same name")
+    progress: bool = flag(True, help="the bar on the console")
 
 
 HELP = """\

@@ -14,14 +14,15 @@ import math
 import pathlib
 import sys
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli
 from jaxshare.run import output
+from jaxshare.settings.fields import file_path
 from jaxshare.settings.help import small_help
-from jaxshare.trust import Permission, run_settings
+from jaxshare.trust import Permission, RunCode, run_settings
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
@@ -41,14 +42,18 @@ LEAST = 0.01  # share of the first stage in a logged mean below which the mean s
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(RunCode):
     """What to look at."""
 
-    run_dir: str = ""  # a run of algo=sit, finished or not
-    data: str = ""  # a data set of the same environment; empty: the one that the run learns from
-    out: str = ""  # without suffix: a .json and a .png; empty: RUN/decomposition
-    trust: bool = False  # run the code that config.yaml names: environments, interpreters and games that are not ours
-    env: dict[str, Any] = field(default_factory=dict)  # or name it again, as in env.id=mymodule:Env
+    run_dir: str = file_path("", help="a run directory of algo=sit, finished or not")
+    data: str = file_path(
+        "",
+        help="a data set to look at, of the same environment; empty: that of the run",
+    )
+    out: str = file_path(
+        "",
+        help="files to write, a .json and a .png, without suffix; empty: RUN/decomposition",
+    )
 
 
 HELP = """\
@@ -424,7 +429,7 @@ def _draw_rewards(axis: Any, curves: dict[str, Any], labels: list[str]) -> None:
     # the mean of the runs where the shortest one was logged
     lines = []
     runs = list(curves.values())
-    updates = min((updates for updates, _ in runs), key=lambda updates: updates[-1], default=[])
+    updates: Any = min((updates for updates, _ in runs), key=lambda updates: updates[-1], default=[])
     grid = np.array(updates, float)
     look = looks(labels)
     for agent, label in enumerate(labels if runs else ()):

@@ -7,17 +7,17 @@ import pathlib
 import re
 import sys
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli
 from jaxshare.run import output
-from jaxshare.settings.fields import COUNT, UNITS, static
+from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, free_text, static
 from jaxshare.settings.help import small_help
-from jaxshare.settings.records import POLICIES
+from jaxshare.settings.run_parts import POLICIES
 from jaxshare.settings.validate import check_record
-from jaxshare.trust import Permission, run_settings
+from jaxshare.trust import Permission, RunCode, run_settings
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
@@ -30,22 +30,45 @@ BEST = "best"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(RunCode):
     """What to evaluate."""
 
-    run_dir: str = ""  # a run directory of jaxshare.train
-    episodes: int = static(128, least=1, most=COUNT)  # per run
-    # greedy | stochastic (explores as training did then) | both; null: the run's eval.policy
-    policy: str | None = static(None, choices=tuple(POLICIES))
-    checkpoint: int | str | None = None  # its iteration, or best (of a run with checkpoint.best=true); null: the newest
-    out: str | None = None  # the file to write; null: evaluation.json in the run directory, which report reads
-    final: bool = False  # only with checkpoint=best: the newest checkpoint beside it, on the same episodes
-    # of the episodes; null: the run's eval.seed; with checkpoint=best eval.seed + 1
-    seed: int | None = static(None, least=0, most=COUNT)
-    gif: str | None = None  # write one episode here, with every agent's individual reward (or utility, or value)
-    gif_run: int = static(0, least=0, most=UNITS)  # which run (0 is the first seed) to show
-    trust: bool = False  # run the code that config.yaml names: environments, interpreters and games that are not ours
-    env: dict[str, Any] = field(default_factory=dict)  # or name it again, as in env.id=mymodule:Env
+    run_dir: str = file_path("", help="a run directory of jaxshare.train")
+    episodes: int = static(128, least=1, most=COUNT, help="episodes per run", source="ours")
+    policy: str | None = static(
+        None,
+        choices=tuple(POLICIES),
+        help="what plays: greedy, stochastic (as training explored), both; null: eval.policy",
+    )
+    checkpoint: int | str | None = free_text(
+        None,
+        help="its iteration, or best (of a run with checkpoint.best=true); null: the newest",
+    )
+    out: str | None = file_path(
+        None,
+        help="the file to write; null: evaluation.json in the run directory, which report reads",
+    )
+    final: bool = flag(
+        False,
+        help="the newest checkpoint beside checkpoint=best, on the same episodes",
+    )
+    seed: int | None = static(
+        None,
+        least=0,
+        most=COUNT,
+        help="seed of the episodes; null: the run's eval.seed; with checkpoint=best eval.seed + 1",
+    )
+    gif: str | None = file_path(
+        None,
+        help="write one episode here, with every agent's individual reward (or utility, or value)",
+    )
+    gif_run: int = static(
+        0,
+        least=0,
+        most=UNITS,
+        help="which run to show; 0 is the first seed",
+        source="ours",
+    )
 
 
 HELP = """\

@@ -9,12 +9,12 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli, registry
 from jaxshare.run import output
-from jaxshare.settings.fields import COUNT, static
+from jaxshare.settings.fields import COUNT, file_path, flag, free_table, free_text, static, text_list
 from jaxshare.settings.help import small_help
 from jaxshare.settings.validate import check_record
 from jaxshare.types import RefusedError
@@ -37,22 +37,54 @@ CHOICES = {
 class Config:
     """What to report."""
 
-    runs: list[str] = field(default_factory=list)  # the same as bare arguments: DIR, a glob, or LABEL=DIR
-    out: str = "report"  # folder of the report; files of an earlier one are written over
-    metric: str | None = None  # return | win_rate | any other that evaluations log; null: win_rate if all have it
-    score: str = "curve"  # of a run: curve (evaluations in training) | final | best (of jaxshare.evaluate's episodes)
-    # evaluations whose mean is the score, with score=curve
-    last: int = static(1, least=1, most=COUNT)
-    at: str = "common"  # score taken where the shortest run of the task ends (common), or of the group (end)
-    unfinished: str = "cut"  # runs not at their end: cut (they may be the shortest) | drop | refuse
-    skip: bool = False  # leave out what is no run directory or has no evaluation, instead of refusing it
-    ignore: list[str] = field(default_factory=list)  # settings that may differ within a group, as in [total_env_steps]
-    per_task: list[str] = field(default_factory=list)  # settings that a group may have of its own for each task
-    ranges: dict[str, Any] = field(default_factory=dict)  # scores that count as 0 and 1, as in {2s3z:[0,20]}
-    confidence: float = static(0.95, above=0, below=1)  # of intervals; paper: Agarwal et al. 2021
-    # bootstraps of a table, a tenth of curves and profiles; paper: 50,000 and 2,000
-    resamples: int = static(10_000, least=1, most=COUNT)
-    seed: int = static(0, least=0, most=COUNT)  # of the bootstrap
+    runs: list[str] = text_list(help="the same as bare arguments: DIR, a glob, or LABEL=DIR")
+    out: str = file_path(
+        "report",
+        help="folder of the report; files of an earlier one are written over",
+    )
+    metric: str | None = free_text(
+        None,
+        help="return, win_rate, or any other that evaluations log; null: win_rate if all have it",
+    )
+    score: str = free_text(
+        "curve",
+        help="score of a run: curve (evaluations in training), final or best (jaxshare.evaluate)",
+    )
+    last: int = static(
+        1,
+        least=1,
+        most=COUNT,
+        help="evaluations whose mean is the score, with score=curve",
+        source="ours",
+    )
+    at: str = free_text(
+        "common",
+        help="scores are taken where the task's shortest run ends (common), or the group's (end)",
+    )
+    unfinished: str = free_text(
+        "cut",
+        help="runs not at their end: cut (they may be the shortest), drop, or refuse",
+    )
+    skip: bool = flag(
+        False,
+        help="leave out what is no run directory or has no evaluation, instead of refusing it",
+    )
+    ignore: list[str] = text_list(
+        help="settings that may differ within a group, as in [total_env_steps]",
+    )
+    per_task: list[str] = text_list(help="settings that a group may have of its own for each task")
+    ranges: dict[str, Any] = free_table(help="scores that count as 0 and 1, as in {2s3z:[0,20]}")
+    confidence: float = static(
+        0.95, above=0, below=1, help="confidence of intervals", source="paper: Agarwal et al. 2021"
+    )
+    resamples: int = static(
+        10_000,
+        least=1,
+        most=COUNT,
+        help="bootstraps of a table, a tenth of curves and profiles",
+        source="ours: quick; paper: Agarwal et al. 2021 has 50,000 and 2,000",
+    )
+    seed: int = static(0, least=0, most=COUNT, help="seed of the bootstrap", source="ours")
 
 
 HELP = """\

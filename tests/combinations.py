@@ -16,7 +16,8 @@ from jaxshare import list as listing
 from jaxshare import registry
 from jaxshare.envs import matrix
 from jaxshare.runner import Program, start_clock
-from jaxshare.settings.records import ReplayConfig, RunConfig
+from jaxshare.settings.records import RunConfig
+from jaxshare.settings.run_parts import ReplayConfig
 from jaxshare.types import Box, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 FAST = {"xla_backend_optimization_level": 0}  # compiling is what tests wait for

@@ -5,16 +5,14 @@ import itertools
 import math
 
 import pytest
-import tiny
 
 from jaxshare import cli, collect, evaluate, registry, report
 from jaxshare.algos._value import ValueConfig, ValueHParams
 from jaxshare.run import build
-from jaxshare.settings import fields
-from jaxshare.settings.fields import COUNT, Range, ranges, size, static, swept, swept_values
-from jaxshare.settings.help import notes
-from jaxshare.settings.records import RunConfig, check_all
-from jaxshare.settings.validate import check_record
+from jaxshare.settings.fields import COUNT, ranges, size, static, swept, swept_values
+from jaxshare.settings.ranges import LARGEST_INTEGER, Range
+from jaxshare.settings.records import RunConfig
+from jaxshare.settings.validate import check_all, check_record
 from jaxshare.types import RefusedError
 
 ENTRIES = [
@@ -168,7 +166,8 @@ def with_hparam(settings, key, value):
 
 
 def swept_over(settings, key, value):
-    usual = getattr(settings.algo.hparams, key)
+    owner, _, field = key.rpartition(".")
+    usual = getattr(settings.modifiers[owner] if owner else settings.algo.hparams, field)
     return check_all(dataclasses.replace(settings, sweep={key: [usual, value]}))
 
 
@@ -180,6 +179,18 @@ def test_a_swept_value_has_the_fate_of_a_set_one(usual, name):
         when_swept = refused(swept_over, settings, key, value)
         assert (when_set is None) == (when_swept is None), f"{key}={value}: {when_set} | {when_swept}"
         assert when_swept is None or f"sweep.{key}={value}" in when_swept
+
+
+@pytest.mark.parametrize("name", registry.modules("modifiers"))
+def test_a_swept_value_of_a_modifier_has_the_fate_of_a_set_one(usual, name):
+    config = registry.get("modifiers", name).Config()
+    settings = dataclasses.replace(usual, modifiers={name: config})
+    for key, value in itertools.product(swept_values(config), OUTSIDE):
+        when_set = refused(lambda key, value: dataclasses.replace(config, **{key: value}), key, value)
+        when_swept = refused(swept_over, settings, f"{name}.{key}", value)
+        assert (when_set is None) == (when_swept is None), f"{key}={value}: {when_set} | {when_swept}"
+        assert when_swept is None or f"sweep.{name}.{key}={value}" in when_swept
+        assert when_set is None or f"{name}.{key}={value}" in when_set
 
 
 @pytest.mark.parametrize(
@@ -240,14 +251,5 @@ def test_what_means_true_or_false_still_does(text, meant):
     assert chosen(f"progress={text}").run.progress is meant
 
 
-def test_notes_stand_beside_a_field_or_above_it():
-    explained = notes(registry.get("algo", "sit").Config, "algo.")
-    assert explained["algo.ensemble"].startswith("networks of the decomposition; 1: no uncertainty")
-    assert explained["algo.critic_dim"] == "paper: Table 11"
-    assert explained["algo.hparams.min_ess"].startswith("alpha grows until so many trajectories count")
-    source = (tiny.REPOSITORY / "jaxshare" / "algos" / "_sit_parts.py").read_text()
-    assert all(note in source for note in explained.values())
-
-
 def test_the_largest_numbers_fit_in_32_bits():
-    assert COUNT < fields.LARGEST_INTEGER < 2**31
+    assert COUNT < LARGEST_INTEGER < 2**31

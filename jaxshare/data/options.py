@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxshare.data.records import Array
 from jaxshare.settings.fields import ranges
-from jaxshare.settings.records import DatasetConfig
+from jaxshare.settings.run_parts import DatasetConfig
 from jaxshare.settings.validate import check_value
 from jaxshare.types import RefusedError
 

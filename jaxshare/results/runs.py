@@ -14,7 +14,7 @@ from jaxshare.loggers import METRICS
 from jaxshare.results import curves
 from jaxshare.run import folder, reader
 from jaxshare.run.metrics import COUNTERS
-from jaxshare.settings.records import POLICIES
+from jaxshare.settings.run_parts import POLICIES
 from jaxshare.types import RefusedError
 
 # Settings that change no result, or that tell runs of a group from each other. Everything else is compared.

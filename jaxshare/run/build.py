@@ -8,7 +8,8 @@ from typing import Any
 from jaxshare import parallel, registry, surroundings
 from jaxshare.run import offline
 from jaxshare.runner import Program
-from jaxshare.settings.records import Settings, check_all
+from jaxshare.settings.records import Settings
+from jaxshare.settings.validate import check_all
 from jaxshare.types import Algorithm, Env, EnvSpec, RefusedError
 
 

@@ -15,7 +15,8 @@ from jaxshare import parallel, replay
 from jaxshare.run.advance import Pure, advance_of
 from jaxshare.run.watch import host_errors
 from jaxshare.runner import Program, start_clock
-from jaxshare.settings.records import POLICIES, Settings
+from jaxshare.settings.records import Settings
+from jaxshare.settings.run_parts import POLICIES
 from jaxshare.types import Clock, HostError, RefusedError, TrainState
 
 

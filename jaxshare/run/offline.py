@@ -11,7 +11,8 @@ import numpy as np
 
 from jaxshare import registry, replay
 from jaxshare.runner import Program
-from jaxshare.settings.records import DatasetConfig, Settings
+from jaxshare.settings.records import Settings
+from jaxshare.settings.run_parts import DatasetConfig
 from jaxshare.types import Algorithm, Episode, RefusedError
 
 

@@ -1,69 +1,134 @@
-"""`--help` of the commands: the settings of records, their defaults and what is said of them."""
+"""`--help` of the commands, from what the fields of settings say of themselves."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
 
 from jaxshare import cli, registry, spelling
 from jaxshare.settings import hydra
+from jaxshare.settings.fields import declared
 from jaxshare.settings.records import RunConfig
+from jaxshare.settings.rows import Row, range_text, rows, value_text
+
+COLUMN = 36  # where explanations begin
+WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Section:
+    """Settings under a heading."""
+
+    heading: str
+    rows: list[Row]
 
 
 def help_text(template: str, arguments: Sequence[str]) -> str:
-    """`--help`: the template filled with what there is to choose and the settings of the present choice."""
+    """`--help` of training: what there is to choose, and the settings of the present choice.
+
+    template: with places for algos, envs, modifiers, presets, algo, env and settings.
+    Raises RefusedError for a choice that there is not.
+    """
     hydra.register()
-    groups = [o for o in spelling.overrides(arguments, spelling.training_kinds(), True) if o.key_or_group in cli.GROUPS]
+
+    # compose the chosen groups, of several the first
+    overrides = spelling.overrides(arguments, spelling.training_kinds(), sweeping=True)
+    groups = [override for override in overrides if override.key_or_group in cli.GROUPS]
     cli.check_groups(groups)
-    cfg = hydra.composed([f"{group.key_or_group}={cli.choices(group)[0]}" for group in groups])  # of several the first
+    cfg = hydra.composed([f"{group.key_or_group}={cli.choices(group)[0]}" for group in groups])
     choices = cfg.hydra.runtime.choices
-    values = {key: OmegaConf.select(cfg, key) for key in hydra.keys(cfg)}
-    hidden = ("modifiers", "sweep")  # explained in the template
-    shown = {k: v for k, v in values.items() if k not in hidden and (not isinstance(v, DictConfig) or not v)}
-    explained = notes(RunConfig)
-    explained |= notes(registry.get("algo", choices.algo).Config, "algo.")
-    explained |= notes(registry.get("env", choices.env).Config, "env.")
-    for name, module in registry.modules("modifiers").items():
-        explained |= notes(module.Config, f"{name}.")
+
+    # write sections with its values
+    values = hydra.values(cfg)
+    sections = [
+        *_run_sections(),
+        *_algorithm_sections(choices.algo),
+        Section(
+            f"environment (env={choices.env})",
+            list(rows(registry.get("env", choices.env).Config, "env.")),
+        ),
+        *_modifier_sections(),
+    ]
+    settings = "\n\n".join(_section_text(section, values) for section in sections)
     return template.format(
-        algos="|".join(registry.modules("algo")), envs="|".join(registry.modules("env")),
-        modifiers=", ".join(registry.modules("modifiers")), presets=", ".join(hydra.presets()),
-        algo=choices.algo, env=choices.env, settings=_settings_text(shown, explained),
-    )  # fmt: skip
+        algos="|".join(registry.modules("algo")),
+        envs="|".join(registry.modules("env")),
+        modifiers=", ".join(registry.modules("modifiers")),
+        presets=", ".join(hydra.presets()),
+        algo=choices.algo,
+        env=choices.env,
+        settings=settings,
+    )
 
 
 def small_help(template: str, config: type) -> str:
-    """The template with the settings of a dataclass."""
-    node = hydra.opened(config)
-    values = {key: OmegaConf.select(node, key) for key in hydra.keys(node)}
-    shown = {key: value for key, value in values.items() if not isinstance(value, DictConfig) or not value}
-    return template.format(settings=_settings_text(shown, notes(config)))
+    """`--help` of a command without groups: its template with the settings of its class."""
+    return template.format(settings=_lines(rows(config)))
 
 
-def _settings_text(shown: dict[str, Any], explained: dict[str, str]) -> str:
-    lines = []
-    for key, value in shown.items():
-        text = f"  {key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
-        lines.append(f"{text:<38} {explained[key]}" if explained.get(key) else text)
-    return "\n".join(lines)
+# ------------------------------------------------------------------------------------- sections
 
 
-def notes(config: type, prefix: str = "") -> dict[str, str]:
-    """The comment beside each field of a dataclass, or in the line above it, by key.
+def _run_sections() -> Iterator[Section]:
+    yield Section("run", list(rows(RunConfig, inner=False)))
+    settings = declared(RunConfig)
+    for field in dataclasses.fields(RunConfig):
+        if dataclasses.is_dataclass(field.default_factory):
+            records = list(rows(field.default_factory, f"{field.name}."))
+            yield Section(f"{field.name}: {settings[field.name].help}", records)
 
-    What `--help` shows is what the source says.
-    """
-    declaration = re.compile(r"^(?:    # (?P<above>.*)\n)?    (?P<name>\w+): [^#\n]*?(?:  # (?P<beside>.*))?$", re.M)
-    found: dict[str, str] = {}
-    for base in reversed(config.__mro__[:-1]):
-        for match in declaration.finditer(inspect.getsource(base)):
-            found[prefix + match["name"]] = match["beside"] or match["above"] or ""
+
+def _algorithm_sections(name: str) -> Iterator[Section]:
+    config = registry.get("algo", name).Config
+    yield Section(f"algorithm (algo={name})", list(rows(config, "algo.", inner=False)))
     for field in dataclasses.fields(config):
         if dataclasses.is_dataclass(field.default_factory):
-            found |= notes(field.default_factory, f"{prefix}{field.name}.")
-    return found
+            heading = f"hyper-parameters of {name}, which a sweep may vary (as sweep.lr=[...])"
+            yield Section(heading, list(rows(field.default_factory, f"algo.{field.name}.")))
+
+
+def _modifier_sections() -> Iterator[Section]:
+    for name, module in registry.modules("modifiers").items():
+        heading = f"modifier {name} (modifiers=[{name}])"
+        yield Section(heading, list(rows(module.Config, f"{name}.")))
+
+
+# ----------------------------------------------------------------------------------------- text
+
+
+def _section_text(section: Section, values: dict[str, Any]) -> str:
+    """A section with the values of the present choice."""
+    return f"{section.heading}\n{_lines(_present(row, values) for row in section.rows)}"
+
+
+def _present(row: Row, values: dict[str, Any]) -> Row:
+    """The row with its present value, of which the default's source says nothing if it is another."""
+    value = values.get(row.key, row.value)
+    if value_text(value) == row.text:
+        return row
+    return Row(row.key, value, dataclasses.replace(row.setting, source=""))
+
+
+def _lines(settings: Iterable[Row]) -> str:
+    return "\n".join(_line(row) for row in settings)
+
+
+def _line(row: Row) -> str:
+    """`  key=value   what it is [what it may be] (source)`, in as many lines as that needs."""
+    words = [row.setting.help]
+    allowed = range_text(row.setting.allowed)
+    if allowed:
+        words.append(allowed if allowed[0] in "[(" else f"[{allowed}]")
+    if row.setting.source:
+        words.append(f"({row.setting.source.partition(';')[0]})")
+    start = f"  {row.key}={row.text}".ljust(COLUMN)
+    return textwrap.fill(
+        f"{start} {' '.join(words)}",
+        width=WIDTH,
+        subsequent_indent=" " * (COLUMN + 1),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

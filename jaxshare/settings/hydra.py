@@ -101,6 +101,12 @@ def keys(cfg: Any, prefix: str = "") -> list[str]:
     return found
 
 
+def values(cfg: DictConfig) -> dict[str, Any]:
+    """All settings of a configuration by key, without groups of them."""
+    selected = {key: OmegaConf.select(cfg, key) for key in keys(cfg)}
+    return {key: _object(value) for key, value in selected.items() if not isinstance(value, DictConfig) or not value}
+
+
 def from_config(cfg: DictConfig, choices: Any) -> Settings:
     """Settings from a composed configuration and the chosen option of each group."""
     try:

@@ -18,7 +18,7 @@ from jaxshare.data import card, own, records
 from jaxshare.envs import matrix
 from jaxshare.run import build
 from jaxshare.runner import start_clock
-from jaxshare.settings.records import ParallelConfig
+from jaxshare.settings.run_parts import ParallelConfig
 from jaxshare.types import Context, Discrete, RefusedError
 
 pytestmark = pytest.mark.usefixtures("optimised")  # bitwise comparisons

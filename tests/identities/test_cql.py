@@ -21,7 +21,8 @@ from jaxshare.modifiers import cql
 from jaxshare.ops import offline
 from jaxshare.run import build
 from jaxshare.runner import Program, start_clock
-from jaxshare.settings.records import EvalConfig, RunConfig
+from jaxshare.settings.records import RunConfig
+from jaxshare.settings.run_parts import EvalConfig
 from jaxshare.types import Box, Discrete, Env, EnvSpec, Episode, RefusedError, TimeStep
 
 PAIR = dataclasses.replace(DUO, action=Discrete(3))

@@ -21,7 +21,8 @@ from jaxshare.models.mixers import MixerInputs
 from jaxshare.models.offline import LinearMixer
 from jaxshare.ops import offline
 from jaxshare.runner import Program, start_clock
-from jaxshare.settings.records import EvalConfig, RunConfig
+from jaxshare.settings.records import RunConfig
+from jaxshare.settings.run_parts import EvalConfig
 from jaxshare.types import Box, Discrete, EnvSpec, Episode, RefusedError, TimeStep
 
 ALGOS = ("bc", "mabcq", "macql", "icq")

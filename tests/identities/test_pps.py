@@ -19,7 +19,8 @@ from jaxshare.models.base import Network
 from jaxshare.modifiers import _pps, differ
 from jaxshare.rollout import Rollout
 from jaxshare.runner import Program, start_clock
-from jaxshare.settings.records import ReplayConfig, RunConfig
+from jaxshare.settings.records import RunConfig
+from jaxshare.settings.run_parts import ReplayConfig
 from jaxshare.types import EnvSpec, RefusedError
 
 NAMES = ("a_pps", "rs_pps", "pp_pps")
