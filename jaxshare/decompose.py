@@ -429,8 +429,8 @@ def _draw_rewards(axis: Any, curves: dict[str, Any], labels: list[str]) -> None:
     # the mean of the runs where the shortest one was logged
     lines = []
     runs = list(curves.values())
-    updates: Any = min((updates for updates, _ in runs), key=lambda updates: updates[-1], default=[])
-    grid = np.array(updates, float)
+    shortest = min(runs, key=lambda run: run[0][-1]) if runs else ([], None)
+    grid = np.array(shortest[0], float)
     look = looks(labels)
     for agent, label in enumerate(labels if runs else ()):
         of_runs = [Curve(np.array(x, float), rewards[:, agent]) for x, rewards in runs]

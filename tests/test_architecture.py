@@ -50,7 +50,8 @@ def test_there_is_something_to_check():
 @pytest.mark.parametrize("name", [name for name in FILES if layer(name) is not None])
 def test_imports_go_one_way(name):
     later = LAYERS[layer(name) + 1 :]
-    outer = ("run.training", "train", "cli", "console", "checkpoint", "evaluate", "list", "multirun", "spelling")
+    commands = ("train", "evaluate", "list", "report")
+    outer = ("run.training", "cli", "console", "checkpoint", "multirun", "spelling", "results", *commands)
     assert not uses(name, *(f"jaxshare.{module}" for module in (*later, *outer)))
 
 
@@ -75,8 +76,9 @@ def test_types_import_nothing_of_ours():
         ("flax.linen", {"models/*"}),
         ("jax.sharding", {"parallel.py"}),
         ("jaxmarl", {"envs/*"}),
-        ("rich", {"terminal.py", "console.py", "evaluate.py", "collect.py", "decompose.py", "report.py"}),
+        ("rich", {"terminal.py", "console.py", "evaluate.py", "collect.py", "decompose.py", "results/screen.py"}),
         ("rich.console", {"terminal.py"}),
+        ("matplotlib", {"results/*", "collect.py", "evaluate.py"}),
         ("distrax", {"models/distributions.py"}),
         ("tensorstore", {"data/own.py", "data/vault.py"}),
         ("h5py", {"data/hdf5.py"}),

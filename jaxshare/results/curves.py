@@ -168,11 +168,5 @@ def banded(
     bootstrap: Bootstrap,
 ) -> Curve:
     """A statistic of values [P, N] of each task at P places, with its pointwise interval."""
-    estimate = statistics.interval(
-        statistic,
-        values,
-        bootstrap.resamples,
-        bootstrap.confidence,
-        bootstrap.draw(),
-    )
+    estimate = statistics.interval(statistic, values, *bootstrap.arguments())
     return Curve(grid, estimate.value, estimate.low, estimate.high)

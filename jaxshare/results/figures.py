@@ -67,6 +67,7 @@ class Panel:
     font_size: float = 9.0  # of title and labels; the numbers have one less
     stairs: bool = False  # a value holds up to the next point, instead of a line between them
     counts: bool = True  # whether x counts something, so that 20,000 is written 20k
+    scored_at: float | None = None  # where on x scores are taken, to be marked
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
@@ -110,6 +111,9 @@ def draw_curves(axis: Axes, panel: Panel) -> None:
                 lw=0,
                 step=step,
             )
+
+    if panel.scored_at is not None:
+        axis.axvline(panel.scored_at, color="black", lw=0.9, ls=":", label="where scores are taken")
 
     # axes and words
     axis.set_title(panel.title, fontsize=panel.font_size)
@@ -170,12 +174,17 @@ def legend_inside(axis: Axes, title: str | None = None, columns: int = 1) -> Non
 def broken(label: str, width: int = LABEL) -> str:
     """A long label on several lines; a dollar sign in it begins no formula."""
     lines = [""]
-    for word in label.replace("$", r"\$").split(" "):
+    for word in no_formula(label).split(" "):
         if len(lines[-1]) + len(word) < width:
             lines[-1] = f"{lines[-1]} {word}".strip()
         else:
             lines.append(word)
     return "\n".join(line for line in lines if line)
+
+
+def no_formula(text: str) -> str:
+    """A text as it stands: to matplotlib a dollar sign begins a formula."""
+    return text.replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -39,7 +39,7 @@ def draw(records: Sequence[Record], run_dir: pathlib.Path) -> pathlib.Path:
     for axis, metric in zip(axes, metrics, strict=True):
         figures.draw_curves(axis, _panel(records, metric))
     figures.legend_inside(axes[-1])
-    figure.suptitle(run_dir.name.replace("$", r"\$"))
+    figure.suptitle(figures.no_formula(run_dir.name))
 
     # write it, through no link
     path = run_dir / PICTURE
@@ -71,10 +71,12 @@ def _panel(records: Sequence[Record], metric: str) -> Panel:
 
 def _each_run(curves: dict[str, Curve]) -> list[Line]:
     """A line for each run, by its name; of very many, one name for all."""
-    nameable = len(curves) < MOST_NAMES  # the mean has a name as well
-    names = list(curves) if nameable else [f"each of {len(curves):,} runs", *[""] * (len(curves) - 1)]
+    names = [figures.no_formula(name) for name in curves]
+    if len(names) >= MOST_NAMES:  # the mean has a name as well
+        names = [f"each of {len(curves):,} runs", *[""] * (len(curves) - 1)]
     look = figures.looks(list(curves))
-    return [
-        Line(curve, name, replace(look[run], dash="-", width=1.0, alpha=0.6, marker="."))
-        for name, (run, curve) in zip(names, curves.items(), strict=True)
-    ]
+    lines = []
+    for name, (run, curve) in zip(names, curves.items(), strict=True):
+        thin = replace(look[run], dash="-", width=1.0, alpha=0.6, marker=".")
+        lines.append(Line(curve, name, thin))
+    return lines

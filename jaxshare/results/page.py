@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import base64
-import html
 import pathlib
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from jaxshare.results.numbers import Numbers
-from jaxshare.results.study import Study
-from jaxshare.results.tables import STATISTICS, shown
+from jaxshare.results.groups import Place
+from jaxshare.results.markup import Markup, element, image, joined
+from jaxshare.results.numbers import Report
+from jaxshare.results.runs import Run, listed
+from jaxshare.results.sentences import command
+from jaxshare.results.tables import STATISTICS, Table, in_words, settings
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2em auto; padding: 0 1em; color: #222; }
+body {
+  font: 15px/1.5 system-ui, sans-serif;
+  max-width: 1180px; margin: 2em auto; padding: 0 1em; color: #222;
+}
 table { border-collapse: collapse; margin: 0.7em 0; font-size: 13.5px; }
-th, td { padding: 0.25em 0.8em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th, td {
+  padding: 0.25em 0.8em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap;
+}
 th:first-child, td:first-child { text-align: left; }
 th { border-bottom: 2px solid #888; }
 div.wide { overflow-x: auto; }
@@ -28,91 +35,132 @@ CAPTIONS = {
     "curves": "Sample efficiency",
     "wall_time": "Wall time",
 }
+PACKAGES = ("jaxshare", "jax")  # whose versions are shown
 
 
 def write(
-    study: Study, numbers: Numbers, pictures: dict[str, pathlib.Path], how: list[str], command: str, out: pathlib.Path
+    report: Report,
+    how: Sequence[str],
+    pictures: Mapping[str, pathlib.Path],
+    out: pathlib.Path,
 ) -> pathlib.Path:
-    """report.html. how: sentences on what the numbers are; command: what made the page."""
-    parts = [f"<h1>{_text(', '.join(study.groups))}</h1>"]
-    parts.append(f"<p>{_text(study.metric.replace('_', ' '))} on {_text(', '.join(study.tasks))}</p>")
-    parts += ["<h2>How to read it</h2>", _list(how)]
-    parts += ["<h2>Notes</h2>", _list(study.notes)] if study.notes else []
-    if numbers.aggregates:
-        parts += ["<h2>Normalised scores over the tasks of all groups</h2>", _table(*_aggregates(study, numbers))]
-    parts += ["<h2>Tasks, as measured</h2>", _table(*_tasks(study, numbers))]
-    if numbers.improvement:
-        parts += ["<h2>Pairs</h2>", _table(*_pairs(study, numbers))]
-    for name, path in pictures.items():
-        parts += [f"<h2>{CAPTIONS[name]}</h2>", _image(path, CAPTIONS[name])]
-    parts += ["<h2>What differs between the groups</h2>", _settings(study)]
-    parts += ["<h2>Runs</h2>", _table(*_runs(study)), f"<p>Made by <code>{_text(command)}</code></p>"]
-    head = f"<meta charset='utf-8'><title>{_text(', '.join(study.groups))}</title><style>{STYLE}</style>"
+    """Write report.html. how: sentences on what the numbers are. Raises OSError."""
+    title = listed(report.study.groups)
+    head = [
+        Markup("<meta charset='utf-8'>"),
+        element("title", title),
+        element("style", Markup(STYLE)),
+    ]
+    body = joined(["", element("h1", title), *_sections(report, how, pictures), ""], "\n")
+    page = joined([element("head", *head), element("body", body)])
     path = out / "report.html"
-    body = "\n".join(parts)
-    path.write_text(f"<!doctype html>\n<html lang='en'><head>{head}</head><body>\n{body}\n</body></html>\n", "utf-8")
+    path.write_text(f"<!doctype html>\n{_html(page)}\n", "utf-8")
     return path
 
 
-def _text(value: Any) -> str:
-    return html.escape(str(value))
+def _html(page: Markup) -> Markup:
+    return element("html", page, lang="en")
 
 
-def _list(items: list[str]) -> str:
-    return "<ul>" + "".join(f"<li>{_text(item)}</li>" for item in items) + "</ul>"
+def _sections(
+    report: Report,
+    how: Sequence[str],
+    pictures: Mapping[str, pathlib.Path],
+) -> list[Markup]:
+    """All that stands below the title."""
+    study = report.study
+    parts = [element("p", f"{report.metric} on {listed(list(study.tasks))}")]
+
+    # words
+    parts += [element("h2", "How to read it"), _list(how)]
+    if study.notes:
+        parts += [element("h2", "Notes"), _list(study.notes)]
+
+    # numbers
+    if report.numbers.groups:
+        title = "Normalised scores over the tasks of all groups"
+        parts += [element("h2", title), _table(_aggregates(report))]
+    parts += [element("h2", "Tasks, as measured"), _table(_tasks(report))]
+    if report.numbers.pairs:
+        parts += [element("h2", "Pairs"), _table(_pairs(report))]
+
+    # pictures
+    for name, path in pictures.items():
+        parts += [element("h2", CAPTIONS[name]), _picture(path, CAPTIONS[name])]
+
+    # what was run
+    parts += [element("h2", "What differs between the groups"), _settings(report)]
+    parts += [element("h2", "Runs"), _table(_runs(report))]
+    parts.append(element("p", "Made by ", element("code", command(report.config))))
+    return parts
 
 
-def _table(header: list[str], rows: list[list[Any]]) -> str:
-    top = "".join(f"<th>{_text(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<div class='wide'><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+def _list(items: Sequence[str]) -> Markup:
+    return element("ul", *[element("li", item) for item in items])
 
 
-def _image(path: pathlib.Path, caption: str) -> str:
+def _table(table: Table) -> Markup:
+    header = element("tr", *[element("th", name) for name in table.header])
+    rows = []
+    for row in table.rows:
+        rows.append(element("tr", *[element("td", cell) for cell in row]))
+    whole = element("table", element("thead", header), element("tbody", *rows))
+    return element("div", whole, **{"class": "wide"})
+
+
+def _picture(path: pathlib.Path, caption: str) -> Markup:
     data = base64.b64encode(path.read_bytes()).decode()
-    return f"<img alt='{_text(caption)}' src='data:image/png;base64,{data}'>"
+    return image(f"data:image/png;base64,{data}", caption)
 
 
-def _aggregates(study: Study, numbers: Numbers) -> tuple[list[str], list[list[Any]]]:
-    rows = [
-        [group, study.count(group, study.common), *(shown(found[name]) for name in STATISTICS)]
-        for group, found in numbers.aggregates.items()
-    ]
-    return ["group", "seeds", *STATISTICS.values()], rows
-
-
-def _tasks(study: Study, numbers: Numbers) -> tuple[list[str], list[list[Any]]]:
+def _aggregates(report: Report) -> Table:
     rows = []
-    for task in study.tasks:
-        for group in study.groups:
-            if (group, task) in study.cells:
-                found, cell = numbers.by_task[group, task], study.cells[group, task]
-                at = f"{cell.point:,.0f} {study.unit[task]}"
-                ends = f"{cell.scores.min():.3f} to {cell.scores.max():.3f}"
-                rows.append([task, group, len(cell.runs), *(shown(one) for one in found.values()), ends, at])
-    return ["task", "group", "seeds", "IQM", "mean", "median of runs", "lowest to highest", "at"], rows
+    for group, numbers in report.numbers.groups.items():
+        cells = [in_words(numbers.aggregates[name]) for name in STATISTICS]
+        rows.append([group, report.count(group), *cells])
+    return Table(["group", "seeds", *STATISTICS.values()], rows)
 
 
-def _pairs(study: Study, numbers: Numbers) -> tuple[list[str], list[list[Any]]]:
-    count = lambda group: study.count(group, study.common)  # noqa: E731
-    rows = [[x, count(x), y, count(y), shown(found)] for (x, y), found in numbers.improvement.items()]
-    return ["X", "seeds", "Y", "seeds", "P(X > Y)"], rows
-
-
-def _settings(study: Study) -> str:
-    if not study.settings:
-        return "<p>Nothing but the seeds.</p>"
-    return _table(["setting", *study.groups], [[key, *row.values()] for key, row in study.settings.items()])
-
-
-def _runs(study: Study) -> tuple[list[str], list[list[Any]]]:
+def _tasks(report: Report) -> Table:
     rows = []
-    for (group, task), cell in study.cells.items():
-        for path in dict.fromkeys(run.path for run in cell.runs):
-            own = [run for run in cell.runs if run.path == path]
-            seeds = ", ".join(str(run.seed) for run in own)
-            versions = ", ".join(
-                f"{name} {own[0].versions[name]}" for name in ("jaxshare", "jax") if name in own[0].versions
-            )
-            rows.append([group, task, path, seeds, "yes" if all(run.finished for run in own) else "no", versions])
-    return ["group", "task", "run directory", "seeds", "finished", "versions"], rows
+    for name, task in report.study.tasks.items():
+        for group, cell in task.cells.items():
+            statistics = report.numbers.cells[Place(group, name)].statistics
+            cells = [in_words(estimate) for estimate in statistics.values()]
+            ends = f"{cell.scores.min():.3f} to {cell.scores.max():.3f}"
+            at = f"{cell.point:,.0f} {task.unit}"
+            rows.append([name, group, len(cell.runs), *cells, ends, at])
+    names = ["IQM", "mean", "median of runs", "lowest to highest", "at"]
+    return Table(["task", "group", "seeds", *names], rows)
+
+
+def _pairs(report: Report) -> Table:
+    rows = []
+    for pair in report.numbers.pairs:
+        first = [pair.first, report.count(pair.first)]
+        second = [pair.second, report.count(pair.second)]
+        rows.append([*first, *second, in_words(pair.estimate)])
+    return Table(["X", "seeds", "Y", "seeds", "P(X > Y)"], rows)
+
+
+def _settings(report: Report) -> Markup:
+    if not report.study.settings:
+        return element("p", "Nothing but the seeds.")
+    return _table(settings(report))
+
+
+def _runs(report: Report) -> Table:
+    """A row for each run directory of a group on a task."""
+    rows = []
+    for place, cell in report.study.cells.items():
+        of_path: dict[pathlib.Path, list[Run]] = {}
+        for run in cell.runs:
+            of_path.setdefault(run.path, []).append(run)
+        for path, runs in of_path.items():
+            seeds = ", ".join(str(run.seed) for run in runs)
+            finished = "yes" if all(run.finished for run in runs) else "no"
+            versions = runs[0].versions
+            words = ", ".join(f"{name} {versions[name]}" for name in PACKAGES if name in versions)
+            rows.append([*place, path, seeds, finished, words])
+    header = ["group", "task", "run directory", "seeds", "finished", "versions"]
+    return Table(header, rows)

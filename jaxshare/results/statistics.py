@@ -53,9 +53,9 @@ class Bootstrap:
     confidence: float  # 0 to 1
     seed: int
 
-    def draw(self) -> np.random.Generator:
-        """The same random numbers for every interval."""
-        return np.random.default_rng(self.seed)
+    def arguments(self) -> tuple[int, float, np.random.Generator]:
+        """Resamples, confidence, and the same random numbers for every interval."""
+        return self.resamples, self.confidence, np.random.default_rng(self.seed)
 
 
 def mean(scores: Scores) -> np.ndarray:

@@ -10,7 +10,7 @@ import tiny
 
 from jaxshare import console, loggers
 from jaxshare.loggers import JsonLines
-from jaxshare.results import curves, learning_curve, runs
+from jaxshare.results import curves, directories, learning_curve
 from jaxshare.run import metrics
 from jaxshare.run.metrics import Reached
 from jaxshare.types import RefusedError
@@ -151,8 +151,8 @@ def test_every_reader_says_file_and_line(tmp_path, bad):
     assert str(refused.value) == problem
     (tmp_path / "config.yaml").write_text(json.dumps({"run": {}, "algo": {}, "algo_name": "vdn", "env_name": "matrix"}))
     with pytest.raises(RefusedError) as refused:
-        runs.read(tmp_path, "", {})
-    assert str(refused.value) == f"{problem} {runs.SKIP}"
+        directories.read(tmp_path, "", {})
+    assert str(refused.value) == f"{problem} {directories.SKIP}"
 
 
 def test_half_a_last_line_is_left_out(tmp_path):
