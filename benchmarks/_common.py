@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,15 +15,10 @@ from jaxshare.run.fleet import Fleet
 from jaxshare.run.offline import fitted
 from jaxshare.runner import Program, start_clock
 from jaxshare.settings.records import Settings
+from jaxshare.study.machine import machine
 from jaxshare.types import Context
 
-
-def machine() -> str:
-    """Versions, machine and day (UTC), one line."""
-    versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("jax", "jaxlib", "flax", "optax", "jaxmarl"))
-    device = jax.devices()[0]
-    cores, day = f"{os.cpu_count()} cores", time.strftime("%Y-%m-%d", time.gmtime())
-    return f"{versions}; Python {platform.python_version()}; {cores}; {device.device_kind}; {day}"
+__all__ = ["context", "machine", "not_started", "program_and_runs", "seconds"]
 
 
 def seconds(fn: Callable[[], Any], repeats: int) -> list[float]:
