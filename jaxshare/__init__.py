@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxshare.api.run import Run, load
     from jaxshare.api.training import report, train
     from jaxshare.run.callbacks import Callback
+    from jaxshare.run.signals import StoppedError
     from jaxshare.types import Env, EnvSpec, HostError, RefusedError, TimeStep
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ _PLACES = {
     "Policy": "jaxshare.api.policy",
     "RefusedError": "jaxshare.types",
     "Run": "jaxshare.api.run",
+    "StoppedError": "jaxshare.run.signals",
     "TimeStep": "jaxshare.types",
     "list_algorithms": "jaxshare.api.listing",
     "list_envs": "jaxshare.api.listing",

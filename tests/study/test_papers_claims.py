@@ -8,6 +8,7 @@ import yaml
 
 from jaxshare import cli, registry
 from jaxshare.ops import schedules
+from jaxshare.settings import hydra
 from jaxshare.study import book as books
 from jaxshare.study import cost, figures
 from jaxshare.study import plan as planning
@@ -147,7 +148,7 @@ def test_every_run_is_valid_settings(budget):
 
 def test_presets_that_claims_name_exist():
     for job in trainings().values():
-        assert settings_of(job).get("preset") in (None, *cli.presets())
+        assert settings_of(job).get("preset") in (None, *hydra.presets())
 
 
 # -------------------------------------------------------------------------------------------------------- exploration
