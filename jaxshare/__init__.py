@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jaxshare.api.environments import make_env, register
     from jaxshare.api.listing import list_algorithms, list_envs, list_modifiers, list_presets
     from jaxshare.api.policy import Policy
-    from jaxshare.api.run import Run, load
+    from jaxshare.api.run import Run, evaluate, load
     from jaxshare.api.training import report, train
     from jaxshare.run.callbacks import Callback
     from jaxshare.run.signals import StoppedError
@@ -36,6 +36,7 @@ _PLACES = {
     "Run": "jaxshare.api.run",
     "StoppedError": "jaxshare.run.signals",
     "TimeStep": "jaxshare.types",
+    "evaluate": "jaxshare.api.run",
     "list_algorithms": "jaxshare.api.listing",
     "list_envs": "jaxshare.api.listing",
     "list_modifiers": "jaxshare.api.listing",
@@ -56,6 +57,7 @@ __all__ = [
     "Run",
     "TimeStep",
     "__version__",
+    "evaluate",
     "list_algorithms",
     "list_envs",
     "list_modifiers",
