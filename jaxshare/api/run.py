@@ -12,8 +12,8 @@ import numpy as np
 from jaxshare.api.policy import Policy
 from jaxshare.evaluation import scores
 from jaxshare.run.saved import LATEST, SavedRun, open_run
-from jaxshare.settings.records import Settings
 from jaxshare.run.watch import host_errors
+from jaxshare.settings.records import Settings
 from jaxshare.trust import Permission
 from jaxshare.types import RefusedError
 

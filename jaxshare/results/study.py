@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxshare.results import checks, directories, groups, ranges, scores, study_notes
+from jaxshare.results import arguments, checks, directories, groups, ranges, scores, study_notes
 from jaxshare.results.checks import Scored
 from jaxshare.results.groups import Cells, Place
 from jaxshare.results.ranges import Range
@@ -107,17 +107,17 @@ def read(config: Config) -> Study:
 def _read_runs(config: Config, notes: list[str]) -> list[Run]:
     """All runs that are named; with skip=true what is none becomes a note."""
     runs: list[Run] = []
-    remarks: dict[str, list[str]] = {}
+    reading = directories.Reading()
     left_out = []
-    for label, path in directories.expand(config.runs):
+    for label, path in arguments.expand(config.runs):
         try:
-            runs += directories.read(path, label, remarks)
+            runs += reading.runs(path, label)
         except RefusedError as error:
             if not config.skip:
                 raise
             left_out.append(f"left out: {str(error).removesuffix(f' {directories.SKIP}')}")
     notes += shortened(left_out, "left out")
-    notes += [f"{listed(paths)}: {what}" for what, paths in remarks.items()]
+    notes += [f"{listed(paths)}: {what}" for what, paths in reading.remarks.items()]
     if not runs:
         names = listed(config.runs)
         remedy = "Name run directories: runs/*."
