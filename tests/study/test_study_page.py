@@ -175,7 +175,7 @@ def test_a_study_without_checks_has_curves_and_a_table_of_returns(tmp_path, caps
     make_run(tmp_path / "small", jobs[1], {s: [(0, 0.0), (66, 5.0 + s)] for s in (0, 1)})
     command(tmp_path, "judge")
     text = (tmp_path / "docs" / "results.md").read_text()
-    assert text.startswith("# tiny\n\n**How to read it.** Of 1 studies: 0 not run.")
+    assert text.startswith("# tiny\n\n**How to read it.** Of 1 studies: 1 measured.")
     assert "| [Who climbs](#climb) | measured | – | small, 2 |" in text
     assert "| task | arm | IQM over seeds | every seed | after |" in text
     assert "| game | A | 3.5 [3, 4] | 3, 4 | 64 environment steps |" in text
