@@ -19,13 +19,21 @@ from jaxshare.types import RefusedError
     ("old", "new", "message"),
     [
         ("source: s", "sauce: s", "sauce"),
-        ('comparable: "yes"', "comparable: perhaps", "comparable=perhaps is not one of yes, partly, no"),
+        (
+            'comparable: "yes"',
+            "comparable: perhaps",
+            "comparable=perhaps is not one of yes, partly, no",
+        ),
         ("compare: greater", "compare: larger", "compare=larger"),
         ("arms: [A, B], paper", "arms: [A, C], paper", "arm=C is not one of A, B"),
         ("arms: [A, B], paper", "arms: [A], paper", "two arms"),
         ("compare: greater", "compare: equal", "must have says and margin"),
         ("small: {seeds: 2", "small: {tasks: {chess: []}, seeds: 2", "small.tasks=chess"),
-        ("    checks:\n      - {says: A − B, compare: greater, arms: [A, B], paper: above}\n", "", "it has no checks"),
+        (
+            "    checks:\n      - {says: A − B, compare: greater, arms: [A, B], paper: above}\n",
+            "",
+            "it has no checks",
+        ),
         ("last: 1", "score: luck", "score=luck"),
     ],
 )
@@ -57,13 +65,21 @@ def test_settings_without_a_length_or_with_an_unknown_set_are_refused(tmp_path):
         ("seeds: 2", "arms: {C: []}", "climb: small.arms=C is not one of A, B"),
         ("seeds: 2", "only: {game: [C]}", "climb: small.only=C is not one of A, B"),
         ("small:", "tiny:", "climb: 'tiny' is no key here"),
-        ("    small:", "    not_run: x\n    instead: clim\n    small:", "instead=clim is not one of climb"),
+        (
+            "    small:",
+            "    not_run: x\n    instead: clim\n    small:",
+            "instead=clim is not one of climb",
+        ),
         ("climb:", "a/b:", "the name 'a/b' must be of letters"),
         ("studies:", "study: [a]\nstudies:", "study must be a mapping"),
         ("studies:", "studeis:", "'studeis' is no key here. Did you mean studies"),
         ("studies:", "studies: {", "cannot be read"),
         ("studies:", "x-studies:", "holds no study: it needs a key 'studies' or 'claims'"),
-        ("    tasks: {game: [env=matrix, env.game=climbing]}\n", "", "it needs arms and tasks, or jobs"),
+        (
+            "    tasks: {game: [env=matrix, env.game=climbing]}\n",
+            "",
+            "it needs arms and tasks, or jobs",
+        ),
     ],
 )
 def test_what_a_study_cannot_be_is_refused_with_its_place_and_fix(tmp_path, old, new, message):
@@ -105,7 +121,10 @@ def test_a_study_stands_once_in_a_folder(tmp_path):
 def test_wrong_settings_are_refused_before_anything_is_run(tmp_path, monkeypatch):
     book(tmp_path, ("[algo=iql]", "[algo=iqql]"), text=STUDY)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RefusedError, match=r"climb: B on game: algo=iqql is not known. Did you mean iql"):
+    with pytest.raises(
+        RefusedError,
+        match=r"climb: B on game: algo=iqql is not known. Did you mean iql",
+    ):
         command.run(parse(["run", "tiny.yaml"]))
     assert not (tmp_path / "runs" / "tiny" / "small" / "logs").exists()
 
@@ -152,7 +171,11 @@ def test_the_documents_example_is_a_study(tmp_path, monkeypatch, capsys):
     assert {words.split()[0] for words in lines} == {"run", "status", "judge", "page"}
     plan = planning.make(books.read(tmp_path / "climb.yaml"), "climb", "small")
     for job in plan.jobs.values():
-        make_run(tmp_path / "runs" / "climb" / "small", job, {s: [(0, 0.0), (400, 5.0 + s)] for s in (0, 1)})
+        make_run(
+            tmp_path / "runs" / "climb" / "small",
+            job,
+            {s: [(0, 0.0), (400, 5.0 + s)] for s in (0, 1)},
+        )
     for words in lines:
         if "full" not in words:
             command.run(parse(words.split()))

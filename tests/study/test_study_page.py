@@ -89,7 +89,10 @@ def test_figures_of_other_settings_are_not_kept(tmp_path, capsys):
 def test_what_the_new_settings_do_not_touch_stays():
     """Of a claim with runs and a script: the script's command is the same, and so is what it found."""
     script = Job("tables-1", "script", ("tables.py", "{root}/tables-1.json"), "tables-1.json")
-    checks = [Check("exact", "at_most", quantity=Quantity(json="tables")), Check("A", "above", ["A"])]
+    checks = [
+        Check("exact", "at_most", quantity=Quantity(json="tables")),
+        Check("A", "above", ["A"]),
+    ]
     study = Study("s", True, "t", checks=checks)
     plan = Plan(study, "small", "runs/claims/small", 2, {("game", "A"): "run"}, {},
                 {"tables": "tables-1"}, {"tables-1": script})  # fmt: skip
@@ -119,7 +122,10 @@ def test_a_page_without_figures_is_refused(tmp_path):
         command(tmp_path, "page")
 
 
-@pytest.mark.parametrize(("x", "shown"), [(0.0, "0"), (1e-12, "1.0e-12"), (0.12345, "0.123"), (45123.4, "45,123")])
+@pytest.mark.parametrize(
+    ("x", "shown"),
+    [(0.0, "0"), (1e-12, "1.0e-12"), (0.12345, "0.123"), (45123.4, "45,123")],
+)
 def test_numbers_are_short(x, shown):
     assert page.number(x) == shown
 
