@@ -2,9 +2,10 @@
 
     python benchmarks/sit_cost.py runs/claims/small/sets/2s3z_low.jds OUT.json     minutes on two cores
 
-A run of ICQ is 15,000 updates; SIT's first stage is 20,000 and its last one 15,000 (Tian et al., Tables 10, 11).
-In the last one the paper has a policy and 32 trajectories for each agent (share_params=none), and we for each type.
-The learners are timed in turn in one process. A step of benchmarks/claims/sit.yaml.
+A run of ICQ is 15,000 updates; SIT's first stage is 20,000 and its last one 15,000 (Tian et al.
+2023, Tables 10, 11). In the last one the paper has a policy and 32 trajectories for each agent
+(share_params=none), and we for each type. The learners are timed in turn in one process. A step of
+benchmarks/claims/sit.yaml.
 """
 
 from __future__ import annotations
@@ -36,13 +37,25 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "stage III": STAGE3,
     "stage III, a policy each": (*STAGE3, "algo.share_params=none"),
 }
-UPDATES = {"icq": 15_000, "stage I": 20_000, "stage III": 15_000, "stage III, a policy each": 15_000}
+UPDATES = {
+    "icq": 15_000,
+    "stage I": 20_000,
+    "stage III": 15_000,
+    "stage III, a policy each": 15_000,
+}
 CHUNK, REPEATS = 20, 5  # updates that are timed at once, and how often
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=pathlib.Path, help="a data set whose name begins with its task")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "data",
+        type=pathlib.Path,
+        help="a data set whose name begins with its task",
+    )
     parser.add_argument("out", type=pathlib.Path, help="the JSON file to write")
     options = parser.parse_args()
     cli.run_command(lambda: measure(options.data, options.out))

@@ -55,6 +55,7 @@ __all__ = [
     "Policy",
     "RefusedError",
     "Run",
+    "StoppedError",
     "TimeStep",
     "__version__",
     "evaluate",

@@ -9,6 +9,7 @@ import yaml
 
 from jaxshare import cli
 from jaxshare.run.folder import plain as as_plain
+from jaxshare.settings.plain import from_plain
 
 SMAX = ("algo=vdn", "env=smax", "env.scenario=2s3z", "total_env_steps=1000")
 QMIX = ("algo=qmix", *SMAX[1:])
@@ -35,7 +36,7 @@ def make(run_dir, finals, arguments=SMAX, steps=(0, 500, 1000), seed=0, changed=
             del node[last]
         else:
             node[last] = value
-    points = [{f"sweep.{k}": v for k, v in p.items()} for p in cli.from_plain(tree).points()] if tree["sweep"] else [{}]
+    points = [{f"sweep.{k}": v for k, v in p.items()} for p in from_plain(tree).points()] if tree["sweep"] else [{}]
     offline = bool(tree["run"]["data"])
     lines = [{"seed": 0, "env_steps": 3, "updates": 1, "wall_s": 1.0, "loss/td": 2.0}]
     for step, point, (i, final) in itertools.product(steps, points, enumerate(finals)):

@@ -32,7 +32,7 @@ time limit cuts an episode there is no next action in the data, so the policy's 
 a policy for each type (`share_params=none`: for each agent, as in the paper). ours: the ensemble decomposes r_tot less
 the least reward of the data, if that is below 0, and each agent gets an equal part of it back (`lift_rewards`):
 attention gives most of r_tot to those whose inputs tell most about it, and where rewards are costs that blames the good
-agents (benchmarks/offline.py, CN_3ls3l). paper: silent about an agent's id; ours: none is added to observations. A
+agents (benchmarks/studies/offline.yaml). paper: silent about an agent's id; ours: none is added to observations. A
 monotone mixer in the place of attention is the paper's negative example (app. E.1).
 """
 

@@ -18,6 +18,7 @@ from jaxshare.study.judge import describe, judge
 from jaxshare.study.machine import machine
 from jaxshare.study.measure import measure
 from jaxshare.study.options import Options, Places, budget, chosen, parse, places
+from jaxshare.study.valid import check_settings
 from jaxshare.types import RefusedError
 
 
@@ -57,6 +58,7 @@ def run(options: Options) -> None:
         output.check_writable(where.page, "--page")
         missing = {}
         if options.action == "run":
+            check_settings(plans, where.root)
             table = cost.read(where.costs)
             missing = run_all(
                 jobs,
@@ -81,7 +83,7 @@ def _show_commands(jobs: Jobs, root: pathlib.Path) -> None:
 
 def _judge(
     book: books.Book,
-    plans: dict[str, plan.Plan | None],
+    plans: tables.Plans,
     where: Places,
     budget_name: str,
     missing: dict[str, str],

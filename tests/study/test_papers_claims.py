@@ -35,7 +35,17 @@ def trainings(budget=None):
 
 def test_the_claims_of_all_papers_are_there():
     assert {name.partition("_")[0] for name in BOOK.studies} == set(BOOK.paths.sections)
-    for name in ("divide", "hetero", "homo", "qplex", "maser", "coma", "warm_up", "spread", "shares"):
+    for name in (
+        "divide",
+        "hetero",
+        "homo",
+        "qplex",
+        "maser",
+        "coma",
+        "warm_up",
+        "spread",
+        "shares",
+    ):
         assert f"differ_{name}" in BOOK.studies
     assert {claim.title[:2] for name, claim in BOOK.studies.items() if name.startswith("sit_")} >= {
         f"K{i}" for i in range(1, 8)
@@ -160,7 +170,9 @@ def exploration_of(settings):
     """Swept scalars of a run's algorithm, from the preset's file and the settings, without composing them."""
     chosen = {}
     if "preset" in settings:
-        text = yaml.safe_load((tiny.REPOSITORY / "configs" / "preset" / f"{settings['preset']}.yaml").read_text())
+        text = yaml.safe_load(
+            (tiny.REPOSITORY / "configs" / "preset" / f"{settings['preset']}.yaml").read_text(),
+        )
         chosen = {key: value for entry in text["defaults"] for key, value in entry.items()}
     name = settings.get("algo") or chosen.get("override /algo", "qmix")
     hparams = {**vars(registry.get("algo", name).Config().hparams)}

@@ -56,7 +56,11 @@ def test_what_is_missing_is_run_once_in_order_of_need(tmp_path):
         "empty": "failed: it ended without a result",
         "after": "it needs bad, which failed: error: it is broken",
     }
-    assert [(tmp_path / f"{name}.txt").read_text() for name in ("old", "first", "last")] == ["kept", "x", "x"]
+    assert [(tmp_path / f"{name}.txt").read_text() for name in ("old", "first", "last")] == [
+        "kept",
+        "x",
+        "x",
+    ]
     assert set(spent) == {"first", "last"}
     assert all(0 < seconds < 30 for seconds in spent.values())
     again = {job.name: job for job in jobs[:3]}
@@ -97,7 +101,9 @@ def test_the_start_of_a_run_ends_with_its_first_record(tmp_path):
 def test_a_hang_is_a_failure(tmp_path):
     began = time.monotonic()
     jobs = {"slow": step("slow", "time.sleep(60)", minutes=0.02)}
-    assert run_all(jobs, tmp_path, local(1, tmp_path), {}) == {"slow": "was stopped at its limit of 0 minutes"}
+    assert run_all(jobs, tmp_path, local(1, tmp_path), {}) == {
+        "slow": "was stopped at its limit of 0 minutes",
+    }
     assert time.monotonic() - began < 30
 
 
@@ -116,13 +122,25 @@ def test_an_interruption_stops_the_jobs(tmp_path, monkeypatch):
 
 
 def test_limits_follow_estimates():
-    job = Job("a", "train", ("eval.every=10", "total_env_steps=100"), "a", seeds=2, total=100, speed="kind")
+    job = Job(
+        "a",
+        "train",
+        ("eval.every=10", "total_env_steps=100"),
+        "a",
+        seeds=2,
+        total=100,
+        speed="kind",
+    )
     table = {"kind": {"rate": 2.0, "eval_s": 1.0, "start_s": 30.0}}
     assert cost.seconds(job, table) == 30 + 2 * (100 / 2 + 11 * 1)
     assert limit(job, table) == 60 * engine.LEAST_MINUTES
     assert limit(dataclasses.replace(job, total=100_000), table) > 6 * 2 * 50_000
     assert limit(job, {}) == 60 * engine.UNKNOWN_MINUTES
-    first = dataclasses.replace(job, arguments=("eval.every=10", "algo.stage1_updates=40"), offline=True)
+    first = dataclasses.replace(
+        job,
+        arguments=("eval.every=10", "algo.stage1_updates=40"),
+        offline=True,
+    )
     assert cost.seconds(first, {"kind": {**table["kind"], "first_rate": 1.0}}) == 30 + 2 * (60 / 2 + 40 + 11)
 
 

@@ -89,7 +89,10 @@ def test_figures_of_other_settings_are_not_kept(tmp_path, capsys):
 def test_what_the_new_settings_do_not_touch_stays():
     """Of a claim with runs and a script: the script's command is the same, and so is what it found."""
     script = Job("tables-1", "script", ("tables.py", "{root}/tables-1.json"), "tables-1.json")
-    checks = [Check("exact", "at_most", quantity=Quantity(json="tables")), Check("A", "above", ["A"])]
+    checks = [
+        Check("exact", "at_most", quantity=Quantity(json="tables")),
+        Check("A", "above", ["A"]),
+    ]
     study = Study("s", True, "t", checks=checks)
     plan = Plan(study, "small", "runs/claims/small", 2, {("game", "A"): "run"}, {},
                 {"tables": "tables-1"}, {"tables-1": script})  # fmt: skip
@@ -119,7 +122,10 @@ def test_a_page_without_figures_is_refused(tmp_path):
         command(tmp_path, "page")
 
 
-@pytest.mark.parametrize(("x", "shown"), [(0.0, "0"), (1e-12, "1.0e-12"), (0.12345, "0.123"), (45123.4, "45,123")])
+@pytest.mark.parametrize(
+    ("x", "shown"),
+    [(0.0, "0"), (1e-12, "1.0e-12"), (0.12345, "0.123"), (45123.4, "45,123")],
+)
 def test_numbers_are_short(x, shown):
     assert page.number(x) == shown
 
@@ -175,7 +181,7 @@ def test_a_study_without_checks_has_curves_and_a_table_of_returns(tmp_path, caps
     make_run(tmp_path / "small", jobs[1], {s: [(0, 0.0), (66, 5.0 + s)] for s in (0, 1)})
     command(tmp_path, "judge")
     text = (tmp_path / "docs" / "results.md").read_text()
-    assert text.startswith("# tiny\n\n**How to read it.** Of 1 studies: 0 not run.")
+    assert text.startswith("# tiny\n\n**How to read it.** Of 1 studies: 1 measured.")
     assert "| [Who climbs](#climb) | measured | – | small, 2 |" in text
     assert "| task | arm | IQM over seeds | every seed | after |" in text
     assert "| game | A | 3.5 [3, 4] | 3, 4 | 64 environment steps |" in text
