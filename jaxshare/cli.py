@@ -1,4 +1,4 @@
-"""The command line: arguments turned into settings, refused before anything is composed, and how a command ends."""
+"""The command line: arguments turned into settings, or refused, and how a command ends."""
 
 from __future__ import annotations
 
@@ -34,12 +34,15 @@ def settings(arguments: Sequence[str]) -> Settings:
 
 
 def small_config(config: type, arguments: Sequence[str]) -> Any:
-    """A dataclass from `key=value` arguments, without groups. Raises RefusedError naming key, value and remedy."""
+    """A dataclass from `key=value` arguments, without groups. Raises RefusedError."""
     return hydra.from_overrides(config, spelling.overrides(arguments, spelling.kinds_of(config)))
 
 
 def check_arguments(arguments: Sequence[str], sweeping: bool = False) -> None:
-    """Raise RefusedError for settings that there are not; sweeping: in none of the combinations of a multirun."""
+    """Raise RefusedError for settings that there are not.
+
+    sweeping: that there are in none of the combinations of a multirun.
+    """
     hydra.register()
     overrides = spelling.overrides(arguments, spelling.training_kinds(), sweeping)
     groups = [override for override in overrides if override.key_or_group in GROUPS]
@@ -48,7 +51,8 @@ def check_arguments(arguments: Sequence[str], sweeping: bool = False) -> None:
     check_groups(groups)
     known: dict[str, None] = {}
     for combination in itertools.product(*map(choices, groups)):
-        lines = [f"{group.key_or_group}={name}" for group, name in zip(groups, combination, strict=True)]
+        pairs = zip(groups, combination, strict=True)
+        lines = [f"{group.key_or_group}={name}" for group, name in pairs]
         known |= dict.fromkeys(_keys_with(tuple(lines)))
     for override in overrides:
         _check_key(override, known)
@@ -95,7 +99,8 @@ def _check_key(override: Override, known: Collection[str]) -> None:
         key = ".".join(parts[: parts.index("kwargs") + 1])
     if key not in known:
         near = registry.suggest(key, known)
-        raise RefusedError(f"'{key}' (in {override.input_line}) is not a setting.{near} `--help` lists the settings.")
+        what = f"'{key}' (in {override.input_line}) is not a setting."
+        raise RefusedError(f"{what}{near} `--help` lists the settings.")
 
 
 def check_modifiers(used: Collection[str], overrides: list[Override]) -> None:
@@ -103,11 +108,12 @@ def check_modifiers(used: Collection[str], overrides: list[Override]) -> None:
     for override in overrides:
         owner = override.key_or_group.split(".")[0]
         if owner in registry.modules("modifiers") and owner not in used:
-            raise RefusedError(f"{override.input_line} has no effect: {owner} is not in use. Add modifiers=[{owner}].")
+            what = f"{override.input_line} has no effect: {owner} is not in use."
+            raise RefusedError(f"{what} Add modifiers=[{owner}].")
 
 
 def spelled(argument: str, sweeping: bool = False) -> str:
-    """An argument as hydra wants it. See `spelling.spelled`; `sweep.*` keys are added, not overridden."""
+    """An argument as hydra wants it; `sweep.*` keys are added. See `spelling.spelled`."""
     if argument.startswith("-"):
         return argument
     line = spelling.spelled(argument, spelling.training_kinds(), sweeping)
@@ -116,15 +122,15 @@ def spelled(argument: str, sweeping: bool = False) -> str:
 
 
 def _is_free(key: str) -> bool:
-    """Whether any name may follow: sweep.<hyper-parameter>, and arguments handed on to a package, env.kwargs.<name>."""
+    """Whether any name may follow: sweep.<hyper-parameter>, and env.kwargs.<name> for a package."""
     return key.split(".")[0] == "sweep" or "kwargs" in key.split(".")
 
 
-# --------------------------------------------------------------------------------------------------------------- main
+# ----------------------------------------------------------------------------------------- main
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command; a refusal becomes one message on stderr and exit status 1, never a traceback."""
+    """Run a command; a refusal becomes a message on stderr and exit status 1, never a traceback."""
     try:
         surroundings.prepare_process()
         command()

@@ -148,6 +148,7 @@ def test_importing_the_package_is_light():
 def test_the_command_line_reads_settings_without_heavy_packages():
     heavy = {"orbax", "jaxmarl", "matplotlib", "matplotlib.pyplot", "tensorboardX", "wandb", "imageio"}
     assert not loaded_by("import jaxshare.train, jaxshare.cli; jaxshare.cli.settings([])") & heavy
+    assert not loaded_by("import jaxshare.train as train; train.help_text(train.HELP, [])") & heavy
 
 
 # ------------------------------------------------------------------------------------------------------------- entries

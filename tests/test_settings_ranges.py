@@ -1,12 +1,13 @@
 """Every number has a range, every range is one declaration, and what a sweep varies is held to the same."""
 
 import dataclasses
+import importlib
 import itertools
 import math
 
 import pytest
 
-from jaxshare import cli, collect, evaluate, registry, report
+from jaxshare import cli, registry
 from jaxshare.algos._value import ValueConfig, ValueHParams
 from jaxshare.run import build
 from jaxshare.settings.fields import COUNT, ranges, size, static, swept, swept_values
@@ -18,9 +19,12 @@ from jaxshare.types import RefusedError
 ENTRIES = [
     (f"{kind}/{name}", module.Config) for kind in registry.KINDS for name, module in registry.modules(kind).items()
 ]
-COMMANDS = [("train", RunConfig)] + [(module.__name__, module.Config) for module in (collect, evaluate, report)]
+COMMANDS = [
+    ("train", RunConfig),
+    *((name, importlib.import_module(f"jaxshare.{name}").Config) for name in ("collect", "evaluate", "report")),
+]
 FREE = {  # texts that no list of names holds: paths, ids of other packages, and what an environment reads itself
-    "data", "run_dir", "out", "composition", "rule", "dtype", "gif", "metric", "score", "at", "unfinished",
+    "data", "run_dir", "init_from", "out", "composition", "rule", "dtype", "gif", "metric", "score", "at", "unfinished",
     "checkpoint", "python", "id", "scenario", "sc2path", "implementation", "map_file", "payoff", "share", "networks",
 }  # fmt: skip
 

@@ -105,7 +105,7 @@ def _section_text(section: Section, values: dict[str, Any]) -> str:
 
 
 def _present(row: Row, values: dict[str, Any]) -> Row:
-    """The row with its present value, of which the default's source says nothing if it is another."""
+    """The row with its present value; another one than the default has not its source."""
     value = values.get(row.key, row.value)
     if value_text(value) == row.text:
         return row

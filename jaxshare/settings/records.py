@@ -7,7 +7,13 @@ from fractions import Fraction
 from typing import Any
 
 from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, nested, static
-from jaxshare.settings.run_parts import CheckpointConfig, DatasetConfig, EvalConfig, ParallelConfig, ReplayConfig
+from jaxshare.settings.run_parts import (
+    CheckpointConfig,
+    DatasetConfig,
+    EvalConfig,
+    ParallelConfig,
+    ReplayConfig,
+)
 
 LOGGERS = ("tensorboard", "wandb")
 
@@ -132,7 +138,11 @@ class Settings:
 
     def labels(self) -> list[dict[str, Any]]:
         """How records name each run: {"seed": 0, "sweep.lr": 1e-4}."""
-        return [{"seed": seed, **{f"sweep.{k}": v for k, v in point.items()}} for seed, point in self.runs()]
+        labels = []
+        for seed, point in self.runs():
+            varied = {f"sweep.{name}": value for name, value in point.items()}
+            labels.append({"seed": seed, **varied})
+        return labels
 
 
 def update_ratio(run: RunConfig) -> Fraction:
