@@ -135,7 +135,16 @@ def test_decompose_tries_its_place_before_it_restores(monkeypatch, tmp_path):
 def test_every_file_that_a_command_adds_to_a_run_directory_replaces_links():
     """They are written by jaxshare.durable: nothing else there opens a file of a given name for writing."""
     users = {}
-    for name in ("session", "evaluate", "decompose", "results", "loggers", "console", "run/folder", "run/metrics"):
+    for name in (
+        "session",
+        "evaluate",
+        "decompose",
+        "results/learning_curve",
+        "loggers",
+        "console",
+        "run/folder",
+        "run/metrics",
+    ):
         source = (tiny.REPOSITORY / "jaxshare" / f"{name}.py").read_text()
         found = [call for call in (".write_text(", ".write_bytes(", "savefig(run_dir", '"w"', "'w'") if call in source]
         users[name] = [call for call in found if source.count(call) > source.count(f"durable{call}")]
