@@ -186,8 +186,10 @@ def _run(directory: _Directory, records: list[Record]) -> Run:
     # of evaluations at the same progress the last one
     progress = _column(records, unit)
     last = np.append(np.diff(progress) > 0, True)
-    metrics = [k for k in first if k.startswith(EVALUATED) and all(k in row for row in records)]
-    values = {key.removeprefix(EVALUATED): _column(records, key)[last] for key in metrics}
+    values = {}
+    for key in first:
+        if key.startswith(EVALUATED) and all(key in record for record in records):
+            values[key.removeprefix(EVALUATED)] = _column(records, key)[last]
     return Run(
         path=directory.path,
         seed=int(first["seed"]),

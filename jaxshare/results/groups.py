@@ -126,6 +126,7 @@ def _groups(runs: Sequence[Run], free: Exempt) -> dict[str, list[Run]]:
 
     Those that the user has named come first.
     """
+    # those that the user has named
     groups: dict[str, list[Run]] = {}
     by_name: dict[str, list[Run]] = {}
     for run in runs:
@@ -133,6 +134,8 @@ def _groups(runs: Sequence[Run], free: Exempt) -> dict[str, list[Run]]:
             groups.setdefault(run.label, []).append(run)
         else:
             by_name.setdefault(run.name, []).append(run)
+
+    # the others, by what tells them apart
     for name, members in by_name.items():
         kinds = [_without(run.settings, free.over_tasks) for run in members]
         for group, of_kind in _told_apart(name, members, kinds).items():

@@ -106,6 +106,7 @@ def read(config: Config) -> Study:
 
 def _read_runs(config: Config, notes: list[str]) -> list[Run]:
     """All runs that are named; with skip=true what is none becomes a note."""
+    # every directory
     runs: list[Run] = []
     reading = directories.Reading()
     left_out = []
@@ -116,6 +117,8 @@ def _read_runs(config: Config, notes: list[str]) -> list[Run]:
             if not config.skip:
                 raise
             left_out.append(f"left out: {str(error).removesuffix(f' {directories.SKIP}')}")
+
+    # what was noticed on the way
     notes += shortened(left_out, "left out")
     notes += [f"{listed(paths)}: {what}" for what, paths in reading.remarks.items()]
     if not runs:
@@ -167,8 +170,11 @@ def _with_policy(run: Run, metric: str) -> Run:
 
 def _cells(pooled: Cells, metric: str, config: Config, notes: list[str]) -> dict[Place, Cell]:
     """Scores at the last point that all runs have reached, of the task or of the group."""
+    # which run of a task ends first
     of_task = groups.tasks_of(pooled)
     shortest = {task: _shortest(cells) for task, cells in of_task.items()}
+
+    # each group there, or where it ends itself
     cells = {}
     earlier: list[str] = []
     for place, runs in pooled.items():

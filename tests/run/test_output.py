@@ -136,7 +136,7 @@ def test_every_file_that_a_command_adds_to_a_run_directory_replaces_links():
     """They are written by jaxshare.durable: nothing else there opens a file of a given name for writing."""
     users = {}
     run = ("run/training", "run/saver", "run/folder", "run/metrics")
-    for name in (*run, "evaluate", "decompose", "results", "loggers", "console"):
+    for name in (*run, "evaluate", "decompose", "results/learning_curve", "loggers", "console"):
         source = (tiny.REPOSITORY / "jaxshare" / f"{name}.py").read_text()
         found = [call for call in (".write_text(", ".write_bytes(", "savefig(run_dir", '"w"', "'w'") if call in source]
         users[name] = [call for call in found if source.count(call) > source.count(f"durable{call}")]
