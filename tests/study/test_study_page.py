@@ -66,7 +66,7 @@ def test_the_command_judges_keeps_and_writes_the_page(tmp_path, capsys):
 
 
 def test_figures_of_other_settings_are_not_kept(tmp_path, capsys):
-    """A claim whose commands are others now was not run, whatever was found before; so its picture goes."""
+    """A claim whose commands are others now was not run, whatever was found before."""
     _, _, jobs = tiny_plan(tmp_path)
     for arm, level in (("A", 9.0), ("B", 2.0)):
         make_run(tmp_path / "small", jobs[arm], {s: [(0, 0.0), (66, level + s)] for s in (0, 1)})
@@ -87,7 +87,7 @@ def test_figures_of_other_settings_are_not_kept(tmp_path, capsys):
 
 
 def test_what_the_new_settings_do_not_touch_stays():
-    """Of a claim with runs and a script: the script's command is the same, and so is what it found."""
+    """Of runs and a script: the script's command is the same, and so is what it found."""
     script = Job("tables-1", "script", ("tables.py", "{root}/tables-1.json"), "tables-1.json")
     checks = [
         Check("exact", "at_most", quantity=Quantity(json="tables")),
