@@ -12,13 +12,13 @@ from jaxshare.run import output
 from jaxshare.study import book as books
 from jaxshare.study import cost, figures, page, plan, tables
 from jaxshare.study.done import check_signed, is_done
-from jaxshare.study.engine import Jobs, run_all
+from jaxshare.study.engine import LOGS, Jobs, run_all
 from jaxshare.study.jobs import Local
 from jaxshare.study.judge import describe, judge
 from jaxshare.study.machine import machine
 from jaxshare.study.measure import measure
 from jaxshare.study.options import Options, Places, budget, chosen, parse, places
-from jaxshare.study.valid import check_settings
+from jaxshare.study.valid import check_jobs
 from jaxshare.types import RefusedError
 
 
@@ -56,21 +56,28 @@ def run(options: Options) -> None:
     else:
         output.check_writable(where.figures, "--out")
         output.check_writable(where.page, "--page")
-        missing = {}
+        failed: dict[str, str] = {}
         if options.action == "run":
-            check_settings(plans, where.root)
+            check_jobs(plans, where.root)
             table = cost.read(where.costs)
-            missing = run_all(
+            failed = run_all(
                 jobs,
                 where.root,
                 executor,
                 table,
                 lambda ended: cost.note(where.costs, ended),
             )
+        missing = dict(failed)
         for name, job in jobs.items():
             if not is_done(job, where.root):
                 missing.setdefault(name, "it has not been run yet")
         _judge(book, plans, where, budget_name, missing)
+        if failed:
+            name, why = next(iter(failed.items()))
+            raise RefusedError(
+                f"{len(failed)} of {len(jobs)} jobs have no result. {name}: {why}. What they print "
+                f"is in {where.root / LOGS}.",
+            )
 
 
 def _show_commands(jobs: Jobs, root: pathlib.Path) -> None:

@@ -113,6 +113,28 @@ def test_what_a_check_cannot_be_is_refused(tmp_path, check_text, message):
         book(tmp_path, ("    last: 1\n", f"    checks: [{{{check_text}}}]\n"), text=STUDY)
 
 
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        ("{a: {pool: p, small: 3}}", "sets.a: it has no composition"),
+        ("{a: {pool: q, composition: low}}", "sets.a: pool=q is not one of p"),
+        ("{a: {}}", "sets.a: say pool and composition, or standardised"),
+        ("{a: {standardised: a}}", "sets.a: standardised=a is not one of"),
+    ],
+)
+def test_a_data_set_comes_from_a_pool(tmp_path, sets, message):
+    pools = f"pools: {{p: {{small: []}}}}\nsets: {sets}\nstudies:"
+    with pytest.raises(RefusedError, match=re.escape(message)):
+        book(tmp_path, ("studies:", pools), text=STUDY)
+
+
+def test_a_script_that_is_not_there_is_refused_before_anything_is_run(tmp_path, monkeypatch):
+    book(tmp_path, ("    last: 1\n", "    last: 1\n    jobs: {j: {run: [x.py]}}\n"), text=STUDY)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RefusedError, match=r"climb: x\.py does not exist"):
+        command.run(parse(["run", "tiny.yaml"]))
+
+
 def test_a_study_stands_once_in_a_folder(tmp_path):
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text(STUDY)

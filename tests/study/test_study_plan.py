@@ -13,7 +13,7 @@ from jaxshare.study import kinds, names
 from jaxshare.study import plan as planning
 from jaxshare.study.done import check_signed, is_done, progress, sign
 from jaxshare.study.job import Job
-from jaxshare.study.valid import check_settings
+from jaxshare.study.valid import check_jobs
 from jaxshare.types import RefusedError
 
 
@@ -120,4 +120,4 @@ def test_the_studies_that_are_shipped_have_valid_settings():
     plans = planning.make_all(of_folder, list(of_folder.studies), "small")
     assert all(plans.values())
     assert not any(study.is_claim for study in of_folder.studies.values())
-    check_settings({name: plans[name] for name in ("learners_climbing", "offline_filter")}, folder)
+    check_jobs({name: plans[name] for name in ("learners_climbing", "offline_filter")}, folder)
