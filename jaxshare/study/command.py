@@ -96,31 +96,31 @@ def _judge(
     missing: dict[str, str],
 ) -> None:
     """Judge the studies, keep what was found, show it, and write the page."""
-    kept = figures.read(where.figures)
+    known = figures.read(where.figures)
     for name, of_study in plans.items():
         study = book.studies[name]
         result = judge(study, of_study, budget_name, where.root, missing)
-        old = kept.setdefault(name, {}).get(budget_name, {"checks": [], "cells": {}})
+        old = known.setdefault(name, {}).get(budget_name, {"checks": [], "cells": {}})
         is_new = figures.count(result) or not result.get("missing")
         result = describe(study, result, machine() if is_new else old.get("machine", ""))
         merged, remark = figures.merged(old, result, of_study)
         if remark:
             print(f"{name}: {remark}")
-        kept[name][budget_name] = merged
-    kept = figures.ordered(kept, list(book.studies))
-    figures.write(kept, where.figures)
-    tables.show_verdicts({name: kept[name][budget_name] for name in plans})
-    _write_page(kept, book, where)
+        known[name][budget_name] = merged
+    known = figures.ordered(known, list(book.studies))
+    figures.write(known, where.figures)
+    tables.show_verdicts({name: known[name][budget_name] for name in plans})
+    _write_page(known, book, where)
 
 
-def _write_page(kept: figures.Figures, book: books.Book, where: Places) -> None:
-    if not kept:
+def _write_page(known: figures.Figures, book: books.Book, where: Places) -> None:
+    if not known:
         raise RefusedError(
             f"--out {where.figures} holds no figures yet: run some studies first, with "
             f"python -m jaxshare.study run {book.source}.",
         )
     where.page.parent.mkdir(parents=True, exist_ok=True)
-    page.write(kept, book, where.page)
+    page.write(known, book, where.page)
     print(f"written: {where.figures}, {where.page}")
 
 
