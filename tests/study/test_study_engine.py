@@ -195,3 +195,14 @@ def test_a_task_says_what_an_executor_needs(tmp_path):
     log = tmp_path / "logs" / "a.log"
     assert told == Task("a", command, log, tmp_path.resolve() / ".cache", 60.0, 3)
     assert (tmp_path / "deep").is_dir()
+
+
+def test_a_local_run_is_told_how_many_devices_it_has(tmp_path):
+    executor = Local(1, tmp_path)
+    log = tmp_path / "logs" / "a.log"
+    command = ("-c", "import os, sys; print(sys.argv[1:], os.environ['JAX_COMPILATION_CACHE_DIR'])")
+    executor.submit(Task("a", command, log, tmp_path / "cache", 60.0, seeds=1))
+    while executor.poll("a").running:
+        time.sleep(0.05)
+    assert "['parallel.devices=1']" in log.read_text()
+    executor.cancel(["a", "never begun"])  # of which none is at work
