@@ -1,4 +1,4 @@
-"""Whether QMIX-divide is QMIX: gradients of both on the same batch. A step of benchmarks/claims/differ.yaml.
+"""Whether QMIX-divide is QMIX: gradients of both on the same batch.
 
 python benchmarks/differ_identity.py OUT.json
 """
@@ -35,10 +35,11 @@ def main() -> None:
 
 
 def identity(out: pathlib.Path) -> None:
-    """For each mixer and task the largest difference of any gradient, as a share of the largest gradient, in float64.
+    """For each mixer and task the largest difference of any gradient, in float64.
 
-    Eight episodes of random play; what DIFFER is set to is preset=differ/fig3_divide. The control leaves dead agents
-    out, which changes gradients: the same comparison must see that.
+    It is a share of the largest gradient. Eight episodes of random play; what DIFFER is set to is
+    preset=differ/fig3_divide. The control leaves dead agents out, which changes gradients: the same
+    comparison must see that.
     """
     differences = {}
     for task in TASKS:
@@ -56,7 +57,10 @@ def identity(out: pathlib.Path) -> None:
 
 
 def difference(task: str, mixer: str, *settings: str) -> float:
-    """The largest difference of any gradient with DIFFER, with these settings, and without it, as a share."""
+    """The largest difference of any gradient with DIFFER and without, as a share.
+
+    settings: of DIFFER.
+    """
     plain = _flat(_gradients(task, mixer, ["modifiers=[]"]))
     divided = _flat(_gradients(task, mixer, ["modifiers=[differ]", *settings]))
     assert plain.dtype == np.float64

@@ -123,7 +123,8 @@ def train(
     """Q_tot [A, A] of each seed."""
     env, module = matrix.make(matrix.Config(game=game)), registry.get("algo", algo)
     settings = {"recurrent": False, "obs_last_action": False, **SETTINGS.get(algo, {}), **changed}
-    known = {key: value for key, value in settings.items() if key in module.Config.__dataclass_fields__}
+    fields = module.Config.__dataclass_fields__
+    known = {key: value for key, value in settings.items() if key in fields}
     parts = module.make(module.Config(**known), env.spec)
     algorithm, batch = parts.assemble(), every_joint_action(env)
     hparams = {name: jnp.float32(value) for name, value in algorithm.hparams.items()}
@@ -147,7 +148,8 @@ def train(
         return _value._values(parts, learner.params, learner.target_params, batch, ctx).q_tot[0]
 
     actions = env.spec.action.num_actions
-    return [np.asarray(run(jax.random.key(seed))).reshape(actions, actions) for seed in range(seeds)]
+    tables = [np.asarray(run(jax.random.key(seed))) for seed in range(seeds)]
+    return [table.reshape(actions, actions) for table in tables]
 
 
 def report(game: str, algo: str, tables: list[np.ndarray]) -> dict[str, Any]:
@@ -168,7 +170,9 @@ def report(game: str, algo: str, tables: list[np.ndarray]) -> dict[str, Any]:
 
     print(f"{game}: {algo}\n{np.array2string(tables[0], precision=2, suppress_small=True)}")
     print(f"  squared error {' '.join(f'{e:.4f}' for e in errors)}   at best {least:.4f}")
-    paid = [f"{name} pays {payoff[joint]:g}" for name, joint in zip(figures["greedy"], greedy, strict=True)]
+    paid = []
+    for name, joint in zip(figures["greedy"], greedy, strict=True):
+        paid.append(f"{name} pays {payoff[joint]:g}")
     print(f"  greedy outcome {' '.join(paid)}   at best {payoff.max():g}\n")
     return figures
 

@@ -1,4 +1,4 @@
-"""Settings of the runs of a study, checked before the first run is begun."""
+"""What the jobs of a study need, checked before the first is begun."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from jaxshare.types import RefusedError
 CHOICES = (*cli.GROUPS, "modifiers")  # settings that say which other settings there are
 
 
-def check_settings(plans: dict[str, Plan | None], root: pathlib.Path) -> None:
-    """Raise RefusedError, with study, arm and task, for settings that jaxshare.train would refuse.
+def check_jobs(plans: dict[str, Plan | None], root: pathlib.Path) -> None:
+    """Raise RefusedError for scripts that are not there, and for settings that are refused.
 
     Of runs that make the same choices and differ in values only the first is looked at; the others
     say so themselves.
@@ -23,6 +23,12 @@ def check_settings(plans: dict[str, Plan | None], root: pathlib.Path) -> None:
     for name, plan in plans.items():
         if plan is None:
             continue
+        for job in plan.jobs.values():
+            if job.kind == "script" and not pathlib.Path(job.arguments[0]).is_file():
+                raise RefusedError(
+                    f"{name}: {job.arguments[0]} does not exist: run names a Python file, from the "
+                    "folder of the YAML file.",
+                )
         for (task, arm), label in plan.cells.items():
             job = plan.jobs[label]
             if _kind(job) in kinds or is_done(job, root):

@@ -1,4 +1,4 @@
-"""Scripted predators of sparse_tag: what random play, standing still and a straight chase return."""
+"""Scripted predators of sparse_tag: what random play, standing still and a chase return."""
 
 from typing import Any, NamedTuple
 

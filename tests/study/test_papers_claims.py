@@ -1,4 +1,4 @@
-"""benchmarks/claims: the papers' claims are well-formed, can be decided, and their figures are of what they say now."""
+"""benchmarks/claims: claims can be decided, and their figures are of what they say now."""
 
 import jax.numpy as jnp
 import pytest
@@ -16,7 +16,8 @@ from jaxshare.study.language import BUDGETS
 
 FOLDER = tiny.REPOSITORY / "benchmarks" / "claims"
 BOOK = books.read(FOLDER, base=tiny.REPOSITORY)
-PLANS = {(name, budget): planning.make(BOOK, name, budget) for name in BOOK.studies for budget in BUDGETS}
+CASES = [(name, budget) for name in BOOK.studies for budget in BUDGETS]
+PLANS = {case: planning.make(BOOK, *case) for case in CASES}
 COSTS = FOLDER / BOOK.paths.costs
 GROUPS = ("preset", "algo", "env", "modifiers")
 
@@ -161,13 +162,13 @@ def test_presets_that_claims_name_exist():
         assert settings_of(job).get("preset") in (None, *hydra.presets())
 
 
-# -------------------------------------------------------------------------------------------------------- exploration
+# -------------------------------------------------------------------------------------- exploration
 
-EXPLORED = 2 / 3  # of every run: by then exploration is at its end, so that its last third is of the trained policy
+EXPLORED = 2 / 3  # of every run: then exploration ends, so that the last third is of the policy
 
 
 def exploration_of(settings):
-    """Swept scalars of a run's algorithm, from the preset's file and the settings, without composing them."""
+    """Swept scalars of a run's algorithm, from preset and settings, without composing them."""
     chosen = {}
     if "preset" in settings:
         text = yaml.safe_load(
@@ -178,7 +179,9 @@ def exploration_of(settings):
     hparams = {**vars(registry.get("algo", name).Config().hparams)}
     if "preset" in settings and "algo" not in settings:
         hparams |= text.get("algo", {}).get("hparams", {})
-    hparams |= {k.removeprefix("algo.hparams."): v for k, v in settings.items() if k.startswith("algo.hparams.")}
+    for key, value in settings.items():
+        if key.startswith("algo.hparams."):
+            hparams[key.removeprefix("algo.hparams.")] = value
     return {key: float(value) for key, value in hparams.items()}
 
 
@@ -210,7 +213,7 @@ def test_the_same_steps_in_a_smaller_budget_would_outlive_it(total, rate):
     assert epsilon(half, total // 2, total) == pytest.approx(0.05, abs=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------------ figures
+# ------------------------------------------------------------------------------------------ figures
 
 
 def test_no_figures_rest_on_earlier_settings_of_their_claim():
@@ -232,7 +235,7 @@ def test_scripts_that_claims_name_exist():
 
 
 def test_results_keep_their_names():
-    """Runs of earlier versions are found: as they were called before the claims were part of the package."""
+    """Runs of earlier versions are found."""
     names = {job.name for job in small_jobs().values()}
     assert {
         "identity-20cd6f71", "cost-ddf419a0", "tables-be1e12c7", "overhead-06479355",

@@ -1,4 +1,4 @@
-"""What runs say of a study: scores, logged numbers, checks and verdicts, from run directories that are made up."""
+"""What runs say of a study: scores, logged numbers, checks, verdicts; the runs are made up."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The language of studies: what makes no sense is refused in a sentence, and docs/study.md tells every key."""
+"""The language of studies: nonsense is refused in a sentence, and docs/study.md tells every key."""
 
 import re
 
@@ -87,24 +87,52 @@ def test_what_a_study_cannot_be_is_refused_with_its_place_and_fix(tmp_path, old,
         book(tmp_path, (old, new), text=STUDY)
 
 
+GREATER = "says: x, compare: greater, arms: [A, B]"
+ABOVE = "says: x, compare: above, arms: [A]"
+
+
 @pytest.mark.parametrize(
     ("check_text", "message"),
     [
-        ("{says: x, compare: above, arms: [A]}", "must have says and threshold"),
-        ("{says: x, compare: above, arms: [A], threshold: high}", "threshold=high must be a number"),
-        ("{says: x, compare: above, arms: [A], margin: 1, threshold: 1}", "has no margin"),
-        ("{says: x, compare: greater, arms: [A, B], scale: {chess: 2}}", "scale=chess is not one of game"),
-        ("{says: x, compare: greater, arms: [A, B], statistic: man}", "statistic=man is not one of iqm, mean"),
-        ("{says: x, compare: greater, arms: [A, B], decides: 1}", "decides=1 must be true or false"),
-        ("{says: x, compare: at_most, threshold: 1, quantity: {json: j}}", "json=j is not one of"),
-        ("{says: x, compare: above, arms: [A], threshold: 1, quantity: {reached: 1, series: {name: x}}}",
-         "quantity has reached and series: name one of them"),
-        ("{compare: greater, arms: [A, B]}", "checks[0]: says (what is compared, in words) must be there"),
+        (ABOVE, "must have says and threshold"),
+        (f"{ABOVE}, threshold: high", "threshold=high must be a number"),
+        (f"{ABOVE}, margin: 1, threshold: 1", "has no margin"),
+        (f"{GREATER}, scale: {{chess: 2}}", "scale=chess is not one of game"),
+        (f"{GREATER}, statistic: man", "statistic=man is not one of iqm, mean"),
+        (f"{GREATER}, decides: 1", "decides=1 must be true or false"),
+        ("says: x, compare: at_most, threshold: 1, quantity: {json: j}", "json=j is not one of"),
+        (
+            f"{ABOVE}, threshold: 1, quantity: {{reached: 1, series: {{name: x}}}}",
+            "quantity has reached and series: name one of them",
+        ),
+        ("compare: greater, arms: [A, B]", "says (what is compared, in words) must be there"),
     ],
-)  # fmt: skip
+)
 def test_what_a_check_cannot_be_is_refused(tmp_path, check_text, message):
     with pytest.raises(RefusedError, match=re.escape(message)):
-        book(tmp_path, ("    last: 1\n", f"    checks: [{check_text}]\n"), text=STUDY)
+        book(tmp_path, ("    last: 1\n", f"    checks: [{{{check_text}}}]\n"), text=STUDY)
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        ("{a: {pool: p, small: 3}}", "sets.a: it has no composition"),
+        ("{a: {pool: q, composition: low}}", "sets.a: pool=q is not one of p"),
+        ("{a: {}}", "sets.a: say pool and composition, or standardised"),
+        ("{a: {standardised: a}}", "sets.a: standardised=a is not one of"),
+    ],
+)
+def test_a_data_set_comes_from_a_pool(tmp_path, sets, message):
+    pools = f"pools: {{p: {{small: []}}}}\nsets: {sets}\nstudies:"
+    with pytest.raises(RefusedError, match=re.escape(message)):
+        book(tmp_path, ("studies:", pools), text=STUDY)
+
+
+def test_a_script_that_is_not_there_is_refused_before_anything_is_run(tmp_path, monkeypatch):
+    book(tmp_path, ("    last: 1\n", "    last: 1\n    jobs: {j: {run: [x.py]}}\n"), text=STUDY)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RefusedError, match=r"climb: x\.py does not exist"):
+        command.run(parse(["run", "tiny.yaml"]))
 
 
 def test_a_study_stands_once_in_a_folder(tmp_path):
@@ -129,7 +157,7 @@ def test_wrong_settings_are_refused_before_anything_is_run(tmp_path, monkeypatch
     assert not (tmp_path / "runs" / "tiny" / "small" / "logs").exists()
 
 
-# ------------------------------------------------------------------------------------------------------- the document
+# ------------------------------------------------------------------------------------- the document
 
 DOCUMENT = (tiny.REPOSITORY / "docs" / "study.md").read_text()
 EXAMPLE = re.search(r"```yaml\n(.*?)```", DOCUMENT, re.S)[1]
@@ -164,7 +192,7 @@ def example(tmp_path, monkeypatch):
 
 
 def test_the_documents_example_is_a_study(tmp_path, monkeypatch, capsys):
-    """Its commands as they are written there; the runs themselves are made up here, and made below."""
+    """Its commands as they are written there; the runs are made up here, and made below."""
     example(tmp_path, monkeypatch)
     lines = re.findall(r"^python -m jaxshare\.study (.*?)(?: +#.*)?$", DOCUMENT, re.M)
     assert len(lines) == 6

@@ -1,16 +1,19 @@
-"""Jobs of a study: told apart by their settings, done when every seed was evaluated at its end, data sets signed."""
+"""Jobs of a study: named by their settings, done when every seed was evaluated at its end."""
 
 import dataclasses
 import hashlib
 import json
 
 import pytest
+import tiny
 from tiny_studies import book, make_run, tiny_plan
 
+from jaxshare.study import book as books
 from jaxshare.study import kinds, names
 from jaxshare.study import plan as planning
 from jaxshare.study.done import check_signed, is_done, progress, sign
 from jaxshare.study.job import Job
+from jaxshare.study.valid import check_jobs
 from jaxshare.types import RefusedError
 
 
@@ -108,3 +111,13 @@ def test_what_is_nearer_to_the_run_wins(tmp_path):
     settings = {arm: plan.jobs[plan.cells["game", arm]].settings for arm in "AB"}
     assert [settings[arm]["lr"] for arm in "AB"] == ["2", "3"]
     assert {settings[arm]["gamma"] for arm in "AB"} == {"0.5"}
+
+
+def test_the_studies_that_are_shipped_have_valid_settings():
+    """benchmarks/studies: what is shown of learners and no paper claims."""
+    folder = tiny.REPOSITORY / "benchmarks" / "studies"
+    of_folder = books.read(folder, base=tiny.REPOSITORY)
+    plans = planning.make_all(of_folder, list(of_folder.studies), "small")
+    assert all(plans.values())
+    assert not any(study.is_claim for study in of_folder.studies.values())
+    check_jobs({name: plans[name] for name in ("learners_climbing", "offline_filter")}, folder)
