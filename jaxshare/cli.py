@@ -235,6 +235,18 @@ def small_config(config: type, arguments: Sequence[str]) -> Any:
         raise refusal(error) from error
 
 
+def small_command(template: str, config: type, command: Callable[[Any], Any], arguments: Sequence[str]) -> None:
+    """Call a command with its settings, or print its help.
+
+    template, config: as in `small_help`.
+    command: of the settings, an object of `config`.
+    """
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(small_help(template, config))
+        return
+    command(small_config(config, arguments))
+
+
 def small_help(template: str, config: type) -> str:
     """The template with the settings of a dataclass."""
     node = _open(config)

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from rich.console import Console
+from rich.progress import Progress
 
-from jaxshare import collect, decompose, evaluate, session
+from jaxshare import session
 from jaxshare.checkpoint import Checkpoints, DamagedError
+from jaxshare.collection import policies
+from jaxshare.run import restoring
 from jaxshare.types import RefusedError
 
 ARGUMENTS = (*tiny.PLAIN, "algo.recurrent=false", "checkpoint.every=16", "checkpoint.keep=9", "checkpoint.replay=false")
@@ -37,21 +39,15 @@ def run_dir(whole, tmp_path):
     return copy
 
 
-def read_by_evaluate(run_dir, program, checkpoint=None):
-    config = evaluate.Config(run_dir=str(run_dir), checkpoint=checkpoint)
-    return evaluate._restore(run_dir, config, tiny.settings(run_dir, *ARGUMENTS), program)
+def read(run_dir, program, checkpoint=None):
+    return restoring.restore(run_dir, tiny.settings(run_dir, *ARGUMENTS), program, checkpoint)
 
 
-def read_by_decompose(run_dir, program):
-    return decompose._restore(run_dir, tiny.settings(run_dir, *ARGUMENTS), program)
-
-
-@pytest.mark.parametrize("read", [read_by_evaluate, read_by_decompose])
-def test_the_one_before_a_damaged_one_is_read(run_dir, program, read, capsys):
+def test_the_one_before_a_damaged_one_is_read(run_dir, program, capsys):
     *_, older, newest = tiny.steps_saved(run_dir)
     before = tiny.files(run_dir)
-    step, clock, states, *_ = read(run_dir, program)
-    assert (step, int(clock.iteration), len(states)) == (older, older, 1)
+    restored = read(run_dir, program)
+    assert (restored.step, int(restored.clock.iteration), len(restored.runs)) == (older, older, 1)
     warning = capsys.readouterr().err
     for step in (older, newest):
         assert str(run_dir / "checkpoints" / str(step)) in warning
@@ -63,16 +59,16 @@ def test_the_one_before_a_damaged_one_is_read(run_dir, program, read, capsys):
 def test_a_damaged_one_that_was_asked_for_is_refused(run_dir, program):
     *_, older, newest = tiny.steps_saved(run_dir)
     with pytest.raises(DamagedError, match=rf"{newest} is damaged .*manifest.ocdbt.*Sound ones may be: .*{older}"):
-        read_by_evaluate(run_dir, program, newest)
+        read(run_dir, program, newest)
 
 
 def test_policies_of_damaged_checkpoints_are_left_out(run_dir, program, capsys):
     *sound, newest = tiny.steps_saved(run_dir)
-    config = collect.Config(run_dir=str(run_dir), pool_episodes=2, progress=False)
     settings = tiny.settings(run_dir, *ARGUMENTS)
-    policies = collect._policies(config, settings, program, Console(), low=0.0)
-    assert len(policies.names) == len(sound) + 1
-    assert np.all(np.isfinite(policies.returns))
+    with Progress(disable=True) as bar:
+        measured = policies.measure(run_dir, settings, program, policies.Sample(2, seed=0), bar)
+    assert len(measured.names) == len(sound) + 1
+    assert np.all(np.isfinite(measured.returns))
     warning = capsys.readouterr().err
     assert f"checkpoint {newest} is left out" in warning
     assert "manifest.ocdbt" in warning
@@ -100,7 +96,7 @@ def test_beside_a_run_that_saves_fast(whole, program, tmp_path):
     thread = threading.Thread(target=save)
     thread.start()
     try:
-        steps = [read_by_evaluate(run_dir, program)[0] for _ in range(6)]
+        steps = [read(run_dir, program).step for _ in range(6)]
     finally:
         stop.set()
         thread.join()
@@ -109,8 +105,7 @@ def test_beside_a_run_that_saves_fast(whole, program, tmp_path):
     assert steps[-1] > steps[0]
 
 
-@pytest.mark.parametrize("read", [read_by_evaluate, read_by_decompose])
-def test_an_environment_that_changed_since(whole, read):
+def test_an_environment_that_changed_since(whole):
     """Which number changed is said, and no checkpoint is blamed."""
     arguments = [argument.replace("two_step", "climbing") for argument in ARGUMENTS]
     before = tiny.files(whole)
@@ -124,7 +119,8 @@ def test_an_environment_that_changed_since(whole, read):
 
 
 def test_without_any_checkpoint(program, tmp_path):
-    with pytest.raises(RefusedError, match=r"has no checkpoint; it has: none"):
-        read_by_evaluate(tmp_path, program)
+    for checkpoint in (None, 7, "best"):
+        with pytest.raises(RefusedError, match=r"has no checkpoint\. Train it first"):
+            read(tmp_path, program, checkpoint)
     with pytest.raises(RefusedError, match=r"has no checkpoint\. Train it first"):
-        read_by_decompose(tmp_path, program)
+        restoring.steps(tmp_path)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import cli, evaluate, session
+from jaxshare import cli, session
 from jaxshare.checkpoint import Checkpoints
+from jaxshare.commands import evaluate
+from jaxshare.evaluation.tables import tables
 from jaxshare.runner import start_clock
 from jaxshare.session import Runs
 from jaxshare.types import RefusedError
@@ -158,7 +160,7 @@ def test_the_best_is_played_on_other_episodes(run_dir, found):
     assert found["mean"]["selected_return"] == 3.0
     assert found["final"]["checkpoint"] == tiny.steps_saved(run_dir)[-1]
     assert [run["env_steps"] for run in found["final"]["runs"]] == [64, 64]
-    best, final = (table.title for table in evaluate._tables(found))
+    best, final = (table.title for table in tables(found))
     assert "seed 10000" in best
     assert "seed 10001" in best
     assert final.startswith("final checkpoint")

@@ -12,8 +12,9 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare import collect, evaluate, memory, replay, rollout, session, train
+from jaxshare import memory, replay, rollout, session
 from jaxshare.algos import sit
+from jaxshare.commands import collect, evaluate, train
 from jaxshare.data import card, own, records
 from jaxshare.run.folder import read_config
 from jaxshare.runner import Program, start_clock

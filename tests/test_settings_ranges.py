@@ -7,8 +7,9 @@ import math
 import pytest
 import tiny
 
-from jaxshare import cli, collect, evaluate, registry, report, session
+from jaxshare import cli, registry, report, session
 from jaxshare.algos._value import ValueConfig, ValueHParams
+from jaxshare.commands import collect, evaluate
 from jaxshare.config import RunConfig
 from jaxshare.settings import fields
 from jaxshare.settings.fields import COUNT, Range, ranges, size, static, swept, swept_values

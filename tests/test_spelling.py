@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from jaxshare import cli, collect, decompose, evaluate, registry, report, spelling, train
-from jaxshare.commands import convert
+from jaxshare import cli, registry, report, spelling
+from jaxshare.commands import collect, convert, decompose, evaluate, train
 from jaxshare.config import RunConfig
 from jaxshare.types import RefusedError
 

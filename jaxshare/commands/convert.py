@@ -55,14 +55,7 @@ settings and their defaults
 
 def main() -> None:
     """Entry point."""
-    cli.run_command(lambda: _main(sys.argv[1:]))
-
-
-def _main(arguments: list[str]) -> None:
-    if any(a in ("-h", "--help") for a in arguments):
-        print(cli.small_help(HELP, Config))
-        return
-    convert(cli.small_config(Config, arguments))
+    cli.run_command(lambda: cli.small_command(HELP, Config, convert, sys.argv[1:]))
 
 
 def convert(config: Config) -> pathlib.Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxshare import results
 from jaxshare.config import POLICIES
-from jaxshare.evaluate import BEST, EVALUATION
+from jaxshare.evaluation import BEST, EVALUATION
 from jaxshare.loggers import METRICS
 from jaxshare.run import folder, reader
 from jaxshare.run.metrics import COUNTERS

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import list as listing
 from jaxshare import registry, session
+from jaxshare.commands import list as listing
 from jaxshare.config import ReplayConfig, RunConfig
 from jaxshare.envs import matrix
 from jaxshare.runner import Program, start_clock
