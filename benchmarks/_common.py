@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,18 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxshare import cli
-from jaxshare.config import Settings
+from jaxshare.run.build import lay_out
+from jaxshare.run.fleet import Fleet
+from jaxshare.run.offline import fitted
 from jaxshare.runner import Program, start_clock
-from jaxshare.session import Runs, fitted, lay_out
+from jaxshare.settings.records import Settings
+from jaxshare.study.machine import machine
 from jaxshare.types import Context
 
-
-def machine() -> str:
-    """Versions, machine and day (UTC), one line."""
-    versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("jax", "jaxlib", "flax", "optax", "jaxmarl"))
-    device = jax.devices()[0]
-    cores, day = f"{os.cpu_count()} cores", time.strftime("%Y-%m-%d", time.gmtime())
-    return f"{versions}; Python {platform.python_version()}; {cores}; {device.device_kind}; {day}"
+__all__ = ["context", "machine", "not_started", "program_and_runs", "seconds"]
 
 
 def seconds(fn: Callable[[], Any], repeats: int) -> list[float]:
@@ -43,15 +37,15 @@ def context(hparams: dict[str, float], dtype: Any = jnp.float32, **more: Any) ->
     return Context(hparams=numbers, clock=start_clock(), env_steps=jnp.int32(0), **more)
 
 
-def program_and_runs(arguments: list[str]) -> tuple[Settings, Program, Runs]:
-    """A prefilled session's compiled pieces, without run directory or loggers; programs are compiled when called."""
+def program_and_runs(arguments: list[str]) -> tuple[Settings, Program, Fleet]:
+    """A prefilled fleet's compiled pieces, without run directory or loggers; programs are compiled when called."""
     settings, program, runs = not_started(arguments)
     runs.start()
     return settings, program, runs
 
 
-def not_started(arguments: list[str]) -> tuple[Settings, Program, Runs]:
+def not_started(arguments: list[str]) -> tuple[Settings, Program, Fleet]:
     """The same with nothing compiled and no replay yet."""
     settings = fitted(cli.settings(arguments))
     program, layout = lay_out(settings)
-    return settings, program, Runs(program, layout, settings)
+    return settings, program, Fleet(program, layout, settings)

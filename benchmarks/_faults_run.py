@@ -21,8 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare import cli, session
+from jaxshare import cli
 from jaxshare.checkpoint import UNFINISHED, Checkpoints, Restored, Wanted
+from jaxshare.run import build
+from jaxshare.run.train import train
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 # 50 chunks and 13 checkpoints in about two seconds once it is compiled
@@ -68,7 +70,7 @@ def start(run_dir: pathlib.Path) -> subprocess.Popen[str]:
 def train_here(run_dir: pathlib.Path) -> None:
     """The run in this process, without a word."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        session.train(cli.settings([f"run_dir={run_dir}", *TASK]))
+        train(cli.settings([f"run_dir={run_dir}", *TASK]))
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -102,7 +104,7 @@ def checkpoint_names(run_dir: pathlib.Path) -> list[str]:
 def wanted() -> Wanted:
     """What a run that goes on reads."""
     settings = cli.settings(["run_dir=anywhere", *TASK])
-    return Wanted(jax.eval_shape(session.prepare(settings).init, jnp.int32(0)), 1, replay=True)
+    return Wanted(jax.eval_shape(build.prepare(settings).init, jnp.int32(0)), 1, replay=True)
 
 
 def newest(run_dir: pathlib.Path, warn: Callable[[str], None]) -> Restored | None:

@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare import cli, rollout, session
+from jaxshare import cli, rollout
+from jaxshare.run import build
 from jaxshare.runner import Program
 from jaxshare.types import Algorithm, Array, Context, Env, Episode
 
@@ -49,7 +50,7 @@ def measure(options: argparse.Namespace) -> None:
     print(found["machine"])
     for task in [tuple(options.settings)] if options.settings else TASKS:
         settings = cli.settings([*task, f"num_envs={options.envs}"])
-        found[" ".join(task)] = compare(session.prepare(settings), options.seconds)
+        found[" ".join(task)] = compare(build.prepare(settings), options.seconds)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(found, file, indent=1)

@@ -23,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import cli
+from jaxshare.run.fleet import Fleet
 from jaxshare.runner import Program, start_clock
-from jaxshare.session import Runs
 
 UNIT = 100_000  # steps that Table 3's times are of
 CHUNK = 10_000  # most steps between two looks at the clock
@@ -108,7 +108,7 @@ def task(name: str, rounds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def chunk(runs: Runs) -> tuple[float, float]:
+def chunk(runs: Fleet) -> tuple[float, float]:
     """Seconds of wall clock and of process time that UNIT steps would take, from one chunk."""
     before, wall, process = int(runs.env_steps[0]), time.perf_counter(), time.process_time()
     runs.chunk()

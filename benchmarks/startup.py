@@ -36,7 +36,7 @@ LABELS = {
     "list": "python -m jaxshare.list",
 }
 COMMANDS = {"import": ["-c", "import jaxshare"], "list": ["-m", "jaxshare.list"]}
-NAMES = {"<lambda>": "init"}  # of the functions that a session lifts
+NAMES = {"_new_learner": "init"}  # of the functions that a fleet lifts
 JOB = "preset=main_job"
 
 
@@ -126,18 +126,11 @@ class Watch:
         """Note a step that ends now."""
         self.steps.append({"step": name, "from": begun, "to": self.now})
 
-    def watched(self, owner: Any, attribute: str) -> None:
-        """Make every call of a function or method a step."""
-        original = getattr(owner, attribute)
-
-        @functools.wraps(original)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            begun = self.now
-            out = original(*args, **kwargs)
-            self.step(attribute.removeprefix("_"), begun)
-            return out
-
-        setattr(owner, attribute, timed)
+    def add(self, phases: Any) -> None:
+        """Note the phases of a run as steps."""
+        for phase in phases:
+            begun = phase.begun - self._started
+            self.steps.append({"step": phase.name, "from": begun, "to": phase.ended - self._started})
 
     def listen(self) -> None:
         """Note what JAX says about compiling."""
@@ -210,6 +203,25 @@ class Noted:
         return out
 
 
+def first_chunk(watch: Watch) -> Any:
+    """A callback that notes what the first chunk did, and the phases of the run around it as steps."""
+    from jaxshare.run.callbacks import Callback
+
+    class FirstChunk(Callback):
+        def __init__(self) -> None:
+            self.counts: dict[str, Any] = {}
+
+        def on_chunk(self, training: Any, chunk: Any) -> None:
+            iterations = int(chunk.metrics["active"].shape[1])
+            self.counts.update(updates=int(chunk.after.updates.min()), iterations=iterations)
+
+        def on_checkpoint(self, training: Any, path: Any) -> None:
+            if self.counts:  # else it is the one before the first chunk
+                watch.add(training.timeline.phases)
+
+    return FirstChunk()
+
+
 def child(started: float, run_dir: str) -> None:
     """Start the main job, and print what was seen as the last line."""
     watch, begun = Watch(started), 0.0
@@ -217,30 +229,18 @@ def child(started: float, run_dir: str) -> None:
 
     watch.step("python, import jax", begun)
     begun = watch.now
-    from jaxshare import cli, parallel, session
+    from jaxshare import cli, parallel
+    from jaxshare.run.train import train
 
     watch.step("import jaxshare's parts", begun)
     watch.listen()
     watch.programs_of(parallel.Layout)
-    for owner, name in (
-        (session, "lay_out"), (session, "check_memory"), (session.Runs, "compile"), (session.Runs, "start"),
-        (session.Session, "_save"), (session.Runs, "evaluate"), (session.Runs, "chunk"),
-    ):  # fmt: skip
-        watch.watched(owner, name)
-    found: dict[str, Any] = {}
-
-    original = session.Session._log_chunk
-
-    def note(self: Any, runs: Any, metrics: dict[str, Any], before: Any) -> None:
-        found.update(updates=int(runs.updates.min()), iterations=int(metrics["active"].shape[1]))
-        original(self, runs, metrics, before)
-
-    session.Session._log_chunk = note  # type: ignore[method-assign]
     begun = watch.now
     settings = cli.settings([JOB, f"run_dir={run_dir}"])
     watch.step("settings", begun)
-    session.train(settings, max_chunks=1)
-    print(json.dumps({**found, **report(watch, found)}))
+    callback = first_chunk(watch)
+    train(settings, max_chunks=1, watchers=[callback])
+    print(json.dumps({**callback.counts, **report(watch, callback.counts)}))
 
 
 def report(watch: Watch, found: dict[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,12 @@ class Checkpoints:
         """Release what orbax holds."""
         self._orbax.close()
 
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.close()
+
     # ------------------------------------------------------------------------------------ writing
 
     def save(self, clock: Clock, runs: list[TrainState], meta: dict[str, Any], best: list[Best] | None = None) -> None:
@@ -210,6 +216,19 @@ class Checkpoints:
             pairs = zip(params["best"]["runs"], scores, strict=True)
             return [Best(each, **counts) for each, counts in pairs]
 
+    def learners(self, step: int) -> list[dict[str, Any]]:
+        """What is stored of each run, as it stands, whatever its shapes: "params", "target_params", ….
+
+        Raises as `load`.
+        """
+        self.meta(step)
+        path = self._folders.path(step)
+        with self._reading(step), plain_path(path) as folder:
+            _checksums.check(path, ["learner"])
+            stored = _tree_of(self._orbax.metadata(folder / "learner"))
+            shapes = jax.tree.map(_shape_of, stored)
+            return list(self._read_part(folder / "learner", shapes)["runs"])
+
     def _read(self, step: int, meta: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
         """{part: its tree}, once all files are known to be sound and all shapes to fit."""
         path = self._folders.path(step)
@@ -241,6 +260,10 @@ class Checkpoints:
             raise _checkpoint_errors.unread(self._folders, step, error) from error
         except Exception as error:
             raise _checkpoint_errors.unread(self._folders, step, error) from error
+
+
+def _shape_of(stored: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(stored.shape, stored.dtype)
 
 
 def _tree_of(metadata: Any) -> Any:

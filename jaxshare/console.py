@@ -14,18 +14,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from jaxshare import results, trust
+from jaxshare import trust
 from jaxshare.loggers import METRICS
+from jaxshare.results import curves, learning_curve
 from jaxshare.terminal import open_console
 
 if TYPE_CHECKING:
-    from jaxshare.config import RunConfig, Settings
     from jaxshare.parallel import Layout
     from jaxshare.runner import Program
+    from jaxshare.settings.records import RunConfig, Settings
 
 
 class Console:
-    """The person's view of one session. Off a terminal the bar is left out and the lines stay."""
+    """The person's view of one command's runs. Off a terminal the bar is left out and the lines stay."""
 
     def __init__(self, run: RunConfig, program: Program) -> None:
         self._total = program.total
@@ -99,13 +100,13 @@ class Console:
     def finish(self, records: list[dict[str, Any]], run_dir: pathlib.Path) -> None:
         """The table of first and last evaluations, and the picture. Neither stops a run that is done."""
         self.stop()
-        rows = results.first_and_last(records)
+        rows = curves.first_and_last(records)
         if not rows:
             self.warn(f"{run_dir / METRICS} has no evaluation: there is no table, and no learning curve.")
             return
         self._console.print(self.table(rows))
         try:
-            self._console.print(f"learning curve: {results.draw(records, run_dir)}")
+            self._console.print(f"learning curve: {learning_curve.draw(records, run_dir)}")
         except OSError as error:
             self.warn(f"the learning curve could not be written to {run_dir} ({error.strerror or error}).")
         command = f"python -m jaxshare.evaluate {shlex.quote(f'run_dir={run_dir}')}{self._names}"

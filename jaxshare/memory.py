@@ -22,7 +22,7 @@ PROGRAMS = 220_000_000  # bytes of compiled programs, in a CPU's memory only: 14
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes of all runs of a session, on all devices that share one memory.
+    """Bytes of all runs of a command, on all devices that share one memory.
 
     replays, learners: of every run (learners: parameters, targets, optimisers, what they keep, and streams);
     updates, evaluation: of the runs at work at one time, one after the other; data: a data set's copies.

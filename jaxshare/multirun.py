@@ -7,6 +7,7 @@ its exit status tells.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import pathlib
@@ -23,13 +24,16 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from jaxshare import cli, spelling, surroundings
-from jaxshare.config import Settings, config_dir
+from jaxshare.settings.hydra import config_dir, from_config, refusal, register
+from jaxshare.settings.records import Settings
 from jaxshare.types import HostError, RefusedError
 
+FOLDER = "JAXSHARE_FOLDER"  # environment variable of the jobs of a multirun
 SWEEP_DIR = "hydra.sweep.dir="
 MESSAGE = "jaxshare.failed"  # key of what a failed job returns
 _submitter: int | None = None  # process id of the command that started the jobs
@@ -51,7 +55,7 @@ def run(arguments: Sequence[str]) -> None:
     """
     global _submitter
     _submitter = os.getpid()
-    cli.register()
+    register()
     sweeping = any(argument == "-m" or argument.startswith("--mu") for argument in arguments)
     lines = [cli.spelled(argument, sweeping) for argument in arguments]
     settings = [line for line in lines if not line.startswith("-") and "=" in line]
@@ -63,7 +67,7 @@ def run(arguments: Sequence[str]) -> None:
         with _raising(), _watched(failures):
             main(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise cli.refusal(error) from error
+        raise refusal(error) from error
     finally:
         for failure in failures:
             about = f"{failure.number} ({failure.name})" if failure.name else str(failure.number)
@@ -86,7 +90,7 @@ def _anchored(lines: Sequence[str]) -> list[str]:
     return [
         *others,
         f"{SWEEP_DIR}{spelling.quoted(str(folder / sweep_dir))}",
-        f"++hydra.job.env_set.{cli.FOLDER}={spelling.quoted(str(folder))}",
+        f"++hydra.job.env_set.{FOLDER}={spelling.quoted(str(folder))}",
     ]
 
 
@@ -97,7 +101,7 @@ def job(cfg: DictConfig) -> dict[str, str] | None:
     """Train. None, or why that failed, in plain values; it runs where a launcher puts it."""
     surroundings.prepare_process()
     from jaxshare.run.signals import StoppedError
-    from jaxshare.session import train
+    from jaxshare.run.train import train
 
     is_here = _submitter == os.getpid()
     try:
@@ -117,7 +121,7 @@ def job(cfg: DictConfig) -> dict[str, str] | None:
 def _settings(cfg: DictConfig, is_here: bool) -> Settings:
     """The job's settings, with paths as the command meant them wherever the job runs."""
     hydra_config = HydraConfig.get()
-    folder = pathlib.Path(cli.submitting_folder(hydra_config))
+    folder = pathlib.Path(_submitting_folder(hydra_config))
     if not is_here and not hydra_config.job.chdir:
         if folder.is_dir():
             os.chdir(folder)
@@ -128,7 +132,25 @@ def _settings(cfg: DictConfig, is_here: bool) -> Settings:
                 "does not have. Name a folder that both machines have by its whole path, as in "
                 "run_dir=/shared/runs/demo."
             )
-    return cli.from_hydra(cfg, hydra_config)
+    return _from_hydra(cfg, hydra_config)
+
+
+def _from_hydra(cfg: DictConfig, job: Any) -> Settings:
+    """Settings of one job of hydra's own main; each job of a multirun gets a run directory of its own, by number.
+
+    A relative run_dir is one of the folder in which the command was given, wherever a launcher puts the job.
+    """
+    cli.check_modifiers(cfg.modifiers, spelling.overrides(job.overrides.task, spelling.training_kinds()))
+    settings = from_config(cfg, job.runtime.choices)
+    if job.mode != RunMode.MULTIRUN:
+        return settings
+    base = pathlib.Path(_submitting_folder(job), cfg.run_dir or job.sweep.dir)
+    return dataclasses.replace(settings, run=dataclasses.replace(settings.run, run_dir=str(base / str(job.job.num))))
+
+
+def _submitting_folder(job: Any) -> str:
+    """The folder in which the command was given, of which jobs elsewhere are told in a variable."""
+    return str(job.job.env_set.get(FOLDER, job.runtime.cwd))
 
 
 # ---------------------------------------------------------------------------------------- launchers

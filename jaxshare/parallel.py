@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxshare.config import ParallelConfig
+from jaxshare.settings.run_parts import ParallelConfig
 from jaxshare.types import RefusedError
 
 AXIS = "seed"

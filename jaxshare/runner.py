@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxshare import replay, rollout
-from jaxshare.config import RunConfig, update_ratio
 from jaxshare.ops.masking import masked_mean
+from jaxshare.settings.records import RunConfig, update_ratio
 from jaxshare.types import Algorithm, Array, Clock, Context, Env, Episode, HParams, LearnerState, Segment, TrainState
 
 INIT, COLLECT, SAMPLE, UPDATE, PLAY, START = range(6)

@@ -13,7 +13,7 @@ import re
 import shlex
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cache
@@ -25,11 +25,11 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from jaxshare import registry
-from jaxshare.config import RunConfig
+from jaxshare.settings.fields import declared
+from jaxshare.settings.records import RunConfig
 from jaxshare.types import RefusedError
 
 LISTS = ("modifiers", "logger")  # a single name is taken as a list of one
-PATHS = ("run_dir", "data", "out", "gif", "sc2path", "python", "map_file")  # last parts of keys
 OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 UNSHARED = ("run_dir",)  # one value even in a multirun, whose jobs get numbered folders in it
 PLAIN = re.compile(r"[A-Za-z0-9_\s/\-\\+.$%*@?|:]")  # what hydra takes unquoted
@@ -54,21 +54,22 @@ Kinds = Mapping[str, Kind]  # of the settings that a command has, by key
 def kinds_of(config: type, prefix: str = "") -> dict[str, Kind]:
     """The kinds of a dataclass's fields, by key; nested dataclasses included."""
     kinds: dict[str, Kind] = {}
+    settings = declared(config)
     for name, hint in typing.get_type_hints(config).items():
         if dataclasses.is_dataclass(hint):
             kinds |= kinds_of(typing.cast(type, hint), f"{prefix}{name}.")
         else:
-            kinds[prefix + name] = _kind(name, hint)
+            kinds[prefix + name] = _kind(hint, settings[name].is_path)
     return kinds
 
 
-def _kind(name: str, hint: Any) -> Kind:
+def _kind(hint: Any, is_path: bool) -> Kind:
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     members = set(typing.get_args(hint) if is_union else (hint,)) - {type(None)}
     text = members == {str}
     return Kind(
         text=text,
-        path=text and name in PATHS,
+        path=text and is_path,
         whole=int in members and float not in members,
         number=members == {int},
     )
@@ -186,6 +187,19 @@ def parse(argument: str) -> Override | None:
         return OverridesParser.create().parse_override(argument)
     except (HydraException, RecursionError):
         return None
+
+
+def overrides(arguments: Sequence[str], kinds: Kinds, sweeping: bool = False) -> list[Override]:
+    """What hydra reads in arguments. Raises RefusedError for one that it cannot read, or that removes a setting."""
+    parsed = []
+    for argument in arguments:
+        override = parse(spelled(argument, kinds, sweeping))
+        if override is None:
+            raise not_understood(argument)
+        if override.is_delete():
+            raise RefusedError(f"'{argument}' is not understood: settings cannot be removed. Give another value.")
+        parsed.append(override)
+    return parsed
 
 
 # ----------------------------------------------------------------------------------------- refusals

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxshare import registry
-from jaxshare.config import Settings
+from jaxshare.settings.fields import flag, free_table
+from jaxshare.settings.records import Settings
 from jaxshare.types import RefusedError
 
 GROUP = "jaxshare.environments"  # of entry points: their values are import paths, as env.id has them
@@ -33,6 +34,17 @@ PLACES = ("python", "sc2path")  # where a program lies on this machine: the comm
 LONGEST = 400  # characters of one setting that a message repeats
 PLAIN = re.compile(r"[a-zA-Z_/][\w./:-]*", re.ASCII)  # text that needs no quotes on the command line
 KEYWORDS = ("null", "true", "false", "nan", "inf")
+
+
+@dataclass(frozen=True)
+class RunCode:
+    """Of commands that restore a run, whose settings may name code that is not ours."""
+
+    trust: bool = flag(
+        False,
+        help="run the code that config.yaml names: environments, interpreters, games not ours",
+    )
+    env: dict[str, Any] = free_table(help="or name that code again, as in env.id=mymodule:Env")
 
 
 @dataclass(frozen=True)

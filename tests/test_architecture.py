@@ -44,14 +44,14 @@ def layer(name):
 def test_there_is_something_to_check():
     assert len(FILES) > 30
     assert "flax.linen" in imported(TREES["models/agents.py"])
-    assert uses("session.py", "jaxshare.registry")
+    assert uses("run/build.py", "jaxshare.registry")
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if layer(name) is not None])
 def test_imports_go_one_way(name):
     later = LAYERS[layer(name) + 1 :]
-    outer = ("session", "commands", "cli", "console", "checkpoint", "multirun", "spelling")
-    outer += ("evaluation", "collection", "decomposition", "run")
+    parts = ("evaluation", "collection", "decomposition", "results", "commands")
+    outer = ("run.training", "cli", "console", "checkpoint", "multirun", "spelling", *parts)
     assert not uses(name, *(f"jaxshare.{module}" for module in (*later, *outer)))
 
 
@@ -67,29 +67,30 @@ def test_types_import_nothing_of_ours():
     assert not uses("types.py", "jaxshare")
 
 
+# tables and bars of what commands do
+RICH = {
+    "collection/policies.py",
+    "collection/pools.py",
+    "collection/teams.py",
+    "decomposition/table.py",
+    "evaluation/tables.py",
+    "study/bars.py",
+    "study/tables.py",
+}
+
+
 @pytest.mark.parametrize(
     ("package", "doors"),
     [
-        ("hydra", {"cli.py", "spelling.py", "multirun.py"}),
-        ("omegaconf", {"cli.py", "multirun.py"}),
+        ("hydra", {"settings/hydra.py", "spelling.py", "multirun.py"}),
+        ("omegaconf", {"settings/hydra.py", "multirun.py"}),
         ("orbax", {"checkpoint.py"}),
         ("flax.linen", {"models/*"}),
         ("jax.sharding", {"parallel.py"}),
         ("jaxmarl", {"envs/*"}),
-        (
-            "rich",
-            {
-                "terminal.py",
-                "console.py",
-                "report.py",
-                "evaluation/tables.py",
-                "decomposition/table.py",
-                "collection/policies.py",
-                "collection/pools.py",
-                "collection/teams.py",
-            },
-        ),  # fmt: skip
+        ("rich", {"terminal.py", "console.py", "results/screen.py", *RICH}),
         ("rich.console", {"terminal.py"}),
+        ("matplotlib", {"results/*", "evaluation/film.py", "study/pictures.py"}),
         ("distrax", {"models/distributions.py"}),
         ("tensorstore", {"data/own.py", "data/vault.py"}),
         ("h5py", {"data/hdf5.py"}),
@@ -104,10 +105,12 @@ def test_one_door_per_dependency(package, doors):
     assert {name for name in users if not any(pathlib.PurePath(name).match(door) for door in doors)} == set()
 
 
-def test_ranges_of_settings_know_neither_hydra_nor_jax():
+def test_settings_know_no_jax_and_their_ranges_no_hydra():
     for name in FILES:
         if name.startswith("settings/"):
-            assert not uses(name, "hydra", "omegaconf", "jax", "flax", "jaxshare.algos", "jaxshare.envs")
+            assert not uses(name, "jax", "flax", "jaxshare.algos", "jaxshare.envs")
+    for name in ("fields", "validate", "records"):
+        assert not uses(f"settings/{name}.py", "hydra", "omegaconf")
 
 
 def loaded_by(statement):

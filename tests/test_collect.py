@@ -1,10 +1,8 @@
 """Collecting: who plays in a data set is who the composition says, and nothing half-written is taken for a data set."""
 
 import contextlib
-import dataclasses
 import io
 import json
-import pathlib
 import shlex
 import shutil
 import signal
@@ -22,13 +20,16 @@ import yaml
 from matplotlib import colors, image
 from rich.progress import Progress
 
-from jaxshare import cli, registry, session
+from jaxshare import cli, registry
 from jaxshare.checkpoint import Checkpoints
 from jaxshare.collection import policies, pools, teams
 from jaxshare.commands import collect
 from jaxshare.data import composition as composing
 from jaxshare.data import open_any, own, records
-from jaxshare.run.folder import plain, read_settings
+from jaxshare.run import build
+from jaxshare.run.folder import plain
+from jaxshare.run.saved import open_run
+from jaxshare.settings.rows import rows
 from jaxshare.types import RefusedError, TimeStep
 
 # greedy teams get 0, 1, 7 or 8 here, and random ones 4.75 in the mean; three checkpoints of four seeds
@@ -102,7 +103,7 @@ def test_returns_of_the_checkpoints_are_those_of_the_run_s_own_evaluations(pool,
 
 def test_episodes_are_played_by_the_checkpoints_they_name(pool, dataset):
     """Each checkpoint, restored by its name, is shown what an agent saw: it does what that agent did."""
-    program = session.prepare(tiny.settings(pool, *POOL))
+    program = build.prepare(tiny.settings(pool, *POOL))
     episodes = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), dataset.episodes)
     hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
 
@@ -377,23 +378,23 @@ def test_continuous_actions(tmp_path):
         tmp_path / "run", "env=mpe", "env.scenario=pred_prey_3a", "env.max_steps=2", "algo=facmac", *sizes,
         "total_env_steps=16", "algo.hparams.lr=0.05", "checkpoint.every=8", "checkpoint.keep=99",
     )  # fmt: skip
-    settings = read_settings(run_dir)
-    program = session.prepare(settings)
-    spec = program.env.spec
-    assert np.isfinite(policies.random_return(program, policies.Sample(8, seed=0)))
+    sample = policies.Sample(8, seed=0)
+    run = open_run(run_dir)
+    spec = run.program.env.spec
+    assert np.isfinite(policies.random_return(run.program, sample))
     seen = types.SimpleNamespace(alive=np.ones((500, spec.num_agents), bool))
     drawn = np.asarray(policies.act_at_random(spec.action, None, (), seen, None, jax.random.key(0), True)[1])
     assert drawn.shape == (500, spec.num_agents, spec.action.dim)
     np.testing.assert_allclose(drawn.min((0, 1)), spec.action.low, atol=0.01)
     np.testing.assert_allclose(drawn.max((0, 1)), spec.action.high, atol=0.01)
     with Progress(disable=True) as bar:
-        measured = policies.measure(run_dir, settings, program, policies.Sample(8, seed=0), bar)
+        measured = policies.measure(run, sample, bar)
     assert len(measured.names) == len(tiny.steps_saved(run_dir)) > 1
     policy = np.full((4, spec.num_agents), len(measured.names) - 1)
     keys = jax.random.split(jax.random.key(0), 4)
 
     def actions(epsilon):
-        play = teams.make_player(settings, program, epsilon)
+        play = teams.make_player(run, epsilon)
         return np.asarray(play(measured.params, policy, keys).action)
 
     greedy, noisy = actions(0.0), actions(0.5)
@@ -408,18 +409,17 @@ def test_help_shows_every_setting_and_its_examples_work(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["jaxshare-collect", "--help"])
     collect.main()
     shown = capsys.readouterr().out
-    notes = cli.notes(collect.Config)
-    for field in dataclasses.fields(collect.Config):
-        assert f"  {field.name}=" in shown
-        assert notes.get(field.name, "") in shown
-    source = pathlib.Path(collect.__file__).read_text()
-    assert notes["epsilon"] in source
+    in_one_line = " ".join(shown.split())
+    for row in rows(collect.Config):
+        assert f"  {row.key}=" in shown
+        assert row.setting.help
+        assert row.setting.help in in_one_line
     examples = [shlex.split(x) for x in shown.replace("\\\n", " ").splitlines() if "python -m" in x]
     train, own_command = (x[x.index("-m") + 1 :] for x in examples if "key=value" not in " ".join(x))
     assert (train[0], own_command[0]) == ("jaxshare.train", "jaxshare.collect")
     settings = cli.settings(train[1:])
     asked = cli.small_config(collect.Config, own_command[1:])
     assert asked.run_dir == settings.run.run_dir
-    spec = session.make_env(settings).spec
+    spec = build.make_env(settings).spec
     assert len(composing.parse(asked.composition, spec.num_agents).components) == 2
     assert json.dumps(asked.episodes) in " ".join(own_command)

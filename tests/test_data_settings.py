@@ -12,9 +12,10 @@ import test_offline_run
 import tiny
 from test_offline_run import GAME, arguments_of, written
 
-from jaxshare import cli, session
+from jaxshare import cli
 from jaxshare.commands import collect, convert
 from jaxshare.data import hdf5, own, records, vault
+from jaxshare.run import build, fleet, offline
 from jaxshare.types import RefusedError
 
 refused = test_offline_run.refused  # a fixture
@@ -111,8 +112,8 @@ def as_vault(path, dataset, **changes):
 def loaded(tmp_path, data, *arguments):
     """The episodes that the train command would learn from."""
     settings = cli.settings([*BC, f"data={data}", f"run_dir={tmp_path / 'run'}", *arguments])
-    program = session.prepare(settings)
-    return session.load_data(settings, program)
+    program = build.prepare(settings)
+    return offline.load(settings, program)
 
 
 def test_done_flags_of_zero_and_a_length(dataset, refused, tmp_path, capsys):
@@ -151,7 +152,7 @@ def test_equal_rewards_and_an_environment_with_rewards_for_each_agent(tmp_path):
 
     def load(*arguments):
         settings = cli.settings([*game, f"data={data}", f"run_dir={tmp_path / 'run'}", *arguments])
-        return session.load_data(settings, session.prepare(settings))
+        return offline.load(settings, build.prepare(settings))
 
     with pytest.raises(RefusedError, match=r"True in the data, False in .*use dataset\.rewards=individual"):
         load()
@@ -206,7 +207,7 @@ def test_how_a_set_is_read_belongs_to_the_run(dataset, refused, tmp_path):
 
 def larger(monkeypatch, scale):
     """The game with observations that are `scale` times as large."""
-    make_env = session.make_env
+    make_env = build.make_env
 
     def make(settings):
         env = make_env(settings)
@@ -224,7 +225,7 @@ def larger(monkeypatch, scale):
 
         return dataclasses.replace(env, reset=reset, step=step)
 
-    monkeypatch.setattr(session, "make_env", make)
+    monkeypatch.setattr(build, "make_env", make)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,7 @@ def test_observations_beyond_the_range_of_the_replay_are_named(tmp_path, monkeyp
     assert limits in str(told.value)
 
     # found only after the replay was full enough: the loss is nan, and the cause is named
-    monkeypatch.setattr(session.Runs, "prefill", lambda self, interrupted=(): self._advance.prefill(interrupted))
+    monkeypatch.setattr(fleet.Fleet, "prefill", lambda self, interrupted=(): self.advance.prefill(interrupted))
     with pytest.raises(RefusedError, match=rf"became nan .* last good checkpoint .*replay.dtype={dtype} keeps") as told:
         tiny.train(tmp_path / "later", *arguments)
     assert "hparams.lr" not in str(told.value)

@@ -11,7 +11,6 @@ import tiny
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxshare import cli, session
 from jaxshare.algos import _sit_reward, sit
 from jaxshare.checkpoint import Checkpoints
 from jaxshare.commands import decompose
@@ -21,8 +20,10 @@ from jaxshare.decomposition.curves import curves as curves_of
 from jaxshare.decomposition.statistics import statistics, statistics_of_type
 from jaxshare.decomposition.table import remarks
 from jaxshare.ops import decompose as ops
+from jaxshare.run import build
 from jaxshare.run.folder import open_run_dir
 from jaxshare.runner import start_clock
+from jaxshare.settings.help import small_command
 from jaxshare.types import Clock, Context, Discrete, EnvSpec, Episode, RefusedError
 
 GAME = ("env=matrix", "env.game=recall")  # two agents of one type, two actions, three steps
@@ -41,7 +42,7 @@ BETTER[:4, 1] = True  # plays 1 in every step; the others play 0
 
 def dataset(level, agents=2):
     """Eight episodes of two or three steps; after the end there is garbage, and nobody may look at it."""
-    spec = session.make_env(tiny.settings("unused", *GAME, "algo=vdn")).spec
+    spec = build.make_env(tiny.settings("unused", *GAME, "algo=vdn")).spec
     mask = np.arange(3) < LENGTHS[:, None]
     last = np.arange(3) == LENGTHS[:, None] - 1
     action = np.broadcast_to(np.resize(BETTER, (EPISODES, agents))[:, None], (EPISODES, 3, agents))
@@ -76,7 +77,7 @@ def make_run(run_dir, arguments, updates, signs):
     """A run directory with one checkpoint, whose ensembles are made up."""
     settings = tiny.settings(run_dir, *arguments)
     open_run_dir(settings)
-    shapes = jax.eval_shape(session.prepare(settings).init, jnp.int32(0)).replace(replay=None)
+    shapes = jax.eval_shape(build.prepare(settings).init, jnp.int32(0)).replace(replay=None)
     zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
     learner, states = zeros.learner, []
     for seed, sign in enumerate(signs):
@@ -296,7 +297,7 @@ def test_eleven_agents_of_three_types_can_be_drawn(tmp_path, found):
 def test_the_first_stage_logs_what_each_agent_is_given(folder):
     """Of a batch that holds the whole data set, before the step."""
     settings = tiny.settings("unused", *SIT, f"data={folder / 'levels.jds'}")
-    spec = session.make_env(settings).spec
+    spec = build.make_env(settings).spec
     parts = sit.make(settings.algo, spec)
     learner = jax.eval_shape(parts.assemble().init, jax.random.key(0))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), learner)
@@ -316,7 +317,7 @@ def test_the_first_stage_logs_what_each_agent_is_given(folder):
 
 def run(arguments):
     """The command with these arguments, whose refusals are raised."""
-    cli.small_command(decompose.HELP, decompose.Config, decompose.decompose, arguments)
+    small_command(decompose.HELP, decompose.Config, decompose.decompose, arguments)
 
 
 def test_help_names_every_setting_and_column(capsys):

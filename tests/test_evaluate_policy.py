@@ -1,6 +1,7 @@
 """Evaluations play greedily, as in training, or both; the best parameters of a run are kept, and played elsewhere."""
 
 import json
+from contextlib import closing
 from functools import cache
 
 import jax
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import cli, session
+from jaxshare import cli
 from jaxshare.checkpoint import Checkpoints
 from jaxshare.commands import evaluate
+from jaxshare.evaluation import EVALUATION
 from jaxshare.evaluation.tables import tables
+from jaxshare.run import build
+from jaxshare.run.fleet import Fleet
+from jaxshare.run.saver import Saver
 from jaxshare.runner import start_clock
-from jaxshare.session import Runs
 from jaxshare.types import RefusedError
 
 CLIMBING = ("env=matrix", "env.game=climbing", "algo.hidden_dim=4", "eval.num_envs=0", "progress=false")
@@ -23,7 +27,7 @@ EVERY_JOINT_ACTION = -31 / 9  # mean payoff of the climbing game
 
 def compiled(*arguments):
     """A function: values of hyper-parameters -> returns [B] of untrained parameters, greedy and stochastic."""
-    program = session.prepare(tiny.settings("unused", *CLIMBING, *arguments))
+    program = build.prepare(tiny.settings("unused", *CLIMBING, *arguments))
 
     def play(values):
         state = program.init(jnp.int32(0))
@@ -73,7 +77,7 @@ def seen():
 @pytest.fixture(scope="module")
 def scripted(seen):
     """Evaluations whose greedy returns are SCORES."""
-    original = Runs.evaluate
+    original = Fleet.evaluate
 
     def fake(runs):
         found, steps = original(runs), int(runs.env_steps[0])
@@ -81,7 +85,7 @@ def scripted(seen):
         return {**found, "return": np.array(SCORES[steps])}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Runs, "evaluate", fake)
+        patch.setattr(Fleet, "evaluate", fake)
         yield
 
 
@@ -92,7 +96,7 @@ def run_dir(scripted, tmp_path_factory):
 
 @cache
 def shapes():
-    return jax.eval_shape(session.prepare(tiny.settings("unused", *ARGUMENTS)).init, jnp.int32(0))
+    return jax.eval_shape(build.prepare(tiny.settings("unused", *ARGUMENTS)).init, jnp.int32(0))
 
 
 def best_of(run_dir, step=None):
@@ -133,8 +137,10 @@ def assert_same_best(found, expected):
 
 def test_a_run_that_goes_on_remembers_its_best(run_dir):
     chosen = tiny.settings(run_dir, *ARGUMENTS, "resume=auto")
-    with session.Session(chosen, *session.lay_out(chosen), run_dir, resuming=True) as resumed:
-        assert_same_best(resumed._best, best_of(run_dir))
+    program, _ = build.lay_out(chosen)
+    with closing(program):
+        begin = Saver(run_dir, chosen, program).beginning(resuming=True)
+    assert_same_best(begin.best, best_of(run_dir))
 
 
 @pytest.mark.slow
@@ -153,7 +159,7 @@ def found(run_dir):
 
 
 def test_the_best_is_played_on_other_episodes(run_dir, found):
-    assert found == json.loads((run_dir / evaluate.EVALUATION).read_text())
+    assert found == json.loads((run_dir / EVALUATION).read_text())
     assert (found["checkpoint"], found["eval_seed"], found["policy"]) == ("best", 10_001, "both")
     assert found["selected_on"] == {"eval_seed": 10_000, "episodes": 4, "policy": "greedy"}
     assert [(run["env_steps"], run["selected_return"]) for run in found["runs"]] == BEST
@@ -167,7 +173,7 @@ def test_the_best_is_played_on_other_episodes(run_dir, found):
 
 
 def test_what_is_played_are_the_kept_parameters(found, seen):
-    program = session.prepare(tiny.settings("unused", *ARGUMENTS, "eval.seed=10001"))
+    program = build.prepare(tiny.settings("unused", *ARGUMENTS, "eval.seed=10001"))
     hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes())
 
@@ -218,4 +224,4 @@ def test_a_run_without_best_parameters_is_refused(run_dir, monkeypatch):
 
 def test_an_unknown_policy_of_a_run_is_refused(tmp_path):
     with pytest.raises(RefusedError, match=r"eval\.policy=lazy is not one of greedy, stochastic, both"):
-        session.prepare(tiny.settings(tmp_path, *tiny.PLAIN, "eval.policy=lazy"))
+        build.prepare(tiny.settings(tmp_path, *tiny.PLAIN, "eval.policy=lazy"))

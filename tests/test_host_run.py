@@ -12,7 +12,7 @@ import tiny
 
 from jaxshare.commands import evaluate
 from jaxshare.envs import host, lbforaging
-from jaxshare.session import Runs
+from jaxshare.run.fleet import Fleet
 from jaxshare.types import HostError
 
 FAKE = f"{pathlib.Path(__file__).parent / 'envs' / 'fake_hosted.py'}:Fake"
@@ -90,7 +90,7 @@ def test_a_failed_evaluation_is_made_up_for(fake, seeds, tmp_path, monkeypatch):
     whole = tiny.train(tmp_path / "whole", *SMALL)
     last = [s for s in seeds if seeds.count(s) == 4][-1]  # a round of every evaluation
     fake.update(raise_at=4, only_seed=last[0], marker=str(tmp_path / "mended"))
-    evaluated, original = [], Runs.evaluate
+    evaluated, original = [], Fleet.evaluate
 
     def evaluate_last_wrong(runs):
         evaluated.append(int(runs.env_steps[0]))
@@ -99,7 +99,7 @@ def test_a_failed_evaluation_is_made_up_for(fake, seeds, tmp_path, monkeypatch):
             slot.only_seed = fake_seed if fake_seed is not None else -1
         return original(runs)
 
-    monkeypatch.setattr(Runs, "evaluate", evaluate_last_wrong)
+    monkeypatch.setattr(Fleet, "evaluate", evaluate_last_wrong)
     fake["only_seed"] = -1
     with pytest.raises(HostError, match="the sky fell"):
         tiny.train(tmp_path / "broken", *SMALL)

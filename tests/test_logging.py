@@ -14,7 +14,8 @@ import pytest
 import tiny
 from tensorboardX.proto.event_pb2 import Event
 
-from jaxshare import results, session
+from jaxshare.results import curves
+from jaxshare.run import build
 from jaxshare.runner import Program, start_clock
 from jaxshare.types import LearnerState
 
@@ -98,7 +99,7 @@ def test_evaluations_of_all_runs_have_the_same_metrics(records):
 
 def test_evaluations_play_the_same_episodes_for_every_seed():
     """recall's return depends on the cues drawn: two seeds with the same parameters must get the same."""
-    program = session.prepare(tiny.settings("unused", *RECALL))
+    program = build.prepare(tiny.settings("unused", *RECALL))
     hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
     evaluate = jax.jit(lambda state, clock: program.evaluate(state, hparams, clock)[0])
     state, clock = jax.jit(program.init)(jnp.int32(0)), start_clock()
@@ -141,7 +142,7 @@ def test_the_picture_and_the_settings_are_there(run_dir):
 
 
 def test_first_and_last_are_taken_from_the_evaluations(run_dir, records):
-    *rows, mean = results.first_and_last(results.load(run_dir))
+    *rows, mean = curves.first_and_last(curves.load(run_dir))
     assert [row["run"] for row in rows] == [f"seed {s}, lr={lr:g}" for lr in (1e-3, 1e-2) for s in (0, 1)]
     for row, stream in zip(rows, streams(records).values(), strict=True):
         returns = [r["eval/return"] for r in stream if "eval/return" in r]
@@ -164,7 +165,7 @@ def test_the_table_and_the_picture_are_shown_at_the_end(finished):
 def test_updates_per_episode_do_not_depend_on_the_number_of_environments(num_envs, ratio, updates):
     """24 episodes after the prefill of 4, with 4 decision steps each."""
     arguments = (*RECALL, f"num_envs={num_envs}", f"updates_per_episode={ratio}", "total_env_steps=1000")
-    clock, state = advance(session.prepare(tiny.settings("unused", *arguments)), 24 // num_envs)
+    clock, state = advance(build.prepare(tiny.settings("unused", *arguments)), 24 // num_envs)
     assert (clock.episodes, clock.stored) == (28, 28)
     assert clock.updates == updates
     assert state.env_steps == 28 * 4

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import pytest
 import tiny
 
-from jaxshare import memory, parallel, replay, session
+from jaxshare import memory, parallel, replay, runner
+from jaxshare.run import build
 from jaxshare.types import RefusedError
 
 GB = 10**9
@@ -13,7 +14,7 @@ GB = 10**9
 
 def needs(*arguments, runs=1):
     settings = tiny.settings("unused", "env=matrix", *arguments)
-    program = session.prepare(settings)
+    program = build.prepare(settings)
     return program, parallel.layout(settings.run.parallel, runs, pure=True)
 
 
@@ -42,7 +43,7 @@ def test_evaluation_episodes_count(algo):
     program, _ = needs(f"algo={algo}")
     state = jax.eval_shape(program.init, jnp.int32(0))
     hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
-    played = jax.eval_shape(lambda s: program.play(s, hparams, session.start_clock(), 32).episode, state)
+    played = jax.eval_shape(lambda s: program.play(s, hparams, runner.start_clock(), 32).episode, state)
     assert few.evaluation == pytest.approx(replay.num_bytes(played), rel=0.35)
 
 

@@ -14,7 +14,7 @@ from hydra.core.utils import run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from omegaconf import open_dict
 
-from jaxshare import multirun, session
+from jaxshare import multirun
 from jaxshare.run.signals import StoppedError
 from jaxshare.types import HostError, RefusedError
 
@@ -87,7 +87,7 @@ def command(monkeypatch, tmp_path):
     for folder in ("here", "there"):
         (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(session, "train", trained)
+    monkeypatch.setattr("jaxshare.run.train.train", trained)
     # configuring closes the handlers there are, and absl's closes the stream that pytest captures
     monkeypatch.setattr("hydra._internal.logging_config.HydraDictConfigurator.configure", lambda self: None)
     monkeypatch.setattr(ElsewhereLauncher, "folder", str(tmp_path / "there"))

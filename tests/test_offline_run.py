@@ -12,10 +12,11 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare import memory, replay, rollout, session
+from jaxshare import memory, parallel, replay, rollout
 from jaxshare.algos import sit
 from jaxshare.commands import collect, evaluate, train
 from jaxshare.data import card, own, records
+from jaxshare.run import build, offline
 from jaxshare.run.folder import read_config
 from jaxshare.runner import Program, start_clock
 from jaxshare.types import Context, Episode, RefusedError
@@ -49,7 +50,7 @@ def mostly(action, params, carry, timestep, ctx, key, explore):
 
 def written(path, *arguments, episodes=EPISODES):
     """A data set of teams that mostly take their second actions, which in this game pay 8."""
-    program = session.prepare(tiny.settings("unused", "algo=vdn", *arguments))
+    program = build.prepare(tiny.settings("unused", "algo=vdn", *arguments))
     algorithm = dataclasses.replace(
         program.algorithm, initial_carry=lambda batch: (), act=lambda *args: mostly(1, *args)
     )
@@ -199,10 +200,10 @@ def test_settings_are_fitted_only_to_a_data_set(data):
     with pytest.raises(RefusedError, match=r"algo.capacity=6 is less than the 7 episodes .*Use algo.capacity=7"):
         sit.fitted(sit.Config(capacity=6), 7, 35_000)
     chosen = tiny.settings("unused", *arguments_of("sit", data))
-    assert session.fitted(chosen).algo == dataclasses.replace(chosen.algo, capacity=EPISODES)
+    assert offline.fitted(chosen).algo == dataclasses.replace(chosen.algo, capacity=EPISODES)
     for learner, arguments in (("sit", ("data=",)), ("bc", ()), ("qmix", ("data=",))):
         as_it_is = tiny.settings("unused", *arguments_of(learner, data), *arguments)
-        assert session.fitted(as_it_is) is as_it_is
+        assert offline.fitted(as_it_is) is as_it_is
 
 
 # -------------------------------------------------------------------------------------------------- memory and padding
@@ -222,14 +223,14 @@ def padded(dataset, extra):
 
 def test_a_data_set_is_cut_to_its_longest_episode(data):
     dataset = own.load(data)
-    assert session.cropped(dataset.episodes) is dataset.episodes
+    assert offline.cropped(dataset.episodes) is dataset.episodes
     mask = dataset.episodes.mask.copy()
     mask[::2, 1:] = False
     extras = {"note": np.arange(mask.size).reshape(mask.shape)}
     short = dataclasses.replace(dataset, episodes=dataset.episodes.replace(mask=mask, extras=extras))
-    found = session.cropped(padded(short, 3).episodes)
+    found = offline.cropped(padded(short, 3).episodes)
     tiny.assert_equal(found, short.episodes)
-    ones = session.cropped(short.take(slice(0, None, 2)).episodes)
+    ones = offline.cropped(short.take(slice(0, None, 2)).episodes)
     assert (ones.obs.shape[1], ones.action.shape[1], ones.extras["note"].shape[1]) == (2, 1, 1)
     assert all(x.flags.c_contiguous and x.base is None for x in jax.tree.leaves(ones))  # what was cut off is freed
 
@@ -239,10 +240,10 @@ def test_a_data_set_is_cut_to_its_longest_episode(data):
 def test_what_is_cut_off_changes_nothing(learner, data):
     """Thirty updates, small ones, in an environment that might last five steps longer."""
     dataset, rates = own.load(data), ["algo.hparams.lr=1e-3", *["algo.hparams.reward_lr=1e-3"] * (learner == "sit")]
-    chosen = session.fitted(tiny.settings("unused", *arguments_of(learner, data), *rates))
-    env = session.make_env(chosen)
+    chosen = offline.fitted(tiny.settings("unused", *arguments_of(learner, data), *rates))
+    env = build.make_env(chosen)
     spec = dataclasses.replace(env.spec, episode_limit=7)
-    algorithm = dataclasses.replace(session.make_algorithm(chosen, spec), experience="dataset")
+    algorithm = dataclasses.replace(build.make_algorithm(chosen, spec), experience="dataset")
     program = Program(dataclasses.replace(env, spec=spec), algorithm, chosen.run)
     hparams = {name: jnp.float32(value) for name, value in algorithm.hparams.items()}
     advance = jax.jit(
@@ -256,23 +257,23 @@ def test_what_is_cut_off_changes_nothing(learner, data):
 
 
 def test_memory_counts_every_copy_of_the_data_set_and_what_is_kept_of_it(data, monkeypatch):
-    settings = session.fitted(tiny.settings("unused", *arguments_of("sit", data), "seeds=4"))
-    program, layout = session.lay_out(settings)
+    settings = offline.fitted(tiny.settings("unused", *arguments_of("sit", data), "seeds=4"))
+    program, layout = build.lay_out(settings)
     devices = layout.mesh.size  # two, unless a test before this one has let a single run choose
-    size = session.data_bytes(settings, program)
+    size = offline.num_bytes(settings, program)
     assert size == replay.num_bytes(own.load(data).episodes)
-    without = session.check_memory(program, layout)
-    assert session.check_memory(program, layout, size) - without == (1 + devices) * size  # as it was read, and on each
+    without = memory.check_memory(program, layout)
+    assert memory.check_memory(program, layout, size) - without == (1 + devices) * size  # as it was read, and on each
     larger = dataclasses.replace(settings, algo=dataclasses.replace(settings.algo, capacity=10 * EPISODES))
-    more = session.check_memory(session.prepare(larger), layout) - without
+    more = memory.check_memory(build.prepare(larger), layout) - without
     tables = 9 * EPISODES * (2 * 2 * 2 + 2 + 2) * 4  # rewards, uncertainties; priorities; two leaves of a tree
     assert more == pytest.approx((4 + devices * memory.TABLE_COPIES) * tables, rel=0.1)  # of the runs; at work
-    assert session.data_bytes(settings, session.prepare(tiny.settings("unused", *tiny.PLAIN))) == 0
-    monkeypatch.setattr(session.parallel, "available_bytes", lambda: without)
+    assert offline.num_bytes(settings, build.prepare(tiny.settings("unused", *tiny.PLAIN))) == 0
+    monkeypatch.setattr(parallel, "available_bytes", lambda: without)
     with pytest.raises(
         RefusedError, match=rf"data={data}: .* 4 run.s. make of it .*batch_size, parallel.devices=1, few"
     ):
-        session.check_memory(program, layout, size)
+        memory.check_memory(program, layout, size)
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals

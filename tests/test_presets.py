@@ -1,16 +1,18 @@
 """Every preset can be read, its parts go together, and it trains; and it says what its name says."""
 
 import dataclasses
-import pathlib
 
 import jax
 import pytest
 import tiny
 import yaml
 
-from jaxshare import cli, registry, session
+from jaxshare import cli, registry
 from jaxshare.algos import coma, comix, icq, seac, seql
 from jaxshare.algos._value import ValueConfig, ValueHParams
+from jaxshare.run import build
+from jaxshare.settings import hydra
+from jaxshare.settings.fields import declared
 from jaxshare.types import Discrete, EnvSpec
 
 SMALL = ("num_envs=2", "batch_size=2", "replay.capacity=4", "eval.every=16", "eval.episodes=2", "progress=false")
@@ -30,19 +32,19 @@ def differences(config, usual, but=()):
     return {f.name for f in dataclasses.fields(usual) if getattr(config, f.name) != getattr(usual, f.name)} - {*but}
 
 
-@pytest.mark.parametrize("preset", cli.presets())
+@pytest.mark.parametrize("preset", hydra.presets())
 def test_the_parts_of_a_preset_go_together(preset):
     settings = chosen(preset)
-    env = session.make_env(settings)
+    env = build.make_env(settings)
     try:
-        session.make_algorithm(settings, env.spec)
+        build.make_algorithm(settings, env.spec)
     finally:
         if env.host:
             env.host.close()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", cli.presets())
+@pytest.mark.parametrize("preset", hydra.presets())
 def test_a_preset_trains(preset, tmp_path):
     settings = chosen(preset)
     short = ["env.max_steps=4"] if hasattr(settings.env, "max_steps") else []
@@ -106,17 +108,17 @@ def test_comix_on_mujoco_has_the_settings_of_facmac():
 
 def test_papers_of_level_based_foraging_have_the_rules_of_their_time():
     """All were made with lbforaging 1.x; 2.0.0 has five times as much food that needs everyone."""
-    rules = {name: cli.settings([f"preset={name}"]).env.rules for name in cli.presets() if name.endswith("lbf")}
+    rules = {name: cli.settings([f"preset={name}"]).env.rules for name in hydra.presets() if name.endswith("lbf")}
     assert rules == dict.fromkeys(("epymarl/ia2c_lbf", "epymarl/maa2c_lbf", "lecture/lbf", "seac/lbf"), "v1")
 
 
-@pytest.mark.parametrize("preset", [name for name in cli.presets() if name.startswith("pps/")])
+@pytest.mark.parametrize("preset", [name for name in hydra.presets() if name.startswith("pps/")])
 def test_what_pps_is_compared_with_has_the_same_time_limit(preset):
     text = (tiny.REPOSITORY / "configs" / "preset" / f"{preset}.yaml").read_text()
     assert yaml.safe_load(text)["algo"]["bootstrap_on_timeout"] is True
 
 
-@pytest.mark.parametrize("preset", [name for name in cli.presets() if name.startswith("differ/")])
+@pytest.mark.parametrize("preset", [name for name in hydra.presets() if name.startswith("differ/")])
 def test_differ_trains_for_the_steps_of_its_appendix_b(preset):
     text = (tiny.REPOSITORY / "configs" / "preset" / f"{preset}.yaml").read_text()
     assert yaml.safe_load(text)["total_env_steps"] == 2_005_000
@@ -160,6 +162,5 @@ def test_the_code_and_the_claims_cite_the_same_figure_for_lambda():
     claim = yaml.safe_load((tiny.REPOSITORY / "benchmarks" / "claims" / "seac.yaml").read_text())["claims"][
         "seac_lambda"
     ]
-    line = next(x for x in pathlib.Path(seac.__file__).read_text().splitlines() if x.strip().startswith("sharing:"))
     assert "Fig. 10" in claim["source"]
-    assert "Fig. 10" in line
+    assert "Fig. 10" in declared(seac.HParams)["sharing"].source

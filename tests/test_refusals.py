@@ -137,11 +137,12 @@ def test_the_memory_suggestion_is_accepted(refused, tmp_path):
     message = refused("env=matrix", f"run_dir={tmp_path / 'run'}", "replay.capacity=1000000000")
     capacity = int(message.split("Use replay.capacity=")[1].split(",")[0])
     assert 1 <= capacity < 1_000_000_000
-    from jaxshare import parallel, session
+    from jaxshare import memory, parallel
+    from jaxshare.run import build
 
     chosen = tiny.settings(tmp_path / "run", "env=matrix", f"replay.capacity={capacity * 9 // 10}")
-    program = session.prepare(chosen)
-    session.check_memory(program, parallel.layout(chosen.run.parallel, 1, pure=True))
+    program = build.prepare(chosen)
+    memory.check_memory(program, parallel.layout(chosen.run.parallel, 1, pure=True))
 
 
 # --------------------------------------------------------------------------------------------- run directories

@@ -15,13 +15,20 @@ import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from jaxshare import cli, report
+from jaxshare import cli
+from jaxshare.commands import report
 from jaxshare.data import own, records
-from jaxshare.reporting import numbers as numbering
-from jaxshare.reporting import pictures, statistics
-from jaxshare.reporting import study as studies
-from jaxshare.reporting.runs import labelled
+from jaxshare.results import figures as drawing
+from jaxshare.results import numbers as numbering
+from jaxshare.results import pictures, sentences, statistics
+from jaxshare.results import plain as plain_values
+from jaxshare.results import report as reporting
+from jaxshare.results import study as studies
+from jaxshare.results.curves import POINTS
+from jaxshare.results.directories import labelled
+from jaxshare.results.ranges import Range
 from jaxshare.run.folder import plain as as_plain
+from jaxshare.settings.plain import from_plain
 from jaxshare.types import Episode, RefusedError
 
 SMAX = ("algo=vdn", "env=smax", "env.scenario=2s3z", "total_env_steps=1000")
@@ -140,7 +147,7 @@ def make(run_dir, finals, arguments=SMAX, steps=(0, 500, 1000), seed=0, changed=
             del node[last]
         else:
             node[last] = value
-    points = [{f"sweep.{k}": v for k, v in p.items()} for p in cli.from_plain(tree).points()] if tree["sweep"] else [{}]
+    points = [{f"sweep.{k}": v for k, v in p.items()} for p in from_plain(tree).points()] if tree["sweep"] else [{}]
     offline = bool(tree["run"]["data"])
     lines = [{"seed": 0, "env_steps": 3, "updates": 1, "wall_s": 1.0, "loss/td": 2.0}]
     for step, point, (i, final) in itertools.product(steps, points, enumerate(finals)):
@@ -157,9 +164,8 @@ def make(run_dir, finals, arguments=SMAX, steps=(0, 500, 1000), seed=0, changed=
 
 def study(*runs, **settings):
     config = report.Config(runs=[str(run) for run in runs], **settings)
-    report._check(config)
-    notes = []
-    return studies.make(report._runs(config, notes), config, notes)
+    reporting.check(config)
+    return studies.read(config)
 
 
 def scores(found):
@@ -222,9 +228,9 @@ def test_tasks_are_told_apart_by_scenario_settings_and_data_set(runs):
     make(runs / "d", [0.4], changed={"run.data": "sets/low.jds", "run.total_updates": 1000})
     found = study(f"{runs}/*")
     tasks = ["smax/2s3z from low", "smax/2s3z reward=dense", "smax/2s3z reward=sparse", "smax/3m"]
-    assert found.tasks == tasks
+    assert list(found.tasks) == tasks
     assert found.groups == ["vdn"]
-    assert [found.unit[task] for task in tasks] == ["updates", *["environment steps"] * 3]
+    assert [found.tasks[task].unit for task in tasks] == ["updates", *["environment steps"] * 3]
     assert [found.cells["vdn", task].scores.tolist() for task in tasks] == [[0.4], [0.1], [0.3], [0.2]]
 
 
@@ -377,14 +383,14 @@ def test_scores_of_evaluate(runs):
 def test_ranges(runs):
     for name, finals in {"a": [0.5, 1.0], "b": [0.2]}.items():
         make(runs / name, finals, QMIX if name == "b" else SMAX)
-    found = study(f"{runs}/*", metric="win_rate").ranges["smax/2s3z"]
+    found = study(f"{runs}/*", metric="win_rate").tasks["smax/2s3z"].range
     assert (found.low, found.high, found.source) == (0.0, 1.0, "a win rate")
-    found = study(f"{runs}/*", metric="return").ranges["smax/2s3z"]
+    found = study(f"{runs}/*", metric="return").tasks["smax/2s3z"].range
     assert (found.low, found.high) == (0.0, 20.0)
     assert found.source == "lowest and highest evaluation of the runs in this report"
     for name in ("2s3z", "smax/2s3z"):
         given = study(f"{runs}/*", metric="return", ranges={name: [10, 20]})
-        assert given.ranges["smax/2s3z"] == studies.Range(10.0, 20.0, "given")
+        assert given.tasks["smax/2s3z"].range == Range(10.0, 20.0, "given")
         assert given.normalised("vdn")[0].tolist() == [0.0, 1.0]
     with pytest.raises(RefusedError, match="all evaluations are 9, which gives no range"):
         study(f"{runs}/*", metric="length")
@@ -406,7 +412,8 @@ def test_a_data_set_gives_the_range(runs):
     data = own.save(records.make(episodes, card=card), runs.parent / "low.jds")
     make(runs / "a", [0.5, 1.0], changed={"run.data": str(data), "run.total_updates": 1000})
     found = study(f"{runs}/*", metric="return")
-    (of,) = found.ranges.values()
+    (task,) = found.tasks.values()
+    of = task.range
     assert (of.low, of.high, of.source) == (-4.0, 36.0, "random play and best policy of the data set's pool")
     assert found.normalised("vdn")[0].tolist() == [0.35, 0.6]  # of returns 10 and 20
 
@@ -492,7 +499,7 @@ def test_arguments(runs, monkeypatch):
     assert found == report.Config(
         runs=["a", "A=a"], out="o", ignore=["lr"], per_task=["x", "y"], ranges={"2s3z": [0, 20]}, metric="return"
     )
-    again = report.command(found).split()
+    again = sentences.command(found).split()
     assert again[:3] == ["python", "-m", "jaxshare.report"]
     assert report.configured([word.strip("'") for word in again[3:]]) == found
 
@@ -559,7 +566,7 @@ def test_curves_and_profiles(made):
     out, _ = made
     curves = rows(out / "curves.csv")
     own = [r for r in curves if (r["group"], r["task"], r["against"]) == ("vdn", "smax/2s3z", "environment steps")]
-    assert (float(own[0]["x"]), float(own[-1]["x"]), len(own)) == (0.0, 1000.0, numbering.POINTS)
+    assert (float(own[0]["x"]), float(own[-1]["x"]), len(own)) == (0.0, 1000.0, POINTS)
     for row in own:  # of three runs none is left out: the IQM is their mean, which goes on a line
         assert float(row["value"]) == pytest.approx(0.6 * float(row["x"]) / 1000)
         assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
@@ -595,7 +602,7 @@ def test_markup_in_a_label_stays_text(runs, capsys, monkeypatch):
     assert "<td>&lt;b&gt;50%_[red]x&amp;y</td>" in (runs / "out" / "report.html").read_text()
     assert r"<b>50\%\_[red]x\&y & $" in (runs / "out" / "tables.tex").read_text()
     assert capsys.readouterr().out.count(" <b>50%_[red]x&y  ") == 2
-    assert pictures.broken("$a$ b") == r"\$a\$ b"
+    assert drawing.broken("$a$ b") == r"\$a\$ b"
 
 
 def test_latex(made):
@@ -647,15 +654,14 @@ def test_the_same_seed_gives_the_same_report(made, runs):
     out, found = made
     again = report.Config(runs=[f"{out.parent}/*_*"], out=str(out), resamples=FEW)
     config = report.replace(again, out=str(runs))
-    assert report.as_plain(*computed(again), again, [])["aggregates"] == found["aggregates"]
+    assert plain_values.plain(computed(again), [])["aggregates"] == found["aggregates"]
     other = report.replace(config, seed=1)
-    assert report.as_plain(*computed(other), other, [])["aggregates"] != found["aggregates"]
+    assert plain_values.plain(computed(other), [])["aggregates"] != found["aggregates"]
 
 
 def computed(config):
-    notes = []
-    found = studies.make(report._runs(config, notes), config, notes)
-    return found, numbering.make(found, config)
+    found = studies.read(config)
+    return numbering.Report(found, numbering.make(found, config), config)
 
 
 # ------------------------------------------------------------------------------------------------------------- pictures
@@ -671,17 +677,16 @@ def figures(tmp_path_factory):
         make(folder / task, draw.uniform(0.2, 1, 3), steps=(0, 1000), changed=changed)
         changed["sweep"] = {name: values[:1] for name, values in sweep.items()}
         make(folder / f"{task} more", [0.5], steps=(0, 400, 600), seed=3, changed=changed)
-    found, numbers = computed(report.Config(runs=[f"{folder}/*"], resamples=30))
-    assert len(found.groups) == 8
-    style = pictures.styles(found.groups)
-    return found, {name: getattr(pictures, name)(found, numbers, style, "95 % intervals") for name in pictures.NAMES}
+    shown = computed(report.Config(runs=[f"{folder}/*"], resamples=30))
+    assert len(shown.study.groups) == 8
+    return shown.study, {name: make(shown) for name, make in pictures.PICTURES.items()}
 
 
 def texts(figure):
     return [text for text in figure.findobj(match=lambda x: hasattr(x, "get_text")) if text.get_text().strip()]
 
 
-@pytest.mark.parametrize("name", pictures.NAMES)
+@pytest.mark.parametrize("name", pictures.PICTURES)
 def test_pictures_of_many_groups_state_the_seeds_and_cut_nothing_off(figures, name):
     found, drawn = figures
     figure = drawn[name]
@@ -707,7 +712,7 @@ def test_panels(figures):
         line for axis in drawn["curves"].axes for line in axis.lines if line.get_label() == "where scores are taken"
     ]
     assert [set(line.get_xdata()) for line in dotted] == [{600.0}] * 4
-    assert len({pictures.styles([*map(str, range(40))])[str(i)].__repr__() for i in range(40)}) == 40
+    assert len(set(drawing.looks([str(i) for i in range(40)]).values())) == 40
     assert len(drawn["improvement"].axes[0].texts) == 8 * 7
 
 

@@ -20,8 +20,8 @@ from _faults_forgetful import ForgetfulDisk
 from jaxshare.checkpoint import Checkpoints
 from jaxshare.commands import train
 from jaxshare.console import Console
+from jaxshare.run.fleet import Fleet
 from jaxshare.run.folder import open_run_dir
-from jaxshare.session import Runs
 
 pytestmark = pytest.mark.usefixtures("optimised")  # bitwise comparisons
 
@@ -121,7 +121,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(whole, half, ca
 
 def test_resuming_compiles_the_chunk_once(half, monkeypatch):
     """The states and the clock read from a checkpoint are laid out as a chunk returns them."""
-    compiled, chunks, chunk = [], [], Runs.chunk
+    compiled, chunks, chunk = [], [], Fleet.chunk
 
     def note(event, duration, **about):
         if event.endswith("backend_compile_duration"):
@@ -134,7 +134,7 @@ def test_resuming_compiles_the_chunk_once(half, monkeypatch):
         return found
 
     jax.monitoring.register_event_duration_secs_listener(note)
-    monkeypatch.setattr(Runs, "chunk", spy)
+    monkeypatch.setattr(Fleet, "chunk", spy)
     try:
         tiny.train(half, *ARGUMENTS, RESUME)
     finally:

@@ -16,9 +16,11 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jaxshare import cli, parallel, registry, session, spelling
-from jaxshare.config import RunConfig, Settings
+from jaxshare import memory, parallel, registry, spelling
+from jaxshare.run import advance, build
+from jaxshare.settings import hydra
 from jaxshare.settings.fields import swept_values
+from jaxshare.settings.records import RunConfig, Settings
 from jaxshare.types import RefusedError
 
 NONSENSE = ("-1", "nan", "inf", "99999999999", "", "text", "[]", "[1,2]")
@@ -66,7 +68,7 @@ def cases(values, envs):
 
 
 def plain(config, **values):
-    return OmegaConf.to_object(OmegaConf.merge(cli._open(config), values))
+    return OmegaConf.to_object(OmegaConf.merge(hydra.opened(config), values))
 
 
 @cache
@@ -86,14 +88,14 @@ def defaults(case):
 
 def changed(record, key, text):
     """A record with one setting, as from the command line."""
-    (override,) = cli._parse([f"{key}={text}"], spelling.kinds_of(type(record)))
-    node = cli._open(record)
-    cli._check_booleans(key, override.value(), node)
+    (override,) = spelling.overrides([f"{key}={text}"], spelling.kinds_of(type(record)))
+    node = hydra.opened(record)
+    hydra.check_booleans(key, override.value(), node)
     try:
         OmegaConf.update(node, key, override.value(), merge=True)
         return OmegaConf.to_object(node)
     except OmegaConfBaseException as error:
-        raise cli.refusal(error) from error
+        raise hydra.refusal(error) from error
 
 
 def prepare(case, parts, sweep=None):
@@ -107,9 +109,9 @@ def prepare(case, parts, sweep=None):
         modifiers={name: parts[name] for name in case.modifiers},
         sweep=sweep or {},
     )
-    program = session.prepare(settings)
+    program = build.prepare(settings)
     try:
-        session.chunk_iterations(program)
+        advance.chunk_iterations(program)
         layout = parallel.layout(settings.run.parallel, len(settings.runs()), program.env.spec.pure)
         return program, layout
     finally:
@@ -192,4 +194,4 @@ def test_accepted_settings_have_states_of_a_size():
         case = Case("qmix", "matrix", (), part, key, "4096")
         program, layout = one_setting(case)
         jax.eval_shape(program.init, jax.numpy.int32(0))
-        assert check(case, lambda case, made=(program, layout): session.check_memory(*made)) is None
+        assert check(case, lambda case, made=(program, layout): memory.check_memory(*made)) is None

@@ -5,15 +5,15 @@ import itertools
 import math
 
 import pytest
-import tiny
 
-from jaxshare import cli, registry, report, session
+from jaxshare import cli, registry
 from jaxshare.algos._value import ValueConfig, ValueHParams
-from jaxshare.commands import collect, evaluate
-from jaxshare.config import RunConfig
-from jaxshare.settings import fields
-from jaxshare.settings.fields import COUNT, Range, ranges, size, static, swept, swept_values
-from jaxshare.settings.validate import check_record
+from jaxshare.commands import collect, evaluate, report
+from jaxshare.run import build
+from jaxshare.settings.fields import COUNT, ranges, size, static, swept, swept_values
+from jaxshare.settings.ranges import LARGEST_INTEGER, Range
+from jaxshare.settings.records import RunConfig
+from jaxshare.settings.validate import check_all, check_record
 from jaxshare.types import RefusedError
 
 ENTRIES = [
@@ -167,8 +167,9 @@ def with_hparam(settings, key, value):
 
 
 def swept_over(settings, key, value):
-    usual = getattr(settings.algo.hparams, key)
-    return session.check_all(dataclasses.replace(settings, sweep={key: [usual, value]}))
+    owner, _, field = key.rpartition(".")
+    usual = getattr(settings.modifiers[owner] if owner else settings.algo.hparams, field)
+    return check_all(dataclasses.replace(settings, sweep={key: [usual, value]}))
 
 
 @pytest.mark.parametrize("name", registry.modules("algo"))
@@ -179,6 +180,18 @@ def test_a_swept_value_has_the_fate_of_a_set_one(usual, name):
         when_swept = refused(swept_over, settings, key, value)
         assert (when_set is None) == (when_swept is None), f"{key}={value}: {when_set} | {when_swept}"
         assert when_swept is None or f"sweep.{key}={value}" in when_swept
+
+
+@pytest.mark.parametrize("name", registry.modules("modifiers"))
+def test_a_swept_value_of_a_modifier_has_the_fate_of_a_set_one(usual, name):
+    config = registry.get("modifiers", name).Config()
+    settings = dataclasses.replace(usual, modifiers={name: config})
+    for key, value in itertools.product(swept_values(config), OUTSIDE):
+        when_set = refused(lambda key, value: dataclasses.replace(config, **{key: value}), key, value)
+        when_swept = refused(swept_over, settings, f"{name}.{key}", value)
+        assert (when_set is None) == (when_swept is None), f"{key}={value}: {when_set} | {when_swept}"
+        assert when_swept is None or f"sweep.{name}.{key}={value}" in when_swept
+        assert when_set is None or f"{name}.{key}={value}" in when_set
 
 
 @pytest.mark.parametrize(
@@ -195,7 +208,7 @@ def test_a_swept_value_has_the_fate_of_a_set_one(usual, name):
 )
 def test_sweeps_are_refused_in_words(arguments, words):
     with pytest.raises(RefusedError) as refusal:
-        session.prepare(chosen(*arguments))
+        build.prepare(chosen(*arguments))
     assert words in str(refusal.value)
 
 
@@ -205,7 +218,7 @@ def test_what_two_swept_values_must_be_together_is_checked():
     with pytest.raises(
         RefusedError, match=r"sweep\.omega_low=20\.0: algo\.hparams\.omega_low=20\.0 .*omega_high=10\.0"
     ):
-        session.check_all(settings)
+        check_all(settings)
 
 
 # ------------------------------------------------------------------------------------------------- the command line
@@ -230,7 +243,7 @@ def test_what_two_swept_values_must_be_together_is_checked():
 )
 def test_arguments_are_refused_in_words(argument, words):
     with pytest.raises(RefusedError) as refusal:
-        session.prepare(chosen(argument))
+        build.prepare(chosen(argument))
     assert words in str(refusal.value)
 
 
@@ -239,14 +252,5 @@ def test_what_means_true_or_false_still_does(text, meant):
     assert chosen(f"progress={text}").run.progress is meant
 
 
-def test_notes_stand_beside_a_field_or_above_it():
-    notes = cli.notes(registry.get("algo", "sit").Config, "algo.")
-    assert notes["algo.ensemble"].startswith("networks of the decomposition; 1: no uncertainty")
-    assert notes["algo.critic_dim"] == "paper: Table 11"
-    assert notes["algo.hparams.min_ess"].startswith("alpha grows until so many trajectories count")
-    source = (tiny.REPOSITORY / "jaxshare" / "algos" / "_sit_parts.py").read_text()
-    assert all(note in source for note in notes.values())
-
-
 def test_the_largest_numbers_fit_in_32_bits():
-    assert COUNT < fields.LARGEST_INTEGER < 2**31
+    assert COUNT < LARGEST_INTEGER < 2**31

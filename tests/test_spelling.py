@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from jaxshare import cli, registry, report, spelling
-from jaxshare.commands import collect, convert, decompose, evaluate, train
-from jaxshare.config import RunConfig
+from jaxshare import cli, registry, spelling
+from jaxshare.commands import collect, convert, decompose, evaluate, report, train
+from jaxshare.settings.help import help_text
+from jaxshare.settings.records import RunConfig
+from jaxshare.settings.rows import rows
 from jaxshare.types import RefusedError
 
 HOME = os.path.expanduser("~")
@@ -77,18 +79,18 @@ def test_a_path_of_a_run_is_what_was_typed(first):
 
 
 def test_every_path_of_the_program_is_known_as_one():
-    """Whatever setting is text about a file, folder or program, by the comment beside it, is named in PATHS."""
+    """Whatever setting is text about a file, folder or program, by what is said of it, is declared as one."""
     configs = [RunConfig, evaluate.Config, collect.Config, convert.Config, decompose.Config, report.Config]
     configs += [module.Config for kind in registry.KINDS for module in registry.modules(kind).values()]
     words = re.compile(r"\b(folder|file|data set to|run directory|interpreter|write|JSON)\b")
-    found = set()
+    paths = set()
     for config in configs:
-        comments = cli.notes(config)
-        for key, kind in spelling.kinds_of(config).items():
-            if kind.text and words.search(comments.get(key) or ""):
-                assert kind.path, key
-                found.add(key)
-    assert found >= set(spelling.PATHS) - {"run_dir"}  # whose comment in RunConfig shows a path instead
+        kinds = spelling.kinds_of(config)
+        for row in rows(config):
+            if kinds[row.key].text and words.search(row.setting.help):
+                assert kinds[row.key].path, row.key
+                paths.add(row.key)
+    assert paths == {"run_dir", "init_from", "data", "out", "gif", "sc2path", "python", "map_file"}
 
 
 def test_runs_of_a_report_at_home(monkeypatch, tmp_path):
@@ -287,6 +289,6 @@ def test_commas_of_a_multirun():
 
 def test_help_of_what_there_is_not(capsys):
     with pytest.raises(RefusedError, match=r"Did you mean qmix\?"):
-        cli.help_text(train.HELP, ["algo=QMIX"])
-    assert "algo=vdn" in cli.help_text(train.HELP, ["algo=vdn", "run_dir=a,b(", "total_env_steps=1e6"])
-    assert "(for algo=iql" in cli.help_text(train.HELP, ["algo=iql,vdn"])
+        help_text(train.HELP, ["algo=QMIX"])
+    assert "algo=vdn" in help_text(train.HELP, ["algo=vdn", "run_dir=a,b(", "total_env_steps=1e6"])
+    assert "(for algo=iql" in help_text(train.HELP, ["algo=iql,vdn"])

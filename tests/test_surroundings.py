@@ -11,8 +11,9 @@ import pytest
 import tiny
 from rich.table import Table
 
-from jaxshare import cli, registry, session, surroundings, terminal
+from jaxshare import cli, registry, surroundings, terminal
 from jaxshare.console import Console
+from jaxshare.run import build
 from jaxshare.types import RefusedError
 
 PACKAGE = tiny.REPOSITORY / "jaxshare"
@@ -98,7 +99,7 @@ def test_text_is_shown_as_it_stands(capsys):
 
 def test_the_console_of_a_run_shows_any_path(capsys, tmp_path):
     settings = tiny.settings(MARKUP, *tiny.PLAIN)
-    program, layout = session.lay_out(settings)
+    program, layout = build.lay_out(settings)
     console = Console(settings.run, program)
     console.start(settings, program, layout, 10**9, pathlib.Path(MARKUP), resuming=False)
     console.warn(MARKUP)
@@ -188,7 +189,7 @@ def test_64_bits_are_refused_in_one_sentence():
     jax.config.update("jax_enable_x64", True)
     try:
         with pytest.raises(RefusedError, match="jax_enable_x64 is on"):
-            session.prepare(tiny.settings("unused", *tiny.PLAIN))
+            build.prepare(tiny.settings("unused", *tiny.PLAIN))
     finally:
         jax.config.update("jax_enable_x64", False)
 
@@ -248,8 +249,7 @@ def test_hydra_reads_the_same_without_asserts():
 
 EVERYTHING = """
 import sys, pathlib
-from jaxshare import report
-from jaxshare.commands import collect, convert, decompose, evaluate, list, train
+from jaxshare.commands import collect, convert, decompose, evaluate, list, report, train
 sizes = {sizes}
 for command, *arguments in (
     ["list"],

@@ -14,6 +14,7 @@ import yaml
 from jaxshare import cli, registry, trust
 from jaxshare.commands import collect, decompose, evaluate
 from jaxshare.run import folder as run_folder
+from jaxshare.settings.help import small_help
 from jaxshare.types import RefusedError
 
 # settings of environments on the host that hold text but choose no code: names that a table of ours knows, or data
@@ -252,8 +253,8 @@ def test_settings_of_a_file_are_read_in_one_place():
     assert {name for name, tree in files.items() if "from_plain" in names(tree)} == {"jaxshare/run/folder.py"}
     readers = {name for name, tree in files.items() if "read_settings" in names(tree)}
     # the one that asks for permission; that which compares them with the command line's; and reports
-    assert readers == {"jaxshare/trust.py", "jaxshare/run/folder.py", "jaxshare/reporting/runs.py"}
-    for name, tree in sources("jaxshare/reporting").items():
+    assert readers == {"jaxshare/trust.py", "jaxshare/run/folder.py", "jaxshare/results/directories.py"}
+    for name, tree in sources("jaxshare/results").items():
         assert not names(tree) & {"prepare", "make_env", "make_algorithm", "Program"}, name  # which only compares them
 
 
@@ -267,6 +268,6 @@ def test_nothing_is_unpickled():
 
 def test_the_help_explains_both_ways():
     for module in (evaluate, decompose):
-        text = cli.small_help(module.HELP, module.Config)
+        text = small_help(module.HELP, module.Config)
         assert "trust=false" in text
         assert "env.id=mymodule:Env" in text

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare import cli, session
+from jaxshare import cli
 from jaxshare.checkpoint import Checkpoints
+from jaxshare.run import build
+from jaxshare.run import train as training
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 ENVIRONMENT = {  # of commands that tests run: the suite's compilation cache
@@ -36,13 +38,13 @@ def settings(run_dir, *arguments):
 
 
 def train(run_dir, *arguments, max_chunks=None):
-    return session.train(settings(run_dir, *arguments), max_chunks)
+    return training.train(settings(run_dir, *arguments), max_chunks)
 
 
 def restore(run_dir, *arguments):
     """(clock, states of all runs, replays included) of the newest checkpoint."""
     chosen = settings(run_dir, *arguments)
-    shapes = jax.eval_shape(session.prepare(chosen).init, jnp.int32(0))
+    shapes = jax.eval_shape(build.prepare(chosen).init, jnp.int32(0))
     checkpoints = Checkpoints(pathlib.Path(run_dir))
     try:
         return checkpoints.restore(checkpoints.latest(), shapes, len(chosen.runs()), with_replay=True)

@@ -41,7 +41,19 @@ from jaxshare.ops import cem, gumbel, returns, td
 from jaxshare.ops.masking import NEG, masked_argmax, masked_mean, masked_mean_square
 from jaxshare.ops.schedules import exploration_rate
 from jaxshare.replay import uniform_without_replacement
-from jaxshare.settings.fields import COUNT, STEPS, size, static, swept
+from jaxshare.settings.fields import STEPS, default, nested, static, swept
+from jaxshare.settings.shared import (
+    SWEPT,
+    Adam,
+    Agents,
+    Averaging,
+    CriticRate,
+    Epsilon,
+    Lambda,
+    Learning,
+    Noise,
+    TargetNetworks,
+)
 from jaxshare.settings.validate import check_record
 from jaxshare.types import (
     Algorithm,
@@ -58,59 +70,83 @@ from jaxshare.types import (
     TimeStep,
 )
 
+MADDPG = "code: EPyMARL's maddpg.yaml"
+
 
 @dataclass(frozen=True)
-class DeterministicHParams:
+class DeterministicHParams(Noise, Epsilon, Lambda, Averaging, Adam, CriticRate, Learning):
     """Swept scalars. code: EPyMARL's maddpg.yaml and default.yaml."""
 
-    lr: float = swept(5e-4, least=0)  # of the actors
-    critic_lr: float = swept(5e-4, least=0)
-    gamma: float = swept(0.99, least=0, most=1)
-    tau: float = swept(0.01, least=0, most=1)  # only with target_update=soft; code: openai/maddpg
-    grad_clip: float = swept(10.0, above=0, infinite=True)  # global L2 norm of each optimiser group
-    adam_eps: float = swept(1e-8, above=0)
-    # of the mean square of available logits, or of continuous actions
-    action_reg: float = swept(1e-3, least=0)
-    temperature: float = swept(1.0, above=0)  # of the Gumbel-softmax
-    # only with target=td_lambda; code: FACMAC's facmac_smac.yaml
-    td_lambda: float = swept(0.8, least=0, most=1)
-    # rate of uniform actions; code: EPyMARL has none but the policy's own samples
-    epsilon_start: float = swept(0.0, least=0, most=1)
-    epsilon_end: float = swept(0.0, least=0, most=1)
-    # environment steps; code: FACMAC's facmac_smac.yaml
-    epsilon_anneal_steps: float = swept(50_000.0, least=0)
-    # standard deviation, where the action box is [-1, 1]; code: FACMAC
-    action_noise: float = swept(0.1, least=0)
-    # environment steps of uniformly random actions before all else; code: FACMAC
-    uniform_steps: float = swept(0.0, least=0)
-    # of total_env_steps; ours; 0: epsilon_anneal_steps
-    epsilon_anneal_fraction: float = swept(0.0, least=0, most=1)
+    lr: float = default(5e-4, MADDPG, help="learning rate of the actors")
+    critic_lr: float = default(5e-4, MADDPG)
+    gamma: float = default(0.99, MADDPG)
+    tau: float = default(0.01, "code: openai/maddpg")
+    grad_clip: float = default(10.0, MADDPG)
+    action_reg: float = swept(
+        1e-3,
+        least=0,
+        help="weight of the mean square of available logits, or of continuous actions",
+        source=MADDPG,
+    )
+    temperature: float = swept(
+        1.0,
+        above=0,
+        help="temperature of the Gumbel-softmax",
+        source=MADDPG,
+    )
+    td_lambda: float = default(
+        0.8,
+        "code: FACMAC's facmac_smac.yaml",
+        help="lambda of the lambda-returns; only with target=td_lambda",
+    )
+    epsilon_start: float = default(0.0, "code: EPyMARL has none but the policy's own samples")
+    epsilon_end: float = default(0.0, "code: EPyMARL has none but the policy's own samples")
+    epsilon_anneal_steps: float = default(50_000.0, "code: FACMAC's facmac_smac.yaml")
 
 
 @dataclass(frozen=True)
-class DeterministicConfig:
+class DeterministicConfig(TargetNetworks, Agents):
     """Static settings. code: EPyMARL's maddpg.yaml, where it has them."""
 
-    hidden_dim: int = size(128)  # of actors and critics
-    recurrent: bool = True  # a GRU in the actors; critics have none
-    share_params: str = static("all", choices=("all", "type", "none"))  # all | type | none
-    obs_last_action: bool = False
-    obs_agent_id: bool = True
-    # steps of a piece of an episode; 0: whole episodes. batch_size counts pieces
-    window: int = static(0, least=0, most=STEPS)
-    # one_step | td_lambda (FACMAC in SMAC)
-    target: str = static("one_step", choices=("one_step", "td_lambda"))
-    # greedy | sample (openai/maddpg); discrete actions
-    target_action: str = static("greedy", choices=("greedy", "sample"))
-    # hard (straight-through) | soft (openai/maddpg); discrete actions
-    relaxation: str = static("hard", choices=("hard", "soft"))
-    bootstrap_on_timeout: bool = True  # code: a time limit is no terminal state
-    # all: one norm of each optimiser group | set: one of each parameter set (openai/maddpg)
-    clip: str = static("all", choices=("all", "set"))
-    # hard (copy) | soft (Polyak with hparams.tau)
-    target_update: str = static("hard", choices=("hard", "soft"))
-    target_update_period: int = static(200, least=1, most=COUNT)  # updates
-    hparams: DeterministicHParams = field(default_factory=DeterministicHParams)
+    hidden_dim: int = default(128, MADDPG, help="units of the actors' and critics' layers")
+    recurrent: bool = default(True, MADDPG, help="a GRU in the actors; critics have none")
+    obs_last_action: bool = default(False, MADDPG)
+    obs_agent_id: bool = default(True, MADDPG)
+    window: int = static(
+        0,
+        least=0,
+        most=STEPS,
+        help="steps of the pieces that batch_size counts; 0: whole episodes",
+        source="code: EPyMARL",
+    )
+    target: str = static(
+        "one_step",
+        choices=("one_step", "td_lambda"),
+        help="targets of the critics: of one step, or lambda-returns",
+        source="code: EPyMARL; FACMAC has td_lambda in SMAC",
+    )
+    target_action: str = static(
+        "greedy",
+        choices=("greedy", "sample"),
+        help="discrete actions in the targets: the likeliest, or samples",
+        source="code: EPyMARL; openai/maddpg samples",
+    )
+    relaxation: str = static(
+        "hard",
+        choices=("hard", "soft"),
+        help="discrete actions in the actors' loss: one-hot, straight through (hard), or soft",
+        source="code: EPyMARL; openai/maddpg has soft",
+    )
+    bootstrap_on_timeout: bool = default(True, "code: EPyMARL, a time limit is no terminal state")
+    clip: str = static(
+        "all",
+        choices=("all", "set"),
+        help="over what gradients are clipped: each optimiser group, or each parameter set",
+        source="code: EPyMARL; openai/maddpg has set",
+    )
+    target_update: str = default("hard", MADDPG)
+    target_update_period: int = default(200, MADDPG)
+    hparams: DeterministicHParams = nested(DeterministicHParams, help=SWEPT)
 
     def __post_init__(self) -> None:
         check_record(self, "algo.")

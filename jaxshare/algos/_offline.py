@@ -36,7 +36,8 @@ from jaxshare.models.base import sharing_groups
 from jaxshare.ops import offline, returns, td
 from jaxshare.ops.masking import masked_argmax, masked_mean, take_last
 from jaxshare.replay import uniform_without_replacement
-from jaxshare.settings.fields import COUNT, size, static, swept
+from jaxshare.settings.fields import default, nested
+from jaxshare.settings.shared import SWEPT, Agents, Learning, MixerWidth, RMSprop, TargetPeriod
 from jaxshare.settings.validate import check_record
 from jaxshare.types import (
     Algorithm,
@@ -53,41 +54,39 @@ from jaxshare.types import (
     TimeStep,
 )
 
+SIT = "paper: SIT Table 11"
+
 
 @dataclass(frozen=True)
-class OfflineHParams:
+class OfflineHParams(RMSprop, Learning):
     """Swept scalars. paper: SIT (Tian et al. 2023), Table 11."""
 
-    lr: float = swept(5e-4, least=0)  # paper: Table 11
-    gamma: float = swept(0.99, least=0, most=1)  # paper: Table 11
-    # global L2 norm of each optimiser group; paper: Table 11
-    grad_clip: float = swept(10.0, above=0, infinite=True)
-    rms_decay: float = swept(0.99, least=0, below=1)  # code: PyMARL; the paper names RMSprop only
-    rms_eps: float = swept(1e-5, above=0)  # outside the square root, as torch has it; code: PyMARL
+    lr: float = default(5e-4, SIT)
+    gamma: float = default(0.99, SIT)
+    grad_clip: float = default(10.0, SIT)
+    rms_decay: float = default(0.99, "code: PyMARL; paper: SIT names RMSprop only")
 
 
 @dataclass(frozen=True)
-class OfflineConfig:
+class OfflineConfig(Agents):
     """Static settings. paper: SIT (Tian et al. 2023), Table 11."""
 
-    hidden_dim: int = size(64)  # of the agents' networks; paper: Table 11
-    recurrent: bool = True  # a GRU; false: feed-forward
-    # all (code: ICQ) | type | none
-    share_params: str = static("all", choices=("all", "type", "none"))
-    obs_last_action: bool = True  # code: PyMARL, ICQ
-    obs_agent_id: bool = True  # code: PyMARL, ICQ
-    hparams: OfflineHParams = field(default_factory=OfflineHParams)
+    hidden_dim: int = default(64, SIT)
+    share_params: str = default("all", "code: ICQ")
+    obs_last_action: bool = default(True, "code: PyMARL, ICQ")
+    obs_agent_id: bool = default(True, "code: PyMARL, ICQ")
+    hparams: OfflineHParams = nested(OfflineHParams, help=SWEPT)
 
     def __post_init__(self) -> None:
         check_record(self, "algo.")
 
 
 @dataclass(frozen=True)
-class TeamConfig(OfflineConfig):
+class TeamConfig(TargetPeriod, MixerWidth, OfflineConfig):
     """What learners of a team's value add: a mixer and target networks."""
 
-    embed_dim: int = size(32)  # of the mixer; paper: Table 11, code: ICQ
-    target_update_period: int = static(100, least=1, most=COUNT)  # updates; paper: Table 11
+    embed_dim: int = default(32, "paper: SIT Table 11; code: ICQ")
+    target_update_period: int = default(100, SIT)
 
 
 Params = dict[str, Any]

@@ -6,7 +6,7 @@ be rebuilt from where it stood when the part began.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,44 +15,65 @@ from jaxshare.algos import _actor_critic as family
 from jaxshare.algos._actor_critic import ActorCritic, Targets
 from jaxshare.ops import ppo
 from jaxshare.ops.masking import masked_mean
-from jaxshare.settings.fields import swept
+from jaxshare.settings.fields import default, flag, nested, swept
 from jaxshare.types import Array, Context, LearnerState, Metrics, Segment
 
 RUN = {"num_envs": 128}  # code: JaxMARL's ippo_rnn_smax, mappo_homogenous_rnn_smax
+
+JAXMARL = "code: JaxMARL's ippo_rnn_smax"
 
 
 @dataclass(frozen=True)
 class PPOHParams(family.HParams):
     """Swept scalars. code: JaxMARL's ippo_rnn_smax."""
 
-    lr: float = 4e-3
-    critic_lr: float = 4e-3  # only with optimizers=separate
-    value_coef: float = 0.5  # of (R - V)^2 / 2
-    grad_clip: float = 0.25
-    adam_eps: float = 1e-5
-    lr_anneal: float = 1.0  # share of the learning rates that is gone, evenly, by total_env_steps; JaxMARL: all
-    clip_eps: float = swept(0.05, least=0)  # of the ratio, and with value_clip of the value
+    lr: float = default(4e-3, JAXMARL)
+    critic_lr: float = default(4e-3, JAXMARL)
+    value_coef: float = default(0.5, JAXMARL, help="weight of the critics' loss (R - V)^2 / 2")
+    grad_clip: float = default(0.25, JAXMARL)
+    adam_eps: float = default(1e-5, JAXMARL)
+    lr_anneal: float = default(1.0, JAXMARL)
+    clip_eps: float = swept(
+        0.05,
+        least=0,
+        help="how far the ratio may be from 1, and with value_clip the value from the last one",
+        source=JAXMARL,
+    )
 
 
 @dataclass(frozen=True)
 class PPOConfig(family.ActorCriticConfig):
     """Static settings. code: JaxMARL's ippo_rnn_smax and the networks in its file."""
 
-    segment_length: int = 128  # steps of a piece; code: JaxMARL
-    returns: str = "gae"  # gae (JaxMARL) | n_step (EPyMARL)
-    hidden_dim: int = 128
-    recurrent: bool = True
-    critic_recurrent: bool = True
-    body_gain: float = 2.0  # of the layer after the GRU; sqrt 2 in JaxMARL's feed-forward networks
-    value_gain: float = 1.0
-    share_params: str = "all"
-    over_agents: str = "mean"
-    standardise_advantage: bool = True  # in each minibatch; code: JaxMARL
-    value_clip: bool = True  # code: JaxMARL; false: the plain squared error (EPyMARL)
-    mask_dead: bool = False  # leave the steps of dead agents out; code: MAPPO's own does, JaxMARL and EPyMARL do not
-    epochs: int = 4
-    minibatches: int = 4
-    hparams: PPOHParams = field(default_factory=PPOHParams)
+    segment_length: int = default(128, JAXMARL)
+    returns: str = default("gae", JAXMARL)
+    hidden_dim: int = default(128, JAXMARL)
+    recurrent: bool = default(True, JAXMARL)
+    critic_recurrent: bool = default(True, JAXMARL)
+    body_gain: float = default(
+        2.0,
+        "code: JaxMARL; sqrt 2 in its feed-forward networks",
+        help="gain of the layer after the GRU",
+    )
+    value_gain: float = default(1.0, JAXMARL)
+    share_params: str = default("all", JAXMARL)
+    over_agents: str = default("mean", JAXMARL)
+    standardise_advantage: bool = default(
+        True, JAXMARL, help="advantages with mean 0 and deviation 1 in each minibatch"
+    )
+    value_clip: bool = flag(
+        True,
+        help="the squared error is also of the clipped value; false: the plain one",
+        source="code: JaxMARL; EPyMARL has the plain one",
+    )
+    mask_dead: bool = flag(
+        False,
+        help="steps of dead agents are left out",
+        source="code: JaxMARL and EPyMARL; MAPPO's own leaves them out",
+    )
+    epochs: int = default(4, JAXMARL)
+    minibatches: int = default(4, JAXMARL)
+    hparams: PPOHParams = nested(PPOHParams)
 
 
 def prepare(parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array) -> Targets:

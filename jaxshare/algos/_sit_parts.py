@@ -15,7 +15,8 @@ from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.attention import DECOMPOSITIONS, GRAPHS
 from jaxshare.models.base import Network, lift_apply
-from jaxshare.settings.fields import COUNT, UNITS, size, static, swept
+from jaxshare.settings.fields import COUNT, UNITS, default, flag, nested, size, static, swept
+from jaxshare.settings.shared import SWEPT, CriticRate, Learning, PolicyWidth, RMSprop, TargetPeriod
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Algorithm, Array, Clock, Context, EnvSpec, Episode, LearnerState, Metrics, RefusedError
 
@@ -23,35 +24,74 @@ NO_DECOMPOSITION = "none"
 FILTERS = ("advantage", "q", "exponential", "binary")
 PRIORITIES = ("mean_to_go", "return", "uniform")
 
+TABLE_11 = "paper: SIT Table 11"
+
 
 @dataclass(frozen=True)
-class HParams:
+class HParams(PolicyWidth, RMSprop, CriticRate, Learning):
     """Swept scalars. paper: Tables 10 and 11, unless stated."""
 
-    lr: float = swept(5e-4, least=0)  # of the actors; paper: Table 11
-    critic_lr: float = swept(1e-4, least=0)  # paper: Table 11
-    reward_lr: float = swept(1e-4, least=0)  # of the first stage; paper: Table 10
-    gamma: float = swept(0.99, least=0, most=1)  # paper: Table 11
-    # global L2 norm: of the ensemble, of each actor, of each critic; paper: Tables 10, 11
-    grad_clip: float = swept(10.0, above=0, infinite=True)
-    rms_decay: float = swept(0.99, least=0, below=1)  # torch's default; paper: "RMS"
-    rms_eps: float = swept(1e-5, above=0)  # outside the square root; code: PyMARL
-    # temperature of priorities; paper: Table 11
-    alpha: float = swept(0.2, above=0, note="algo.priority=uniform is what alpha becomes in the limit.")
-    # priorities of a buffer are mapped onto [0, this]; paper: Table 11
-    priority_range: float = swept(20.0, above=0)
-    # alpha grows until so many trajectories count (or half); ours. 0: alpha as it is (paper)
-    min_ess: float = swept(256.0, least=0)
-    beta: float = swept(0.1, above=0)  # how little the filter keeps; paper: Table 11
-    eta: float = swept(1.0, least=0)  # of the uncertainty weight; paper: Table 11
-    kappa: float = swept(1.0, least=0, most=1)  # weight 1 - kappa + kappa omega; ours
-    # added to u, times the median of u; ours. Not with literal_weight
-    omega_floor: float = swept(0.05, least=0)
-    omega_low: float = swept(0.1, least=0)  # ours. Not with literal_weight
-    omega_high: float = swept(10.0, least=0)  # ours. Not with literal_weight
-    filter_cap: float = swept(20.0, above=0)  # of filter=exponential; code: CRR as in d3rlpy
-    # of a continuous policy, where the action box is [-1, 1]; ours
-    action_std: float = swept(0.2, above=0)
+    lr: float = default(5e-4, TABLE_11, help="learning rate of the actors")
+    critic_lr: float = default(1e-4, TABLE_11)
+    reward_lr: float = swept(
+        1e-4,
+        least=0,
+        help="learning rate of the reward decomposition",
+        source="paper: SIT Table 10",
+    )
+    gamma: float = default(0.99, TABLE_11)
+    grad_clip: float = default(
+        10.0,
+        "paper: SIT Tables 10, 11",
+        help="largest L2 norm of a gradient: of the ensemble, of each actor, of each critic",
+    )
+    rms_decay: float = default(0.99, 'code: torch; paper: SIT says "RMS"')
+    alpha: float = swept(
+        0.2,
+        above=0,
+        note="algo.priority=uniform is what alpha becomes in the limit.",
+        help="temperature of priorities",
+        source=TABLE_11,
+    )
+    priority_range: float = swept(
+        20.0, above=0, help="priorities of a buffer are mapped onto [0, this]", source=TABLE_11
+    )
+    min_ess: float = swept(
+        256.0,
+        least=0,
+        help="alpha grows until so many trajectories count (or half of them); 0: alpha as it is",
+        source="ours; paper: SIT has alpha as it is",
+    )
+    beta: float = swept(0.1, above=0, help="temperature of the filter", source=TABLE_11)
+    eta: float = swept(1.0, least=0, help="scale of the uncertainty weight", source=TABLE_11)
+    kappa: float = swept(
+        1.0,
+        least=0,
+        most=1,
+        help="how much the uncertainty counts: the weight is 1 - kappa + kappa omega",
+        source="ours",
+    )
+    omega_floor: float = swept(
+        0.05,
+        least=0,
+        help="share of the median u that is added to u; not with literal_weight",
+        source="ours",
+    )
+    omega_low: float = swept(
+        0.1,
+        least=0,
+        help="least weight omega; not with literal_weight",
+        source="ours",
+    )
+    omega_high: float = swept(
+        10.0,
+        least=0,
+        help="largest weight omega; not with literal_weight",
+        source="ours",
+    )
+    filter_cap: float = swept(
+        20.0, above=0, help="largest weight of filter=exponential", source="code: CRR as in d3rlpy"
+    )
 
     def __post_init__(self) -> None:
         check_record(self, "algo.hparams.")
@@ -62,43 +102,112 @@ class HParams:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(TargetPeriod):
     """Static settings."""
 
-    # of the reward decomposition; the rest of total_updates is policy; paper: Table 10
-    stage1_updates: int = static(20_000, least=0, most=COUNT)
-    # episodes to keep tables of; 0: as many as the data set has (10,000 in Tables 10, 11); ours
-    capacity: int = static(0, least=0, most=COUNT)
-    # attention | sum (no attention) | monotone (MNC, app. E.1) | none (r_tot for all)
-    decomposition: str = static("attention", choices=(*DECOMPOSITIONS, NO_DECOMPOSITION))
-    # networks of the decomposition; 1: no uncertainty, all weights 1; paper: Table 10
-    ensemble: int = static(5, least=1, most=UNITS)
-    reward_dim: int = size(64)  # paper: Table 10
-    attention_dim: int = size(64)  # paper: Table 10
-    lift_rewards: bool = True  # decompose what is above the least reward of the data, see sit.py; paper: does not
-    scaled_attention: bool = False  # scores / sqrt(attention_dim); paper: eq. 1 does not
-    # mean_to_go (paper) | return (discounted, of the whole trajectory) | uniform
-    priority: str = static("mean_to_go", choices=PRIORITIES)
-    hidden_dim: int = size(64)  # of the actors' GRU; paper: Table 11
-    critic_dim: int = size(32)  # paper: Table 11
-    # of the critic's view of all agents: attention (paper, eq. 8) | mean | none
-    graph: str = static("attention", choices=GRAPHS)
-    # X: advantage (code: ICQ) | q (paper: eq. 10) | exponential | binary (CRR)
-    filter: str = static("advantage", choices=FILTERS)
-    # softmax over: batch_time, all valid steps | batch, each time index (code: ICQ)
-    filter_axis: str = static("batch_time", choices=("batch_time", "batch"))
-    # actions drawn for an advantage of a continuous policy; ours
-    filter_samples: int = static(4, least=1, most=UNITS)
-    mask_dead: bool = False  # policies do not learn from steps of dead agents; paper: says nothing
-    # type (ours: agents with the same data) | none: a policy each (paper) | all: one buffer
-    share_params: str = static("type", choices=("all", "type", "none"))
-    # updates of the last stage; paper: Table 11
-    target_update_period: int = static(100, least=1, most=COUNT)
-    literal_return: bool = False  # gamma^(t-t') in eq. 6, as printed
-    literal_bootstrap: bool = False  # bootstrap after terminal steps too, as eq. 9 is printed
-    literal_weight: bool = False  # eta / u without bounds, as in eqs. 9 and 10
-    literal_actor: bool = False  # Q in the place of log pi, as eq. 10 is printed: actors do not learn
-    hparams: HParams = field(default_factory=HParams)
+    stage1_updates: int = static(
+        20_000,
+        least=0,
+        most=COUNT,
+        help="updates of the reward decomposition; the rest of total_updates is of policies",
+        source="paper: SIT Table 10",
+    )
+    capacity: int = static(
+        0,
+        least=0,
+        most=COUNT,
+        help="episodes to keep tables of; 0: as many as the data set has",
+        source="ours: the paper's data sets have 10,000 (SIT Tables 10, 11)",
+    )
+    decomposition: str = static(
+        "attention",
+        choices=(*DECOMPOSITIONS, NO_DECOMPOSITION),
+        help="how r_tot is split: by attention, a sum, monotonically (MNC), or not (r_tot for all)",
+        source="paper: SIT; monotone: its app. E.1",
+    )
+    ensemble: int = static(
+        5,
+        least=1,
+        most=UNITS,
+        help="networks of the decomposition; 1: no uncertainty, all weights 1",
+        source="paper: SIT Table 10",
+    )
+    reward_dim: int = size(64, help="units of the reward networks", source="paper: SIT Table 10")
+    attention_dim: int = size(64, help="units of the attention", source="paper: SIT Table 10")
+    lift_rewards: bool = flag(
+        True,
+        help="what is decomposed is above the least reward of the data, see sit.py",
+        source="ours; paper: SIT does not",
+    )
+    scaled_attention: bool = flag(
+        False, help="scores are divided by sqrt(attention_dim)", source="paper: SIT eq. 1 does not"
+    )
+    priority: str = static(
+        "mean_to_go",
+        choices=PRIORITIES,
+        help="priorities: mean reward to go, discounted return of the whole trajectory, or uniform",
+        source="paper: SIT",
+    )
+    hidden_dim: int = size(64, help="units of the actors' GRU", source=TABLE_11)
+    critic_dim: int = size(32, help="units of the critics' layers", source=TABLE_11)
+    graph: str = static(
+        "attention",
+        choices=GRAPHS,
+        help="how a critic sees all agents: by attention, as their mean, or not",
+        source="paper: SIT eq. 8",
+    )
+    filter: str = static(
+        "advantage",
+        choices=FILTERS,
+        help="X of the filter: advantage, q, or one of CRR's weights: exponential, binary",
+        source="code: ICQ; paper: SIT eq. 10 has q",
+    )
+    filter_axis: str = static(
+        "batch_time",
+        choices=("batch_time", "batch"),
+        help="what the softmax is over: all valid steps of the batch, or those of each time index",
+        source="ours: batch_time; code: ICQ has batch",
+    )
+    filter_samples: int = static(
+        4,
+        least=1,
+        most=UNITS,
+        help="actions drawn for an advantage of a continuous policy",
+        source="ours",
+    )
+    mask_dead: bool = flag(
+        False,
+        help="policies do not learn from steps of dead agents",
+        source="ours; paper: SIT says nothing",
+    )
+    share_params: str = static(
+        "type",
+        choices=("all", "type", "none"),
+        help="who has the same policy: agents of a type, none, or all, with one buffer",
+        source="ours: type; paper: SIT has none",
+    )
+    target_update_period: int = default(100, TABLE_11)
+    literal_return: bool = flag(
+        False,
+        help="gamma^(t-t') in eq. 6, as printed",
+        source="ours; paper: SIT eq. 6",
+    )
+    literal_bootstrap: bool = flag(
+        False,
+        help="bootstrap after terminal steps too, as eq. 9 is printed",
+        source="ours; paper: SIT eq. 9",
+    )
+    literal_weight: bool = flag(
+        False,
+        help="eta / u without bounds, as in eqs. 9 and 10",
+        source="ours; paper: SIT eqs. 9, 10",
+    )
+    literal_actor: bool = flag(
+        False,
+        help="Q in the place of log pi, as eq. 10 is printed: actors do not learn",
+        source="ours; paper: SIT eq. 10",
+    )
+    hparams: HParams = nested(HParams, help=SWEPT)
 
     def __post_init__(self) -> None:
         check_record(self, "algo.")

@@ -38,7 +38,19 @@ from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, masked_
 from jaxshare.ops.policy import epsilon_greedy
 from jaxshare.ops.schedules import exploration_rate
 from jaxshare.replay import uniform_without_replacement
-from jaxshare.settings.fields import COUNT, size, static, swept
+from jaxshare.settings.fields import default, flag, nested
+from jaxshare.settings.shared import (
+    PYMARL,
+    SWEPT,
+    Adam,
+    Agents,
+    Averaging,
+    Epsilon,
+    Learning,
+    Optimizer,
+    RMSprop,
+    TargetNetworks,
+)
 from jaxshare.settings.validate import check_record
 from jaxshare.types import (
     Algorithm,
@@ -54,45 +66,27 @@ from jaxshare.types import (
     TimeStep,
 )
 
-OPTIMIZERS = ("rmsprop", "adam")
+DIFFER = "paper: DIFFER appendix B; code: PyMARL's default.yaml"
 
 
 @dataclass(frozen=True)
-class ValueHParams:
+class ValueHParams(Averaging, Adam, RMSprop, Epsilon, Learning):
     """Swept scalars of the value family. paper: DIFFER appendix B; code: PyMARL's default.yaml."""
 
-    lr: float = swept(5e-4, least=0)
-    gamma: float = swept(0.99, least=0, most=1)
-    epsilon_start: float = swept(1.0, least=0, most=1)
-    epsilon_end: float = swept(0.05, least=0, most=1)
-    epsilon_anneal_steps: float = swept(50_000.0, least=0)  # environment steps
-    grad_clip: float = swept(10.0, above=0, infinite=True)  # global L2 norm of each optimiser group
-    rms_decay: float = swept(0.99, least=0, below=1)
-    rms_eps: float = swept(1e-5, above=0)  # outside the square root, as torch has it
-    adam_eps: float = swept(1e-8, above=0)
-    tau: float = swept(0.01, least=0, most=1)  # only with target_update=soft; code: EPyMARL
-    # of total_env_steps; ours; 0: epsilon_anneal_steps
-    epsilon_anneal_fraction: float = swept(0.0, least=0, most=1)
+    lr: float = default(5e-4, DIFFER)
+    gamma: float = default(0.99, DIFFER)
+    epsilon_start: float = default(1.0, DIFFER)
+    epsilon_end: float = default(0.05, DIFFER)
+    epsilon_anneal_steps: float = default(50_000.0, DIFFER)
 
 
 @dataclass(frozen=True)
-class ValueConfig:
+class ValueConfig(Optimizer, TargetNetworks, Agents):
     """Static settings of the value family."""
 
-    hidden_dim: int = size(64)  # paper: DIFFER appendix B
-    recurrent: bool = True  # a GRU (PyMARL); false: feed-forward (EPyMARL's QMIX and VDN)
-    share_params: str = static("all", choices=("all", "type", "none"))  # all | type | none
-    obs_last_action: bool = True  # code: PyMARL
-    obs_agent_id: bool = True  # code: PyMARL
-    double_q: bool = True  # code: PyMARL
-    bootstrap_on_timeout: bool = False  # code: SMAC counts a time-out as terminal
-    # rmsprop (torch's, PyMARL) | adam (EPyMARL)
-    optimizer: str = static("rmsprop", choices=OPTIMIZERS)
-    # hard (copy) | soft (Polyak with hparams.tau)
-    target_update: str = static("hard", choices=("hard", "soft"))
-    # updates; paper: 200 episodes at one update per episode
-    target_update_period: int = static(200, least=1, most=COUNT)
-    hparams: ValueHParams = field(default_factory=ValueHParams)
+    hidden_dim: int = default(64, DIFFER)
+    double_q: bool = flag(True, help="the online networks choose the next actions", source=PYMARL)
+    hparams: ValueHParams = nested(ValueHParams, help=SWEPT)
 
     def __post_init__(self) -> None:
         check_record(self, "algo.")

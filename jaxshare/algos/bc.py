@@ -12,7 +12,7 @@ and its evaluations draw; ours: none of it. paper: silent about continuous polic
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 
@@ -20,25 +20,23 @@ from jaxshare.algos import _offline as family
 from jaxshare.algos._offline import OfflineConfig, OfflineHParams, OfflineLearner, Params, Step
 from jaxshare.models import inputs
 from jaxshare.ops.masking import masked_argmax, masked_mean
-from jaxshare.settings.fields import swept
+from jaxshare.settings.fields import nested
+from jaxshare.settings.shared import PolicyWidth
 from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, LearnerState, Metrics
 
 RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
 
 
 @dataclass(frozen=True)
-class HParams(OfflineHParams):
+class HParams(PolicyWidth, OfflineHParams):
     """Swept scalars."""
-
-    # s, of continuous policies, where the action box is [-1, 1]; ours, as sit's
-    action_std: float = swept(0.2, above=0)
 
 
 @dataclass(frozen=True)
 class Config(OfflineConfig):
     """Settings of the family."""
 
-    hparams: HParams = field(default_factory=HParams)
+    hparams: HParams = nested(HParams)
 
 
 def make(config: Config, spec: EnvSpec) -> OfflineLearner:

@@ -25,7 +25,7 @@ limit cuts an episode (neither do the authors), and its n-step return takes a va
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -42,45 +42,58 @@ from jaxshare.ops import coma as ops
 from jaxshare.ops import pareto, returns
 from jaxshare.ops.masking import take_last
 from jaxshare.ops.schedules import exploration_rate
-from jaxshare.settings.fields import static, swept
+from jaxshare.settings.fields import default, flag, nested, static
+from jaxshare.settings.shared import PYMARL, Epsilon, Lambda, Optimizer, RMSprop
 from jaxshare.types import Array, Context, EnvSpec, LearnerState, Metrics, RefusedError, Segment
 
 RUN = family.EPYMARL_RUN
 
+CODE = "code: EPyMARL's coma.yaml"
+
 
 @dataclass(frozen=True)
-class HParams(family.EpymarlHParams):
+class HParams(RMSprop, Epsilon, Lambda, family.EpymarlHParams):
     """Swept scalars. code: EPyMARL's coma.yaml."""
 
-    lr: float = 3e-4
-    critic_lr: float = 3e-4
-    td_lambda: float = swept(0.8, least=0, most=1)  # paper; only with returns=td_lambda
-    # share of uniformly random play; code: EPyMARL has none, the authors' 0.5
-    epsilon_start: float = swept(0.0, least=0, most=1)
-    epsilon_end: float = swept(0.0, least=0, most=1)  # code: the authors' 0.01
-    epsilon_anneal_steps: float = swept(100_000.0, least=0)  # environment steps; code: the authors'
-    # of total_env_steps; ours; 0: epsilon_anneal_steps
-    epsilon_anneal_fraction: float = swept(0.0, least=0, most=1)
-    rms_decay: float = swept(0.99, least=0, below=1)  # only with optimizer=rmsprop; code: PyMARL
-    # outside the square root, as torch has it; code: PyMARL
-    rms_eps: float = swept(1e-5, above=0)
+    lr: float = default(3e-4, CODE)
+    critic_lr: float = default(3e-4, CODE)
+    td_lambda: float = default(
+        0.8,
+        "paper: COMA",
+        help="lambda of the lambda-returns; only with returns=td_lambda",
+    )
+    epsilon_start: float = default(0.0, "code: EPyMARL has none; the authors' 0.5")
+    epsilon_end: float = default(0.0, "code: EPyMARL has none; the authors' 0.01")
+    epsilon_anneal_steps: float = default(100_000.0, "code: the authors'")
+    rms_decay: float = default(0.99, PYMARL)
 
 
 @dataclass(frozen=True)
-class Config(family.EpymarlConfig, CentralConfig):
+class Config(Optimizer, family.EpymarlConfig, CentralConfig):
     """Static settings. code: EPyMARL's coma.yaml."""
 
-    # td_lambda (paper) | n_step (EPyMARL, with n_step=10)
-    returns: str = static("td_lambda", choices=("td_lambda", "n_step"))
-    n_step: int = 10  # only with returns=n_step
-    hidden_dim: int = 64
-    target_update: str = "hard"
-    # batch: one for all (EPyMARL) | slices: one for each time step (the authors' code)
-    critic_steps: str = static("batch", choices=("batch", "slices"))
-    mask_before_softmax: bool = True  # code: EPyMARL; false: the authors'
-    # adam (EPyMARL) | rmsprop (torch's, PyMARL)
-    optimizer: str = static("adam", choices=("adam", "rmsprop"))
-    hparams: HParams = field(default_factory=HParams)
+    returns: str = static(
+        "td_lambda",
+        choices=("td_lambda", "n_step"),
+        help="targets of the critic: lambda-returns, or n-step returns",
+        source="paper: COMA; EPyMARL has n_step",
+    )
+    n_step: int = default(10, CODE, help="steps of a return; only with returns=n_step")
+    hidden_dim: int = default(64, CODE)
+    target_update: str = default("hard", CODE)
+    critic_steps: str = static(
+        "batch",
+        choices=("batch", "slices"),
+        help="steps of the critic's optimiser: one for all (batch), or one for each time step",
+        source="code: EPyMARL; the authors' has slices",
+    )
+    mask_before_softmax: bool = flag(
+        True,
+        help="unavailable actions are left out before the softmax; false: after it",
+        source="code: EPyMARL; the authors' has false",
+    )
+    optimizer: str = default("adam", CODE)
+    hparams: HParams = nested(HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()

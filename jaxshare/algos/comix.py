@@ -20,7 +20,7 @@ convex networks instead of the search.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -33,46 +33,71 @@ from jaxshare.models.base import sharing_groups
 from jaxshare.models.mixers import Mixer, qmix_mixer, vdn_mixer
 from jaxshare.ops import cem
 from jaxshare.ops.schedules import exploration_rate
-from jaxshare.settings.fields import UNITS, size, static, swept
+from jaxshare.settings.fields import UNITS, default, nested, static
+from jaxshare.settings.shared import HyperNetwork, Noise
 from jaxshare.types import Array, Box, Context, EnvSpec, Episode, RefusedError, TimeStep
 
 MIXERS = ("qmix", "vdn")
 ROWS = 2**15  # evaluated at a time in a target: more spill the caches of a CPU (ours: measured)
 
+CODE = "code: comix_pp.yaml"
+
 
 @dataclass(frozen=True)
-class HParams(ValueHParams):
+class HParams(Noise, ValueHParams):
     """Swept scalars of the value family, and of exploration. code: comix_pp.yaml."""
 
-    lr: float = 1e-2
-    gamma: float = 0.85
-    grad_clip: float = 0.5
-    adam_eps: float = 1e-2
-    tau: float = 1e-3
-    epsilon_start: float = 0.0  # rate of uniformly random actions; ours: 0, the code has none but uniform_steps
-    epsilon_end: float = 0.0
-    action_noise: float = swept(0.1, least=0)  # standard deviation, where the action box is [-1, 1]
-    # environment steps of uniformly random actions before all else; 10 000 for MuJoCo
-    uniform_steps: float = swept(0.0, least=0)
+    lr: float = default(1e-2, CODE)
+    gamma: float = default(0.85, CODE)
+    grad_clip: float = default(0.5, CODE)
+    adam_eps: float = default(1e-2, CODE)
+    tau: float = default(1e-3, CODE)
+    epsilon_start: float = default(0.0, "ours: none, the code has none but uniform_steps")
+    epsilon_end: float = default(0.0, "ours: none, the code has none but uniform_steps")
+    action_noise: float = default(0.1, CODE)
+    uniform_steps: float = default(0.0, "code: comix_pp.yaml; 10 000 for MuJoCo")
 
 
 @dataclass(frozen=True)
-class Config(ValueConfig):
+class Config(HyperNetwork, ValueConfig):
     """Settings of the value family, the mixer's and the search's. code: comix_pp.yaml."""
 
-    recurrent: bool = False  # code: both; true in comix_pp.yaml, but never used for acting
-    double_q: bool = False  # code
-    bootstrap_on_timeout: bool = True  # code: the limit of its tasks is no terminal state
-    optimizer: str = "adam"
-    target_update: str = "soft"
-    mixer: str = static("qmix", choices=MIXERS)  # qmix | vdn (COVDN)
-    embed_dim: int = size(64)
-    hypernet_dim: int = size(64)
-    hypernet_layers: int = static(2, choices=(1, 2))
-    cem_samples: int = static(64, least=1, most=UNITS)  # actions per round
-    cem_elites: int = static(6, least=2, most=UNITS)  # of them the next round is made
-    cem_rounds: int = static(2, least=1, most=100)
-    hparams: HParams = field(default_factory=HParams)
+    recurrent: bool = default(
+        False,
+        "code: COMIX; true in comix_pp.yaml, but never used for acting",
+    )
+    double_q: bool = default(False, CODE)
+    bootstrap_on_timeout: bool = default(
+        True,
+        "code: COMIX, the limit of its tasks is no terminal state",
+    )
+    optimizer: str = default("adam", CODE)
+    target_update: str = default("soft", CODE)
+    mixer: str = static(
+        "qmix",
+        choices=MIXERS,
+        help="how utilities are mixed: by QMIX, or by a sum (COVDN)",
+        source=CODE,
+    )
+    embed_dim: int = default(64, CODE)
+    hypernet_dim: int = default(64, CODE)
+    hypernet_layers: int = default(2, CODE)
+    cem_samples: int = static(
+        64,
+        least=1,
+        most=UNITS,
+        help="actions in each round of the search",
+        source=CODE,
+    )
+    cem_elites: int = static(
+        6,
+        least=2,
+        most=UNITS,
+        help="actions of which the next round is made",
+        source=CODE,
+    )
+    cem_rounds: int = static(2, least=1, most=100, help="rounds of the search", source=CODE)
+    hparams: HParams = nested(HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()

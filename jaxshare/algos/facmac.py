@@ -20,7 +20,7 @@ connections and gates of the mixer (all off in the code's configurations).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import jax.numpy as jnp
@@ -36,37 +36,44 @@ from jaxshare.algos._value import team_td_loss
 from jaxshare.models import inputs
 from jaxshare.models.critics import free_mixer
 from jaxshare.models.mixers import Mixer, qmix_mixer, vdn_mixer
-from jaxshare.settings.fields import size, static
+from jaxshare.settings.fields import default, nested, static
+from jaxshare.settings.shared import HyperNetwork
 from jaxshare.types import Array, EnvSpec
 
 MIXERS = ("qmix", "free", "vdn")
+
+CODE = "code: facmac_pp.yaml"
 
 
 @dataclass(frozen=True)
 class HParams(DeterministicHParams):
     """Swept scalars. code: facmac_pp.yaml."""
 
-    lr: float = 1e-2
-    critic_lr: float = 1e-2
-    gamma: float = 0.85
-    tau: float = 1e-3
-    grad_clip: float = 0.5
-    adam_eps: float = 1e-2
+    lr: float = default(1e-2, CODE)
+    critic_lr: float = default(1e-2, CODE)
+    gamma: float = default(0.85, CODE)
+    tau: float = default(1e-3, CODE)
+    grad_clip: float = default(0.5, CODE)
+    adam_eps: float = default(1e-2, CODE)
 
 
 @dataclass(frozen=True)
-class Config(DeterministicConfig):
+class Config(HyperNetwork, DeterministicConfig):
     """Settings of the family, and the mixer's. code: facmac_pp.yaml."""
 
-    hidden_dim: int = 64
-    obs_last_action: bool = True
-    target_update: str = "soft"
-    # qmix (monotone) | free (weights of any sign, the code's qmix-nonmonotonic) | vdn
-    mixer: str = static("qmix", choices=MIXERS)
-    embed_dim: int = size(64)
-    hypernet_dim: int = size(64)  # only with hypernet_layers=2
-    hypernet_layers: int = static(1, choices=(1, 2))
-    hparams: HParams = field(default_factory=HParams)
+    hidden_dim: int = default(64, CODE)
+    obs_last_action: bool = default(True, CODE)
+    target_update: str = default("soft", CODE)
+    mixer: str = static(
+        "qmix",
+        choices=MIXERS,
+        help="how utilities are mixed: by QMIX, with weights of any sign (free), or by a sum",
+        source="code: facmac_pp.yaml; free is its qmix-nonmonotonic",
+    )
+    embed_dim: int = default(64, CODE)
+    hypernet_dim: int = default(64, CODE)
+    hypernet_layers: int = default(1, CODE)
+    hparams: HParams = nested(HParams)
 
 
 def make(config: Config, spec: EnvSpec) -> DeterministicLearner:

@@ -28,13 +28,13 @@ gradient from the policy into k. ours: continuous actions; the code has discrete
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
 from jaxshare.algos import _offline as family
-from jaxshare.algos._offline import OfflineHParams, OfflineLearner, Params, Step, TeamConfig
+from jaxshare.algos._offline import SIT, OfflineHParams, OfflineLearner, Params, Step, TeamConfig
 from jaxshare.models import inputs
 from jaxshare.models.agents import FeedForwardQ, team_network
 from jaxshare.models.base import sharing_groups
@@ -43,45 +43,92 @@ from jaxshare.ops import offline
 from jaxshare.ops.coma import mix_all
 from jaxshare.ops.masking import masked_mean, masked_mean_square, take_last
 from jaxshare.ops.schedules import linear
-from jaxshare.settings.fields import UNITS, size, static, swept
+from jaxshare.settings.fields import UNITS, default, flag, nested, size, static, swept
+from jaxshare.settings.shared import CriticRate, EpsilonRange, Lambda, PolicyWidth
 from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, LearnerState, Metrics, RefusedError
 
 RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
 
 
 @dataclass(frozen=True)
-class HParams(OfflineHParams):
+class HParams(EpsilonRange, PolicyWidth, Lambda, CriticRate, OfflineHParams):
     """Swept scalars."""
 
-    critic_lr: float = swept(1e-4, least=0)  # paper: Table 11, code: ICQ
-    # paper: SIT's Table 11; code: ICQ has 0.75, whatever its settings say
-    td_lambda: float = swept(0.8, least=0, most=1)
-    # of the policy, and of the critic with form=paper; paper: Table 11, code: ICQ
-    beta: float = swept(0.1, above=0)
-    critic_beta: float = swept(1000.0, above=0)  # with form=code; code: ICQ
-    # s, of continuous policies, where the action box is [-1, 1]; ours, as sit's
-    action_std: float = swept(0.2, above=0)
-    epsilon_start: float = swept(0.5, least=0, most=1)  # only with mixture=true; code: ICQ
-    epsilon_end: float = swept(0.05, least=0, most=1)  # only with mixture=true; code: ICQ
-    # only with mixture=true; code: ICQ, 500,000 at 100 an update
-    epsilon_anneal_updates: float = swept(5_000.0, least=0)
+    critic_lr: float = default(1e-4, "paper: SIT Table 11; code: ICQ")
+    td_lambda: float = default(
+        0.8,
+        "paper: SIT Table 11; code: ICQ has 0.75, whatever its settings say",
+    )
+    beta: float = swept(
+        0.1,
+        above=0,
+        help="temperature of the policy's weights, and of the critic's with form=paper",
+        source=SIT,
+    )
+    critic_beta: float = swept(
+        1000.0,
+        above=0,
+        help="temperature of the critic's weights; only with form=code",
+        source="code: ICQ",
+    )
+    epsilon_start: float = default(
+        0.5,
+        "code: ICQ",
+        help="share of random actions in the mixture at the start; only with mixture=true",
+    )
+    epsilon_end: float = default(
+        0.05,
+        "code: ICQ",
+        help="share of random actions in the mixture at the end; only with mixture=true",
+    )
+    epsilon_anneal_updates: float = swept(
+        5_000.0,
+        least=0,
+        help="updates until epsilon_end is reached; only with mixture=true",
+        source="code: ICQ, 500,000 at 100 an update",
+    )
 
 
 @dataclass(frozen=True)
 class Config(TeamConfig):
     """Settings of the family, and the critic's."""
 
-    form: str = static("code", choices=("code", "paper"))  # code: ICQ's | paper: eq. 14 of SIT
-    # F: softmax (ICQ) | crr, min(e^(x / beta), 20) | binary, 1[x > 0] (Wang et al. 2020)
-    filter: str = static("softmax", choices=offline.FILTERS)
-    # batch_time (ours) | batch (code)
-    softmax_axis: str = static("batch_time", choices=offline.AXES)
-    critic_dim: int = size(256)  # code: ICQ; paper: Table 11 has 32 for mixers and critics
-    # train (1 - eps) pi + eps / A in the place of pi; code: ICQ, true
-    mixture: bool = False
-    # actions drawn for the mean value of a continuous policy; ours, as sit's
-    filter_samples: int = static(4, least=1, most=UNITS)
-    hparams: HParams = field(default_factory=HParams)
+    form: str = static(
+        "code",
+        choices=("code", "paper"),
+        help="whose loss of the critic: of ICQ's code, or of SIT's eq. 14",
+        source="code: ICQ",
+    )
+    filter: str = static(
+        "softmax",
+        choices=offline.FILTERS,
+        help="weights F of the policy; crr is min(e^(x / beta), 20), binary is 1[x > 0]",
+        source="code: ICQ; binary: Wang et al. 2020",
+    )
+    softmax_axis: str = static(
+        "batch_time",
+        choices=offline.AXES,
+        help="what the softmax is over: all valid steps of the batch, or those of each time index",
+        source="ours: batch_time; code: ICQ has batch",
+    )
+    critic_dim: int = size(
+        256,
+        help="units of the critic's layers",
+        source="code: ICQ; paper: SIT Table 11 has 32",
+    )
+    mixture: bool = flag(
+        False,
+        help="what is trained is (1 - epsilon) pi + epsilon / A, in the place of pi",
+        source="ours: off; code: ICQ has true",
+    )
+    filter_samples: int = static(
+        4,
+        least=1,
+        most=UNITS,
+        help="actions drawn for the mean value of a continuous policy",
+        source="ours: as of sit",
+    )
+    hparams: HParams = nested(HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,10 +12,11 @@ adds o_i. code: EPyMARL bootstraps from the last observation of an episode that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from jaxshare.algos import _actor_critic as family
 from jaxshare.algos._actor_critic import ActorCritic, CentralConfig, a2c_loss, central_actor_critic, prepare_own
+from jaxshare.settings.fields import default, nested
 from jaxshare.types import EnvSpec
 
 RUN = family.EPYMARL_RUN
@@ -25,14 +26,14 @@ RUN = family.EPYMARL_RUN
 class HParams(family.EpymarlHParams):
     """Swept scalars. code: EPyMARL's maa2c.yaml."""
 
-    entropy_coef: float = 0.01
+    entropy_coef: float = default(0.01, "code: EPyMARL's maa2c.yaml")
 
 
 @dataclass(frozen=True)
 class Config(family.EpymarlConfig, CentralConfig):
     """Static settings. code: EPyMARL's maa2c.yaml."""
 
-    hparams: HParams = field(default_factory=HParams)
+    hparams: HParams = nested(HParams)
 
 
 def make(config: Config, spec: EnvSpec) -> ActorCritic:

@@ -16,16 +16,16 @@ continuous actions have a perturbation model xi; ours: discrete ones only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 
 from jaxshare.algos import _offline as family
-from jaxshare.algos._offline import OfflineHParams, OfflineLearner, Params, Step, TeamConfig
+from jaxshare.algos._offline import SIT, OfflineHParams, OfflineLearner, Params, Step, TeamConfig
 from jaxshare.models.offline import LinearMixer, linear_mixer
 from jaxshare.ops import offline
 from jaxshare.ops.masking import masked_argmax, masked_mean, masked_mean_square, take_last
-from jaxshare.settings.fields import COUNT, static, swept
+from jaxshare.settings.fields import COUNT, flag, nested, static, swept
 from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics
 
 RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
@@ -35,18 +35,32 @@ RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; th
 class HParams(OfflineHParams):
     """Swept scalars."""
 
-    # least share of the likeliest action's probability; paper: Table 11
-    zeta: float = swept(0.3, least=0, below=1)
+    zeta: float = swept(
+        0.3,
+        least=0,
+        below=1,
+        help="least share of the likeliest action's probability that an action needs",
+        source=SIT,
+    )
 
 
 @dataclass(frozen=True)
 class Config(TeamConfig):
     """Settings of the family, and how the behaviour is learned."""
 
-    double_q: bool = True  # the online networks choose the next actions; false: paper
-    # of mu alone, which then stays; 0: together throughout (code: OG-MARL)
-    behaviour_updates: int = static(0, least=0, most=COUNT)
-    hparams: HParams = field(default_factory=HParams)
+    double_q: bool = flag(
+        True,
+        help="the online networks choose the next actions",
+        source="ours; paper: SIT has false",
+    )
+    behaviour_updates: int = static(
+        0,
+        least=0,
+        most=COUNT,
+        help="updates of the behaviour mu alone, which then stays; 0: together throughout",
+        source="code: OG-MARL",
+    )
+    hparams: HParams = nested(HParams)
 
 
 def make(config: Config, spec: EnvSpec) -> OfflineLearner:

@@ -22,45 +22,65 @@ samples joint actions. Not done: CFCQL's lambda_i by how far each agent is from 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxshare.algos import _offline as family
-from jaxshare.algos._offline import OfflineHParams, OfflineLearner, Params, Step, TeamConfig
+from jaxshare.algos._offline import SIT, OfflineHParams, OfflineLearner, Params, Step, TeamConfig
 from jaxshare.models.mixers import MixerInputs, qmix_mixer
 from jaxshare.models.offline import linear_mixer
 from jaxshare.ops import offline, td
 from jaxshare.ops.masking import masked_mean, masked_mean_square, take_last
-from jaxshare.settings.fields import size, static, swept
+from jaxshare.settings.fields import default, nested, size, static, swept
+from jaxshare.settings.shared import Lambda
 from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics, RefusedError
 
 RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
 
 
 @dataclass(frozen=True)
-class HParams(OfflineHParams):
+class HParams(Lambda, OfflineHParams):
     """Swept scalars."""
 
-    beta: float = swept(2.0, least=0)  # of the penalty; paper: Table 11
-    # only with target=td_lambda; code: CFCQL has this target
-    td_lambda: float = swept(0.8, least=0, most=1)
+    beta: float = swept(2.0, least=0, help="weight of the penalty", source=SIT)
+    td_lambda: float = default(
+        0.8,
+        "code: CFCQL has this target",
+        help="lambda of the lambda-returns; only with target=td_lambda",
+    )
 
 
 @dataclass(frozen=True)
 class Config(TeamConfig):
     """Settings of the family, and the penalty."""
 
-    # joint (ours) | printed (paper) | counterfactual (CFCQL)
-    penalty: str = static("joint", choices=("joint", "printed", "counterfactual"))
-    # one_step (ours) | td_lambda (code: CFCQL)
-    target: str = static("one_step", choices=("one_step", "td_lambda"))
-    # linear (paper) | qmix (code: CFCQL), with penalty=counterfactual
-    mixer: str = static("linear", choices=("linear", "qmix"))
-    hypernet_dim: int = size(64)  # only with mixer=qmix; code: PyMARL
-    hparams: HParams = field(default_factory=HParams)
+    penalty: str = static(
+        "joint",
+        choices=("joint", "printed", "counterfactual"),
+        help="what the penalty is over: joint actions, as printed, or each agent's alone",
+        source="ours: joint; paper: SIT has printed; CFCQL has counterfactual",
+    )
+    target: str = static(
+        "one_step",
+        choices=("one_step", "td_lambda"),
+        help="targets: of one step, or lambda-returns",
+        source="ours: one_step; code: CFCQL has td_lambda",
+    )
+    mixer: str = static(
+        "linear",
+        choices=("linear", "qmix"),
+        help="how utilities are mixed: linearly, or by QMIX, which needs penalty=counterfactual",
+        source="paper: SIT; code: CFCQL has qmix",
+    )
+    hypernet_dim: int = size(
+        64,
+        help="hidden units of the networks that make the mixer's weights; only with mixer=qmix",
+        source="code: PyMARL",
+    )
+    hparams: HParams = nested(HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,7 +32,7 @@ from jaxshare.algos._deterministic import (
 from jaxshare.algos._value import individual_td_loss
 from jaxshare.models import inputs
 from jaxshare.models.critics import joint_actions, world
-from jaxshare.settings.fields import static
+from jaxshare.settings.fields import flag, static
 from jaxshare.types import Array, EnvSpec
 
 
@@ -40,13 +40,29 @@ from jaxshare.types import Array, EnvSpec
 class Config(DeterministicConfig):
     """Settings of the family, and what the critics read. code: EPyMARL's maddpg.yaml."""
 
-    # in the actors' loss: current (policies' samples) | buffer (openai/maddpg, FACMAC)
-    others: str = static("current", choices=("current", "buffer"))
-    # state (everybody's observation where there is none) | obs (openai/maddpg)
-    critic_reads: str = static("state", choices=("state", "obs"))
-    critic_agent_id: bool = True
-    # of the losses: mean | sum (openai/maddpg: each agent minimises its own)
-    over_agents: str = static("mean", choices=("mean", "sum"))
+    others: str = static(
+        "current",
+        choices=("current", "buffer"),
+        help="others' actions in the actors' loss: of the current policies, or those in the buffer",
+        source="code: EPyMARL, samples; openai/maddpg and FACMAC have buffer",
+    )
+    critic_reads: str = static(
+        "state",
+        choices=("state", "obs"),
+        help="what critics read: the state (where there is none all observations), or those",
+        source="code: EPyMARL; openai/maddpg has obs",
+    )
+    critic_agent_id: bool = flag(
+        True,
+        help="critics read the agent's index, one-hot",
+        source="code: EPyMARL",
+    )
+    over_agents: str = static(
+        "mean",
+        choices=("mean", "sum"),
+        help="what is minimised: the mean of the agents' losses, or their sum",
+        source="code: EPyMARL; openai/maddpg: each agent minimises its own (sum)",
+    )
 
 
 def make(config: Config, spec: EnvSpec) -> DeterministicLearner:

@@ -12,31 +12,34 @@ where only the clipping of the gradient and Adam's eps notice: so do we.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from jaxshare.algos import _ppo
 from jaxshare.algos._actor_critic import ActorCritic, CentralConfig, central_actor_critic
+from jaxshare.settings.fields import default, nested
 from jaxshare.types import EnvSpec
 
 RUN = _ppo.RUN
+
+CODE = "code: JaxMARL's mappo_homogenous_rnn_smax"
 
 
 @dataclass(frozen=True)
 class HParams(_ppo.PPOHParams):
     """Swept scalars. code: JaxMARL's mappo_homogenous_rnn_smax."""
 
-    lr: float = 2e-3
-    critic_lr: float = 2e-3
-    entropy_coef: float = 0.0
-    clip_eps: float = 0.2
+    lr: float = default(2e-3, CODE)
+    critic_lr: float = default(2e-3, CODE)
+    entropy_coef: float = default(0.0, CODE)
+    clip_eps: float = default(0.2, CODE)
 
 
 @dataclass(frozen=True)
 class Config(_ppo.PPOConfig, CentralConfig):
     """Static settings. code: JaxMARL's mappo_homogenous_rnn_smax."""
 
-    optimizers: str = "separate"
-    hparams: HParams = field(default_factory=HParams)
+    optimizers: str = default("separate", CODE)
+    hparams: HParams = nested(HParams)
 
 
 def make(config: Config, spec: EnvSpec) -> ActorCritic:

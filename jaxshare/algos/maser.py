@@ -22,7 +22,7 @@ cosine and softmax, and padded steps as steps; ours: both are left out. code: re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,8 @@ from jaxshare.models.embedding import embedding_network
 from jaxshare.models.mixers import Mixer, MixerInputs, qmix_mixer
 from jaxshare.ops import intrinsic, td
 from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, masked_mean_square, take_last
-from jaxshare.settings.fields import size, static, swept
+from jaxshare.settings.fields import default, flag, nested, size, swept
+from jaxshare.settings.shared import HyperNetwork
 from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, Metrics
 
 GOAL, REWARD = "maser.goal_step", "maser.reward"  # in Values.extras: [B, N] i32 and [T, B, N]
@@ -43,27 +44,69 @@ GOAL, REWARD = "maser.goal_step", "maser.reward"  # in Values.extras: [B, N] i32
 class HParams(ValueHParams):
     """Swept scalars of the value family, and MASER's."""
 
-    intrinsic_scale: float = swept(0.03, least=0)  # lambda; code
-    # the agent's own utility against the team's; code
-    goal_alpha: float = swept(0.5, least=0, most=1)
-    extra_scale: float = swept(0.001, least=0)  # of everything but L_team; code
-    individual_coef: float = swept(1.0, least=0)  # ind; code: its README's command (its yaml: 0.8)
-    mixed_coef: float = swept(1.0, least=0)  # mix; code: README (yaml: 0.2)
-    explore_coef: float = swept(1.0, least=0)  # expl; code: README (yaml: 0.3)
-    distance_coef: float = swept(1.0, least=0)  # dis; code: README (yaml: 0.7)
+    intrinsic_scale: float = swept(
+        0.03,
+        least=0,
+        help="weight lambda of the intrinsic reward",
+        source="code: MASER",
+    )
+    goal_alpha: float = swept(
+        0.5,
+        least=0,
+        most=1,
+        help="weight alpha of the agent's utility against the team's, in the choice of its goal",
+        source="code: MASER",
+    )
+    extra_scale: float = swept(
+        0.001,
+        least=0,
+        help="weight of all losses but L_team",
+        source="code: MASER",
+    )
+    individual_coef: float = swept(
+        1.0,
+        least=0,
+        help="weight of L_ind",
+        source="code: MASER's README; its yaml: 0.8",
+    )
+    mixed_coef: float = swept(
+        1.0,
+        least=0,
+        help="weight of L_mix",
+        source="code: MASER's README; its yaml: 0.2",
+    )
+    explore_coef: float = swept(
+        1.0,
+        least=0,
+        help="weight of L_expl",
+        source="code: MASER's README; its yaml: 0.3",
+    )
+    distance_coef: float = swept(
+        1.0,
+        least=0,
+        help="weight of L_dis",
+        source="code: MASER's README; its yaml: 0.7",
+    )
 
 
 @dataclass(frozen=True)
-class Config(ValueConfig):
+class Config(HyperNetwork, ValueConfig):
     """Settings of the value family, of QMIX's mixer, and of the embedding."""
 
-    embed_dim: int = size(32)  # code
-    hypernet_dim: int = size(64)  # with hypernet_layers=2 only
-    hypernet_layers: int = static(1, choices=(1, 2))  # code (QMIX's own: 2)
-    embedding_dim: int = size(128)  # hidden units of phi; code
-    train_embedding: bool = True  # ours; false: phi stays as initialised, as in the code
-    explore_online: bool = True  # ours; false: L_expl is of the target network and trains nothing, as in the code
-    hparams: HParams = field(default_factory=HParams)
+    embed_dim: int = default(32, "code: MASER")
+    hypernet_layers: int = default(1, "code: MASER; QMIX's own has 2")
+    embedding_dim: int = size(128, help="hidden units of the embedding phi", source="code: MASER")
+    train_embedding: bool = flag(
+        True,
+        help="phi is trained; false: it stays as initialised",
+        source="ours; code: MASER has false",
+    )
+    explore_online: bool = flag(
+        True,
+        help="L_expl is of the online network; false: of the target network, which trains nothing",
+        source="ours; code: MASER has false",
+    )
+    hparams: HParams = nested(HParams)
 
 
 def make(config: Config, spec: EnvSpec) -> ValueLearner:

@@ -22,7 +22,7 @@ Its other way beyond 4096, pairwise payoff graphs, is not here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -36,40 +36,66 @@ from jaxshare.models.streams import StreamNetwork
 from jaxshare.ops import pareto
 from jaxshare.ops.masking import take_last
 from jaxshare.ops.schedules import linear
-from jaxshare.settings.fields import UNITS, static, swept
+from jaxshare.settings.fields import UNITS, default, nested, static, swept
 from jaxshare.types import Array, Context, EnvSpec, LearnerState, Metrics, RefusedError, Segment
 
 RUN = family.EPYMARL_RUN
 MOST = 4096  # joint actions of the others to enumerate; ours: five agents with eight actions, six with five
 ROWS = 2**16  # inputs of the critic at a time in a maximum; ours: some tens of MB
 
+CODE = "code: EPyMARL's pac_ns.yaml"
+
 
 @dataclass(frozen=True)
 class HParams(family.EpymarlHParams):
     """Swept scalars. code: EPyMARL's pac_ns.yaml."""
 
-    lr: float = 3e-4
-    critic_lr: float = 3e-4
-    entropy_coef: float = 20.0  # at the start
-    entropy_end: float = swept(0.01, least=0)
-    entropy_share: float = swept(0.8, least=0, most=1)  # of total_env_steps until then
+    lr: float = default(3e-4, CODE)
+    critic_lr: float = default(3e-4, CODE)
+    entropy_coef: float = default(20.0, CODE, help="weight of the policies' entropy at the start")
+    entropy_end: float = swept(
+        0.01,
+        least=0,
+        help="weight of the policies' entropy once it has fallen",
+        source=CODE,
+    )
+    entropy_share: float = swept(
+        0.8,
+        least=0,
+        most=1,
+        help="share of total_env_steps until entropy_end is reached",
+        source=CODE,
+    )
 
 
 @dataclass(frozen=True)
 class Config(family.EpymarlConfig, CentralConfig):
     """Static settings. code: EPyMARL's pac_ns.yaml."""
 
-    # joint actions of the others: all | sample | auto: all if there are at most 4096; ours
-    enumerate: str = static("auto", choices=("auto", "all", "sample"))
-    # of them in a maximum where they are not enumerated; ours
-    samples: int = static(256, least=1, most=UNITS)
-    n_step: int = 10
-    hidden_dim: int = 64
-    recurrent: bool = False
-    share_params: str = "none"
-    obs_agent_id: bool = False
-    critic_agent_id: bool = True  # where agents share parameters, and only there; code: EPyMARL never
-    hparams: HParams = field(default_factory=HParams)
+    enumerate: str = static(
+        "auto",
+        choices=("auto", "all", "sample"),
+        help="joint actions of the others in a maximum; auto: all if there are at most 4096",
+        source="ours: what fits in memory",
+    )
+    samples: int = static(
+        256,
+        least=1,
+        most=UNITS,
+        help="joint actions in a maximum where they are not enumerated",
+        source="ours: what fits in memory",
+    )
+    n_step: int = default(10, CODE)
+    hidden_dim: int = default(64, CODE)
+    recurrent: bool = default(False, CODE)
+    share_params: str = default("none", CODE)
+    obs_agent_id: bool = default(False, CODE)
+    critic_agent_id: bool = default(
+        True,
+        "ours; code: EPyMARL never",
+        help="critics read the agent's index where agents share parameters, and only there",
+    )
+    hparams: HParams = nested(HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,17 +11,13 @@ from dataclasses import dataclass
 
 from jaxshare.algos._value import ValueConfig, ValueLearner, team_td_loss, value_learner
 from jaxshare.models.mixers import qmix_mixer
-from jaxshare.settings.fields import size, static
+from jaxshare.settings.shared import HyperNetwork
 from jaxshare.types import EnvSpec
 
 
 @dataclass(frozen=True)
-class Config(ValueConfig):
+class Config(HyperNetwork, ValueConfig):
     """Settings of the value family, and the mixer's. code: PyMARL's qmix.yaml, DIFFER's the same."""
-
-    embed_dim: int = size(32)
-    hypernet_dim: int = size(64)
-    hypernet_layers: int = static(2, choices=(1, 2))  # 1 in the code of ROMA, MASER and PPS
 
 
 def make(config: Config, spec: EnvSpec) -> ValueLearner:

@@ -26,7 +26,7 @@ Not done: `is_minus_one=false` (not the paper's Q_tot), `weighted_head=false` of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -34,36 +34,78 @@ import jax.numpy as jnp
 from jaxshare.algos._value import LossFn, ValueConfig, ValueHParams, ValueLearner, Values, team_td_loss, value_learner
 from jaxshare.models.mixers import AttentionWeights, HyperWeights, Importance, qplex_mixer, transformation
 from jaxshare.ops.masking import masked_argmax, masked_mean
-from jaxshare.settings.fields import UNITS, size, static, swept
+from jaxshare.settings.fields import UNITS, default, flag, nested, size, static, swept
+from jaxshare.settings.shared import MixerWidth
 from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, Metrics, RefusedError
 
 MIXERS = ("dmaq", "qatten")
+
+CODE = "code: QPLEX"
 
 
 @dataclass(frozen=True)
 class HParams(ValueHParams):
     """Swept scalars of the value family, and the penalty's."""
 
-    attention_penalty: float = swept(1e-3, least=0)  # mixer=qatten only; code: attend_reg_coef
+    attention_penalty: float = swept(
+        1e-3,
+        least=0,
+        help="weight of the penalty on the attention's scores; only with mixer=qatten",
+        source="code: QPLEX's attend_reg_coef",
+    )
 
 
 @dataclass(frozen=True)
-class Config(ValueConfig):
+class Config(MixerWidth, ValueConfig):
     """Settings of the value family, and the mixer's. code: qplex_sc2.yaml (dmaq), qplex_qatten_sc2.yaml (qatten)."""
 
-    mixer: str = static("dmaq", choices=MIXERS)  # dmaq | qatten; code: qatten for SMAC
-    hypernet_dim: int = size(64)  # of w and b, or of the attention's queries
-    num_kernels: int = size(4)  # of lambda; 10 in the code's matrix games
-    # of lambda's networks, 1 to 3; 3 in the code's matrix games
-    importance_layers: int = static(1, choices=(1, 2, 3))
-    importance_dim: int = size(64)  # between these layers
-    num_heads: int = size(4)  # qatten only
-    embed_dim: int = size(32)  # qatten only: of queries and keys
-    # qatten only, needed: numbers of each agent at the start of the state; 10 for SMAX's 3m
-    unit_dim: int = static(0, least=0, most=UNITS)
-    weighted_head: bool = False  # qatten only; code: true for 3s5z_vs_3s6z and MMM2
-    nonlinear: bool = False  # qatten only; code: true for MMM2
-    hparams: HParams = field(default_factory=HParams)
+    mixer: str = static(
+        "dmaq",
+        choices=MIXERS,
+        help="what makes the weights of the utilities: networks (dmaq), or attention (qatten)",
+        source="code: qplex_sc2.yaml; for SMAC qatten",
+    )
+    hypernet_dim: int = size(
+        64,
+        help="hidden units of w and b, or of the attention's queries",
+        source=CODE,
+    )
+    num_kernels: int = size(
+        4,
+        help="kernels of lambda",
+        source="code: QPLEX; 10 in its matrix games",
+    )
+    importance_layers: int = static(
+        1,
+        choices=(1, 2, 3),
+        help="layers of lambda's networks",
+        source="code: QPLEX; 3 in its matrix games",
+    )
+    importance_dim: int = size(
+        64,
+        help="units between the layers of lambda's networks",
+        source=CODE,
+    )
+    num_heads: int = size(4, help="heads of the attention; only with mixer=qatten", source=CODE)
+    embed_dim: int = default(32, CODE, help="units of queries and keys; only with mixer=qatten")
+    unit_dim: int = static(
+        0,
+        least=0,
+        most=UNITS,
+        help="numbers of each agent at the start of the state, for mixer=qatten; SMAX's 3m: 10",
+        source="ours: none, as it depends on the environment",
+    )
+    weighted_head: bool = flag(
+        False,
+        help="heads have weights; only with mixer=qatten",
+        source="code: QPLEX; true for 3s5z_vs_3s6z and MMM2",
+    )
+    nonlinear: bool = flag(
+        False,
+        help="not linear in the utilities; only with mixer=qatten",
+        source="code: QPLEX; true for MMM2",
+    )
+    hparams: HParams = nested(HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()

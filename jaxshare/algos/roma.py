@@ -24,7 +24,7 @@ environments, one update per 8 episodes: settings of the run. What `inspect` sho
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,8 @@ from jaxshare.models.mixers import qmix_mixer
 from jaxshare.models.roles import NORMS, Roles, RoleSizes, inference_network, role_network, unlikeness_network
 from jaxshare.ops import roles as ops
 from jaxshare.ops.masking import masked_mean
-from jaxshare.settings.fields import size, static, swept
+from jaxshare.settings.fields import default, flag, nested, size, static, swept
+from jaxshare.settings.shared import HyperNetwork
 from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, Metrics, RefusedError
 
 
@@ -44,27 +45,67 @@ from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, Metrics, 
 class HParams(ValueHParams):
     """Swept scalars of the value family, and ROMA's."""
 
-    entropy_coef: float = swept(1e-4, least=0)  # w_H; code (its README: 5e-2)
-    kl_coef: float = swept(1e-4, least=0)  # w_KL; code
-    diversity_coef: float = swept(1e-3, least=0)  # w_D; code
-    diversity_start: float = swept(0.0, least=0)  # environment steps after which w_D counts; code
-    soft_coef: float = swept(1.0, least=0)  # w_s; code
+    entropy_coef: float = swept(
+        1e-4,
+        least=0,
+        help="weight w_H of the roles' entropy",
+        source="code: ROMA; its README: 5e-2",
+    )
+    kl_coef: float = swept(
+        1e-4,
+        least=0,
+        help="weight w_KL of roles that can be told from trajectories",
+        source="code: ROMA",
+    )
+    diversity_coef: float = swept(
+        1e-3,
+        least=0,
+        help="weight w_D of roles that differ",
+        source="code: ROMA",
+    )
+    diversity_start: float = swept(
+        0.0,
+        least=0,
+        help="environment steps after which w_D counts",
+        source="code: ROMA",
+    )
+    soft_coef: float = swept(
+        1.0,
+        least=0,
+        help="weight w_s of the soft constraint in w_D's term",
+        source="code: ROMA",
+    )
 
 
 @dataclass(frozen=True)
-class Config(ValueConfig):
+class Config(HyperNetwork, ValueConfig):
     """Settings of the value family, of QMIX's mixer, and of the roles."""
 
-    embed_dim: int = size(32)  # code
-    hypernet_dim: int = size(64)  # with hypernet_layers=2 only
-    hypernet_layers: int = static(1, choices=(1, 2))  # code (QMIX's own: 2)
-    role_dim: int = size(3)  # code
-    role_hidden_dim: int = size(16)  # of all role networks; code: 12 to 16
-    # code (its README: 1e-4)
-    var_floor: float = static(0.002, above=0, note="It keeps roles from collapsing.")
-    norm: str = static("layer", choices=NORMS)  # ours; batch (code) | none
-    mask_padding: bool = True  # ours; false: code
-    hparams: HParams = field(default_factory=HParams)
+    embed_dim: int = default(32, "code: ROMA")
+    hypernet_layers: int = default(1, "code: ROMA; QMIX's own has 2")
+    role_dim: int = size(3, help="numbers of a role", source="code: ROMA")
+    role_hidden_dim: int = size(
+        16,
+        help="hidden units of all role networks",
+        source="code: ROMA, 12 to 16",
+    )
+    var_floor: float = static(
+        0.002,
+        above=0,
+        note="It keeps roles from collapsing.",
+        help="least variance of a role",
+        source="code: ROMA; its README: 1e-4",
+    )
+    norm: str = static(
+        "layer",
+        choices=NORMS,
+        help="normalisation in the role networks: layer, batch or none",
+        source="ours: layer; code: ROMA has batch",
+    )
+    mask_padding: bool = flag(
+        True, help="steps after an episode's end are left out", source="ours; code: ROMA has false"
+    )
+    hparams: HParams = nested(HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,7 @@ cuts is thrown away, ours: it bootstraps from its true successor. All agents eva
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ from jaxshare.algos import _actor_critic as family
 from jaxshare.algos._actor_critic import ActorCritic, actor_critic
 from jaxshare.models import distributions
 from jaxshare.ops import shared_experience as sharing
-from jaxshare.settings.fields import static, swept
+from jaxshare.settings.fields import nested, static, swept
 from jaxshare.types import Array, Context, EnvSpec, LearnerState, Metrics, RefusedError, Segment
 
 RUN = {"num_envs": 4}  # paper: Table 2
@@ -39,18 +39,32 @@ BINS = (0.0, 0.5, 0.8, 1.25, 1.5, 2.0)  # of the ratios, as shares of all of the
 class HParams(family.HParams):
     """Swept scalars; paper: Table 2."""
 
-    sharing: float = swept(1.0, least=0)  # lambda; paper: flat from about 0.3 on (Fig. 10), 0 is IAC
+    sharing: float = swept(
+        1.0,
+        least=0,
+        help="weight lambda of others' experience; 0 is IAC",
+        source="paper: SEAC, flat from about 0.3 on (Fig. 10)",
+    )
 
 
 @dataclass(frozen=True)
 class Config(family.ActorCriticConfig):
     """See `ActorCriticConfig`."""
 
-    # learner: y_ik by V_i (paper) | owner: by V_k (code)
-    bootstrap: str = static("learner", choices=("learner", "owner"))
-    # largest importance ratio of others' steps; 0: none (paper)
-    rho_clip: float = static(0.0, least=0, note="0 stands for none.")
-    hparams: HParams = field(default_factory=HParams)
+    bootstrap: str = static(
+        "learner",
+        choices=("learner", "owner"),
+        help="whose value ends returns of others' steps: the learner's, or the steps' owner's",
+        source="paper: SEAC; its code has owner",
+    )
+    rho_clip: float = static(
+        0.0,
+        least=0,
+        note="0 stands for none.",
+        help="largest importance ratio of others' steps; 0: none",
+        source="paper: SEAC",
+    )
+    hparams: HParams = nested(HParams)
 
     def __post_init__(self) -> None:
         super().__post_init__()

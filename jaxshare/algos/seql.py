@@ -24,7 +24,7 @@ update per environment step, epsilon decays in evaluations too; ours: settings o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -32,44 +32,71 @@ import jax.numpy as jnp
 from jaxshare.algos._value import ValueConfig, ValueHParams, ValueLearner, Values, value_learner
 from jaxshare.ops import sharing, td
 from jaxshare.ops.masking import masked_mean
-from jaxshare.settings.fields import static, swept
+from jaxshare.settings.fields import default, nested, static, swept
 from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics
 
 WEIGHTINGS, VIEWS = ("uniform", "own_plus_lambda"), ("split", "all")
 CLIPS = ("agent", "all")
+
+CODE = "code: SEQL"
 
 
 @dataclass(frozen=True)
 class HParams(ValueHParams):
     """Swept scalars of the value family, with SEQL's values."""
 
-    lr: float = 1e-4  # code (5e-5 for RWARE)
-    epsilon_end: float = 0.01  # code
-    grad_clip: float = 0.5  # code
-    tau: float = 0.05  # code
-    # lambda of own_plus_lambda; code
-    share_coef: float = swept(1.0, least=0, note="0 is no sharing.")
+    lr: float = default(1e-4, "code: SEQL; 5e-5 for RWARE")
+    epsilon_end: float = default(0.01, CODE)
+    grad_clip: float = default(
+        0.5,
+        CODE,
+        help="largest L2 norm of a gradient, over what algo.clip says",
+    )
+    tau: float = default(0.05, CODE)
+    share_coef: float = swept(
+        1.0,
+        least=0,
+        note="0 is no sharing.",
+        help="weight lambda of others' experience; only with weighting=own_plus_lambda",
+        source=CODE,
+    )
 
 
 @dataclass(frozen=True)
 class Config(ValueConfig):
     """Settings of the value family, with SEQL's values, and of the sharing."""
 
-    hidden_dim: int = 128  # code
-    recurrent: bool = False  # code: two layers
-    share_params: str = "none"  # all | type | none; paper: one network per agent
-    obs_last_action: bool = False  # code
-    obs_agent_id: bool = False  # code; if true, a network is shown its own agent's index on anybody's experience
-    double_q: bool = False  # code
-    optimizer: str = "adam"  # rmsprop | adam; code
-    target_update: str = "soft"  # hard | soft; code
-    # agent: the gradient of each network alone (code) | all: one norm of all of them (ours)
-    clip: str = static("agent", choices=CLIPS)
-    # uniform (paper) | own_plus_lambda (code)
-    weighting: str = static("uniform", choices=WEIGHTINGS)
-    # split: one agent's view of each episode (paper: as many samples as IQL) | all
-    views: str = static("split", choices=VIEWS)
-    hparams: HParams = field(default_factory=HParams)
+    hidden_dim: int = default(128, CODE)
+    recurrent: bool = default(False, "code: SEQL, two layers")
+    share_params: str = default("none", "paper: SEAC, one network per agent")
+    obs_last_action: bool = default(False, CODE)
+    obs_agent_id: bool = default(
+        False,
+        CODE,
+        help="agents read an index, one-hot: their network's, also on others' experience",
+    )
+    double_q: bool = default(False, CODE)
+    optimizer: str = default("adam", CODE)
+    target_update: str = default("soft", CODE)
+    clip: str = static(
+        "agent",
+        choices=CLIPS,
+        help="over what gradients are clipped: each network alone (agent), or all of them",
+        source="code: SEQL; ours: all",
+    )
+    weighting: str = static(
+        "uniform",
+        choices=WEIGHTINGS,
+        help="how others' experience counts: as the agent's own (uniform), or by share_coef",
+        source="paper: SEAC; code: own_plus_lambda",
+    )
+    views: str = static(
+        "split",
+        choices=VIEWS,
+        help="what is learned from an episode: one agent's view of it (split), or all",
+        source="paper: SEAC, as many samples as IQL",
+    )
+    hparams: HParams = nested(HParams)
 
 
 def make(config: Config, spec: EnvSpec) -> ValueLearner:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxshare.algos._actor_critic import ActorCritic, ActorCriticConfig, a2c_loss, actor_critic, prepare_own
+from jaxshare.settings.fields import default
 from jaxshare.types import EnvSpec
 
 RUN = {"num_envs": 4}  # paper: SEAC Table 2
@@ -20,7 +21,7 @@ RUN = {"num_envs": 4}  # paper: SEAC Table 2
 class Config(ActorCriticConfig):
     """See `ActorCriticConfig`."""
 
-    share_params: str = "all"
+    share_params: str = default("all", "paper: SEAC, its baseline SNAC")
 
 
 def make(config: Config, spec: EnvSpec) -> ActorCritic:

@@ -6,8 +6,8 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from jaxshare.results.figures import new_figure, png
 
 COLOURS = {"random": "tab:red", "medium": "tab:orange", "expert": "tab:green", "unknown": "tab:gray"}
 COLUMNS = 5  # of panels, at most
@@ -23,8 +23,7 @@ def draw(card: dict[str, Any], path: pathlib.Path) -> pathlib.Path:
     edges = np.array(card["histogram"]["edges"])
     columns = min(len(agents), COLUMNS)
     rows = -(-len(agents) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.3 * rows + 0.6))
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.6 * columns, 2.3 * rows + 0.6)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for agent, axis in enumerate(axes.flat):
         if agent >= len(agents):
@@ -43,7 +42,6 @@ def draw(card: dict[str, Any], path: pathlib.Path) -> pathlib.Path:
     task = "/".join(part for part in (card["environment"], card["scenario"]) if part)
     title = f"{task}: {card['composition']}, {card['episodes']} episodes"
     figure.suptitle(title, fontsize=10)
-    figure.tight_layout()
     picture = path.with_suffix(".png")
-    figure.savefig(picture, dpi=120)
+    picture.write_bytes(png(figure, dpi=120))
     return picture

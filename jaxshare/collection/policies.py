@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pathlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,12 @@ import numpy as np
 from rich.progress import Progress
 
 from jaxshare import registry, rollout
-from jaxshare.config import Settings
+from jaxshare.checkpoint import DamagedError, GoneError, Restored, to_stderr
 from jaxshare.models.base import sharing_groups
-from jaxshare.results import run_name
-from jaxshare.run import restoring
+from jaxshare.results.curves import run_name
+from jaxshare.run.saved import SavedRun
 from jaxshare.runner import start_clock
+from jaxshare.settings.records import Settings
 from jaxshare.types import Context, Discrete, RefusedError
 
 if TYPE_CHECKING:
@@ -49,13 +50,13 @@ def check_in_jax(settings: Settings) -> None:
         raise RefusedError(f"env={settings.env_name} is on the host: data sets are collected in JAX environments only.")
 
 
-def measure(run_dir: pathlib.Path, settings: Settings, program: Program, sample: Sample, bar: Progress) -> Policies:
-    """Every run of every checkpoint with its greedy return.
+def measure(run: SavedRun, sample: Sample, bar: Progress) -> Policies:
+    """Every run of every checkpoint of a directory with its greedy return.
 
-    settings, program: of the run.
     bar: on which the measuring can be followed.
     Raises RefusedError if no checkpoint can be read.
     """
+    program = run.program
     low = random_return(program, sample)
     hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
 
@@ -67,21 +68,38 @@ def measure(run_dir: pathlib.Path, settings: Settings, program: Program, sample:
     params = []
     returns = []
     names = []
-    steps = restoring.steps(run_dir)
-    checkpoints = restoring.restore_each(run_dir, settings, program, steps)
-    for checkpoint in bar.track(checkpoints, len(steps), description="measuring checkpoints"):
-        if checkpoint is None:
-            continue
-        for label, state in zip(settings.labels(), checkpoint.runs, strict=True):
-            acting = {name: x for name, x in state.learner.params.items() if name in ACTING}
-            params.append(_personal(acting, settings, program))
+    for checkpoint in _restored(run, bar):
+        for label, state in zip(run.labels, checkpoint.runs, strict=True):
+            learner: Any = state.learner
+            acting = {name: x for name, x in learner.params.items() if name in ACTING}
+            params.append(_personal(acting, run.settings, program))
             returns.append(float(play(state, checkpoint.clock)))
             when = f"{int(state.env_steps)} steps"
             if program.offline:
                 when = f"{int(state.updates)} updates"
             names.append(f"{run_name(label)}, {when}")
+    if not params:
+        raise RefusedError(
+            f"run_dir={run.run_dir}: none of its checkpoints can be read. Restore one from a copy, or train anew."
+        )
     stacked = jax.tree.map(lambda *x: np.stack(x), *params)
     return Policies(stacked, np.array([*returns, low]), [*names, "uniformly random actions"])
+
+
+def _restored(run: SavedRun, bar: Progress) -> Iterator[Restored]:
+    """All checkpoints of a directory but those that are damaged, or removed meanwhile."""
+    wanted = run.wanted()
+    with run.checkpoints() as checkpoints:
+        steps = checkpoints.steps()
+        if not steps:
+            raise RefusedError(f"run_dir={run.run_dir} has no checkpoint. Train it first.")
+        for step in bar.track(steps, description="measuring checkpoints"):
+            try:
+                restored = checkpoints.load(step, wanted)
+            except (DamagedError, GoneError) as error:
+                to_stderr(f"checkpoint {step} is left out of the pools: {error}")
+                continue
+            yield restored
 
 
 def _personal(params: Any, settings: Settings, program: Program) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +14,15 @@ from rich.progress import Progress
 
 from jaxshare import rollout
 from jaxshare.collection.policies import act_at_random
-from jaxshare.config import Settings
 from jaxshare.data import records
 from jaxshare.data.composition import Composition
 from jaxshare.data.own import Writer
 from jaxshare.data.records import Dataset
+from jaxshare.run.build import make_algorithm
+from jaxshare.run.saved import SavedRun
 from jaxshare.runner import start_clock
-from jaxshare.session import make_algorithm
-from jaxshare.types import Context
-
-if TYPE_CHECKING:
-    from jaxshare.runner import Program
+from jaxshare.settings.records import Settings
+from jaxshare.types import Context, EnvSpec
 
 EPSILONS = ("epsilon_start", "epsilon_end")  # of policies that explore by it
 TRAINED = 2**30  # environment steps after which exploration has come to its end
@@ -84,19 +82,19 @@ def record(batches: Iterator[Dataset], total: int, writer: Writer, bar: Progress
         bar.update(task, advance=len(batch))
 
 
-def make_player(settings: Settings, program: Program, epsilon: float) -> Callable[..., Any]:
+def make_player(run: SavedRun, epsilon: float) -> Callable[..., Any]:
     """(params [P, N, ...], policy [B, N], keys [B]) -> Episode [T(+1), B, ...].
 
     Each episode has a team of its own. Policy P has no parameters, and acts uniformly at random.
     epsilon: the share of random actions of policies that explore by it; 0: all are greedy.
     """
-    spec = program.env.spec
-    agents = spec.num_agents
-    twin = _personal_twin(settings, program)
+    env = run.program.env
+    agents = env.spec.num_agents
+    twin = _personal_twin(run.settings, env.spec)
     hparams = {name: jnp.float32(value) for name, value in twin.hparams.items()}
     hparams |= {name: jnp.float32(epsilon) for name in EPSILONS if name in hparams}
     ctx = Context(hparams=hparams, clock=start_clock(), env_steps=jnp.int32(TRAINED))
-    at_random = partial(act_at_random, spec.action)
+    at_random = partial(act_at_random, env.spec.action)
 
     def play_episode(params: Any, policy: Any, key: Any) -> Any:
         count = jax.tree.leaves(params)[0].shape[0]
@@ -111,7 +109,7 @@ def make_player(settings: Settings, program: Program, epsilon: float) -> Callabl
             return carry, jnp.where(without, uniform, action), extras
 
         mixed = replace(twin, act=act)
-        played = rollout.episodes(program.env, mixed, team, ctx, key, 1, explore=epsilon > 0)
+        played = rollout.episodes(env, mixed, team, ctx, key, 1, explore=epsilon > 0)
         return played.episode
 
     def play_batch(params: Any, policy: Any, keys: Any) -> Any:
@@ -122,7 +120,7 @@ def make_player(settings: Settings, program: Program, epsilon: float) -> Callabl
     return jax.jit(play_batch)
 
 
-def _personal_twin(settings: Settings, program: Program) -> Any:
+def _personal_twin(settings: Settings, spec: EnvSpec) -> Any:
     """The run's algorithm with parameters of its own for every agent.
 
     A critic that listens to the acting is left out: nothing is learned here.
@@ -131,4 +129,4 @@ def _personal_twin(settings: Settings, program: Program) -> Any:
     if hasattr(settings.algo, "critic_recurrent"):
         changes["critic_recurrent"] = False
     changed = replace(settings, algo=replace(settings.algo, **changes))
-    return make_algorithm(changed, program.env.spec)
+    return make_algorithm(changed, spec)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pathlib
 import shlex
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 from jaxshare import cli
-from jaxshare.config import DatasetConfig
 from jaxshare.replay import DTYPES
 from jaxshare.run import output
-from jaxshare.settings.fields import static
+from jaxshare.settings.fields import file_path, flag, nested, static
+from jaxshare.settings.help import small_command
+from jaxshare.settings.run_parts import DatasetConfig
 from jaxshare.settings.validate import check_record
 from jaxshare.types import RefusedError
 
@@ -20,18 +21,33 @@ from jaxshare.types import RefusedError
 class Config:
     """What to convert."""
 
-    # the data set to read: NAME.jds, a vault, an HDF5 file or a folder of its parts
-    data: str = ""
-    # the data set to write: NAME.jds (jaxshare's own), NAME.vlt/UID (a vault) or NAME.h5 (PyMARL)
-    out: str = ""
-    # own | vault | hdf5; null: as the name of out says
-    format: str | None = static(None, choices=("own", "vault", "hdf5"))
-    # of observations and states in jaxshare's own format; null: as they are read
-    dtype: str | None = static(None, choices=DTYPES)
-    lossy: bool = False  # write also what the other format cannot hold in full
-    overwrite: bool = False  # replace a data set of the same name and format
-    progress: bool = True
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    data: str = file_path(
+        "",
+        help="the data set to read: NAME.jds, a vault, an HDF5 file or a folder of its parts",
+    )
+    out: str = file_path(
+        "",
+        help="the data set to write: NAME.jds (jaxshare's own), NAME.vlt/UID (vault), NAME.h5 (PyMARL)",
+    )
+    format: str | None = static(
+        None,
+        choices=("own", "vault", "hdf5"),
+        help="format of out; null: as its name says",
+        source="ours",
+    )
+    dtype: str | None = static(
+        None,
+        choices=DTYPES,
+        help="type of observations and states in jaxshare's own format; null: as they are read",
+        source="ours",
+    )
+    lossy: bool = flag(False, help="write also what the other format cannot hold in full", source="ours")
+    overwrite: bool = flag(False, help="replace a data set of the same name and format", source="ours")
+    progress: bool = flag(True, help="the bar on the console", source="ours")
+    dataset: DatasetConfig = nested(
+        DatasetConfig,
+        help="how a data set of a format other than jaxshare's own is read",
+    )
 
 
 HELP = """\
@@ -55,7 +71,7 @@ settings and their defaults
 
 def main() -> None:
     """Entry point."""
-    cli.run_command(lambda: cli.small_command(HELP, Config, convert, sys.argv[1:]))
+    cli.run_command(lambda: small_command(HELP, Config, convert, sys.argv[1:]))
 
 
 def convert(config: Config) -> pathlib.Path:

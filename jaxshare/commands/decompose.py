@@ -5,30 +5,20 @@ from __future__ import annotations
 import pathlib
 import sys
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli
+from jaxshare.decomposition.settings import Config
 from jaxshare.run import output
-from jaxshare.trust import Permission, run_settings
+from jaxshare.settings.help import small_command
+from jaxshare.trust import Permission
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
-    from jaxshare.config import Settings
+    from jaxshare.settings.records import Settings
 
 NAME = "decomposition"
-
-
-@dataclass(frozen=True)
-class Config:
-    """What to look at."""
-
-    run_dir: str = ""  # a run of algo=sit, finished or not
-    data: str = ""  # a data set of the same environment; empty: the one that the run learns from
-    out: str = ""  # without suffix: a .json and a .png; empty: RUN/decomposition
-    trust: bool = False  # run the code that config.yaml names: environments, interpreters and games that are not ours
-    env: dict[str, Any] = field(default_factory=dict)  # or name it again, as in env.id=mymodule:Env
 
 
 HELP = """\
@@ -53,7 +43,7 @@ settings and their defaults
 
 def main() -> None:
     """Entry point."""
-    cli.run_command(lambda: cli.small_command(HELP, Config, decompose, sys.argv[1:]))
+    cli.run_command(lambda: small_command(HELP, Config, decompose, sys.argv[1:]))
 
 
 def decompose(config: Config) -> dict[str, Any]:
@@ -63,17 +53,16 @@ def decompose(config: Config) -> dict[str, Any]:
     """
     if not config.run_dir:
         raise RefusedError("run_dir is missing: name a run of algo=sit, as in run_dir=runs/sit.")
-    permission = Permission(config.trust, config.env)
-    settings = run_settings(pathlib.Path(config.run_dir), permission, partial(_check_decomposes, config))
-    data = _data(config, settings)
-    out = _out(config)
     from jaxshare.decomposition import result as results
-    from jaxshare.session import prepare
+    from jaxshare.run.saved import open_run
     from jaxshare.terminal import open_console
 
-    program = prepare(settings)
-    with closing(program):
-        decomposition = results.decompose(pathlib.Path(config.run_dir), settings, program, data)
+    permission = Permission(config.trust, config.env)
+    suitable = partial(_check_decomposes, config)
+    with closing(open_run(config.run_dir, permission=permission, suitable=suitable)) as run:
+        data = _data(config, run.settings)
+        out = _out(config)
+        decomposition = results.decompose(run, data)
     console = open_console()
     for part in results.to_print(decomposition):
         console.print(part)

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from jaxshare import cli, registry, surroundings
+from jaxshare.settings import hydra
 from jaxshare.types import Box, Discrete, EnvSpec, RefusedError
 
 HELP = """\
@@ -38,7 +39,7 @@ def _main() -> None:
     _print_entries("algorithms (algo=...)", "algo")
     _print_entries("environments (env=...)", "env")
     _print_entries("modifiers (modifiers=[...])", "modifiers")
-    print("presets (preset=...)\n  " + "\n  ".join(cli.presets()) + "\n")
+    print("presets (preset=...)\n  " + "\n  ".join(hydra.presets()) + "\n")
     _print_table()
 
 

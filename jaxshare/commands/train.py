@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from jaxshare import cli
-from jaxshare.config import Settings
+from jaxshare.settings.help import help_text
+from jaxshare.settings.records import Settings
 
 HELP = """\
 usage: python -m jaxshare.train [key=value ...]
@@ -40,7 +41,7 @@ def main() -> None:
 def _main() -> None:
     arguments = sys.argv[1:]
     if any(a in ("-h", "--help") for a in arguments):
-        print(cli.help_text(HELP, [a for a in arguments if not a.startswith("-")]))
+        print(help_text(HELP, [a for a in arguments if not a.startswith("-")]))
     elif any(a.startswith("-") for a in arguments):
         from jaxshare import multirun
 
@@ -51,7 +52,7 @@ def _main() -> None:
 
 def _train(settings: Settings) -> None:
     from jaxshare.run.signals import StoppedError
-    from jaxshare.session import train
+    from jaxshare.run.train import train
 
     try:
         train(settings, at_once=True)

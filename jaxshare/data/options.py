@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxshare.config import DatasetConfig
 from jaxshare.data.records import Array
 from jaxshare.settings.fields import ranges
+from jaxshare.settings.run_parts import DatasetConfig
 from jaxshare.settings.validate import check_value
 from jaxshare.types import RefusedError
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxshare.results import run_name
+from jaxshare.results.curves import run_name
 
 REWARDS = "sit/reward_agent_"  # and the number of the agent: what the first stage logs
 LEAST = 0.01  # share of the first stage in a logged mean below which it says nothing about it

@@ -5,18 +5,24 @@ Letters: E episodes, N agents, R runs, P points of a curve.
 
 from __future__ import annotations
 
-import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib import ticker
-from matplotlib.figure import Figure
 
 from jaxshare.decomposition.curves import Curves
 from jaxshare.decomposition.statistics import LEVEL_NAMES
+from jaxshare.results.curves import Curve, along
+from jaxshare.results.figures import (
+    Line,
+    Panel,
+    draw_curves,
+    legend_inside,
+    looks,
+    new_figure,
+    png,
+)
 
 COLOURS = {"random": "tab:red", "medium": "tab:orange", "expert": "tab:green", "unknown": "tab:gray"}
 BINS = 40
@@ -44,7 +50,7 @@ def draw(result: dict[str, Any], curves: Curves, priority: list[np.ndarray], lev
     all_priorities = np.concatenate(priority)  # [R * E, N]
     all_levels = np.tile(level, (len(priority), 1))
     height = max(4.2, 0.42 * len(types) + 1.2)
-    figure = Figure(figsize=(15.5, height), layout="constrained")
+    figure = new_figure(15.5, height)
     rewards, agents, by_type = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
 
     # (a) rewards
@@ -71,41 +77,43 @@ def draw(result: dict[str, Any], curves: Curves, priority: list[np.ndarray], lev
     count = f"{len(priority)} run{'s' * (len(priority) > 1)}"
     decomposition = result["settings"]["decomposition"]
     figure.suptitle(f"{what}: decomposition={decomposition}, {count}", fontsize=11)
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=120, format="png")
-    return picture.getvalue()
+    return png(figure, dpi=120)
 
 
 def draw_rewards(axis: Any, curves: Curves, labels: list[str]) -> None:
     """The mean over runs of each agent's decomposed reward, with a band of one standard deviation."""
-    axis.set_title("(a) decomposed rewards in stage I", fontsize=10)
-    axis.set_xlabel("updates")
-    axis.set_ylabel("mean reward of a step")
-    axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-    if not curves:
-        middle = {"ha": "center", "va": "center", "transform": axis.transAxes}
-        axis.text(0.5, 0.5, "nothing was logged", **middle)
+    panel = Panel(
+        _reward_lines(curves, labels) if curves else [],
+        title="(a) decomposed rewards in stage I",
+        x_label="updates",
+        y_label="mean reward of a step",
+        font_size=10.0,
+    )
+    draw_curves(axis, panel)
+    if curves:
+        legend_inside(axis, title="agent", columns=math.ceil(len(labels) / 6))
         return
+    middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": axis.transAxes}
+    axis.text(0.5, 0.5, "nothing was logged", **middle)
 
-    # [R, N, P], on the updates of the run that got least far
+
+def _reward_lines(curves: Curves, labels: list[str]) -> list[Line]:
+    """A line for each agent, where the run that got least far was logged."""
     shortest, _ = min(curves.values(), key=_last_update)
     grid = np.array(shortest, float)
-    runs = []
-    for updates, values in curves.values():
-        runs.append([np.interp(grid, updates, values[:, i]) for i in range(len(labels))])
-    rewards = np.array(runs)
-
-    palette: Any = matplotlib.colormaps["tab10" if len(labels) <= 10 else "tab20"]
-    marker = "." if len(grid) == 1 else None
-    for i, label in enumerate(labels):
-        colour = palette.colors[i % len(palette.colors)]
-        mean = rewards[:, i].mean(0)
-        spread = rewards[:, i].std(0)
-        axis.plot(grid, mean, color=colour, label=label, marker=marker)
-        if len(rewards) > 1:
-            axis.fill_between(grid, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
-    axis.grid(alpha=0.3)
-    axis.legend(title="agent", fontsize=8, ncols=math.ceil(len(labels) / 6))
+    marker = "." if len(grid) == 1 else ""
+    look = looks(labels)
+    lines = []
+    for agent, label in enumerate(labels):
+        runs = [Curve(np.array(x, float), rewards[:, agent]) for x, rewards in curves.values()]
+        values = along(runs, grid)  # [P, R]
+        mean = values.mean(-1)
+        spread = values.std(-1)
+        curve = Curve(grid, mean)
+        if len(runs) > 1:
+            curve = Curve(grid, mean, mean - spread, mean + spread)
+        lines.append(Line(curve, label, replace(look[label], marker=marker)))
+    return lines
 
 
 def _last_update(curve: tuple[list[float], np.ndarray]) -> float:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import pathlib
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from jaxshare import results
-from jaxshare.config import Settings
 from jaxshare.data import open_like
 from jaxshare.data.checks import check_spec
 from jaxshare.decomposition.curves import Curves, curves
@@ -19,10 +17,8 @@ from jaxshare.decomposition.statistics import mean, statistics
 from jaxshare.decomposition.table import remarks, table
 from jaxshare.decomposition.trajectories import judge, known_levels
 from jaxshare.loggers import METRICS
-from jaxshare.run import restoring
-
-if TYPE_CHECKING:
-    from jaxshare.runner import Program
+from jaxshare.results.curves import load
+from jaxshare.run.saved import SavedRun
 
 
 @dataclass(frozen=True)
@@ -35,28 +31,28 @@ class Decomposition:
     level: np.ndarray  # [E, N]
 
 
-def decompose(run_dir: pathlib.Path, settings: Settings, program: Program, data: pathlib.Path) -> Decomposition:
+def decompose(run: SavedRun, data: pathlib.Path) -> Decomposition:
     """Judge the trajectories of a data set by the newest checkpoint of a run of SIT.
 
-    settings, program: of the run.
     Raises RefusedError for a run without a checkpoint, and for a data set that does not fit.
     """
-    spec = program.env.spec
-    restored = restoring.restore(run_dir, settings, program)
+    settings = run.settings
+    spec = run.program.env.spec
+    step = run.step  # of a checkpoint that is there, before the data set is read
     dataset = open_like(data, asdict(settings.run.dataset)).read()
     check_spec(dataset, spec, f"data={data}")
-    judgements = judge(settings, program, dataset, restored)
+    judgements = judge(run, dataset)
     level = known_levels(dataset)
 
     runs = []
-    for label, judgement in zip(settings.labels(), judgements, strict=True):
+    for label, judgement in zip(run.labels, judgements, strict=True):
         runs.append({**label, **statistics(judgement, level, spec)})
     first = settings.algo.stage1_updates
-    updates = int(restored.clock.updates)
+    updates = int(run.clock.updates)
     names = ("decomposition", "ensemble", "priority")
     result: dict[str, Any] = {
-        "run_dir": str(run_dir),
-        "checkpoint": restored.step,
+        "run_dir": str(run.run_dir),
+        "checkpoint": step,
         "environment": spec.name,
         "data": str(data),
         "learned_from": settings.run.data,
@@ -68,7 +64,7 @@ def decompose(run_dir: pathlib.Path, settings: Settings, program: Program, data:
         "runs": runs,
         "mean": mean([{"types": run["types"]} for run in runs]),
     }
-    records = results.load(run_dir) if (run_dir / METRICS).exists() else []
+    records = load(run.run_dir) if (run.run_dir / METRICS).exists() else []
     logged = curves(records, spec.num_agents, first)
     return Decomposition(result, logged, [each["priority"] for each in judgements], level)
 

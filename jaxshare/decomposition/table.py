@@ -7,7 +7,7 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
-from jaxshare.results import run_name
+from jaxshare.results.curves import run_name
 
 COLUMNS = (
     "pairs", "reward\npairs", "reward\nall", "prio.\npairs", "prio.\nall", "drawn", "in set", "ESS",

@@ -5,7 +5,7 @@ Letters: E episodes, N agents.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,23 +13,18 @@ import numpy as np
 
 from jaxshare import registry
 from jaxshare.algos import _sit_reward, sit
-from jaxshare.checkpoint import Restored
-from jaxshare.config import Settings
 from jaxshare.data.records import UNKNOWN, Dataset
-from jaxshare.evaluation.scores import hparams_at
 from jaxshare.ops.decompose import mean_over_steps
-
-if TYPE_CHECKING:
-    from jaxshare.runner import Program
+from jaxshare.run.saved import SavedRun
 
 Judgement = dict[str, np.ndarray]
 """reward, uncertainty (means over steps), priority, log_weight [E, N]; alpha [N], of each agent's
 buffer."""
 
 
-def judge(settings: Settings, program: Program, dataset: Dataset, restored: Restored) -> list[Judgement]:
+def judge(run: SavedRun, dataset: Dataset) -> list[Judgement]:
     """The judgement of each run of a checkpoint."""
-    parts = registry.get("algo", "sit").make(settings.algo, program.env.spec)
+    parts = registry.get("algo", "sit").make(run.settings.algo, run.program.env.spec)
     data = jax.device_put(dataset.episodes)
 
     @jax.jit
@@ -48,10 +43,11 @@ def judge(settings: Settings, program: Program, dataset: Dataset, restored: Rest
         }
 
     judgements = []
-    for state, (_, point) in zip(restored.runs, settings.runs(), strict=True):
-        params = {"reward": state.learner.params["reward"]}
-        floor = state.learner.stats[sit.KEPT]["floor"]
-        ctx = program.context(state, hparams_at(program, point), restored.clock)
+    for number, state in enumerate(run.restored.runs):
+        learner: Any = state.learner
+        params = {"reward": learner.params["reward"]}
+        floor = learner.stats[sit.KEPT]["floor"]
+        ctx = run.program.context(state, run.hparams(number), run.clock)
         judgements.append(jax.tree.map(np.asarray, look(params, data, floor, ctx)))
     return judgements
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import suggest
-from jaxshare.settings.fields import static, time_limit
+from jaxshare.settings.fields import free_text, static, time_limit
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Env, RefusedError
 
@@ -68,14 +68,28 @@ TASKS = {
 class Config(HostConfig):
     """Settings of gfootball."""
 
-    scenario: str = "academy_3_vs_1_with_keeper"  # paper: DIFFER, CDS
-    max_steps: int = time_limit(150)  # code: CDS (gfootball itself: 400)
-    # code: CDS; controlled: of the player that an agent controls; simple115v2
-    representation: str = static("literature", choices=REPRESENTATIONS)
-    # code: CDS, 100 for a goal, -1 at any other end; scoring: gfootball, 1 and -1 for goals
-    reward: str = static("literature", choices=REWARDS)
-    # code: CDS, also once the ball or one of ours is in our half; engine: gfootball
-    ends: str = static("literature", choices=ENDS)
+    scenario: str = free_text(
+        "academy_3_vs_1_with_keeper", help="which academy task", source="paper: DIFFER; code: CDS"
+    )
+    max_steps: int = time_limit(150, source="code: CDS; gfootball itself has 400")
+    representation: str = static(
+        "literature",
+        choices=REPRESENTATIONS,
+        help="observations: CDS's (literature), those of the controlled player, or simple115v2",
+        source="code: CDS",
+    )
+    reward: str = static(
+        "literature",
+        choices=REWARDS,
+        help="100 for a goal and -1 at any other end (literature), or 1 and -1 for goals (scoring)",
+        source="code: CDS; gfootball has scoring",
+    )
+    ends: str = static(
+        "literature",
+        choices=ENDS,
+        help="ends: also once the ball or one of ours is in our half, or by the engine alone",
+        source="code: CDS; gfootball has engine",
+    )
 
 
 def scenarios() -> tuple[str, ...]:

@@ -20,11 +20,11 @@ Departs, on purpose:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, Install, host_env
-from jaxshare.settings.fields import static, time_limit
+from jaxshare.settings.fields import free_table, free_text, static, text_list, time_limit
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Env
 
@@ -40,13 +40,25 @@ HOMES = {"Foraging": "lbforaging", "rware": "rware", "smaclite": "smaclite"}  # 
 class Config(HostConfig):
     """Settings of gymnasium."""
 
-    id: str = "rware-tiny-2ag-v2"  # any registered id whose spaces are tuples; pictures are only flattened
-    imports: list[str] = field(default_factory=list)  # modules that register ids; known for lbforaging, rware, smaclite
-    kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={sight:2}
-    # null: the registered limit, or the environment's own, if it tells one
-    max_steps: int | None = time_limit(None)
-    # as the environment gives it; sum: every agent receives the team's
-    reward: str = static("individual", choices=REWARDS)
+    id: str = free_text(
+        "rware-tiny-2ag-v2",
+        help="any registered id whose spaces are tuples; pictures are only flattened",
+        source="ours",
+    )
+    imports: list[str] = text_list(
+        help="modules that register ids; known for lbforaging, rware, smaclite",
+    )
+    kwargs: dict[str, Any] = free_table(help="for its constructor, as in env.kwargs={sight:2}")
+    max_steps: int | None = time_limit(
+        None,
+        help="most steps of an episode; null: the registered limit, or the environment's own",
+    )
+    reward: str = static(
+        "individual",
+        choices=REWARDS,
+        help="as the environment gives it, or to every agent the team's sum",
+        source="ours: nothing is changed",
+    )
 
 
 def scenarios() -> tuple[str, ...]:

@@ -38,7 +38,7 @@ from jax.experimental import io_callback
 
 from jaxshare.envs.hosted import messages
 from jaxshare.envs.hosted import worker as hosted
-from jaxshare.settings.fields import UNITS, static
+from jaxshare.settings.fields import UNITS, file_path, static
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Box, Discrete, Env, EnvSpec, HostError, RefusedError, TimeStep
 
@@ -55,11 +55,22 @@ MOST_OUTPUT = 10_000_000  # bytes of what a worker has printed are kept
 class HostConfig:
     """What every environment on the host has besides its own settings."""
 
-    # processes; 0: none, in the trainer itself (no limit on time then); -1: one per CPU core
-    workers: int = static(0, least=-1, most=UNITS, note="-1 is one per core, 0 no process.")
-    # ours: seconds for one step or reset of all environments of a worker
-    timeout: float = static(300.0, above=0, most=1e7)
-    python: str = ""  # interpreter of the workers; empty: this one
+    workers: int = static(
+        0,
+        least=-1,
+        most=UNITS,
+        note="-1 is one per core, 0 no process.",
+        help="processes; 0: none, in the trainer itself, without timeout; -1: one per CPU core",
+        source="ours: what is fastest for small games",
+    )
+    timeout: float = static(
+        300.0,
+        above=0,
+        most=1e7,
+        help="seconds for one step or reset of all environments of a worker",
+        source="ours: many times what any of them takes",
+    )
+    python: str = file_path("", help="interpreter of the workers; empty: this one")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -49,7 +49,7 @@ from jaxshare.envs import _raster
 from jaxshare.envs._jaxmarl import import_jaxmarl, import_registration, lenient
 from jaxshare.envs.hosted.worker import is_here
 from jaxshare.registry import suggest
-from jaxshare.settings.fields import time_limit
+from jaxshare.settings.fields import flag, free_table, free_text, time_limit
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Box, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
@@ -111,10 +111,17 @@ REMEDY = dict.fromkeys(BRAX, " Remedy: pip install 'jaxmarl[mabrax]'") | dict.fr
 class Config:
     """Settings of any jaxmarl environment."""
 
-    id: str = "switch_riddle"  # ours: the smallest
-    max_steps: int | None = time_limit(None)  # jaxmarl's own limit
-    common_reward: bool = False  # jaxmarl: each agent its own; True: every agent receives the sum
-    kwargs: dict[str, Any] = field(default_factory=dict)  # for jaxmarl.make, as in env.kwargs={num_agents:5}
+    id: str = free_text("switch_riddle", help="which environment", source="ours: the smallest")
+    max_steps: int | None = time_limit(
+        None,
+        help="most steps of an episode; null: jaxmarl's own limit",
+    )
+    common_reward: bool = flag(
+        False,
+        help="every agent receives the sum; false: each its own",
+        source="code: jaxmarl",
+    )
+    kwargs: dict[str, Any] = free_table(help="for jaxmarl.make, as in env.kwargs={num_agents:5}")
 
 
 @struct.dataclass

@@ -59,7 +59,7 @@ from flax import struct
 
 from jaxshare.envs import _lbf_views as views
 from jaxshare.registry import suggest
-from jaxshare.settings.fields import ranges, static, time_limit
+from jaxshare.settings.fields import flag, free_text, ranges, static, time_limit
 from jaxshare.settings.validate import check_record, check_value
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
@@ -93,22 +93,64 @@ COLUMN_BITS, CELL_BITS = 5, 10  # a cell as one number: row * 32 + column
 class Config:
     """Settings of level-based foraging."""
 
-    scenario: str = "8x8-2p-2f-coop"  # SEAC
-    max_steps: int = time_limit(25)  # SEAC; lbforaging's ids have 50
-    # lbforaging 2.0.0; "v1": 1.0.15 (SEAC, EPyMARL's paper), "v2": 1.1.1
-    rules: str = static("v3", choices=RULES)
-    # lbforaging: to each agent its own; "sum": to each the sum of all
-    reward: str = static("individual", choices=REWARDS)
-    normalize_reward: bool = True  # lbforaging: all the food of an episode is worth 1 to the team
-    # lbforaging: what each agent pays for a LOAD that fails for want of level
-    penalty: float = static(0.0, least=0, note="It is subtracted.")
-    min_player_level: int = static(1, least=1, most=LEVELS)  # lbforaging's ids
-    max_player_level: int = static(2, least=1, most=LEVELS)  # lbforaging's ids
-    # lbforaging's ids: the sum of the three lowest player levels
-    max_food_level: int | None = static(None, least=1, most=LEVELS)
-    sight: int | None = static(None, least=1, most=FARTHEST)  # the id's (2s-), else the whole grid
-    grid_observation: bool = False  # lbforaging's ids; True: three layers of (2 * sight + 1)^2 cells around each agent
-    mask_actions: bool = False  # lbforaging and EPyMARL show no mask
+    scenario: str = free_text(
+        "8x8-2p-2f-coop",
+        help="size, players and foods, as in the ids of lbforaging",
+        source="paper: SEAC",
+    )
+    max_steps: int = time_limit(25, source="paper: SEAC; lbforaging's ids have 50")
+    rules: str = static(
+        "v3",
+        choices=RULES,
+        help="whose rules: of lbforaging 2.0.0 (v3), 1.0.15 (v1), or 1.1.1 (v2)",
+        source="code: lbforaging; SEAC and EPyMARL's paper have v1",
+    )
+    reward: str = static(
+        "individual",
+        choices=REWARDS,
+        help="to each agent its own, or to each the sum of all",
+        source="code: lbforaging",
+    )
+    normalize_reward: bool = flag(
+        True, help="all the food of an episode is worth 1 to the team", source="code: lbforaging"
+    )
+    penalty: float = static(
+        0.0,
+        least=0,
+        note="It is subtracted.",
+        help="what each agent pays for a LOAD that fails for want of level",
+        source="code: lbforaging",
+    )
+    min_player_level: int = static(
+        1, least=1, most=LEVELS, help="least level of a player", source="code: lbforaging's ids"
+    )
+    max_player_level: int = static(
+        2, least=1, most=LEVELS, help="largest level of a player", source="code: lbforaging's ids"
+    )
+    max_food_level: int | None = static(
+        None,
+        least=1,
+        most=LEVELS,
+        help="largest level of a food; null: the sum of the three lowest player levels",
+        source="code: lbforaging's ids",
+    )
+    sight: int | None = static(
+        None,
+        least=1,
+        most=FARTHEST,
+        help="how far agents see; null: as the scenario's name says (2s-), else the whole grid",
+        source="code: lbforaging's ids",
+    )
+    grid_observation: bool = flag(
+        False,
+        help="agents see three layers of (2 * sight + 1)^2 cells; false: a list of what is there",
+        source="code: lbforaging's ids",
+    )
+    mask_actions: bool = flag(
+        False,
+        help="actions that would do nothing are unavailable",
+        source="code: lbforaging and EPyMARL show no mask",
+    )
 
 
 class Task(NamedTuple):

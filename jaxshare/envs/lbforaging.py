@@ -12,12 +12,12 @@ Departs, on purpose:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import without_version
-from jaxshare.settings.fields import static, time_limit
+from jaxshare.settings.fields import flag, free_table, free_text, static, time_limit
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Env
 
@@ -32,12 +32,24 @@ REWARDS = ("individual", "sum")
 class Config(HostConfig):
     """Settings of lbforaging."""
 
-    scenario: str = "8x8-2p-2f-coop"  # paper: SEAC; any id of lbforaging, "Foraging-" and "-v3" may be left out
-    max_steps: int = time_limit(25)  # paper: SEAC (lbforaging itself: 50)
-    # paper: SEAC; "sum": every agent receives the team's
-    reward: str = static("individual", choices=REWARDS)
-    kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={sight:2}
-    mask_actions: bool = False  # lbforaging has no masks: an invalid action does nothing; true: such are unavailable
+    scenario: str = free_text(
+        "8x8-2p-2f-coop",
+        help='any id of lbforaging; "Foraging-" and "-v3" may be left out',
+        source="paper: SEAC",
+    )
+    max_steps: int = time_limit(25, source="paper: SEAC; lbforaging itself has 50")
+    reward: str = static(
+        "individual",
+        choices=REWARDS,
+        help="to each agent its own, or to every agent the team's",
+        source="paper: SEAC",
+    )
+    kwargs: dict[str, Any] = free_table(help="for its constructor, as in env.kwargs={sight:2}")
+    mask_actions: bool = flag(
+        False,
+        help="invalid actions are unavailable; false: they do nothing",
+        source="code: lbforaging has no masks",
+    )
 
 
 def scenarios() -> tuple[str, ...]:

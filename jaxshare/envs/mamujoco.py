@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import suggest
-from jaxshare.settings.fields import UNITS, static, time_limit
+from jaxshare.settings.fields import UNITS, free_text, static, time_limit
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Env, RefusedError
 
@@ -49,11 +49,19 @@ SIT_STEPS = 200  # paper: SIT
 class Config(HostConfig):
     """Settings of mamujoco."""
 
-    scenario: str = "HalfCheetah-2x3"  # robot-parts, as FACMAC has them
-    # gymnasium-robotics: joints as far as this from an agent's own are observed; 0: its own only
-    agent_obsk: int = static(1, least=0, most=UNITS, note="0 is its own joints only.")
-    # null: gymnasium-robotics (1000; Reacher 50; Pusher 100), 200 for the tasks of SIT
-    max_steps: int | None = time_limit(None)
+    scenario: str = free_text("HalfCheetah-2x3", help="robot and its parts", source="paper: FACMAC")
+    agent_obsk: int = static(
+        1,
+        least=0,
+        most=UNITS,
+        note="0 is its own joints only.",
+        help="joints as far as this from an agent's own are observed; 0: its own only",
+        source="code: gymnasium-robotics",
+    )
+    max_steps: int | None = time_limit(
+        None,
+        help="most steps of an episode; null: gymnasium-robotics' limit, 200 for the tasks of SIT",
+    )
 
 
 def scenarios() -> tuple[str, ...]:

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare.settings.fields import STEPS, static
+from jaxshare.settings.fields import STEPS, free_text, static
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
@@ -54,13 +54,28 @@ GAMES = (*TABLES, "penalty", "stag_hunt", "two_step", "recall")
 class Config:
     """Settings of the small games."""
 
-    # ours: the classic trap for value decomposition
-    game: str = static("climbing", choices=(*GAMES, "custom"))
-    payoff: Any = None  # the table of game=custom, as nested lists of numbers
-    # Claus and Boutilier 1998 vary it from 0 to -100; game=penalty only
-    penalty: float = static(-100.0, least=-1e6, most=1e6)
-    # ours: steps between cue and answer; game=recall only
-    delay: int = static(2, least=1, most=STEPS, note="With 0 there is nothing to remember.")
+    game: str = static(
+        "climbing",
+        choices=(*GAMES, "custom"),
+        help="which game",
+        source="ours: the classic trap for value decomposition",
+    )
+    payoff: Any = free_text(None, help="the table of game=custom, as nested lists of numbers")
+    penalty: float = static(
+        -100.0,
+        least=-1e6,
+        most=1e6,
+        help="what misses cost; only with game=penalty",
+        source="paper: Claus and Boutilier 1998 vary it from 0 to -100",
+    )
+    delay: int = static(
+        2,
+        least=1,
+        most=STEPS,
+        note="With 0 there is nothing to remember.",
+        help="steps between cue and answer; only with game=recall",
+        source="ours",
+    )
 
 
 def scenarios() -> tuple[str, ...]:

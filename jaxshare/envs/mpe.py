@@ -94,21 +94,59 @@ AGENTS = 100  # ours: they are traced one by one
 class Config:
     """Settings of the particle environments."""
 
-    scenario: str = static("spread", choices=SCENARIOS)  # ours
-    # mpe2: 3 in spread and tag; SEAC: 3 in sparse_tag*; fixed in all others
-    num_agents: int | None = static(None, least=1, most=AGENTS)
-    # mpe2; spread only: weight of an agent's own collisions, 0 for a purely common reward
-    local_ratio: float = static(0.5, least=0, most=1)
-    # ours in tag and sparse_tag*, FACMAC's in pred_prey_*, SIT's in PP_3p1p; or "random"
-    prey: str = static("flee", choices=PREYS)
-    # FACMAC; pred_prey_* only: an agent sees what is no farther than this
-    view_radius: float = static(1.5, least=0, note="It is a distance: 1e9 to see all.")
-    # ours; sparse_tag only, as the next three: between the bodies of adjacent ones
-    catch_distance: float = static(0.15, least=0)
-    boundary_penalty: float = static(0.05, least=0)  # ours: for each step that a predator ends outside the map
-    predator_speed: float = static(1.0, least=0)  # mpe2's simple_tag
-    prey_speed: float = static(0.3, least=0)  # ours; paper: "slowly moving"
-    max_steps: int = time_limit(25)  # mpe2's max_cycles, and FACMAC's limit
+    scenario: str = static("spread", choices=SCENARIOS, help="which task", source="ours")
+    num_agents: int | None = static(
+        None,
+        least=1,
+        most=AGENTS,
+        help="agents; null: 3 in spread, tag and sparse_tag*; fixed in all others",
+        source="code: mpe2; SEAC in sparse_tag*",
+    )
+    local_ratio: float = static(
+        0.5,
+        least=0,
+        most=1,
+        help="weight of an agent's own collisions, 0 for a purely common reward; spread only",
+        source="code: mpe2",
+    )
+    prey: str = static(
+        "flee",
+        choices=PREYS,
+        help="how prey moves: it flees, by rules of the task's authors, or at random",
+        source="ours in tag and sparse_tag*; FACMAC's in pred_prey_*; SIT's in PP_3p1p",
+    )
+    view_radius: float = static(
+        1.5,
+        least=0,
+        note="It is a distance: 1e9 to see all.",
+        help="an agent sees what is no farther than this; pred_prey_* only",
+        source="code: FACMAC",
+    )
+    catch_distance: float = static(
+        0.15,
+        least=0,
+        help="distance between the bodies of adjacent ones; sparse_tag only",
+        source="ours",
+    )
+    boundary_penalty: float = static(
+        0.05,
+        least=0,
+        help="what each step costs that a predator ends outside the map; sparse_tag only",
+        source="ours",
+    )
+    predator_speed: float = static(
+        1.0,
+        least=0,
+        help="largest speed of predators; sparse_tag only",
+        source="code: mpe2's simple_tag",
+    )
+    prey_speed: float = static(
+        0.3,
+        least=0,
+        help="largest speed of prey; sparse_tag only",
+        source='ours; paper: SEAC, "slowly moving"',
+    )
+    max_steps: int = time_limit(25, source="code: mpe2's max_cycles, and FACMAC's limit")
 
 
 def scenarios() -> tuple[str, ...]:

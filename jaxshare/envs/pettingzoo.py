@@ -24,11 +24,11 @@ Departs, on purpose:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, Install, host_env
-from jaxshare.settings.fields import static, time_limit
+from jaxshare.settings.fields import free_table, free_text, static, time_limit
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Env, RefusedError
 
@@ -45,13 +45,27 @@ OURS = re.compile(r"mpe2\.simple\w*_v\d+(:parallel_env)?")  # tasks of the packa
 class Config(HostConfig):
     """Settings of pettingzoo."""
 
-    id: str = "mpe2.simple_spread_v3"  # module (its parallel_env) or module:attribute; pictures are only flattened
-    kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={N:4}
-    max_steps: int | None = time_limit(None)  # null: the environment's own limit, if it tells one
-    # auto (its state(), if it has one) | concat (all observations)
-    state: str = static("auto", choices=STATES)
-    # PettingZoo; sum: each receives the team's sum; common: they are all equal
-    reward: str = static("individual", choices=REWARDS)
+    id: str = free_text(
+        "mpe2.simple_spread_v3",
+        help="module (its parallel_env) or module:attribute; pictures are only flattened",
+        source="ours",
+    )
+    kwargs: dict[str, Any] = free_table(help="for its constructor, as in env.kwargs={N:4}")
+    max_steps: int | None = time_limit(
+        None, help="most steps of an episode; null: the environment's own limit, if it tells one"
+    )
+    state: str = static(
+        "auto",
+        choices=STATES,
+        help="the global state: its state(), if it has one (auto), or all observations (concat)",
+        source="ours",
+    )
+    reward: str = static(
+        "individual",
+        choices=REWARDS,
+        help="each its own, to each the team's sum (sum), or they are all equal (common)",
+        source="code: PettingZoo",
+    )
 
 
 def scenarios() -> tuple[str, ...]:

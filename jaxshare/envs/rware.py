@@ -36,7 +36,7 @@ import numpy as np
 from jaxshare.envs import _raster, _rware_rules
 from jaxshare.envs._rware_rules import DOWN, EAST, UP, WEST, Layout, State
 from jaxshare.registry import suggest
-from jaxshare.settings.fields import STEPS, ranges, static, time_limit
+from jaxshare.settings.fields import STEPS, flag, free_text, ranges, static, time_limit
 from jaxshare.settings.validate import check_record, check_value
 from jaxshare.types import Array, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
@@ -71,17 +71,44 @@ WORD = 32
 class Config:
     """Settings of the warehouse."""
 
-    scenario: str = "tiny-2ag"  # SEAC's smallest; also small, medium, large, any number of agents, -easy, -hard
-    max_steps: int = time_limit(500)  # rware
-    # rware: who delivers is paid; "sum": every agent receives the sum over the team
-    reward: str = static("individual", choices=REWARDS)
-    # rware: individual, or what the scenario's name says; or "global", "two-stage"
-    reward_type: str | None = static(None, choices=REWARD_TYPES)
-    # rware: 1, or what the scenario's name says
-    sensor_range: int | None = static(None, least=1, most=15)
-    normalised_coordinates: bool = False  # rware: own column and row as numbers from 0 to 1
-    # rware: end after so many steps without a delivery; off
-    max_inactivity_steps: int | None = static(None, least=1, most=STEPS, note="null is off.")
+    scenario: str = free_text(
+        "tiny-2ag",
+        help="also small, medium, large, any number of agents, -easy, -hard",
+        source="paper: SEAC's smallest",
+    )
+    max_steps: int = time_limit(500, source="code: rware")
+    reward: str = static(
+        "individual",
+        choices=REWARDS,
+        help="who delivers is paid, or every agent receives the sum over the team",
+        source="code: rware",
+    )
+    reward_type: str | None = static(
+        None,
+        choices=REWARD_TYPES,
+        help="what is paid for; null: individual, or what the scenario's name says",
+        source="code: rware",
+    )
+    sensor_range: int | None = static(
+        None,
+        least=1,
+        most=15,
+        help="how far agents see; null: 1, or what the scenario's name says",
+        source="code: rware",
+    )
+    normalised_coordinates: bool = flag(
+        False,
+        help="own column and row as numbers from 0 to 1",
+        source="code: rware",
+    )
+    max_inactivity_steps: int | None = static(
+        None,
+        least=1,
+        most=STEPS,
+        note="null is off.",
+        help="end after so many steps without a delivery; null: off",
+        source="code: rware",
+    )
 
 
 def scenarios() -> tuple[str, ...]:

@@ -8,12 +8,12 @@ The state is the observations of the robots, one after the other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import without_version
-from jaxshare.settings.fields import static, time_limit
+from jaxshare.settings.fields import free_table, free_text, static, time_limit
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Env
 
@@ -28,11 +28,21 @@ REWARDS = ("individual", "sum")
 class Config(HostConfig):
     """Settings of rware."""
 
-    scenario: str = "tiny-2ag"  # paper: SEAC; any id of rware, "rware-" and "-v2" may be left out
-    max_steps: int = time_limit(500)  # rware
-    # paper: SEAC; "sum": every agent receives the team's
-    reward: str = static("individual", choices=REWARDS)
-    kwargs: dict[str, Any] = field(default_factory=dict)  # for its constructor, as in env.kwargs={sensor_range:2}
+    scenario: str = free_text(
+        "tiny-2ag",
+        help='any id of rware; "rware-" and "-v2" may be left out',
+        source="paper: SEAC",
+    )
+    max_steps: int = time_limit(500, source="code: rware")
+    reward: str = static(
+        "individual",
+        choices=REWARDS,
+        help="to each agent its own, or to every agent the team's",
+        source="paper: SEAC",
+    )
+    kwargs: dict[str, Any] = free_table(
+        help="for its constructor, as in env.kwargs={sensor_range:2}",
+    )
 
 
 def scenarios() -> tuple[str, ...]:

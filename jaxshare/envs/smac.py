@@ -21,12 +21,12 @@ Departs, on purpose:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import one_of
-from jaxshare.settings.fields import static
+from jaxshare.settings.fields import default, file_path, free_table, free_text, static
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Env
 
@@ -52,16 +52,33 @@ ENDS = ("truncated", "terminated")
 class Config(HostConfig):
     """Settings of SMAC."""
 
-    scenario: str = "3m"  # ours: the smallest map; SMAC's map_name
-    # SMAC: scaled so that a win returns 20; "sparse": +1 won, -1 lost, 0 otherwise
-    reward: str = static("dense", choices=REWARDS)
-    # ours; "terminated": SMAC's and the literature's default
-    time_limit: str = static("truncated", choices=ENDS)
-    difficulty: str = static("7", choices=tuple("123456789A"))  # SMAC: very hard
-    kwargs: dict[str, Any] = field(default_factory=dict)  # further arguments of StarCraft2Env
-    sc2path: str = ""  # folder of the game; empty: SC2PATH, else ~/StarCraftII
-    implementation: str = "smac.env:StarCraft2Env"  # any class with its interface, as module:Class
-    workers: int = 8  # code: PyMARL's parallel runner; every game is a process of its own besides
+    scenario: str = free_text("3m", help="SMAC's map_name", source="ours: the smallest map")
+    reward: str = static(
+        "dense",
+        choices=REWARDS,
+        help="scaled so that a win returns 20 (dense), or +1 won, -1 lost, 0 otherwise (sparse)",
+        source="code: SMAC",
+    )
+    time_limit: str = static(
+        "truncated",
+        choices=ENDS,
+        help="whether the time limit truncates or terminates an episode",
+        source="ours; SMAC and the literature have terminated",
+    )
+    difficulty: str = static(
+        "7", choices=tuple("123456789A"), help="of the opponent; 7: very hard", source="code: SMAC"
+    )
+    kwargs: dict[str, Any] = free_table(help="further arguments of StarCraft2Env")
+    sc2path: str = file_path("", help="folder of the game; empty: SC2PATH, else ~/StarCraftII")
+    implementation: str = free_text(
+        "smac.env:StarCraft2Env",
+        help="any class with its interface, as module:Class",
+        source="code: SMAC",
+    )
+    workers: int = default(
+        8,
+        "code: PyMARL's parallel runner; every game is a process of its own besides",
+    )
 
 
 def scenarios() -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from jaxshare.envs.host import HostConfig, Install, host_env
 from jaxshare.registry import one_of
-from jaxshare.settings.fields import static, time_limit
+from jaxshare.settings.fields import default, file_path, free_text, static, time_limit
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Env, RefusedError
 
@@ -37,12 +37,22 @@ REWARDS = ("dense", "sparse")
 class Config(HostConfig):
     """Settings of SMAClite."""
 
-    scenario: str = "2s3z"  # SMAClite's smallest
-    # SMAClite; "sparse": +1 won, -1 lost, 0 otherwise
-    reward: str = static("dense", choices=REWARDS)
-    max_steps: int | None = time_limit(None)  # null: SMAC's limit of the map
-    map_file: str = ""  # a map of your own (JSON), instead of scenario; needs max_steps
-    workers: int = -1  # measured by its users at 14 to 190 steps/s per core: one worker per core
+    scenario: str = free_text("2s3z", help="which map", source="ours: SMAClite's smallest")
+    reward: str = static(
+        "dense",
+        choices=REWARDS,
+        help="scaled so that a win returns 20 (dense), or +1 won, -1 lost, 0 otherwise (sparse)",
+        source="code: SMAClite",
+    )
+    max_steps: int | None = time_limit(
+        None,
+        help="most steps of an episode; null: SMAC's limit of the map",
+    )
+    map_file: str = file_path(
+        "",
+        help="a map of your own (JSON), instead of scenario; needs max_steps",
+    )
+    workers: int = default(-1, "ours: its users measured 14 to 190 steps/s per core")
 
 
 def scenarios() -> tuple[str, ...]:

@@ -31,7 +31,7 @@ import numpy as np
 
 from jaxshare.envs import _raster, _smax_units
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
-from jaxshare.settings.fields import static, time_limit
+from jaxshare.settings.fields import flag, static, time_limit
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Discrete, Env, EnvSpec, TimeStep
 
@@ -65,16 +65,27 @@ ATTACK_MODES = ("closest", "random")
 class Config:
     """Settings of SMAX."""
 
-    scenario: str = static("3m", choices=SCENARIOS)  # ours: the smallest map
-    # SMAC: damage plus a bonus for winning; "sparse": +1 won, -1 lost, 0 otherwise
-    reward: str = static("dense", choices=REWARDS)
-    # ours: jaxmarl's return of 2 for a win becomes SMAC's 20; dense reward only
-    reward_scale: float = static(10.0, above=0)
-    # jaxmarl's number for every map (SMAC has 60 to 400), here met exactly
-    max_steps: int = time_limit(100)
-    # jaxmarl: the enemy shoots at its nearest foe; or "random"
-    attack_mode: str = static("closest", choices=ATTACK_MODES)
-    enemy_shoots: bool = True  # jaxmarl
+    scenario: str = static("3m", choices=SCENARIOS, help="which map", source="ours: the smallest")
+    reward: str = static(
+        "dense",
+        choices=REWARDS,
+        help="damage plus a bonus for winning (dense), or +1 won, -1 lost, 0 otherwise (sparse)",
+        source="code: SMAC",
+    )
+    reward_scale: float = static(
+        10.0,
+        above=0,
+        help="factor of the dense reward; 10: jaxmarl's return of 2 for a win becomes SMAC's 20",
+        source="ours",
+    )
+    max_steps: int = time_limit(100, source="code: jaxmarl for every map; SMAC has 60 to 400")
+    attack_mode: str = static(
+        "closest",
+        choices=ATTACK_MODES,
+        help="whom the enemy shoots at: its nearest foe, or any",
+        source="code: jaxmarl",
+    )
+    enemy_shoots: bool = flag(True, help="the enemy shoots", source="code: jaxmarl")
 
 
 def scenarios() -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,32 +11,39 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxshare.checkpoint import Restored
-from jaxshare.config import POLICIES, Settings
-from jaxshare.evaluation.scores import hparams_at
-
-if TYPE_CHECKING:
-    from jaxshare.runner import Program
+from jaxshare.run.saved import SavedRun
+from jaxshare.settings.run_parts import POLICIES
+from jaxshare.types import RefusedError
 
 BARS = ("individual_reward", "q_taken", "value")  # the first that the algorithm has is drawn
 MILLISECONDS = 200  # of a frame
 
 
-def write(program: Program, settings: Settings, restored: Restored, run: int, path: pathlib.Path) -> None:
-    """Play one episode of a run (0 is the first seed), and write it as a GIF."""
+def check(run: SavedRun, gif: str | None, number: int) -> None:
+    """Raise RefusedError for a film that cannot be made: of the settings gif and gif_run."""
+    env = run.program.env
+    if gif and env.render is None:
+        raise RefusedError(f"gif={gif}: env={env.spec.name} has no picture of its states.")
+    most = len(run.labels) - 1
+    if not 0 <= number <= most:
+        raise RefusedError(f"gif_run={number} must be between 0 and {most}.")
+
+
+def write(run: SavedRun, number: int, path: pathlib.Path) -> None:
+    """Play one episode with one of the runs (0 is the first seed), and write it as a GIF."""
+    program = run.program
     env = program.evaluator
     assert env.render is not None
     if env.host:
         env.host.record()
 
     # play, and look at what the algorithm makes of it
-    _, point = settings.runs()[run]
-    hparams = hparams_at(program, point)
-    explore = next(iter(POLICIES[settings.run.eval.policy].values()))
+    explore = next(iter(POLICIES[run.settings.run.eval.policy].values()))
     play = jax.jit(lambda s, h, c: program.play(s, h, c, 1, keep_state=True, explore=explore))
-    state = restored.runs[run]
-    played = play(state, hparams, restored.clock)
-    ctx = program.context(state, hparams, restored.clock)
+    state = run.states[number]
+    hparams = run.hparams(number)
+    played = play(state, hparams, run.clock)
+    ctx = program.context(state, hparams, run.clock)
     inspected = jax.jit(program.algorithm.inspect)(state.learner, played.episode, ctx)
 
     # frames [T+1], values [T, N] and team rewards [T] of the episode's own steps

@@ -2,68 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 
-from jaxshare.checkpoint import Restored
-from jaxshare.config import POLICIES, EvalConfig, Settings
-from jaxshare.evaluation import BEST
-from jaxshare.run.restoring import at_best
-from jaxshare.types import RefusedError
+from jaxshare.run import BEST
+from jaxshare.run.saved import SavedRun
+from jaxshare.settings.records import Settings
+from jaxshare.settings.run_parts import POLICIES, EvalConfig
+from jaxshare.types import RefusedError, TrainState
 
 if TYPE_CHECKING:
     from jaxshare.runner import Program
 
 
-def settings_with(settings: Settings, episodes: int, policy: str | None, seed: int | None, is_best: bool) -> Settings:
+def settings_with(run: SavedRun, episodes: int, policy: str | None, seed: int | None) -> Settings:
     """A run's settings with other episodes to evaluate on.
 
     episodes: how many, of each run.
     policy: greedy, stochastic or both; None: the run's own.
-    seed: of the episodes; None: the run's own, or the one behind it for the best parameters.
-    is_best: whether the best parameters are played, which raises RefusedError for the episodes
-    that have chosen them.
+    seed: of the episodes; None: the run's own, or the one behind it for its best parameters.
+    Raises RefusedError for the episodes that have chosen the parameters that are to be played.
     """
-    own = settings.run.eval
+    before = run.settings.run.eval
+    is_best = run.checkpoint == BEST
     if seed is None:
-        seed = own.seed + is_best
-    if is_best and seed == own.seed:
+        seed = before.seed + is_best
+    if is_best and seed == before.seed:
         raise RefusedError(
             f"seed={seed}: these episodes chose the run's best parameters, so the return on them "
             "is too high. Use another seed."
         )
-    changed = replace(own, episodes=episodes, seed=seed, policy=policy or own.policy)
-    return replace(settings, run=replace(settings.run, eval=changed))
+    changed = replace(before, episodes=episodes, seed=seed, policy=policy or before.policy)
+    return replace(run.settings, run=replace(run.settings.run, eval=changed))
 
 
-def evaluation(
-    program: Program,
-    settings: Settings,
-    restored: Restored,
-    selected_on: EvalConfig,
-    with_final: bool = False,
-) -> dict[str, Any]:
-    """What evaluation.json holds: the episodes, a dict of means for each run, and the mean over runs.
+def evaluation(run: SavedRun, selected_on: EvalConfig, with_final: bool = False) -> dict[str, Any]:
+    """What evaluation.json holds: the episodes, a dict of means for each run, their mean.
 
-    settings: whose `run.eval` says what is played.
-    restored: a checkpoint; if it has the runs' best parameters, these are played.
-    selected_on: the evaluations that chose the best parameters.
+    run: whose `settings.run.eval` says what is played.
+    selected_on: the evaluations that chose the best parameters, if these are played.
     with_final: whether the last parameters are played beside the best ones.
     """
-    episodes = settings.run.eval
+    episodes = run.settings.run.eval
+    best = run.restored.best
     result: dict[str, Any] = {
-        "checkpoint": restored.step,
+        "checkpoint": run.step,
         "episodes": episodes.episodes,
         "policy": episodes.policy,
         "eval_seed": episodes.seed,
     }
-    if restored.best is None:
-        return result | play(program, settings, restored)
+    if best is None:
+        return result | play(run, run.states)
 
     result["checkpoint"] = BEST
     result["selected_on"] = {
@@ -71,37 +64,33 @@ def evaluation(
         "episodes": selected_on.episodes,
         "policy": _first_policy(selected_on.policy),
     }
-    result |= play(program, settings, at_best(restored))
-    for run, best in zip(result["runs"], restored.best, strict=True):
-        run["selected_return"] = best.score
+    result |= play(run, run.states)
+    for scores, selected in zip(result["runs"], best, strict=True):
+        scores["selected_return"] = selected.score
     result["mean"] = _mean(result["runs"])
     if with_final:
-        final = play(program, settings, restored)
-        result["final"] = {"checkpoint": restored.step, **final}
+        result["final"] = {"checkpoint": run.step, **play(run, run.restored.runs)}
     return result
 
 
-def play(program: Program, settings: Settings, restored: Restored) -> dict[str, Any]:
-    """Play `settings.run.eval`: {"runs": a dict of means for each run, "mean": over the runs}."""
-    episodes = settings.run.eval.episodes
+def play(run: SavedRun, states: Sequence[TrainState]) -> dict[str, Any]:
+    """Play `settings.run.eval`: {"runs": a dict of means for each run, "mean": over the runs}.
+
+    states: of the runs, [R].
+    """
+    episodes = run.settings.run.eval
     policies: dict[str, Callable[..., Any]] = {}
-    for prefix, explore in POLICIES[settings.run.eval.policy].items():
-        policies[prefix] = jax.jit(partial(_score, program, episodes, explore))
+    for prefix, explore in POLICIES[episodes.policy].items():
+        policies[prefix] = jax.jit(partial(_score, run.program, episodes.episodes, explore))
 
     runs = []
-    for label, (_, point), state in zip(settings.labels(), settings.runs(), restored.runs, strict=True):
-        run = {**label, "env_steps": int(state.env_steps)}
+    for number, (label, state) in enumerate(zip(run.labels, states, strict=True)):
+        scores = {**label, "env_steps": int(state.env_steps)}
         for prefix, score in policies.items():
-            scores = score(state, hparams_at(program, point), restored.clock)
-            run |= {prefix + name: float(value) for name, value in scores.items()}
-        runs.append(run)
+            means = score(state, run.hparams(number), run.clock)
+            scores |= {prefix + name: float(value) for name, value in means.items()}
+        runs.append(scores)
     return {"runs": runs, "mean": _mean(runs)}
-
-
-def hparams_at(program: Program, point: dict[str, float]) -> dict[str, Any]:
-    """The hyper-parameters of the runs at one point of a sweep, as scalars of JAX, by name."""
-    values = {**program.algorithm.hparams, **point}
-    return {name: jnp.float32(value) for name, value in values.items()}
 
 
 def _score(

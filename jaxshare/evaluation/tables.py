@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
-from jaxshare.evaluation import BEST
-from jaxshare.results import run_name
+from jaxshare.results.curves import run_name
+from jaxshare.run import BEST
 
 NAMES = (
     "return", "win_rate", "length", "stochastic_return", "stochastic_win_rate", "selected_return",

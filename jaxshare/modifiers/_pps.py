@@ -34,7 +34,7 @@ from jaxshare.algos._value import Values
 from jaxshare.ops import differ, pps, td
 from jaxshare.ops.masking import masked_sum
 from jaxshare.ops.schedules import crossed
-from jaxshare.settings.fields import COUNT, static, swept, swept_values
+from jaxshare.settings.fields import COUNT, free_text, static, swept, swept_values
 from jaxshare.settings.validate import check_record
 from jaxshare.types import Array, Clock, Context, EnvSpec, Episode, LearnerState, Metrics, RefusedError
 
@@ -48,17 +48,47 @@ SETS = ("all", "head", "body")
 class PeriodicConfig:
     """When and what is averaged."""
 
-    period: int = static(300, least=1, most=COUNT)  # updates; paper: Table 1
-    share: Any = "all"  # all | head | body (all but the head) | names, as [embed,gru] or [gru.*_kernel]; paper: all
-    networks: Any = "all"  # all | names, as [actor] of [actor,critic]; a learner of utilities has [agent]; ours
-    # team (paper) | type: agents of one type average among themselves (ours)
-    within: str = static("team", choices=("team", "type"))
-    # common: one draw for all (ours) | average of the draws (code: A-, RS-) | own (code: PP-)
-    init: str = static("common", choices=("common", "average", "own"))
-    # the optimiser's: keep (code) | average | reset (ours); of the shared tensors only
-    moments: str = static("keep", choices=("keep", "average", "reset"))
-    # the target networks: keep (code) | aggregate (ours)
-    targets: str = static("keep", choices=("keep", "aggregate"))
+    period: int = static(
+        300,
+        least=1,
+        most=COUNT,
+        help="updates between averages",
+        source="paper: PPS Table 1",
+    )
+    share: Any = free_text(
+        "all",
+        help="what is averaged: all, head, body (all else), or names, as [embed,gru.*_kernel]",
+        source="paper: PPS",
+    )
+    networks: Any = free_text(
+        "all",
+        help="which networks are averaged: all, or names, as [actor] of [actor,critic]",
+        source="ours",
+    )
+    within: str = static(
+        "team",
+        choices=("team", "type"),
+        help="who averages among themselves: the team, or agents of one type",
+        source="paper: PPS; ours: type",
+    )
+    init: str = static(
+        "common",
+        choices=("common", "average", "own"),
+        help="first parameters: one draw for all (common), the average of draws, or each its own",
+        source="ours: common; code: PPS has average (A-, RS-) and own (PP-)",
+    )
+    moments: str = static(
+        "keep",
+        choices=("keep", "average", "reset"),
+        help="the optimiser's moments of the shared tensors",
+        source="code: PPS; ours: average, reset",
+    )
+    targets: str = static(
+        "keep",
+        choices=("keep", "aggregate"),
+        help="the target networks: as they are, or averaged too",
+        source="code: PPS; ours: aggregate",
+    )
 
     def __post_init__(self) -> None:
         for key, known in (
@@ -79,14 +109,31 @@ class PeriodicConfig:
 class ScoredConfig(PeriodicConfig):
     """What RS-PPS and PP-PPS add: who counts for more."""
 
-    # own (paper) | solo (code) | individual (ours); auto: own if every agent has a reward, or solo
-    score: str = static("auto", choices=("auto", "own", "solo", "individual"))
-    # shifted_ratio (ours) | ratio (paper; else stops) | softmax (code) | uniform
-    rule: str = static("shifted_ratio", choices=pps.RULES)
-    temperature: float = swept(1.0, above=0)  # of rule=softmax; code
-    # episodes of score=own, or pieces of streams; paper: Table 1
-    buffer: int = static(96, least=1, most=COUNT)
-    solo_episodes: int = static(10, least=1, most=COUNT)  # per agent, of score=solo; code
+    score: str = static(
+        "auto",
+        choices=("auto", "own", "solo", "individual"),
+        help="scores: own reward, return alone (solo), or share of it; auto: own if there is one",
+        source="paper: PPS has own; its code solo; ours: individual",
+    )
+    rule: str = static(
+        "shifted_ratio",
+        choices=pps.RULES,
+        help="weights from scores; ratio stops at scores below 0",
+        source="ours: shifted_ratio; paper: PPS has ratio; its code softmax",
+    )
+    temperature: float = swept(
+        1.0, above=0, help="temperature of the weights; only with rule=softmax", source="code: PPS"
+    )
+    buffer: int = static(
+        96,
+        least=1,
+        most=COUNT,
+        help="episodes, or pieces of streams, that score=own is the mean of",
+        source="paper: PPS Table 1",
+    )
+    solo_episodes: int = static(
+        10, least=1, most=COUNT, help="episodes of each agent, with score=solo", source="code: PPS"
+    )
 
     def __post_init__(self) -> None:
         if self.score == "team":

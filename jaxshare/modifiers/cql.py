@@ -44,13 +44,32 @@ from jaxshare.types import Array, Context, Discrete, Episode, Metrics, RefusedEr
 class Config:
     """Settings of CQL. `sweep.cql.weight=[...]` varies what is `swept`, the others are static."""
 
-    # w; code: OG-MARL's maddpg_cql.yaml (CFCQL: 1, of the whole squared error)
-    weight: float = swept(5.0, least=0, note="0 is the learner without CQL.")
-    action_std: float = swept(0.2, above=0)  # s; code: OG-MARL, CFCQL. Not with discrete actions
-    # of each of the three distributions; code: OG-MARL, CFCQL. Not with discrete actions
-    samples: int = static(10, least=1, most=UNITS)
-    # own: one agent's action at a time (CFCQL) | joint: all at once (OG-MARL)
-    vary: str = static("own", choices=("own", "joint"))
+    weight: float = swept(
+        5.0,
+        least=0,
+        note="0 is the learner without CQL.",
+        help="weight w of the penalty",
+        source="code: OG-MARL's maddpg_cql.yaml; CFCQL has 1, of the whole squared error",
+    )
+    action_std: float = swept(
+        0.2,
+        above=0,
+        help="standard deviation s of drawn actions; not with discrete ones",
+        source="code: OG-MARL, CFCQL",
+    )
+    samples: int = static(
+        10,
+        least=1,
+        most=UNITS,
+        help="actions of each of the three distributions; not with discrete ones",
+        source="code: OG-MARL, CFCQL",
+    )
+    vary: str = static(
+        "own",
+        choices=("own", "joint"),
+        help="whose actions vary: one agent's at a time (own), or all at once",
+        source="code: CFCQL; OG-MARL has joint",
+    )
 
     def __post_init__(self) -> None:
         check_record(self, "cql.")

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxshare.modifiers import _pps
+from jaxshare.settings.fields import default
 
 
 @dataclass(frozen=True)
 class Config(_pps.ScoredConfig):
     """Settings of PP-PPS. What is `swept` a sweep may vary, the others are static."""
 
-    share: Any = "head"  # all | head (paper) | body (all but the head) | names, as [embed,gru] or [gru.*_kernel]
+    share: Any = default("head", "paper: PPS")
 
 
 def make(config: Config, parts: _pps.Parts) -> _pps.Parts:

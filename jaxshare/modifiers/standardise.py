@@ -24,6 +24,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxshare.ops import moments
+from jaxshare.settings.fields import flag
 from jaxshare.types import Context, EnvSpec, RefusedError
 
 
@@ -31,7 +32,11 @@ from jaxshare.types import Context, EnvSpec, RefusedError
 class Config:
     """Settings of standardise."""
 
-    centre: bool = True  # subtract the mean; code: EPyMARL. false: scale only, where episodes differ in length
+    centre: bool = flag(
+        True,
+        help="the mean is subtracted; false: scale only, where episodes differ in length",
+        source="code: EPyMARL",
+    )
 
 
 def make(config: Config, parts: Any) -> Any:

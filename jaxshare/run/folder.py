@@ -15,12 +15,13 @@ from typing import Any
 
 import yaml
 
-from jaxshare import __version__, cli, durable
+from jaxshare import __version__, durable
 from jaxshare.checkpoint import FOLDER, UNFINISHED
-from jaxshare.config import Settings
 from jaxshare.loggers import METRICS
 from jaxshare.run import reader
 from jaxshare.run.lock import Lock
+from jaxshare.settings.plain import from_plain
+from jaxshare.settings.records import Settings
 from jaxshare.types import RefusedError
 
 CONFIG = "config.yaml"
@@ -115,6 +116,12 @@ def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
     return run_dir, True
 
 
+def goes_on(settings: Settings) -> bool:
+    """Whether there is a run in the directory of the settings, so that nothing new is begun."""
+    run_dir = settings.run.run_dir
+    return bool(run_dir) and pathlib.Path(run_dir).is_dir() and _used(pathlib.Path(run_dir))
+
+
 def how_to_go_on(run_dir: pathlib.Path) -> str:
     """The words that make the same command go on with this run."""
     return f"resume=auto run_dir={run_dir}"
@@ -170,7 +177,7 @@ def read_settings(run_dir: pathlib.Path) -> Settings:
     """
     tree = read_config(run_dir)
     try:
-        return cli.from_plain(tree)
+        return from_plain(tree)
     except RefusedError as error:
         raise RefusedError(f"{run_dir / CONFIG}{_made_by(run_dir)}: {error}") from error
 

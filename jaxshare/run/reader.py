@@ -97,7 +97,7 @@ EVALUATION = Record(
 
 
 def checkpoint_meta(runs: int) -> Record:
-    """What a checkpoint of so many runs says of itself, as far as a session reads it."""
+    """What a checkpoint of so many runs says of itself, as far as a run that goes on reads it."""
     per_run = ListOf(WHOLE, runs)
     return Record(
         optional={

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxshare.registry import suggest
-from jaxshare.settings.fields import UNITS, Range, ranges
+from jaxshare.settings.fields import COUNT, UNITS, ranges
+from jaxshare.settings.ranges import Range
 from jaxshare.types import RefusedError
+
+if TYPE_CHECKING:
+    from jaxshare.settings.records import RunConfig, Settings
 
 RUNS = UNITS  # of one command; each is a row of every array
 
@@ -37,9 +41,10 @@ def check_value(key: str, value: Any, allowed: Range) -> None:
             raise RefusedError(f"{key}={entry} {problem}.{near}{' ' if allowed.note else ''}{allowed.note}")
 
 
-def check_settings(settings: Any) -> None:
-    """Check all settings of a run (`jaxshare.config.Settings`) and the values of its sweep. Raises RefusedError."""
+def check_all(settings: Settings) -> None:
+    """Check all settings of a run and the values of its sweep. Raises RefusedError with key, value and remedy."""
     check_record(settings.run)
+    _check_run(settings.run)
     check_record(settings.algo, "algo.")
     check_record(settings.env, "env.")
     for name, config in settings.modifiers.items():
@@ -48,7 +53,20 @@ def check_settings(settings: Any) -> None:
     check_sweep(settings)
 
 
-def check_sweep(settings: Any) -> None:
+def _check_run(run: RunConfig) -> None:
+    """What several settings of a run must be together."""
+    last_seed = run.seed + run.seeds
+    if last_seed > COUNT:
+        raise RefusedError(f"seed+seeds={last_seed} is too large: it is counted in 32 bits, so {COUNT} at most.")
+    capacity = run.replay.capacity
+    if run.num_envs > capacity:
+        raise RefusedError(
+            f"num_envs={run.num_envs} is larger than replay.capacity={capacity}: one collect would overwrite itself. "
+            f"Use num_envs={capacity} or replay.capacity={run.num_envs} at least."
+        )
+
+
+def check_sweep(settings: Settings) -> None:
     """Check what a sweep varies, as if each of its points stood on a command line of its own. Raises RefusedError.
 
     A name that is no scalar here is left to whoever knows the algorithm with its modifiers.
@@ -69,7 +87,7 @@ def check_sweep(settings: Any) -> None:
             raise RefusedError(f"{names}: {refusal}") from refusal
 
 
-def _check_number_of_runs(settings: Any) -> None:
+def _check_number_of_runs(settings: Settings) -> None:
     points = math.prod(len(values) for values in settings.sweep.values())
     if points * settings.run.seeds > RUNS:
         raise RefusedError(
@@ -78,12 +96,12 @@ def _check_number_of_runs(settings: Any) -> None:
         )
 
 
-def _owner(settings: Any, owner: str) -> Any:
+def _owner(settings: Settings, owner: str) -> Any:
     """The record that holds a swept scalar: of 'lr' the algorithm's, of 'differ.alpha' the modifier's."""
     return settings.modifiers.get(owner) if owner else getattr(settings.algo, "hparams", None)
 
 
-def _at(settings: Any, point: dict[str, float]) -> None:
+def _at(settings: Settings, point: dict[str, float]) -> None:
     """Make the records of one point of a sweep, which raises RefusedError if they do not go together."""
     owners: dict[str, dict[str, float]] = {}
     for key, value in point.items():

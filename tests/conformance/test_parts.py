@@ -11,8 +11,8 @@ import tiny
 from jaxshare import registry, replay, rollout
 from jaxshare.models.base import Network
 from jaxshare.modifiers import differ
+from jaxshare.run.build import prepare
 from jaxshare.runner import start_clock
-from jaxshare.session import prepare
 from jaxshare.types import Context, Discrete, EnvSpec, RefusedError
 
 

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import parallel, registry, rollout, session
+from jaxshare import parallel, registry, rollout
 from jaxshare.commands import list as listing
-from jaxshare.config import ParallelConfig
 from jaxshare.data import card, own, records
 from jaxshare.envs import matrix
+from jaxshare.run import build
 from jaxshare.runner import start_clock
+from jaxshare.settings.run_parts import ParallelConfig
 from jaxshare.types import Context, Discrete, RefusedError
 
 pytestmark = pytest.mark.usefixtures("optimised")  # bitwise comparisons
@@ -63,7 +64,7 @@ def rows():
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A data set of random play of the game, for learners from one."""
-    program = session.prepare(tiny.settings("unused", "algo=vdn", *GAME))
+    program = build.prepare(tiny.settings("unused", "algo=vdn", *GAME))
 
     def act(params, carry, timestep, ctx, key, explore):
         return carry, jax.random.randint(key, timestep.alive.shape, 0, 2), {}

@@ -12,15 +12,17 @@ from jax.scipy.stats import norm
 from test_deterministic import DUO, FEED_FORWARD, PLANE, batch_of, critic_of, duo, junk, one_step, parts_of
 from value_cases import KEY, SPEC, context, flat, init
 
-from jaxshare import cli, replay, session
+from jaxshare import cli, replay
 from jaxshare.algos._deterministic import values_of
 from jaxshare.commands import list as listing
-from jaxshare.config import EvalConfig, RunConfig
 from jaxshare.data import card, own, records
 from jaxshare.models.mixers import Mixer
 from jaxshare.modifiers import cql
 from jaxshare.ops import offline
+from jaxshare.run import build
 from jaxshare.runner import Program, start_clock
+from jaxshare.settings.records import RunConfig
+from jaxshare.settings.run_parts import EvalConfig
 from jaxshare.types import Box, Discrete, Env, EnvSpec, Episode, RefusedError, TimeStep
 
 PAIR = dataclasses.replace(DUO, action=Discrete(3))
@@ -424,7 +426,7 @@ SMALL = ("env.max_steps=4", "algo.hidden_dim=4", "batch_size=4", "total_updates=
 def test_a_run_from_a_data_set_of_continuous_actions(learner, tmp_path):
     """Eight episodes of predator-prey, written to disk and read again: losses are finite, and it is evaluated."""
     task = ("env=mpe", "env.scenario=pred_prey_3a", "env.max_steps=4")
-    program = session.prepare(cli.settings(["algo=facmac", *task, "num_envs=8", "algo.hidden_dim=4"]))
+    program = build.prepare(cli.settings(["algo=facmac", *task, "num_envs=8", "algo.hidden_dim=4"]))
     hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
     played = jax.jit(lambda: program.explore(program.init(jnp.int32(0)), hparams, start_clock()).batch)()
     path = tmp_path / "prey.jds"

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from value_cases import AGENTS, BATCH, KEY, SPEC, STEPS, assert_close, context, flat, init, random_batch, step
 
-from jaxshare import cli, replay, session
+from jaxshare import cli, replay
 from jaxshare.algos import _deterministic, facmac, maddpg
 from jaxshare.algos._deterministic import actor_input, actor_loss, lambda_loss, values_of
 from jaxshare.algos._value import Values
@@ -20,6 +20,7 @@ from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.critics import FreeMixer, joint_actions
 from jaxshare.models.mixers import Mixer, QMixer, mix_two_layers
 from jaxshare.modifiers import differ
+from jaxshare.run import build
 from jaxshare.runner import start_clock
 from jaxshare.types import Box, Discrete, EnvSpec, Episode, RefusedError, TimeStep
 
@@ -515,7 +516,7 @@ def run_of(window, batch_size=6, **run):
                              "algo.hidden_dim=4", "algo.embed_dim=4", "algo.recurrent=false", f"algo.window={window}",
                              "algo.obs_last_action=false", f"batch_size={batch_size}", "replay.capacity=12",
                              "num_envs=2", "updates_per_episode=2", *(f"{k}={v}" for k, v in run.items()))  # fmt: skip
-    return session.prepare(settings)
+    return build.prepare(settings)
 
 
 @pytest.mark.parametrize(("window", "batch_size", "prefill"), [(0, 6, 3), (1, 6, 1), (1, 11, 2), (3, 2, 1)], ids=str)

@@ -9,11 +9,12 @@ import pytest
 from value_cases import assert_close, gradients, learner_parts
 
 from jaxshare import replay
-from jaxshare.config import ReplayConfig, RunConfig
 from jaxshare.envs import matrix
 from jaxshare.models import inputs
 from jaxshare.models.mixers import MixerInputs
 from jaxshare.runner import Program, start_clock
+from jaxshare.settings.records import RunConfig
+from jaxshare.settings.run_parts import ReplayConfig
 
 UNIFORM = {"epsilon_start": 1.0, "epsilon_end": 1.0}
 LEARNING_RATES = {"linear": [5e-3], "monotonic": [5e-3, 5e-4], "climbing": [5e-3, 5e-4, 1e-4]}  # one after the other

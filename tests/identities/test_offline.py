@@ -14,7 +14,6 @@ import pytest
 from value_cases import ACTIONS, KEY, SPEC, context, flat, init, random_batch
 
 from jaxshare import registry
-from jaxshare.config import EvalConfig, RunConfig
 from jaxshare.envs import matrix
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
@@ -22,6 +21,8 @@ from jaxshare.models.mixers import MixerInputs
 from jaxshare.models.offline import LinearMixer
 from jaxshare.ops import offline
 from jaxshare.runner import Program, start_clock
+from jaxshare.settings.records import RunConfig
+from jaxshare.settings.run_parts import EvalConfig
 from jaxshare.types import Box, Discrete, EnvSpec, Episode, RefusedError, TimeStep
 
 ALGOS = ("bc", "mabcq", "macql", "icq")

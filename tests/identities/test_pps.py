@@ -13,13 +13,14 @@ import value_cases
 from value_cases import AGENTS, KEY, SPEC, context, learner_parts, random_batch
 
 from jaxshare import registry
-from jaxshare.config import ReplayConfig, RunConfig
 from jaxshare.envs import matrix
 from jaxshare.models.agents import q_network
 from jaxshare.models.base import Network
 from jaxshare.modifiers import _pps, differ
 from jaxshare.rollout import Rollout
 from jaxshare.runner import Program, start_clock
+from jaxshare.settings.records import RunConfig
+from jaxshare.settings.run_parts import ReplayConfig
 from jaxshare.types import EnvSpec, RefusedError
 
 NAMES = ("a_pps", "rs_pps", "pp_pps")

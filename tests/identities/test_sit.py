@@ -11,7 +11,7 @@ import pytest
 import tiny
 import value_cases as cases
 
-from jaxshare import cli, registry, replay, session, sum_tree
+from jaxshare import cli, registry, replay, sum_tree
 from jaxshare.algos import _sit_policy as policy
 from jaxshare.algos import _sit_reward as rewards
 from jaxshare.algos import sit
@@ -19,6 +19,7 @@ from jaxshare.algos._sit_parts import HParams, step
 from jaxshare.data import card, own, records
 from jaxshare.models.attention import Decomposition, GraphCritic, Question
 from jaxshare.ops import decompose
+from jaxshare.run import build
 from jaxshare.runner import start_clock
 from jaxshare.types import Box, Clock, Discrete, EnvSpec, RefusedError, TimeStep
 
@@ -628,7 +629,7 @@ def test_data_that_does_not_fit_is_refused():
 def test_a_run_that_is_resumed_in_either_stage_is_the_same_run(tmp_path):
     """From the command's settings: a data set on disk, checkpoints, three chunks of ten updates."""
     game = ("env=matrix", "env.game=two_step")
-    program = session.prepare(cli.settings(["algo=qmix", *game, "num_envs=8"]))
+    program = build.prepare(cli.settings(["algo=qmix", *game, "num_envs=8"]))
     hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
     played = jax.jit(lambda: program.explore(program.init(jnp.int32(0)), hparams, start_clock()).batch)()
     path = tmp_path / "two.jds"

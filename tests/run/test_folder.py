@@ -17,6 +17,7 @@ from jaxshare.commands import train
 from jaxshare.run import folder
 from jaxshare.run.lock import LOCK, Lock
 from jaxshare.run.output import check_writable
+from jaxshare.settings.plain import from_plain
 from jaxshare.types import RefusedError
 
 PLAIN = ("env=matrix", "algo=vdn", "total_env_steps=64")
@@ -257,4 +258,4 @@ def test_a_file_is_read_literally(text):
     """What looks like a question to the environment of the process, such as for a password, is a text."""
     settings = cli.settings(["env=matrix", "algo=vdn"])
     settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, run_dir=text))
-    assert cli.from_plain(folder.plain(settings)).run.run_dir == text
+    assert from_plain(folder.plain(settings)).run.run_dir == text

@@ -8,9 +8,9 @@ import shutil
 import pytest
 import tiny
 
-from jaxshare import console, loggers, results
+from jaxshare import console, loggers
 from jaxshare.loggers import JsonLines
-from jaxshare.reporting import runs as reporting
+from jaxshare.results import curves, directories, learning_curve
 from jaxshare.run import metrics
 from jaxshare.run.metrics import Reached
 from jaxshare.types import RefusedError
@@ -147,22 +147,22 @@ def test_every_reader_says_file_and_line(tmp_path, bad):
     assert problem.startswith(f"{tmp_path / 'metrics.jsonl'} cannot be read: line 9: ")
     assert "\n" not in problem
     with pytest.raises(RefusedError) as refused:
-        results.load(tmp_path, metrics.COUNTERS)
+        curves.load(tmp_path, metrics.COUNTERS)
     assert str(refused.value) == problem
     (tmp_path / "config.yaml").write_text(json.dumps({"run": {}, "algo": {}, "algo_name": "vdn", "env_name": "matrix"}))
     with pytest.raises(RefusedError) as refused:
-        reporting.read(tmp_path, "", {})
-    assert str(refused.value) == f"{problem} {reporting.SKIP}"
+        directories.read(tmp_path, "", {})
+    assert str(refused.value) == f"{problem} {directories.SKIP}"
 
 
 def test_half_a_last_line_is_left_out(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(BEFORE + AFTER[:30])
-    assert len(results.load(tmp_path)) == 8
+    assert len(curves.load(tmp_path)) == 8
 
 
 def test_a_log_that_is_not_there(tmp_path):
     with pytest.raises(RefusedError, match="does not exist"):
-        results.load(tmp_path)
+        curves.load(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", line(0, 24, 8, **{"loss/td": 0.5}), BEFORE])
@@ -183,10 +183,10 @@ def test_the_end_of_a_run_shows_what_there_is(tmp_path, capsys, content):
 
 def test_a_metric_that_came_later_is_left_out(tmp_path):
     rows = [record(0, 8, 0, **{"eval/return": 1.0}), record(0, 24, 8, **{"eval/return": 2.0, "eval/win_rate": 0.5})]
-    first, mean = results.first_and_last(rows)
+    first, mean = curves.first_and_last(rows)
     assert (first["return last"], mean["return first"]) == (2.0, 1.0)
     assert "win_rate last" not in mean
-    assert results.draw(rows, tmp_path).exists()
+    assert learning_curve.draw(rows, tmp_path).exists()
 
 
 # --------------------------------------------------------------------------------------------------------- writing
@@ -205,7 +205,7 @@ def test_links_are_not_followed(tmp_path):
     with pytest.raises(RefusedError, match="is a symbolic link"):
         metrics.cut_back(run_dir, REACHED)
     (run_dir / "learning_curve.png").symlink_to(target)
-    results.draw([record(0, 8, 0, **{"eval/return": 1.0})], run_dir)
+    learning_curve.draw([record(0, 8, 0, **{"eval/return": 1.0})], run_dir)
     assert target.read_bytes() == b"precious\n"
     assert not (run_dir / "learning_curve.png").is_symlink()
 

@@ -7,11 +7,11 @@ import sys
 import pytest
 import tiny
 
-from jaxshare import durable, report
+from jaxshare import durable
 from jaxshare.checkpoint import Restored
-from jaxshare.commands import collect, decompose, evaluate
+from jaxshare.commands import collect, decompose, evaluate, report
 from jaxshare.evaluation import scores
-from jaxshare.run import folder, output, restoring
+from jaxshare.run import folder, output, saved
 from jaxshare.types import RefusedError
 
 RUNS = [{"seed": 0, "env_steps": 64, "return": 7.125, "return_std": 0.5, "length": 2.0}]
@@ -29,7 +29,7 @@ def evaluated(tmp_path, monkeypatch, capsys):
         played.append(True)
         return {"runs": RUNS, "mean": MEAN}
 
-    monkeypatch.setattr(restoring, "restore", lambda *_: Restored(3, {}, None, [None]))
+    monkeypatch.setattr(saved.SavedRun, "restored", Restored(3, {}, None, [None]))
     monkeypatch.setattr(scores, "play", play)
 
     def run(*arguments):
@@ -116,7 +116,7 @@ def test_collect_tries_its_place_before_it_measures(evaluated, monkeypatch, tmp_
 
 
 def test_report_tries_its_place_before_it_computes(evaluated, monkeypatch, tmp_path):
-    from jaxshare.reporting import numbers
+    from jaxshare.results import numbers
 
     rows = [{"seed": 0, "env_steps": 32 * i, "updates": i, "wall_s": 1.0, "eval/return": float(i)} for i in (1, 2)]
     (evaluated.run_dir / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
@@ -129,7 +129,7 @@ def test_report_tries_its_place_before_it_computes(evaluated, monkeypatch, tmp_p
 
 def test_decompose_tries_its_place_before_it_restores(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(restoring, "restore", fail)
+    monkeypatch.setattr(saved.SavedRun, "restored", property(fail))
     config = decompose.Config(run_dir=str(tmp_path), out=str(tmp_path / "file" / "x.json"))
     with pytest.raises(RefusedError, match=r"^out=.* cannot be written"):
         decompose._out(config)
@@ -138,9 +138,9 @@ def test_decompose_tries_its_place_before_it_restores(monkeypatch, tmp_path):
 def test_every_file_that_a_command_adds_to_a_run_directory_replaces_links():
     """They are written by jaxshare.durable: nothing else there opens a file of a given name for writing."""
     users = {}
-    names = ["session", "results", "loggers", "console", "run/folder", "run/metrics"]
-    names += ["commands/evaluate", "commands/decompose", "decomposition/result"]
-    for name in names:
+    run = ("run/training", "run/saver", "run/folder", "run/metrics")
+    commands = ("commands/evaluate", "commands/decompose", "decomposition/result")
+    for name in (*run, *commands, "results/learning_curve", "loggers", "console"):
         source = (tiny.REPOSITORY / "jaxshare" / f"{name}.py").read_text()
         found = [call for call in (".write_text(", ".write_bytes(", "savefig(run_dir", '"w"', "'w'") if call in source]
         users[name] = [call for call in found if source.count(call) > source.count(f"durable{call}")]

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare.reporting import runs as reporting
+from jaxshare.results import directories
 from jaxshare.run import folder, reader
 from jaxshare.types import RefusedError
 
@@ -147,7 +147,7 @@ def test_damaged_content_is_one_sentence_with_the_file(tmp_path, whole, name, co
     read = {
         "config.yaml": folder.read_settings,
         "versions.json": folder.read_versions,
-        "evaluation.json": reporting._played,
+        "evaluation.json": directories.read_played,
     }[name]
     with pytest.raises(RefusedError) as refused:
         read(tmp_path)
@@ -214,9 +214,9 @@ def test_nothing_in_a_file_is_code(tmp_path):
 def test_report_reads_evaluations_through_it(tmp_path):
     (tmp_path / "evaluation.json").write_text(json.dumps(put(EVALUATION, ("runs", 0, "return"), "high")))
     with pytest.raises(RefusedError, match=r"evaluation\.json cannot be used: runs\[0\]\.return is 'high'"):
-        reporting._played(tmp_path)
+        directories.read_played(tmp_path)
     (tmp_path / "evaluation.json").write_text(json.dumps(EVALUATION))
-    assert reporting._played(tmp_path)["final"]["seed 0"]["return"] == 1.5
+    assert directories.read_played(tmp_path)["final"]["seed 0"].scores["return"] == 1.5
 
 
 def test_no_json_or_yaml_of_a_run_directory_is_read_past_the_reader():

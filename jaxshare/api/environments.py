@@ -1,0 +1,34 @@
+"""Environments by name, and entries that a program adds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jaxshare import registry
+from jaxshare.registry import register
+from jaxshare.settings.validate import check_record
+from jaxshare.types import Env, RefusedError
+
+__all__ = ["make_env", "register"]
+
+
+def make_env(name: str, **settings: Any) -> Env:
+    """An environment of `python -m jaxshare.list`: make_env("lbf", scenario="8x8-2p-2f-coop").
+
+    settings: those of `env.*` on the command line.
+    Its `reset(key)` and `step(state, action, key)` are pure functions of one environment, to be
+    vmapped and jitted; `spec` tells its sizes.
+    Raises RefusedError for a name or a setting that there is not, or a package that is missing.
+    """
+    entry = registry.get("env", name)
+    known = [field.name for field in dataclasses.fields(entry.Config)]
+    for key, value in settings.items():
+        if key not in known:
+            raise RefusedError(
+                f"make_env({name!r}, {key}={value!r}): {key} is not a setting of it."
+                f"{registry.suggest(key, known)} Known: {', '.join(known) or 'none'}."
+            )
+    config = entry.Config(**settings)
+    check_record(config, "env.")
+    return entry.make(config)

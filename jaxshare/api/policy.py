@@ -1,0 +1,80 @@
+"""A trained team as functions: what its agents do when they see a time step."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxshare.run.saved import SavedRun
+from jaxshare.types import Array, EnvSpec, TimeStep
+
+
+class Policy:
+    """The agents of one run at a checkpoint.
+
+    B stands for environments beside each other; without a batch the leading axis is left out.
+
+        timestep: TimeStep with leading [B], or of one environment
+        carry:    memory of the acting network, from `initial_carry`
+    """
+
+    def __init__(self, saved: SavedRun, run: int) -> None:
+        self._program = saved.program
+        self._state = saved.states[run]
+        self._hparams = saved.hparams(run)
+        self._clock = saved.clock
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Sizes of what the agents see and do."""
+        return self._program.env.spec
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters by network, as numpy arrays."""
+        return self._state.learner.params
+
+    def initial_carry(self, batch: int | None = None) -> Any:
+        """The memory before the first step of an episode, of `batch` environments or of one."""
+        carry = self._program.algorithm.initial_carry(1 if batch is None else batch)
+        return carry if batch is not None else jax.tree.map(_first, carry)
+
+    def act(self, timestep: TimeStep, carry: Any, key: Array, explore: bool = False) -> tuple[Array, Any]:
+        """(action [B, N] i32 or [B, N, U] f32, carry): what all agents do, and their new memory.
+
+        explore: act as in training (epsilon-greedy, or drawn from the policy), not greedily.
+        """
+        one = timestep.terminated.ndim == 0
+        if one:
+            timestep = jax.tree.map(_batched, timestep)
+            carry = jax.tree.map(_batched, carry)
+        carry, action = self._act(self.params, carry, timestep, key, explore=explore)
+        if one:
+            carry = jax.tree.map(_first, carry)
+            action = _first(action)
+        return action, carry
+
+    @cached_property
+    def _act(self) -> Any:
+        return jax.jit(partial(_act, self._program, self._context()), static_argnames="explore")
+
+    def _context(self) -> Any:
+        return self._program.context(self._state, self._hparams, self._clock)
+
+
+def _act(
+    program: Any, ctx: Any, params: Any, carry: Any, timestep: TimeStep, key: Array, explore: bool
+) -> tuple[Any, Array]:
+    carry, action, _ = program.algorithm.act(params, carry, timestep, ctx, key, explore)
+    return carry, action
+
+
+def _batched(leaf: Any) -> Any:
+    return jnp.asarray(leaf)[None]
+
+
+def _first(leaf: Any) -> Any:
+    return leaf[0]

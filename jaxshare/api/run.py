@@ -1,0 +1,105 @@
+"""What came of a training run: metrics, policies, evaluations."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxshare.api.policy import Policy
+from jaxshare.run.saved import LATEST, SavedRun, open_run
+from jaxshare.settings.records import Settings
+from jaxshare.trust import Permission
+from jaxshare.types import RefusedError
+
+
+def load(
+    run_dir: str | pathlib.Path,
+    checkpoint: int | str = LATEST,
+    trust: bool = False,
+    env: Mapping[str, Any] | None = None,
+) -> Run:
+    """The run in a directory that `train` wrote.
+
+    checkpoint: "latest", "best" (of a run with checkpoint.best=true) or an iteration.
+    trust, env: a directory may name code that is not jaxshare's, such as env.id=mymodule:Env. That
+    code runs only if `env` names it too (env={"id": "mymodule:Env"}) or trust is True.
+    Raises RefusedError if it is no run directory, or names code without permission.
+    """
+    return Run(open_run(run_dir, checkpoint, Permission(trust=trust, env=env or {})))
+
+
+class Run:
+    """A run directory. Everything is read when it is asked for. R runs: seeds by sweep points."""
+
+    def __init__(self, saved: SavedRun) -> None:
+        self._saved = saved
+
+    def __repr__(self) -> str:
+        return f"<jaxshare run {self.run_dir}: {len(self.labels)} run(s)>"
+
+    @property
+    def run_dir(self) -> pathlib.Path:
+        """The directory."""
+        return self._saved.run_dir
+
+    @property
+    def settings(self) -> Settings:
+        """All settings, as config.yaml has them."""
+        return self._saved.settings
+
+    @property
+    def labels(self) -> list[dict[str, Any]]:
+        """The seed and sweep point of each run, [R]."""
+        return self._saved.labels
+
+    @property
+    def metrics(self) -> list[dict[str, np.ndarray]]:
+        """The columns of metrics.jsonl for each run, [R]: {"env_steps": [rows], "loss/td": [rows], …}.
+
+        nan where a record lacks a metric, as those of an evaluation lack losses. `curve` leaves
+        these out; `pandas.DataFrame(run.metrics[0])` is a table.
+        """
+        return [_columns(self._of(label)) for label in self.labels]
+
+    def curve(self, name: str = "eval/return", seed: int | None = None) -> tuple[Any, Any]:
+        """(environment steps [points], values [points]) of one metric, for plotting.
+
+        seed: default the first one. Of a data set's learner the first are updates.
+        Raises RefusedError for a metric that was never logged.
+        """
+        records = self._of(self.labels[self._index(seed)])
+        points = [record for record in records if name in record]
+        if not points:
+            known = sorted({key for record in records for key in record})
+            raise RefusedError(f"{name} was not logged. Known: {', '.join(known)}.")
+        counter = "updates" if self.settings.run.data else "env_steps"
+        steps = np.array([record[counter] for record in points])
+        return steps, np.array([record[name] for record in points])
+
+    def _of(self, label: dict[str, Any]) -> list[dict[str, Any]]:
+        wanted = label.items()
+        return [record for record in self._saved.records if wanted <= record.items()]
+
+    def policy(self, seed: int | None = None) -> Policy:
+        """The agents of one run at the checkpoint; default the first seed. Raises RefusedError."""
+        return Policy(self._saved, self._index(seed))
+
+    def _index(self, seed: int | None) -> int:
+        if seed is None:
+            return 0
+        seeds = [label["seed"] for label in self.labels]
+        if seeds.count(seed) != 1:
+            what = "there is none" if seed not in seeds else "a sweep has it several times"
+            raise RefusedError(f"seed={seed}: {what}. The runs are {self.labels}.")
+        return seeds.index(seed)
+
+
+def _columns(records: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    names = sorted({name for record in records for name in record})
+    columns = {}
+    for name in names:
+        columns[name] = np.array([record.get(name, np.nan) for record in records])
+    return columns

@@ -1,0 +1,234 @@
+"""All runs of a command, seeds by sweep points, on their devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxshare import parallel, replay
+from jaxshare.run.advance import Pure, advance_of
+from jaxshare.run.watch import host_errors
+from jaxshare.runner import Program, start_clock
+from jaxshare.settings.records import Settings
+from jaxshare.settings.run_parts import POLICIES
+from jaxshare.types import Clock, HostError, RefusedError, TrainState
+
+
+def _nothing() -> None:
+    """Where nobody wants to be told."""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """How far every run is. All [R] integers."""
+
+    env_steps: np.ndarray
+    updates: np.ndarray
+    progress: np.ndarray  # what `Program.total` is counted in: environment steps, or updates
+
+
+@dataclass
+class Fleet:
+    """All runs of a command on their devices."""
+
+    program: Program
+    layout: parallel.Layout
+    settings: Settings
+    states: list[Any] = field(default_factory=list)  # of each wave
+    clock: Clock = field(default_factory=start_clock)
+    failure: HostError | None = None  # of an environment on the host; the states are sound
+    data: Any = None  # of a learner from a data set: an Episode in the layout of a replay
+    learned: Callable[[], None] = _nothing  # called when the states are ahead of the checkpoint
+
+    def __post_init__(self) -> None:
+        self.labels = self.settings.labels()  # of each run: seed, and its sweep point
+        self.hparams = [self.layout.place(values) for values in self._hparams()]  # of each wave
+
+        # the clock as a chunk returns it, or the second chunk would be compiled anew
+        self.clock = self.layout.replicate(self.clock)
+
+        self.advance = advance_of(self)
+        self._init = self.layout.lift(self._new_learner, donate=False, batched=1)
+        self._evaluate = {
+            prefix: self.layout.lift(partial(self.program.evaluate, explore=explore), donate=False)
+            for prefix, explore in POLICIES[self.settings.run.eval.policy].items()
+        }
+
+    def _new_learner(self, seed: jax.Array, clock: Clock) -> tuple[TrainState, Clock]:
+        return self.program.init(seed), clock
+
+    def compile(self) -> None:
+        """Compile what new runs will call before their replays take memory, and free what that took.
+
+        ours: otherwise the peak is that of the compiler and the replays together
+        (benchmarks/memory.py). Programs that call an environment on the host, or learn from a data
+        set, are compiled when they are called.
+        """
+        if not isinstance(self.advance, Pure):
+            return
+        seeds = self._seeds()[0]
+        state = jax.eval_shape(self._init, seeds, self.clock)[0]
+        # as `init` returns it and a chunk leaves it
+        state = jax.tree.map(lambda x: x.update(sharding=self.layout.sharding), state)
+        args = (state, self.hparams[0], self.clock)
+        self.advance.compile(*args)
+        self._init = self._init.lower(seeds, self.clock).compile()
+        for prefix, evaluate in self._evaluate.items():
+            self._evaluate[prefix] = evaluate.lower(*args).compile()
+        parallel.return_free_memory()
+
+    # ---------------------------------------------------------------------------------- beginning
+
+    def init(self) -> None:
+        """New learners."""
+        self.states = [self._init(seed, self.clock)[0] for seed in self._seeds()]
+
+    def start(self, interrupted: Sequence[int] = ()) -> None:
+        """New learners, and replays that are full enough. See `prefill`."""
+        self.init()
+        self.prefill(interrupted)
+
+    def _seeds(self) -> list[jax.Array]:
+        """Of each wave, [wave_size]."""
+        seeds = []
+        for wave in self.layout.waves():
+            numbers = jnp.array([self.labels[i]["seed"] for i in wave], jnp.int32)
+            seeds.append(self.layout.place(numbers))
+        return seeds
+
+    def place(self, clock: Clock, states: list[TrainState]) -> None:
+        """Go on from restored states, one of each run."""
+        # the clock as a chunk returns it, or the second chunk would be compiled anew
+        self.clock = self.layout.replicate(clock)
+        self.states = []
+        for wave in self.layout.waves():
+            runs = [states[i] for i in wave]
+            stacked = jax.tree.map(lambda *each: np.stack(each), *runs)
+            self.states.append(self.layout.place(stacked))
+
+    def replace_params(self, params: list[Any], target_params: list[Any]) -> None:
+        """Give new learners other parameters, one tree of each run."""
+        for wave, runs in enumerate(self.layout.waves()):
+            learner = self.states[wave].learner
+            wanted = (params, target_params)
+            chosen = [self._stacked([trees[i] for i in runs]) for trees in wanted]
+            learner = learner.replace(params=chosen[0], target_params=chosen[1])
+            self.states[wave] = self.states[wave].replace(learner=learner)
+
+    def _stacked(self, trees: list[Any]) -> Any:
+        return self.layout.place(jax.tree.map(lambda *each: np.stack(each), *trees))
+
+    def prefill(self, interrupted: Sequence[int] = ()) -> None:
+        """Fill the replays as far as the first update needs; on the host only until a signal.
+
+        Raises HostError; RefusedError for observations or states that replay.dtype cannot keep.
+        """
+        if self.program.prefill_iterations:
+            self.advance.prefill(interrupted)
+            outside = self.outside()
+            if outside:
+                raise RefusedError(outside)
+
+    def outside(self) -> str:
+        """What to tell if a replay holds numbers beyond the range of replay.dtype, else ""."""
+        dtype = self.program.run.replay.dtype
+        if self.program.algorithm.experience != "replay" or dtype not in replay.RANGES:
+            return ""
+        any_outside = jax.jit(jax.vmap(replay.any_outside))
+        if not any(any_outside(state.replay).any() for state in self.states):
+            return ""
+        return (
+            f"replay.dtype={dtype} keeps numbers within {replay.RANGES[dtype]} only; observations "
+            f"or states of env={self.program.env.spec.name} are not. Use replay.dtype=bfloat16, "
+            "which takes as much memory as float16 and has the range of float32, or float32."
+        )
+
+    # ---------------------------------------------------------------------------------- going on
+
+    def take_state(self, wave: int) -> Any:
+        """The state of a wave, for a program that overwrites it."""
+        state = self.states[wave]
+        self.states[wave] = None
+        return state
+
+    def chunk(self, interrupted: Sequence[int] = ()) -> dict[str, Any] | None:
+        """Advance all runs by one chunk; its metrics with leading [R, iterations].
+
+        On the host a chunk ends early once `interrupted` is not empty, or at an error, which is
+        then in `failure`; None if not one iteration was completed.
+        """
+        metrics = self.advance.chunk(interrupted)
+        if not metrics:
+            return None
+        return jax.tree.map(lambda *waves: self._by_run(list(waves)), *metrics)
+
+    def evaluate(self) -> dict[str, np.ndarray]:
+        """Evaluation of all runs, {name: [R]}; one policy after the other. Raises HostError."""
+        scores: dict[str, np.ndarray] = {}
+        for prefix, evaluate in self._evaluate.items():
+            with host_errors(self.program.evaluator):
+                waves = []
+                for state, hparams in zip(self.states, self.hparams, strict=True):
+                    waves.append(evaluate(state, hparams, self.clock)[0])
+                for name in waves[0]:
+                    scores[prefix + name] = self._by_run([wave[name] for wave in waves])
+        return scores
+
+    # ---------------------------------------------------------------------------------- questions
+
+    @property
+    def counters(self) -> Counters:
+        """How far every run is."""
+        env_steps = self.env_steps
+        updates = self.updates
+        return Counters(env_steps, updates, updates if self.program.offline else env_steps)
+
+    @property
+    def env_steps(self) -> np.ndarray:
+        """Environment steps of each run, [R]."""
+        return self._by_run([state.env_steps for state in self.states])
+
+    @property
+    def updates(self) -> np.ndarray:
+        """Updates made by each run, [R]."""
+        return self._by_run([state.updates for state in self.states])
+
+    def params(self, run: int) -> dict[str, Any]:
+        """The parameters of one run, copied to numpy arrays."""
+        wave, row = divmod(run, self.layout.wave_size)
+        learner = self.states[wave].learner
+        return jax.tree.map(lambda x: np.array(parallel.local_rows(x)[row]), learner.params)
+
+    def unstacked(self, filled: int | None) -> list[TrainState]:
+        """Every run's state as numpy arrays, with the first `filled` slots of its replay, or without.
+
+        On a CPU these are views of the devices' memory, not copies: use them before the next chunk.
+        """
+        runs = []
+        for state in self.states:
+            kept = state if filled is not None else state.replace(replay=None)
+            rows = jax.tree.map(parallel.local_rows, kept)
+            for i in range(self.layout.wave_size):
+                run = jax.tree.map(lambda each, i=i: each[i], rows, is_leaf=_is_list)
+                ring = jax.tree.map(lambda slots: slots[:filled], run.replay)
+                runs.append(run.replace(replay=ring))
+        return runs[: len(self.labels)]
+
+    def _by_run(self, waves: list[Any]) -> np.ndarray:
+        return np.concatenate([np.asarray(wave) for wave in waves])[: len(self.labels)]
+
+    def _hparams(self) -> Iterator[dict[str, jax.Array]]:
+        points = [{**self.program.algorithm.hparams, **point} for _, point in self.settings.runs()]
+        for wave in self.layout.waves():
+            names = points[0]
+            yield {k: jnp.array([points[i][k] for i in wave], jnp.float32) for k in names}
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)

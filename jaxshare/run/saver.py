@@ -1,0 +1,175 @@
+"""The checkpoints of a run that goes on: which one it begins with, when one is due, and what is in it."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxshare import __version__
+from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
+from jaxshare.run import metrics as log
+from jaxshare.run import reader
+from jaxshare.run.fleet import Counters
+from jaxshare.runner import Program
+from jaxshare.settings.records import Settings
+from jaxshare.types import Clock, RefusedError, TrainState
+
+if TYPE_CHECKING:
+    from jaxshare.run.training import Training
+
+
+@dataclass
+class Beginning:
+    """What a run goes on from; of a new run the defaults."""
+
+    restored: Restored | None = None  # taken once, by `take_states`
+    exact: bool = True  # whether the replay is there, too
+    wall_s: float = 0.0  # spent so far
+    planned: int = 0  # total_env_steps when the checkpoint was written
+    evaluated: np.ndarray = field(default_factory=lambda: np.array([], int))  # [R], -1: never
+    best: list[Best | None] = field(default_factory=list)  # [R]
+    num_bytes: int = 0  # of metrics.jsonl
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it is a new run."""
+        return self.restored is None
+
+    def take_states(self) -> tuple[Clock, list[TrainState]]:
+        """The clock and every run's state; what was read is let go of, which frees its replays."""
+        assert self.restored is not None
+        restored = self.restored
+        self.restored = Restored(restored.step, restored.meta, restored.clock, [])
+        return restored.clock, restored.runs
+
+
+class Saver:
+    """Reads the checkpoint that a run goes on from, and writes those that are due."""
+
+    def __init__(self, run_dir: pathlib.Path, settings: Settings, program: Program) -> None:
+        self._run_dir = run_dir
+        self._settings = settings
+        self._program = program
+        self._saved_at = time.monotonic()
+        self.checkpoints = Checkpoints(run_dir, settings.run.checkpoint.keep, spec=program.env.spec)
+
+    @property
+    def newest(self) -> pathlib.Path:
+        """The folder of the newest checkpoint."""
+        return self.checkpoints.folder / str(self.checkpoints.latest())
+
+    # ---------------------------------------------------------------------------------- reading
+
+    def beginning(self, resuming: bool) -> Beginning:
+        """What the run goes on from. Raises RefusedError if there is no checkpoint that can be read."""
+        labels = self._settings.labels()
+        begin = Beginning(
+            planned=self._settings.run.total_env_steps,
+            evaluated=np.full(len(labels), -1),
+            best=[None] * len(labels),
+        )
+        if not resuming:
+            return begin
+        newest = self.checkpoints.newest(self._load)
+        if newest is None:
+            raise RefusedError(
+                f"run_dir={self._run_dir} holds metrics but no complete checkpoint to go on from: "
+                "choose another run_dir, or delete this one."
+            )
+        begin.restored = newest[1]
+        self._read_meta(begin, begin.restored)
+        return begin
+
+    def _load(self, step: int) -> Restored:
+        wanted = Wanted(
+            jax.eval_shape(self._program.init, jnp.int32(0)),
+            len(self._settings.runs()),
+            replay=True,
+            best=self._settings.run.checkpoint.best,
+        )
+        return self.checkpoints.load(step, wanted)
+
+    def _read_meta(self, begin: Beginning, restored: Restored) -> None:
+        """What a checkpoint says of itself, checked."""
+        num_runs = len(self._settings.runs())
+        where = self.checkpoints.folder / str(restored.step)
+        kind = reader.checkpoint_meta(num_runs)
+        meta = reader.checked(restored.meta, kind, where, "Restore it from a copy, or start anew.")
+        has_replay = self._program.algorithm.experience == "replay"
+        begin.exact = bool(meta.get("replay", True)) or not has_replay
+        begin.wall_s = float(meta.get("wall_s", begin.wall_s))
+        begin.planned = int(meta.get("total_env_steps", begin.planned))
+        begin.evaluated = np.array(meta.get("evaluated", begin.evaluated), int)
+        begin.best = [*restored.best] if restored.best else begin.best
+        begin.num_bytes = int(meta.get("metrics_bytes", 0))
+
+    def cut_back_log(self, begin: Beginning) -> list[str]:
+        """Leave in metrics.jsonl what was there at the checkpoint; remarks for the person."""
+        log.refuse_link(self._run_dir / log.METRICS)
+        if begin.restored is None:
+            return []
+        states = begin.restored.runs
+        offline = self._program.offline
+        progress = [int(state.updates if offline else state.env_steps) for state in states]
+        evaluated = begin.restored.meta.get("evaluated", progress)
+        reached = log.Reached(
+            labels=self._settings.labels(),
+            env_steps=[int(state.env_steps) for state in states],
+            updates=[int(state.updates) for state in states],
+            evaluated=evaluated,
+            offline=offline,
+            num_bytes=begin.num_bytes,
+        )
+        return log.cut_back(self._run_dir, reached)
+
+    # ---------------------------------------------------------------------------------- writing
+
+    def due(self, before: Counters, after: Counters) -> bool:
+        """Whether a checkpoint is due, by the progress of the slowest run or by the clock."""
+        every = self._settings.run.checkpoint.every
+        minutes = self._settings.run.checkpoint.minutes
+        if minutes > 0 and time.monotonic() - self._saved_at >= 60 * minutes:
+            return True
+        if every == 0:
+            return False
+        return int(after.progress.min()) // every > int(before.progress.min()) // every
+
+    def save(self, training: Training) -> bool:
+        """Write a checkpoint, unless the newest one is of this very iteration: whether it did."""
+        is_new = self.checkpoints.latest() != int(training.fleet.clock.iteration)
+        if is_new:
+            self._write(training)
+        self._saved_at = time.monotonic()
+        return is_new
+
+    def _write(self, training: Training) -> None:
+        fleet = training.fleet
+        run = self._settings.run
+        meta: dict[str, Any] = {
+            "wall_s": training.elapsed,
+            "metrics_bytes": training.file.sync(),
+            "version": __version__,
+            "labels": training.labels,
+            "env_steps": fleet.env_steps.tolist(),
+            "evaluated": training.evaluate.evaluated.tolist(),
+            "total_env_steps": run.total_env_steps,
+        }
+        filled = min(int(fleet.clock.stored), run.replay.capacity) if run.checkpoint.replay else None
+        states = fleet.unstacked(filled)
+
+        # a loss and a gradient can be finite while the step they lead to is not
+        for label, state in zip(training.labels, states, strict=True):
+            leaves = jax.tree.leaves(state.learner.params)
+            if not all(np.isfinite(leaf).all() for leaf in leaves):
+                what = f"a parameter became not finite at update {int(state.updates)}"
+                raise training.not_finite(what, label)
+
+        best = [each for each in training.keep_best.best if each is not None]
+        complete = len(best) == len(training.labels)
+        self.checkpoints.save(fleet.clock, states, meta, best if complete else None)

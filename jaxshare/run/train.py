@@ -1,0 +1,57 @@
+"""From settings to a trained run directory: check, lay out, read, lock, train."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable
+from contextlib import closing
+
+from jaxshare.loggers import require
+from jaxshare.memory import check_memory
+from jaxshare.run import build, callbacks, folder, offline, signals
+from jaxshare.run.callbacks import Callback
+from jaxshare.run.timeline import Timeline
+from jaxshare.run.training import Training
+from jaxshare.run.warm_start import read_start
+from jaxshare.settings.records import Settings
+
+
+def train(
+    settings: Settings,
+    max_chunks: int | None = None,
+    at_once: bool = False,
+    watchers: Iterable[Callback] = (),
+) -> pathlib.Path:
+    """Run to the end, or for `max_chunks` chunks, or until a signal or a callback; the run directory.
+
+    at_once: a signal that finds nothing to save ends this process, in the middle of a compilation
+    if need be; for commands.
+    watchers: called after the callbacks of every run.
+    Raises RefusedError for what cannot be done, StoppedError after a signal.
+    """
+    watchers = callbacks.checked(watchers)
+    timeline = Timeline()
+    settings = offline.fitted(settings)
+    with timeline.timing("layout"):
+        program, layout = build.lay_out(settings)
+    with closing(program), signals.watching(at_once) as watch:
+        require(settings.run.logger)
+        with timeline.timing("memory estimate"):
+            size = check_memory(program, layout, offline.num_bytes(settings, program))
+
+        # before anything is written
+        with watch.computing("reading of the data"):
+            data = offline.load(settings, program)
+        start = None if folder.goes_on(settings) else read_start(settings, program)
+
+        new_name = not settings.run.run_dir
+        with folder.in_use(settings) as opened:
+            watch.on_leaving(opened.lock.release)
+            with Training(opened, program, layout, watch, timeline) as training:
+                watch.on_leaving(program.close)
+                # what may change when a run goes on, now that its checkpoint was read
+                folder.write_settings(opened.settings, opened.run_dir)
+                training.introduce(size, new_name)
+                training.watchers.extend(watchers)
+                training.loop(data, start, max_chunks)
+    return opened.run_dir

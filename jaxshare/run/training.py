@@ -1,0 +1,267 @@
+"""The runs of one command while they are trained: chunk after chunk, with callbacks between them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from jaxshare import parallel
+from jaxshare.console import Console
+from jaxshare.loggers import JsonLines, Logger, TensorBoard, WandB
+from jaxshare.run import folder, observers
+from jaxshare.run import metrics as log
+from jaxshare.run.callbacks import Callback, Chunk, Evaluation
+from jaxshare.run.fleet import Counters, Fleet
+from jaxshare.run.saver import Saver
+from jaxshare.run.signals import Watch
+from jaxshare.run.timeline import Timeline
+from jaxshare.run.warm_start import Start
+from jaxshare.runner import Program
+from jaxshare.types import HostError, RefusedError
+
+
+class Training:
+    """The runs of one command while they are trained: what callbacks are given."""
+
+    def __init__(
+        self,
+        opened: folder.Opened,
+        program: Program,
+        layout: parallel.Layout,
+        watch: Watch,
+        timeline: Timeline,
+    ) -> None:
+        self.settings = opened.settings
+        self.run_dir = opened.run_dir
+        self.program = program
+        self.layout = layout
+        self.labels = opened.settings.labels()  # of each run: its seed and sweep point
+        self.watch = watch
+        self.timeline = timeline
+        self.failure: HostError | None = None  # of an environment; the runs end after a checkpoint
+        self.stopped = ""  # why a callback ended the runs, or ""
+        self.console = Console(opened.settings.run, program)
+        self._resuming = opened.resuming
+
+        # before anything is opened for writing, so that a damaged checkpoint leaves the run untouched
+        self.saver = Saver(opened.run_dir, opened.settings, program)
+        with self.watch.computing("reading of the checkpoint"):
+            self._begin = self.saver.beginning(opened.resuming)
+
+        self.evaluate = observers.Evaluate(self._begin.evaluated)
+        self.keep_best = observers.KeepBest(self._begin.best)
+        self.watchers: list[Callback] = [
+            observers.StopOnNonfinite(),
+            observers.Log(),
+            observers.ShowProgress(),
+        ]
+        if opened.settings.run.checkpoint.best:
+            self.watchers.append(self.keep_best)
+        self.watchers.append(self.evaluate)
+
+        self._remarks = self.saver.cut_back_log(self._begin)
+        self.file = JsonLines(opened.run_dir)
+        self.loggers: list[Logger] = [self.file, *self._extra_loggers()]
+        self._started = time.monotonic()
+        self.watch.on_leaving(self.console.stop)
+        self.watch.on_leaving(self._close_loggers)
+        self.watch.then = "" if self._begin.fresh else self._how_to_go_on()
+
+    def __enter__(self) -> Training:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.console.stop()
+        self.saver.checkpoints.close()
+        self._close_loggers()
+
+    def introduce(self, size: int, new_name: bool) -> None:
+        """Say what is about to run, and what there is to remark. size: bytes of memory, about."""
+        self.console.start(self.settings, self.program, self.layout, size, self.run_dir, self._resuming)
+        if new_name and self.settings.run.resume == "auto":
+            self.console.warn("resume=auto goes on with a run whose run_dir is named; this is a new one.")
+
+    # ------------------------------------------------------------------------- what callbacks use
+
+    @property
+    def counters(self) -> Counters:
+        """How far every run is."""
+        return self.fleet.counters
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds spent on these runs, over all their resumptions."""
+        return self._begin.wall_s + time.monotonic() - self._started
+
+    def params(self, run: int) -> dict[str, Any]:
+        """The parameters of one run, copied to numpy arrays."""
+        return self.fleet.params(run)
+
+    def stop(self, reason: str) -> None:
+        """End the runs after the present chunk, with a checkpoint; the reason is shown."""
+        self.stopped = reason
+
+    def write(self, run: int, at: Counters, metrics: dict[str, float]) -> None:
+        """Log metrics of one run."""
+        record = {
+            **self.labels[run],
+            "env_steps": int(at.env_steps[run]),
+            "updates": int(at.updates[run]),
+            "wall_s": round(self.elapsed, 3),
+            **metrics,
+        }
+        for logger in self.loggers:
+            logger.write(run, record)
+        for watcher in self.watchers:
+            watcher.on_record(self, run, record)
+
+    def tell_evaluation(self, evaluation: Evaluation) -> None:
+        """Tell every callback."""
+        for watcher in self.watchers:
+            watcher.on_evaluation(self, evaluation)
+
+    def not_finite(self, what: str, label: dict[str, Any]) -> RefusedError:
+        """What to raise when numbers of a run became nan or inf."""
+        remedy = self.fleet.outside() or (
+            "A smaller algo.hparams.lr, algo.hparams.grad_clip or env.reward_scale, in a new run_dir, usually helps."
+        )
+        return RefusedError(
+            f"{what} of {_describe(label)}. The run is stopped; the last good checkpoint is "
+            f"{self.saver.newest}. {remedy}"
+        )
+
+    # ------------------------------------------------------------------------------------ the loop
+
+    def loop(self, data: Any, start: Start | None = None, max_chunks: int | None = None) -> None:
+        """Chunk after chunk until every run has its environment steps. data: see `Fleet.data`."""
+        for remark in self._remarks:
+            self.console.warn(remark)
+        self._begin_runs(data, start)
+        total = self.program.total
+        chunks = 0
+        while self.counters.progress.min() < total and chunks != max_chunks and not self.stopped:
+            self._advance()
+            chunks += 1
+        self._save()
+        self._finish()
+
+    def _begin_runs(self, data: Any, start: Start | None) -> None:
+        """New runs with a full enough replay and their first evaluation, or the restored ones."""
+        with self.console.phase("compiling"):
+            self.fleet = Fleet(self.program, self.layout, self.settings, data=data, learned=self.watch.learned)
+            with self.watch.computing("compiling"):
+                if self._begin.fresh:
+                    with self.timeline.timing("compile"):
+                        self.fleet.compile()
+                try:
+                    with self.timeline.timing("start"):
+                        self._fill(start)
+                except HostError as error:
+                    raise HostError(f"{error}\nThe run is stopped before anything was learned.") from error
+
+            # else a signal cut the prefill short
+            prefilled = int(self.fleet.clock.iteration) >= self.program.prefill_iterations
+            if self._begin.fresh and prefilled:
+                self._save()
+            for watcher in self.watchers:
+                watcher.on_start(self)
+        self._leave_if_stopped()
+        self.console.progress(self.counters.progress)
+        if self._begin.planned != self.settings.run.total_env_steps:
+            self.console.warn(
+                f"total_env_steps was {self._begin.planned}: the run goes on, but not to the same "
+                "bits as a run that was planned to be longer."
+            )
+
+    def _fill(self, start: Start | None) -> None:
+        """States for the runs: new ones, or those of the checkpoint. Raises HostError."""
+        if self._begin.fresh:
+            self.fleet.init()
+            if start is not None:
+                self.fleet.replace_params(start.params, start.target_params)
+            self.fleet.prefill(self.watch)
+            return
+        clock, states = self._begin.take_states()
+        if self._begin.exact:
+            self.fleet.place(clock, states)
+            return
+        self.console.warn("the checkpoint holds no replay: it is filled anew, and the run goes on inexactly.")
+        self.fleet.place(clock._replace(stored=clock.stored * 0), states)
+        self.fleet.prefill(self.watch)
+
+    def _advance(self) -> None:
+        """One chunk, and what is due after it."""
+        before = self.counters
+        with self.watch.computing("chunk"), self.timeline.timing("chunk"):
+            metrics = self.fleet.chunk(self.watch)
+        self.failure = self.fleet.failure
+        after = self.counters
+        if metrics is not None:
+            self.watch.learned()
+            for watcher in self.watchers:
+                watcher.on_chunk(self, Chunk(metrics, before, after))
+        if self.failure or self.watch or self.saver.due(before, after):
+            self._save()
+        self._leave_if_stopped()
+
+    def _save(self) -> None:
+        with self.timeline.timing("checkpoint"):
+            is_new = self.saver.save(self)
+        self.watch.then = self._how_to_go_on()
+        self.watch.saved()
+        if is_new:
+            for watcher in self.watchers:
+                watcher.on_checkpoint(self, self.saver.newest)
+
+    def _leave_if_stopped(self) -> None:
+        """Raise what stops the runs, if something does; what there was to save is saved."""
+        if self.failure:
+            steps = int(self.counters.env_steps.min())
+            raise HostError(
+                f"{self.failure}\nThe run is stopped at {steps:,} environment steps; the checkpoint "
+                f"is {self.saver.newest}. The same command with "
+                f"{folder.how_to_go_on(self.run_dir)} goes on."
+            ) from self.failure
+        if self.watch:
+            self.watch.stop()
+
+    def _finish(self) -> None:
+        total = self.program.total
+        counters = self.counters
+        if not counters.updates.all() and self.program.prefill_iterations:
+            what = "windows" if self.program.algorithm.window else "episodes"
+            self.console.warn(
+                f"total_env_steps={total} was used up before the first update, which needs "
+                f"batch_size={self.settings.run.batch_size} {what}: nothing was learned."
+            )
+        if self.stopped:
+            self.console.warn(f"stopped by a callback: {self.stopped}")
+        if counters.progress.min() >= total or self.stopped:
+            for watcher in self.watchers:
+                watcher.on_end(self)
+            records, problems = log.read(self.run_dir, ("seed", "env_steps"))
+            for problem in problems:
+                self.console.warn(problem)
+            self.console.finish(records, self.run_dir)
+
+    def _how_to_go_on(self) -> str:
+        return f"the same command with {folder.how_to_go_on(self.run_dir)} goes on"
+
+    # ------------------------------------------------------------------------------------- loggers
+
+    def _extra_loggers(self) -> list[Logger]:
+        names = [_describe(label).replace(" ", "_").replace("=", "_") for label in self.labels]
+        loggers: list[Logger] = []
+        if "tensorboard" in self.settings.run.logger:
+            loggers.append(TensorBoard(self.run_dir, names))
+        if "wandb" in self.settings.run.logger:
+            loggers.append(WandB(self.run_dir, names, folder.plain(self.settings)))
+        return loggers
+
+    def _close_loggers(self) -> None:
+        for logger in self.loggers:
+            logger.close()
+
+
+def _describe(label: dict[str, Any]) -> str:
+    return " ".join(f"{name.removeprefix('sweep.')}={value}" for name, value in label.items())

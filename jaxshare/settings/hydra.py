@@ -1,0 +1,228 @@
+"""Hydra's composing: groups and records in, records out, and its errors in sentences. Knows hydra, not jax."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    GrammarParseError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
+
+from jaxshare import registry, spelling
+from jaxshare.settings.records import RunConfig, Settings
+from jaxshare.types import RefusedError
+
+
+@lru_cache(maxsize=1)
+def register() -> None:
+    """Put the schema and one option per file of algos/ and envs/ into hydra's store.
+
+    An algorithm's `RUN` holds its own defaults of run settings, such as {"num_envs": 4}.
+    """
+    store = ConfigStore.instance()
+    for kind in ("algo", "env"):
+        for name, module in registry.modules(kind).items():
+            node = OmegaConf.create({kind: opened(module.Config), **getattr(module, "RUN", {})})
+            store.store(group=kind, name=name, node=node, package="_global_")
+    extra: list[Any] = [
+        ("modifiers", list[str], dataclasses.field(default_factory=list)),
+        ("sweep", dict[str, Any], dataclasses.field(default_factory=dict)),
+    ]
+    for name, module in registry.modules("modifiers").items():
+        extra.append((name, module.Config, dataclasses.field(default_factory=module.Config)))
+    schema = dataclasses.make_dataclass("Schema", extra, bases=(RunConfig,), frozen=True)
+    node = opened(schema)
+    OmegaConf.set_struct(node, False)  # hydra adds the groups algo and env
+    store.store(name="schema", node=OmegaConf.create({key: node._get_node(key) for key in node}))
+
+
+def opened(config: type) -> DictConfig:
+    """A structured config that hydra may override: OmegaConf makes those of frozen dataclasses read-only."""
+    node = OmegaConf.structured(config)
+
+    def unlock(node: Any) -> None:
+        if isinstance(node, DictConfig | ListConfig):
+            OmegaConf.set_readonly(node, None)
+            if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+                for key in node:
+                    unlock(node._get_node(key))
+
+    unlock(node)
+    return node
+
+
+def config_dir() -> pathlib.Path:
+    """The YAML folder: inside the installed package, or at the top of a checkout."""
+    package = pathlib.Path(__file__).resolve().parent.parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise RefusedError("jaxshare's configs folder is missing: reinstall the package.")
+
+
+def presets() -> list[str]:
+    """Names of the shipped presets, as 'main_job' or 'differ/fig4'."""
+    folder = config_dir() / "preset"
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+
+
+def composed(lines: Sequence[str]) -> DictConfig:
+    """The configuration of these overrides, hydra's own included. Raises RefusedError."""
+    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        try:
+            return compose("config", list(lines), return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise refusal(error) from error
+
+
+def keys(cfg: Any, prefix: str = "") -> list[str]:
+    """All keys of a configuration but hydra's, groups of keys included."""
+    found = []
+    for key in cfg:
+        if prefix or key != "hydra":
+            found.append(f"{prefix}{key}")
+            child = cfg._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_none():
+                found.extend(keys(child, f"{prefix}{key}."))
+    return found
+
+
+def values(cfg: DictConfig) -> dict[str, Any]:
+    """All settings of a configuration by key, without groups of them."""
+    selected = {key: OmegaConf.select(cfg, key) for key in keys(cfg)}
+    return {key: _object(value) for key, value in selected.items() if not isinstance(value, DictConfig) or not value}
+
+
+def from_config(cfg: DictConfig, choices: Any) -> Settings:
+    """Settings from a composed configuration and the chosen option of each group."""
+    try:
+        run = {f.name: cfg[f.name] for f in dataclasses.fields(RunConfig) if f.name != "run_dir"}
+        names = [str(name) for name in cfg.modifiers]
+        for name in names:
+            registry.get("modifiers", name)
+            if names.count(name) > 1:
+                raise RefusedError(f"modifiers=[{','.join(names)}] has {name} twice: name it once.")
+        return Settings(
+            run=RunConfig(**{k: _object(v) for k, v in run.items()}, run_dir=cfg.run_dir or ""),
+            algo_name=choices["algo"],
+            algo=_object(cfg.algo),
+            env_name=choices["env"],
+            env=_object(cfg.env),
+            modifiers={name: _object(cfg[name]) for name in names},
+            sweep=_sweep(cfg.sweep),
+        )
+    except OmegaConfBaseException as error:
+        raise refusal(error) from error
+
+
+def _object(node: Any) -> Any:
+    if isinstance(node, ListConfig):
+        return tuple(OmegaConf.to_object(node))  # type: ignore[arg-type]
+    return OmegaConf.to_object(node) if isinstance(node, DictConfig) else node
+
+
+def _sweep(node: DictConfig) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+
+    def visit(prefix: str, node: Any) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                visit(f"{prefix}{key}.", value)
+                continue
+            values = value if isinstance(value, list) else [value]
+            if not values or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+                raise RefusedError(
+                    f"sweep.{prefix}{key}={value} must be a list of numbers, as in sweep.lr=[1e-4,5e-4]."
+                )
+            found[prefix + key] = [float(v) for v in values]
+            if len(values) != len({*found[prefix + key]}):
+                raise RefusedError(f"sweep.{prefix}{key}={value} names a value twice: give each value once.")
+
+    visit("", OmegaConf.to_container(node))
+    return found
+
+
+def filled(config: type, values: dict[str, Any] | None, key: str) -> Any:
+    """A record with plain values; key: what it is called in messages. Raises RefusedError for one that does not fit."""
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(opened(config), _literally(values or {})))
+    except OmegaConfBaseException as error:
+        full_key = ".".join([key, *filter(None, [getattr(error, "full_key", "")])])
+        if isinstance(error, ConfigKeyError | ConfigAttributeError):
+            raise RefusedError(
+                f"{full_key} is no setting of this version of jaxshare: use the version that made it, or another "
+                "run_dir."
+            ) from error
+        raise RefusedError(f"{full_key} does not fit: {str(error).splitlines()[0]}.") from error
+
+
+def _literally(value: Any) -> Any:
+    """Plain values whose texts OmegaConf takes as they stand: a file cannot ask for `${oc.env:PASSWORD}`."""
+    if isinstance(value, dict):
+        return {key: _literally(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_literally(inner) for inner in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+
+
+def from_overrides(config: type, overrides: Sequence[Override]) -> Any:
+    """A record with these settings, without groups. Raises RefusedError naming key, value and remedy."""
+    node = opened(config)
+    known = keys(node)
+    for override in overrides:
+        first, _, rest = override.key_or_group.partition(".")
+        if rest and first in node and OmegaConf.get_type(node, first) is dict:  # as env.id, of any names
+            OmegaConf.update(node, override.key_or_group, override.value(), force_add=True)
+            continue
+        if override.key_or_group not in known:
+            near = registry.suggest(override.key_or_group, known)
+            raise RefusedError(f"'{override.key_or_group}' is not a setting.{near} Known: {', '.join(known)}.")
+        if override.is_sweep_override():
+            raise spelling.several(override, multirun=False)
+        check_booleans(override.key_or_group, override.value(), node)
+        try:
+            OmegaConf.update(node, override.key_or_group, override.value())
+        except OmegaConfBaseException as error:
+            raise refusal(error) from error
+    try:
+        return OmegaConf.to_object(node)
+    except OmegaConfBaseException as error:
+        raise refusal(error) from error
+
+
+def check_booleans(key: str, value: Any, cfg: DictConfig) -> None:
+    """Refuse numbers other than 0 and 1 for true and false: OmegaConf takes them all."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            check_booleans(f"{key}.{name}", inner, cfg)
+    elif isinstance(value, int) and value not in (0, 1) and isinstance(OmegaConf.select(cfg, key), bool):
+        raise RefusedError(f"{key}={value} is neither true nor false.")
+
+
+def refusal(error: Exception) -> RefusedError:
+    """One sentence out of a hydra or OmegaConf error."""
+    full_key = getattr(error, "full_key", None)
+    cause = error.__cause__
+    if full_key is None and isinstance(cause, Exception):
+        full_key = getattr(cause, "full_key", None)
+        error = cause
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told_by_key = [line for line in lines if not line.startswith(("full_key:", "object_type=", "See https:"))]
+    message = "; ".join(line.rstrip(".") for line in told_by_key) or type(error).__name__
+    if isinstance(error, InterpolationResolutionError | GrammarParseError):
+        message += "; ${...} takes the value of another setting, and \\${ stands for these two characters themselves"
+    return RefusedError(f"{full_key}: {message}." if full_key else f"{message}.")

@@ -1,0 +1,5 @@
+"""python -m jaxshare.study."""
+
+from jaxshare.study.command import main
+
+main()

@@ -1,0 +1,241 @@
+"""What the runs of a study say: values, intervals, verdicts, and the curves of the page.
+
+A check on several tasks is not confirmed if it is so on one of them. Of several checks, one not
+confirmed makes the claim not confirmed, and all must be confirmed for it to be confirmed.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from jaxshare.results import statistics
+from jaxshare.study import figures, rules
+from jaxshare.study.check import TWO_ARMS, Check, Quantity
+from jaxshare.study.figures import Cell, CheckResult, Curve, Result, Value
+from jaxshare.study.job import STAGE
+from jaxshare.study.language import Study
+from jaxshare.study.plan import Plan
+from jaxshare.study.rules import NOT_CONFIRMED, NOT_RUN, UNDECIDED, Interval
+from jaxshare.study.values import PREFIX, Runs, scale, scoring
+from jaxshare.types import RefusedError
+
+MEASURED = "measured"  # of a study without checks: all its runs are there
+UNFINISHED = "unfinished"  # some are
+POINTS = 25  # of a curve that is kept
+FEWER = 10  # times fewer bootstraps for a curve
+Missing = dict[str, str]  # job without result: why
+
+
+def judge(
+    study: Study,
+    plan: Plan | None,
+    budget: str,
+    root: pathlib.Path,
+    missing: Missing,
+) -> Result:
+    """Everything that the page and the tables need of a study."""
+    if plan is None:
+        reason = study.reason(budget)
+        return {"verdict": NOT_RUN, "reason": reason, "checks": [], "cells": {}}
+    judging = _Judging(plan, root, {name: missing[name] for name in missing if name in plan.jobs})
+    checks = [judging.check(check) for check in study.checks]
+    cells: dict[str, dict[str, Cell]] = {}
+    for task, arm in plan.cells:
+        cell = judging.cell(task, arm)
+        if cell is not None:
+            cells.setdefault(task, {})[arm] = cell
+    return {
+        "verdict": _verdict(checks, cells, plan),
+        "budget": plan.budget,
+        "seeds": plan.seeds,
+        "checks": checks,
+        "cells": cells,
+        "commands": plan.commands(),
+        "missing": judging.missing,
+        "versions": judging.runs.versions(),
+    }
+
+
+def describe(study: Study, result: Result, machine: str) -> Result:
+    """The result with what the page says of the study."""
+    texts: Any = figures.texts(study)
+    return {**texts, "machine": machine, **result}
+
+
+def _verdict(checks: list[CheckResult], cells: dict[str, dict[str, Cell]], plan: Plan) -> str:
+    if checks:
+        return rules.together([check["verdict"] for check in checks if check["decides"]])
+    if not cells:
+        return NOT_RUN
+    return MEASURED if sum(map(len, cells.values())) == len(plan.cells) else UNFINISHED
+
+
+class _Judging:
+    """The checks and cells of one plan."""
+
+    def __init__(self, plan: Plan, root: pathlib.Path, missing: Missing) -> None:
+        self.plan = plan
+        self.runs = Runs(plan, root)
+        self.missing = missing
+
+    def check(self, check: Check) -> CheckResult:
+        """A check with its value, bounds, verdict, and the same of each of its tasks."""
+        tasks = [task for task in check.tasks or self.plan.tasks if task in self.plan.tasks]
+        result: CheckResult = {
+            "says": check.says, "paper": check.paper, "compare": check.compare,
+            "bound": check.bound, "decides": check.decides, "tasks": tasks,
+        }  # fmt: skip
+        complete = [task for task in tasks if self._has(task, check.arms)]
+        why = self._lacking(check, complete)
+        if why:
+            return {**result, "verdict": NOT_RUN, "reason": why}
+        try:
+            result = {**result, **self.value(check, complete)}
+            if len(complete) > 1:
+                result["each"] = {task: self.value(check, [task]) for task in complete}
+                if NOT_CONFIRMED in [each["verdict"] for each in result["each"].values()]:
+                    result["verdict"] = NOT_CONFIRMED
+        except (RefusedError, KeyError, ValueError, ZeroDivisionError) as error:
+            return {**result, "verdict": NOT_RUN, "reason": f"{type(error).__name__}: {error}"}
+        return result
+
+    def _has(self, task: str, arms: list[str]) -> bool:
+        return all((task, arm) in self.plan.cells for arm in arms)
+
+    def _lacking(self, check: Check, tasks: list[str]) -> str:
+        """Why a check cannot be made, or nothing."""
+        quantity = check.quantity
+        if quantity.json is not None:
+            needed = [self.plan.scripts[quantity.json]]
+        elif not tasks:
+            return f"not part of the {self.plan.budget} budget"
+        else:
+            of_runs = quantity.decomposition is None
+            source = self.plan.cells if of_runs else self.plan.decompositions
+            pairs = [(task, arm) for task in tasks for arm in check.arms]
+            lost = next((arm for task, arm in pairs if (task, arm) not in source), "")
+            if lost:
+                return f"{lost} has no decomposition: only algo=sit has"
+            needed = [source[pair] for pair in pairs]
+        return next((f"{job}: {self.missing[job]}" for job in needed if job in self.missing), "")
+
+    def value(self, check: Check, tasks: list[str]) -> Value:
+        """The value of a check on some tasks."""
+        quantity = check.quantity
+        statistic = statistics.AGGREGATES[check.statistic]
+        note = ""
+        if quantity.json is not None:
+            values = [self.runs.json(quantity)]
+            interval = rules.exact(values[0], check.compare)
+        elif quantity.reached is not None:
+            arm = check.arms[0]
+            values = [self.runs.reached(task, arm, quantity.reached) for task in tasks]
+            hits = np.concatenate(values)
+            interval = rules.share(int(hits.sum()), len(hits))
+        else:
+            values = [self._numbers(check, check.arms[0], task) for task in tasks]
+            if check.compare in TWO_ARMS:
+                others = [self._numbers(check, check.arms[1], task) for task in tasks]
+                interval = rules.difference(values, others, statistic)
+                note = self._unlearned(check, tasks, values, others)
+            else:
+                interval = rules.single(values, statistic)
+        return _value(check, interval, note, sum(len(numbers) for numbers in values))
+
+    def _numbers(self, check: Check, arm: str, task: str) -> np.ndarray:
+        """What a check compares, of one arm on one task, [N]."""
+        quantity = check.quantity
+        if quantity.series is not None:
+            return self.runs.series(task, arm, quantity.series)
+        if quantity.decomposition is not None:
+            return self.runs.decomposition(task, arm, quantity.decomposition)
+        how = scoring(self.plan.study, quantity)
+        return self.runs.scores(task, arm, how) / scale(check, task)
+
+    def _unlearned(
+        self,
+        check: Check,
+        tasks: list[str],
+        first: list[np.ndarray],
+        second: list[np.ndarray],
+    ) -> str:
+        """Arms that are equal because neither has learned anything show nothing."""
+        quantity = check.quantity
+        if check.compare != "equal" or quantity.series or quantity.decomposition:
+            return ""
+        metric = scoring(self.plan.study, quantity).metric
+        for task, *pair in zip(tasks, first, second, strict=True):
+            gains = []
+            for arm, numbers in zip(check.arms, pair, strict=True):
+                begin = self.runs.untrained(task, arm, metric) / scale(check, task)
+                gains.append(float(np.mean(numbers)) - begin)
+            if max(gains) <= check.bound:
+                return f"neither learned more than the margin on {task}"
+        return ""
+
+    def cell(self, task: str, arm: str) -> Cell | None:
+        """Scores of an arm on a task with their IQM, the paper's value, and the curve."""
+        plan = self.plan
+        job = plan.jobs[plan.cells[task, arm]]
+        if job.name in self.missing:
+            return None
+        how = scoring(plan.study, Quantity())
+        scores = self.runs.scores(task, arm, how)
+        interval = rules.percentiles([scores], statistics.iqm)
+        return {
+            "metric": how.metric, "score": how.score, "last": how.last,
+            "scores": [round(float(score), 6) for score in scores],
+            "iqm": interval.value, "paper": plan.study.values.get(task, {}).get(arm),
+            "run": job.name,
+            "low": None if interval.is_open else interval.low,
+            "high": None if interval.is_open else interval.high,
+            "total": job.total, "unit": "updates" if job.offline else "environment steps",
+            "curve": self._curve(task, arm, how.metric),
+        }  # fmt: skip
+
+    def _curve(self, task: str, arm: str, metric: str) -> Curve:
+        """IQM and its interval over seeds on a grid, as far as all seeds go.
+
+        Of SIT from the end of its first stage on.
+        """
+        job = self.plan.jobs[self.plan.cells[task, arm]]
+        unit = "updates" if job.offline else "env_steps"
+        first = int(job.settings.get(STAGE, "0"))
+        seeds = []
+        for records in self.runs.evaluations(task, arm):
+            points = [(r[unit] - first, r[PREFIX + metric]) for r in records if r[unit] >= first]
+            seeds.append(np.array(points).T)
+
+        # on a common grid, between evaluations a line
+        begin = max(x[0] for x, _ in seeds)
+        end = min(x[-1] for x, _ in seeds)
+        grid = np.linspace(begin, end, POINTS)
+        values = np.stack([np.interp(grid, x, y) for x, y in seeds], axis=-1)  # [P, N]
+        draw = np.random.default_rng(rules.SEED)
+        resamples = rules.RESAMPLES // FEWER
+        estimate = statistics.interval(statistics.iqm, [values], resamples, rules.CONFIDENCE, draw)
+        is_open = bool(np.isnan(estimate.low).any())
+        return {
+            "x": _short(grid),
+            "y": _short(estimate.value),
+            "low": _short(estimate.value if is_open else estimate.low),
+            "high": _short(estimate.value if is_open else estimate.high),
+        }
+
+
+def _value(check: Check, interval: Interval, note: str, runs: int) -> Value:
+    """An interval with its verdict."""
+    if interval.is_open:
+        return {"value": interval.value, "low": None, "high": None, "verdict": UNDECIDED,
+                "note": note or "one seed", "runs": runs}  # fmt: skip
+    decided = rules.verdict(check.compare, interval.low, interval.high, check.bound)
+    return {"value": interval.value, "low": interval.low, "high": interval.high,
+            "verdict": UNDECIDED if note else decided, "note": note, "runs": runs}  # fmt: skip
+
+
+def _short(numbers: np.ndarray) -> list[float]:
+    """Five digits of each."""
+    return [float(f"{number:.5g}") for number in numbers]

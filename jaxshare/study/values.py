@@ -1,0 +1,169 @@
+"""The numbers that checks compare, read from the runs of a plan: one for each seed."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxshare.results import curves as reader
+from jaxshare.study.check import Check, Quantity, Series
+from jaxshare.study.language import Study
+from jaxshare.study.plan import Plan
+from jaxshare.types import RefusedError
+
+PREFIX = "eval/"
+Records = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What the score of a run is."""
+
+    metric: str
+    score: str  # final or curve
+    last: int  # evaluations, of final
+
+
+def scoring(study: Study, quantity: Quantity) -> Scoring:
+    """Of a check, which may have its own, or the study's."""
+    return Scoring(
+        quantity.metric or study.metric,
+        quantity.score or study.score,
+        quantity.last or study.last,
+    )
+
+
+def scale(check: Check, task: str) -> float:
+    """What a score is divided by: 1 unless the check says a number, or one for each task."""
+    return check.scale[task] if isinstance(check.scale, dict) else check.scale
+
+
+class Runs:
+    """The runs of a plan, read once."""
+
+    def __init__(self, plan: Plan, root: pathlib.Path) -> None:
+        self.plan = plan
+        self.root = root
+        self._records: dict[str, Records] = {}
+
+    def records(self, task: str, arm: str) -> Records:
+        """All records of a run."""
+        name = self.plan.cells[task, arm]
+        if name not in self._records:
+            self._records[name] = reader.load(self.root / self.plan.jobs[name].out)
+        return self._records[name]
+
+    def evaluations(self, task: str, arm: str) -> list[Records]:
+        """The evaluations of every seed."""
+        return list(reader.evaluations(self.records(task, arm)).values())
+
+    def scores(self, task: str, arm: str, how: Scoring) -> np.ndarray:
+        """One number for each seed, [N]: of its last evaluations, or of all but the first."""
+        key = PREFIX + how.metric
+        curves = []
+        for records in self.evaluations(task, arm):
+            curves.append([record[key] for record in records if key in record])
+        if not curves or not all(len(curve) > 1 for curve in curves):
+            raise RefusedError(
+                f"{arm} on {task} has no {how.metric}: it was evaluated too rarely, or never.",
+            )
+        first = -how.last if how.score == "final" else 0
+        return np.array([np.mean(curve[1:][first:]) for curve in curves])
+
+    def untrained(self, task: str, arm: str, metric: str) -> float:
+        """The mean over seeds of the evaluation before training."""
+        key = PREFIX + metric
+        return float(np.mean([records[0][key] for records in self.evaluations(task, arm)]))
+
+    def reached(self, task: str, arm: str, value: float) -> np.ndarray:
+        """1 for each seed whose last return is the value, else 0: [N]."""
+        key = PREFIX + "return"
+        ends = np.array([records[-1][key] for records in self.evaluations(task, arm)])
+        return (np.abs(ends - value) < 1e-3).astype(float)
+
+    def series(self, task: str, arm: str, series: Series) -> np.ndarray:
+        """A logged number over the last part of a run, perhaps set against another, [N]."""
+        runs: dict[str, Records] = {}
+        for record in self.records(task, arm):
+            if series.name in record:
+                runs.setdefault(reader.run_name(record), []).append(record)
+        return np.array([_late(records, series) for records in runs.values()])
+
+    def decomposition(self, task: str, arm: str, path: str) -> np.ndarray:
+        """A number of decomposition.json, the mean over the types of agents that have it; [N]."""
+        job = self.plan.jobs[self.plan.decompositions[task, arm]]
+        whole = json.loads((self.root / job.out).read_text(encoding="utf-8"))
+        return np.array([of_types(run["types"], path) for run in whole["runs"]])
+
+    def json(self, quantity: Quantity) -> np.ndarray:
+        """All numbers that a path of a script's result leads to, [N].
+
+        With `near` their largest distance from these values, [1].
+        """
+        assert quantity.json is not None
+        job = self.plan.jobs[self.plan.scripts[quantity.json]]
+        tree: Any = json.loads((self.root / job.out).read_text(encoding="utf-8"))
+        for key in quantity.path:
+            tree = tree[key]
+        numbers = np.asarray(tree, float)
+        if quantity.near is not None:
+            distances = np.abs(numbers - np.asarray(quantity.near, float))
+            return distances.max(keepdims=True).ravel()
+        return np.atleast_1d(numbers).ravel()
+
+    def versions(self) -> dict[str, str]:
+        """Those of the training runs; those that differ are listed together."""
+        versions: dict[str, set[str]] = {}
+        for name in self.plan.cells.values():
+            path = self.root / self.plan.jobs[name].out / "versions.json"
+            if path.is_file():
+                whole = json.loads(path.read_text(encoding="utf-8"))
+                for package, version in whole.items():
+                    versions.setdefault(package, set()).add(version)
+        return {package: ", ".join(sorted(versions[package])) for package in sorted(versions)}
+
+
+def _late(records: Records, series: Series) -> float:
+    """A number of one run from a share of its length on."""
+    unit = "env_steps" if records[-1]["env_steps"] else "updates"
+    since = records[-1][unit] * series.since
+    values = [record[series.name] for record in records]
+    later = [record for record in records if record[unit] >= since]
+    late = _mean(record[series.name] for record in later)
+    if series.against is None:
+        return late
+    if series.against == "begin":
+        other = _mean(values[: max(1, len(values) // 20)])
+    elif series.against == "peak":
+        other = float(max(values))
+    else:
+        other = _mean(record[series.against] for record in later)
+    return late - other if series.by == "difference" else late / other
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def of_types(types: dict[str, Any], path: str) -> float:
+    """The mean over types of agents of a number in the decomposition. Raises RefusedError."""
+    numbers = []
+    for of_type in types.values():
+        value: Any = of_type
+        for key in path.split("."):
+            if not value:
+                value = None
+            elif key == "minus_uniform":  # how much oftener better ones are drawn than they occur
+                value = value["probability"] - value["trajectories"]
+            else:
+                value = value.get(key)
+        if value is not None:
+            numbers.append(float(value))
+    if not numbers:
+        raise RefusedError(f"decomposition: no type of agents has {path}.")
+    return float(np.mean(numbers))

@@ -1,0 +1,93 @@
+"""What watches a run: it sees everything, may stop it, and changes nothing."""
+
+import pytest
+import tiny
+
+from jaxshare.run import train as training
+from jaxshare.run.callbacks import Callback
+from jaxshare.types import RefusedError
+
+
+class Diary(Callback):
+    """Writes down what it is told."""
+
+    def __init__(self, stop_after=None):
+        self.events = []
+        self.records = []
+        self._stop_after = stop_after
+
+    def on_start(self, training):
+        self.events.append(("start", int(training.counters.env_steps.min())))
+
+    def on_chunk(self, training, chunk):
+        steps = int((chunk.after.env_steps - chunk.before.env_steps).sum())
+        self.events.append(("chunk", steps))
+        if self._stop_after is not None and training.counters.env_steps.min() >= self._stop_after:
+            training.stop("enough")
+
+    def on_evaluation(self, training, evaluation):
+        self.events.append(("evaluation", len(evaluation.scores["return"])))
+
+    def on_record(self, training, run, record):
+        assert training.labels[run].items() <= record.items()
+        self.records.append(record)
+
+    def on_checkpoint(self, training, path):
+        assert path.is_dir()
+        self.events.append(("checkpoint", int(path.name)))
+
+    def on_end(self, training):
+        self.events.append(("end", int(training.counters.env_steps.min())))
+
+
+ARGUMENTS = (*tiny.PLAIN, "eval.every=32", "checkpoint.every=0")
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("watched") / "run"
+    diary = Diary()
+    training.train(tiny.settings(run_dir, *ARGUMENTS), watchers=[diary])
+    return run_dir, diary
+
+
+def test_every_event_comes_in_its_turn(watched):
+    _, diary = watched
+    names = [name for name, _ in diary.events]
+    # a new run is saved and evaluated before it learns
+    assert names[:3] == ["checkpoint", "evaluation", "start"]
+    assert names[-2:] == ["checkpoint", "end"]
+    assert diary.events[-1] == ("end", 64)
+    assert sum(steps for name, steps in diary.events if name == "chunk") == 64 - 8  # less the prefill
+
+
+def test_the_records_are_those_of_the_log(watched):
+    run_dir, diary = watched
+    assert diary.records == tiny.records(run_dir, but=())
+
+
+def test_a_run_that_is_watched_computes_the_same(watched, tmp_path):
+    run_dir, _ = watched
+    tiny.train(tmp_path / "alone", *ARGUMENTS)
+    assert tiny.records(tmp_path / "alone") == tiny.records(run_dir)
+    tiny.assert_equal(tiny.restore(tmp_path / "alone", *ARGUMENTS), tiny.restore(run_dir, *ARGUMENTS))
+
+
+def test_a_callback_stops_a_run_that_can_go_on(watched, tmp_path):
+    whole, _ = watched
+    run_dir = tmp_path / "stopped"
+    diary = Diary(stop_after=20)
+    training.train(tiny.settings(run_dir, *ARGUMENTS), watchers=[diary])
+    assert diary.events[-1][0] == "end"
+    assert 20 <= diary.events[-1][1] < 64
+    assert tiny.steps_saved(run_dir)[-1] == [step for name, step in diary.events if name == "checkpoint"][-1]
+
+    tiny.train(run_dir, *ARGUMENTS, "resume=auto")
+    assert tiny.records(run_dir) == tiny.records(whole)
+
+
+@pytest.mark.parametrize(("callback", "words"), [(print, "no Callback"), (Diary, "a class")])
+def test_what_is_no_callback_is_refused_before_anything_is_written(tmp_path, callback, words):
+    with pytest.raises(RefusedError, match=f"{words}.*jaxshare.Callback"):
+        training.train(tiny.settings(tmp_path / "run", *ARGUMENTS), watchers=[callback])
+    assert not (tmp_path / "run").exists()
