@@ -12,8 +12,8 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from jaxshare import list as listing
 from jaxshare import registry
+from jaxshare.commands import list as listing
 from jaxshare.envs import matrix
 from jaxshare.runner import Program, start_clock
 from jaxshare.settings.records import RunConfig

@@ -50,8 +50,8 @@ def test_there_is_something_to_check():
 @pytest.mark.parametrize("name", [name for name in FILES if layer(name) is not None])
 def test_imports_go_one_way(name):
     later = LAYERS[layer(name) + 1 :]
-    commands = ("train", "evaluate", "list", "report")
-    outer = ("run.training", "cli", "console", "checkpoint", "multirun", "spelling", "results", *commands)
+    parts = ("evaluation", "collection", "decomposition", "results", "commands")
+    outer = ("run.training", "cli", "console", "checkpoint", "multirun", "spelling", *parts)
     assert not uses(name, *(f"jaxshare.{module}" for module in (*later, *outer)))
 
 
@@ -87,6 +87,18 @@ def test_types_import_nothing_of_ours():
     assert not uses("types.py", "jaxshare")
 
 
+# tables and bars of what commands do
+RICH = {
+    "collection/policies.py",
+    "collection/pools.py",
+    "collection/teams.py",
+    "decomposition/table.py",
+    "evaluation/tables.py",
+    "study/bars.py",
+    "study/tables.py",
+}
+
+
 @pytest.mark.parametrize(
     ("package", "doors"),
     [
@@ -96,21 +108,9 @@ def test_types_import_nothing_of_ours():
         ("flax.linen", {"models/*"}),
         ("jax.sharding", {"parallel.py"}),
         ("jaxmarl", {"envs/*"}),
-        (
-            "rich",
-            {
-                "terminal.py",
-                "console.py",
-                "evaluate.py",
-                "collect.py",
-                "decompose.py",
-                "results/screen.py",
-                "study/bars.py",
-                "study/tables.py",
-            },
-        ),
+        ("rich", {"terminal.py", "console.py", "results/screen.py", *RICH}),
         ("rich.console", {"terminal.py"}),
-        ("matplotlib", {"results/*", "collect.py", "evaluate.py", "study/pictures.py"}),
+        ("matplotlib", {"results/*", "evaluation/film.py", "study/pictures.py"}),
         ("scipy", {"study/rules.py"}),
         ("distrax", {"models/distributions.py"}),
         ("tensorstore", {"data/own.py", "data/vault.py"}),
@@ -147,8 +147,8 @@ def test_importing_the_package_is_light():
 
 def test_the_command_line_reads_settings_without_heavy_packages():
     heavy = {"orbax", "jaxmarl", "matplotlib", "matplotlib.pyplot", "tensorboardX", "wandb", "imageio"}
-    assert not loaded_by("import jaxshare.train, jaxshare.cli; jaxshare.cli.settings([])") & heavy
-    assert not loaded_by("import jaxshare.train as train; train.help_text(train.HELP, [])") & heavy
+    assert not loaded_by("import jaxshare.commands.train, jaxshare.cli; jaxshare.cli.settings([])") & heavy
+    assert not loaded_by("import jaxshare.commands.train as t; t.help_text(t.HELP, [])") & heavy
 
 
 # ------------------------------------------------------------------------------------------------------------- entries

@@ -1,7 +1,6 @@
 """Collecting: who plays in a data set is who the composition says, and nothing half-written is taken for a data set."""
 
 import contextlib
-import dataclasses
 import io
 import json
 import shlex
@@ -19,14 +18,17 @@ import pytest
 import tiny
 import yaml
 from matplotlib import colors, image
-from rich.console import Console
+from rich.progress import Progress
 
-from jaxshare import cli, collect, registry
+from jaxshare import cli, registry
 from jaxshare.checkpoint import Checkpoints
+from jaxshare.collection import policies, pools, teams
+from jaxshare.commands import collect
 from jaxshare.data import composition as composing
 from jaxshare.data import open_any, own, records
 from jaxshare.run import build
-from jaxshare.run.folder import plain, read_settings
+from jaxshare.run.folder import plain
+from jaxshare.run.saved import open_run
 from jaxshare.settings.rows import rows
 from jaxshare.types import RefusedError, TimeStep
 
@@ -205,7 +207,7 @@ def test_the_paper_s_tasks_go_by_their_names_here(kind):
         spec = module.make(module.Config(scenario=task)).spec
         environment, _, scenario = spec.name.partition("/")
         assert (environment, scenario) == (kind, task)
-        for name in collect.LISTS:
+        for name in pools.PRESETS:
             if name in ("low", "medium") or task == "2s3z":
                 text = composing.preset(environment, scenario, name).composition
                 assert composing.parse(text, spec.num_agents).num_agents == spec.num_agents
@@ -376,24 +378,24 @@ def test_continuous_actions(tmp_path):
         tmp_path / "run", "env=mpe", "env.scenario=pred_prey_3a", "env.max_steps=2", "algo=facmac", *sizes,
         "total_env_steps=16", "algo.hparams.lr=0.05", "checkpoint.every=8", "checkpoint.keep=99",
     )  # fmt: skip
-    config = collect.Config(run_dir=str(run_dir), out="unused", pool_episodes=8)
-    settings = read_settings(run_dir)
-    program = build.prepare(settings)
-    spec = program.env.spec
-    assert np.isfinite(collect._random_return(config, program))
+    sample = policies.Sample(8, seed=0)
+    run = open_run(run_dir)
+    spec = run.program.env.spec
+    assert np.isfinite(policies.random_return(run.program, sample))
     seen = types.SimpleNamespace(alive=np.ones((500, spec.num_agents), bool))
-    drawn = np.asarray(collect._random(spec.action, None, (), seen, None, jax.random.key(0), True)[1])
+    drawn = np.asarray(policies.act_at_random(spec.action, None, (), seen, None, jax.random.key(0), True)[1])
     assert drawn.shape == (500, spec.num_agents, spec.action.dim)
     np.testing.assert_allclose(drawn.min((0, 1)), spec.action.low, atol=0.01)
     np.testing.assert_allclose(drawn.max((0, 1)), spec.action.high, atol=0.01)
-    policies = collect._policies(config, settings, program, Console(quiet=True))
-    assert len(policies.names) == len(tiny.steps_saved(run_dir)) > 1
-    policy = np.full((4, spec.num_agents), len(policies.names) - 1)
+    with Progress(disable=True) as bar:
+        measured = policies.measure(run, sample, bar)
+    assert len(measured.names) == len(tiny.steps_saved(run_dir)) > 1
+    policy = np.full((4, spec.num_agents), len(measured.names) - 1)
     keys = jax.random.split(jax.random.key(0), 4)
 
     def actions(epsilon):
-        play = collect._player(dataclasses.replace(config, epsilon=epsilon), settings, program)
-        return np.asarray(play(policies.params, policy, keys).action)
+        play = teams.make_player(run, epsilon)
+        return np.asarray(play(measured.params, policy, keys).action)
 
     greedy, noisy = actions(0.0), actions(0.5)
     np.testing.assert_array_equal(greedy, actions(0.0))

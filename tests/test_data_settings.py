@@ -12,8 +12,8 @@ import test_offline_run
 import tiny
 from test_offline_run import GAME, arguments_of, written
 
-from jaxshare import cli, collect
-from jaxshare.commands import convert
+from jaxshare import cli
+from jaxshare.commands import collect, convert
 from jaxshare.data import hdf5, own, records, vault
 from jaxshare.run import build, fleet, offline
 from jaxshare.types import RefusedError

@@ -11,14 +11,19 @@ import tiny
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxshare import decompose
 from jaxshare.algos import _sit_reward, sit
 from jaxshare.checkpoint import Checkpoints
+from jaxshare.commands import decompose
 from jaxshare.data import card, own, records
+from jaxshare.decomposition import picture as picture_of
+from jaxshare.decomposition.curves import curves as curves_of
+from jaxshare.decomposition.statistics import statistics, statistics_of_type
+from jaxshare.decomposition.table import remarks
 from jaxshare.ops import decompose as ops
 from jaxshare.run import build
 from jaxshare.run.folder import open_run_dir
 from jaxshare.runner import start_clock
+from jaxshare.settings.help import small_command
 from jaxshare.types import Clock, Context, Discrete, EnvSpec, Episode, RefusedError
 
 GAME = ("env=matrix", "env.game=recall")  # two agents of one type, two actions, three steps
@@ -120,7 +125,7 @@ def test_what_is_written_is_what_is_returned(run_dir, found):
     assert json.loads((run_dir / "decomposition.json").read_text()) == found
     assert found["stage1"] == {"updates": FIRST, "of": FIRST, "finished": True}
     assert [run["seed"] for run in found["runs"]] == [0, 1]
-    assert decompose.remarks(found) == []
+    assert remarks(found) == []
 
 
 def test_an_ensemble_that_is_right_orders_every_pair_and_one_that_is_wrong_none(found):
@@ -167,7 +172,7 @@ def test_statistics_of_each_type_against_slow_loops():
     given = {name: rng.integers(0, 4, shape).astype(np.float32) for name in ("reward", "priority")}
     given |= {name: rng.random(shape).astype(np.float32) for name in ("uncertainty", "log_weight")}
     level = rng.integers(-1, 3, shape)
-    shown = decompose.statistics({**given, "alpha": np.full(4, 0.3, np.float32)}, level, TWO_TYPES)
+    shown = statistics({**given, "alpha": np.full(4, 0.3, np.float32)}, level, TWO_TYPES)
     for name, members in (("a", [0, 2, 3]), ("b", [1])):
         one, graded = shown["types"][name], level[:, members]
         own = {key: x[:, members] for key, x in given.items()}
@@ -207,7 +212,7 @@ def test_statistics_of_each_type_against_slow_loops():
 )
 def test_an_order_that_cannot_be_counted_has_a_reason(level, pairs, missing):
     level = np.array(level)
-    shown = decompose._of_type(
+    shown = statistics_of_type(
         {name: np.ones((2, 2), np.float32) for name in ("reward", "priority", "uncertainty", "log_weight")}
         | {"alpha": np.ones(2)},
         level,
@@ -233,26 +238,26 @@ def test_the_order_of_a_hundred_thousand_trajectories_is_counted():
 
 def test_the_log_of_both_stages_is_the_curve_of_the_first():
     """The mean over a chunk with both stages counts zeros of the last one."""
-    curves = decompose.curves(LOG, agents=2, first=FIRST)
+    curves = curves_of(LOG, agents=2, first=FIRST)
     assert list(curves) == ["seed 0", "seed 1"]
     updates, values = curves["seed 0"]
     assert updates == [2, 4]
     np.testing.assert_allclose(values, [[3, 5], [4, 2]])
-    assert decompose.curves(LOG, agents=3, first=FIRST) == {}  # of a run that did not log them
+    assert curves_of(LOG, agents=3, first=FIRST) == {}  # of a run that did not log them
 
 
 def test_the_picture_shows_means_over_runs_and_all_trajectories(run_dir, found):
     with Image.open(run_dir / "decomposition.png") as picture:
         assert picture.size[0] > 2 * picture.size[1] > 600
     rewards, ridges = Figure().subplots(1, 2)
-    decompose._draw_rewards(rewards, decompose.curves(LOG, 2, FIRST), ["0 a", "1 a"])
+    picture_of.draw_rewards(rewards, curves_of(LOG, 2, FIRST), ["0 a", "1 a"])
     lines = {line.get_label(): (line.get_xdata(), line.get_ydata()) for line in rewards.lines}
     np.testing.assert_allclose(lines["0 a"], [[2, 4], [2, 3.5]])
     np.testing.assert_allclose(lines["1 a"], [[2, 4], [3, 1.5]])
     lower, upper = (rewards.collections[0].get_paths()[0].vertices[:, 1] for _ in range(2))
     assert (lower.min(), upper.max()) == (1.0, 4.0)  # 2 and 3.5, with deviations of 1 and 0.5
     values = np.array([0.0, 0.0, 0.0, 20.0])
-    decompose._ridges(ridges, ["0 a"], [(values, np.array([0, 0, 2, 2]))], each=False)
+    picture_of.draw_ridges(ridges, [picture_of.Row("0 a", values, np.array([0, 0, 2, 2]))], each=False)
     random, expert = (np.asarray(patch.get_data().values) for patch in ridges.patches[:2])
     np.testing.assert_allclose((random[0], expert[0], expert[-1]), (0.6, 0.9, 0.3))  # stacked, three at 0 and one at 20
 
@@ -280,7 +285,7 @@ def test_eleven_agents_of_three_types_can_be_drawn(tmp_path, found):
     types = ["a"] * 6 + ["b"] * 3 + ["c"] * 2
     level = np.arange(220).reshape(20, 11) % 3
     curves = {"seed 0": ([1, 2], np.zeros((2, 11)))}
-    picture = decompose.draw({**found, "agent_types": types}, curves, [np.ones((20, 11))], level)
+    picture = picture_of.draw({**found, "agent_types": types}, curves, [np.ones((20, 11))], level)
     (tmp_path / "wide.png").write_bytes(picture)
     with Image.open(tmp_path / "wide.png") as picture:
         assert picture.size[0] > picture.size[1] > 600
@@ -310,8 +315,13 @@ def test_the_first_stage_logs_what_each_agent_is_given(folder):
 # ------------------------------------------------------------------------------------------------------------ refusals
 
 
+def run(arguments):
+    """The command with these arguments, whose refusals are raised."""
+    small_command(decompose.HELP, decompose.Config, decompose.decompose, arguments)
+
+
 def test_help_names_every_setting_and_column(capsys):
-    decompose._main(["--help"])
+    run(["--help"])
     shown = capsys.readouterr().out
     assert all(f"  {name}=" in shown for name in vars(decompose.Config()))
     assert all(word in shown for word in ("pairs", "reward", "prio.", "drawn", "in set", "ESS"))
@@ -319,30 +329,30 @@ def test_help_names_every_setting_and_column(capsys):
 
 def test_a_run_must_be_named_and_be_of_sit(tmp_path):
     with pytest.raises(RefusedError, match=r"run_dir is missing"):
-        decompose._main([])
+        run([])
     with pytest.raises(RefusedError, match=r"'rundir' is not a setting"):
-        decompose._main(["rundir=x"])
+        run(["rundir=x"])
     with pytest.raises(RefusedError, match=r"is not a run directory"):
-        decompose._main([f"run_dir={tmp_path}"])
+        run([f"run_dir={tmp_path}"])
     open_run_dir(tiny.settings(tmp_path / "vdn", *tiny.PLAIN))
     with pytest.raises(RefusedError, match=r"run_dir=\S+ is a run of algo=vdn.*Name a run of algo=sit"):
-        decompose._main([f"run_dir={tmp_path / 'vdn'}"])
+        run([f"run_dir={tmp_path / 'vdn'}"])
 
 
 def test_a_run_without_checkpoint_is_refused(tmp_path, folder):
     open_run_dir(tiny.settings(tmp_path / "new", *SIT, f"data={folder / 'levels.jds'}"))
     for _ in range(2):
         with pytest.raises(RefusedError, match=r"run_dir=\S+ has no checkpoint\. Train it first"):
-            decompose._main([f"run_dir={tmp_path / 'new'}"])
+            run([f"run_dir={tmp_path / 'new'}"])
         (tmp_path / "new" / "checkpoints").mkdir(exist_ok=True)
 
 
 def test_a_set_that_is_missing_or_of_another_size_is_refused(tmp_path, folder, run_dir):
     with pytest.raises(RefusedError, match=r"data=\S+none\.jds does not exist\. Name the data set"):
-        decompose._main([f"run_dir={run_dir}", f"data={tmp_path / 'none.jds'}"])
+        run([f"run_dir={run_dir}", f"data={tmp_path / 'none.jds'}"])
     open_run_dir(tiny.settings(tmp_path / "lost", *SIT, f"data={tmp_path / 'lost.jds'}"))
     with pytest.raises(RefusedError, match=r"data=\S+lost\.jds, from which the run learned.*Name the data set"):
-        decompose._main([f"run_dir={tmp_path / 'lost'}"])
+        run([f"run_dir={tmp_path / 'lost'}"])
     own.save(dataset(None, agents=3), tmp_path / "three.jds")
     with pytest.raises(RefusedError, match=r"three\.jds is not of the environment.*num_agents: 3 in the data, 2 in"):
-        decompose._main([f"run_dir={run_dir}", f"data={tmp_path / 'three.jds'}"])
+        run([f"run_dir={run_dir}", f"data={tmp_path / 'three.jds'}"])

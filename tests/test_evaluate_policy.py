@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import cli, evaluate
+from jaxshare import cli
 from jaxshare.checkpoint import Checkpoints
+from jaxshare.commands import evaluate
+from jaxshare.evaluation import EVALUATION
+from jaxshare.evaluation.tables import tables
 from jaxshare.run import build
 from jaxshare.run.fleet import Fleet
 from jaxshare.run.saver import Saver
@@ -156,14 +159,14 @@ def found(run_dir):
 
 
 def test_the_best_is_played_on_other_episodes(run_dir, found):
-    assert found == json.loads((run_dir / evaluate.EVALUATION).read_text())
+    assert found == json.loads((run_dir / EVALUATION).read_text())
     assert (found["checkpoint"], found["eval_seed"], found["policy"]) == ("best", 10_001, "both")
     assert found["selected_on"] == {"eval_seed": 10_000, "episodes": 4, "policy": "greedy"}
     assert [(run["env_steps"], run["selected_return"]) for run in found["runs"]] == BEST
     assert found["mean"]["selected_return"] == 3.0
     assert found["final"]["checkpoint"] == tiny.steps_saved(run_dir)[-1]
     assert [run["env_steps"] for run in found["final"]["runs"]] == [64, 64]
-    best, final = (table.title for table in evaluate._tables(found))
+    best, final = (table.title for table in tables(found))
     assert "seed 10000" in best
     assert "seed 10001" in best
     assert final.startswith("final checkpoint")

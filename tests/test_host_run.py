@@ -10,7 +10,7 @@ import time
 import pytest
 import tiny
 
-from jaxshare import evaluate
+from jaxshare.commands import evaluate
 from jaxshare.envs import host, lbforaging
 from jaxshare.run.fleet import Fleet
 from jaxshare.types import HostError

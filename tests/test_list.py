@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from jaxshare import list as listing
 from jaxshare import registry
+from jaxshare.commands import list as listing
 from jaxshare.types import RefusedError
 
 

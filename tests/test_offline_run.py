@@ -12,8 +12,9 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare import collect, evaluate, memory, parallel, replay, rollout, train
+from jaxshare import memory, parallel, replay, rollout
 from jaxshare.algos import sit
+from jaxshare.commands import collect, evaluate, train
 from jaxshare.data import card, own, records
 from jaxshare.run import build, offline
 from jaxshare.run.folder import read_config

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import train
 from jaxshare.checkpoint import Checkpoints
+from jaxshare.commands import train
 
 RESUME = "resume=auto"
 

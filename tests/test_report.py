@@ -13,7 +13,7 @@ from made_runs import QMIX, SMAX, make, plain, played
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from jaxshare import report
+from jaxshare.commands import report
 from jaxshare.data import own, records
 from jaxshare.results import figures as drawing
 from jaxshare.results import numbers as numbering

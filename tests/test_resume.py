@@ -17,8 +17,8 @@ sys.path.insert(0, str(tiny.REPOSITORY / "benchmarks"))
 
 from _faults_forgetful import ForgetfulDisk
 
-from jaxshare import train
 from jaxshare.checkpoint import Checkpoints
+from jaxshare.commands import train
 from jaxshare.console import Console
 from jaxshare.run.fleet import Fleet
 from jaxshare.run.folder import open_run_dir

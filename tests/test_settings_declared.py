@@ -28,8 +28,8 @@ from jaxshare.settings.records import RunConfig
 from jaxshare.settings.rows import range_text, rows
 
 COMMANDS = [
-    (name, importlib.import_module(f"jaxshare.{name}").Config)
-    for name in ("collect", "commands.convert", "decompose", "evaluate", "report")
+    (name, importlib.import_module(f"jaxshare.commands.{name}").Config)
+    for name in ("collect", "convert", "decompose", "evaluate", "report")
 ]
 ENTRIES = [
     (f"{kind}/{name}", module.Config) for kind in registry.KINDS for name, module in registry.modules(kind).items()

@@ -20,7 +20,7 @@ COMMANDS = ("collect", "decompose", "evaluate", "report")
 def parts():
     """All classes of settings, by what owns them."""
     configs = {"run": RunConfig}
-    configs |= {name: importlib.import_module(f"jaxshare.{name}").Config for name in COMMANDS}
+    configs |= {name: importlib.import_module(f"jaxshare.commands.{name}").Config for name in COMMANDS}
     for kind in registry.KINDS:
         configs |= {f"{kind}/{name}": module.Config for name, module in registry.modules(kind).items()}
     return configs

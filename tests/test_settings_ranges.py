@@ -21,7 +21,10 @@ ENTRIES = [
 ]
 COMMANDS = [
     ("train", RunConfig),
-    *((name, importlib.import_module(f"jaxshare.{name}").Config) for name in ("collect", "evaluate", "report")),
+    *(
+        (name, importlib.import_module(f"jaxshare.commands.{name}").Config)
+        for name in ("collect", "evaluate", "report")
+    ),
 ]
 FREE = {  # texts that no list of names holds: paths, ids of other packages, and what an environment reads itself
     "data", "run_dir", "init_from", "out", "composition", "rule", "dtype", "gif", "metric", "score", "at", "unfinished",

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-import jaxshare.report as report
-import jaxshare.train as train
-from jaxshare import cli, collect, decompose, evaluate, registry, spelling
-from jaxshare.commands import convert
+from jaxshare import cli, registry, spelling
+from jaxshare.commands import collect, convert, decompose, evaluate, report, train
 from jaxshare.settings.help import help_text
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.rows import rows

@@ -249,7 +249,7 @@ def test_hydra_reads_the_same_without_asserts():
 
 EVERYTHING = """
 import sys, pathlib
-from jaxshare import collect, convert, decompose, evaluate, list, report, train
+from jaxshare.commands import collect, convert, decompose, evaluate, list, report, train
 sizes = {sizes}
 for command, *arguments in (
     ["list"],

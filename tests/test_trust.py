@@ -11,7 +11,8 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare import cli, collect, decompose, evaluate, registry, trust
+from jaxshare import cli, registry, trust
+from jaxshare.commands import collect, decompose, evaluate
 from jaxshare.run import folder as run_folder
 from jaxshare.settings.help import small_help
 from jaxshare.types import RefusedError

@@ -10,6 +10,7 @@ from jaxshare.types import RefusedError
 
 KEYWORDS = ("null", "true", "false", "nan", "inf")  # what hydra reads as something else than text
 
+
 def arguments(keywords: Mapping[str, Any], known: Iterable[str], owners: Iterable[str]) -> list[str]:
     """`key=value` for each keyword.
 

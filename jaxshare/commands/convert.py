@@ -11,7 +11,7 @@ from jaxshare import cli
 from jaxshare.replay import DTYPES
 from jaxshare.run import output
 from jaxshare.settings.fields import file_path, flag, nested, static
-from jaxshare.settings.help import small_help
+from jaxshare.settings.help import small_command
 from jaxshare.settings.run_parts import DatasetConfig
 from jaxshare.settings.validate import check_record
 from jaxshare.types import RefusedError
@@ -27,7 +27,7 @@ class Config:
     )
     out: str = file_path(
         "",
-        help="the data set to write: NAME.jds (jaxshare's own), NAME.vlt/UID (a vault) or NAME.h5 (PyMARL)",
+        help="the data set to write: NAME.jds (jaxshare's own), NAME.vlt/UID (vault), NAME.h5 (PyMARL)",
     )
     format: str | None = static(
         None,
@@ -71,14 +71,7 @@ settings and their defaults
 
 def main() -> None:
     """Entry point."""
-    cli.run_command(lambda: _main(sys.argv[1:]))
-
-
-def _main(arguments: list[str]) -> None:
-    if any(a in ("-h", "--help") for a in arguments):
-        print(small_help(HELP, Config))
-        return
-    convert(cli.small_config(Config, arguments))
+    cli.run_command(lambda: small_command(HELP, Config, convert, sys.argv[1:]))
 
 
 def convert(config: Config) -> pathlib.Path:

@@ -51,7 +51,7 @@ def target_of(out: str, form: str | None, dtype: str | None, overwrite: bool) ->
     if dtype is not None and chosen != "own":
         raise RefusedError(f"dtype={dtype} has no effect on {FORMATS[chosen]}, which holds float32. Leave it out.")
     target = Target(path, chosen, dtype, overwrite)
-    _check_free(target)
+    check_free(target)
     return target
 
 
@@ -67,7 +67,7 @@ def _format_of_name(path: pathlib.Path) -> str | None:
     return ENDINGS.get(path.suffix)
 
 
-def _check_free(target: Target) -> None:
+def check_free(target: Target) -> None:
     """Raise RefusedError for what the writers refuse, before anything is read."""
     path = target.path
     if target.format == "own" and path.suffix != own.SUFFIX:

@@ -16,7 +16,7 @@ from jaxshare.results.statistics import Bootstrap, Estimate, Scores, Statistic
 from jaxshare.results.study import Cell, Study
 
 if TYPE_CHECKING:
-    from jaxshare.report import Config
+    from jaxshare.results.settings import Config
 
 TAUS = 101  # of a profile
 PER_TASK = {"iqm": statistics.iqm, "mean": statistics.mean, "median": statistics.median}

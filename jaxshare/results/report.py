@@ -26,7 +26,7 @@ from jaxshare.terminal import open_console
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
-    from jaxshare.report import Config
+    from jaxshare.results.settings import Config
 
 REPORT = "report.json"
 

@@ -12,7 +12,7 @@ from jaxshare.results.runs import Run, listed, shortened
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
-    from jaxshare.report import Config
+    from jaxshare.results.settings import Config
 
 
 def choose_metric(runs: Sequence[Run], config: Config) -> str:

@@ -11,7 +11,7 @@ from jaxshare.results.numbers import MOST_GROUPS, Report
 from jaxshare.results.study import Task
 
 if TYPE_CHECKING:
-    from jaxshare.report import Config
+    from jaxshare.results.settings import Config
 
 
 def explained(report: Report) -> Iterator[str]:

@@ -17,7 +17,7 @@ from jaxshare.results.runs import Run, listed, policy_of, shortened
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
-    from jaxshare.report import Config
+    from jaxshare.results.settings import Config
 
 
 @dataclass(frozen=True)

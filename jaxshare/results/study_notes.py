@@ -9,7 +9,7 @@ from jaxshare.results.groups import Place
 from jaxshare.results.runs import Run, listed
 
 if TYPE_CHECKING:
-    from jaxshare.report import Config
+    from jaxshare.results.settings import Config
     from jaxshare.results.study import Cell, Task
 
 FEW = 5  # seeds, below which percentile intervals are much too narrow

@@ -1,1 +1,5 @@
 """A run directory: who may write in it, what stands in it, and how a run in it is stopped and goes on."""
+
+# checkpoints by name, instead of their iteration
+LATEST = "latest"
+BEST = "best"  # each run's parameters at its best evaluation

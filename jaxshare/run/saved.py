@@ -13,15 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
-from jaxshare.run import build
+from jaxshare.run import BEST, LATEST, build
 from jaxshare.run import metrics as log
 from jaxshare.runner import Program
 from jaxshare.settings.records import Settings
 from jaxshare.trust import Permission, run_settings
 from jaxshare.types import Clock, RefusedError, TrainState
-
-LATEST = "latest"
-BEST = "best"
 
 
 def open_run(
@@ -95,9 +92,13 @@ class SavedRun:
         return restored
 
     def _missing(self, steps: list[int]) -> RefusedError:
-        has = ", ".join(map(str, steps)) or "none"
+        if not steps:
+            return RefusedError(
+                f"run_dir={self.run_dir} has no checkpoint. Train it first: it has one after a few seconds."
+            )
+        available = ", ".join(map(str, steps))
         number = f" {self.checkpoint}" if isinstance(self.checkpoint, int) else ""
-        return RefusedError(f"run_dir={self.run_dir} has no checkpoint{number}; it has: {has}.")
+        return RefusedError(f"run_dir={self.run_dir} has no checkpoint{number}; it has: {available}.")
 
     def checkpoints(self) -> Checkpoints:
         """All checkpoints, for reading: a context."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,18 @@ def help_text(template: str, arguments: Sequence[str]) -> str:
         env=choices.env,
         settings=settings,
     )
+
+
+def small_command(template: str, config: type, command: Callable[[Any], Any], arguments: Sequence[str]) -> None:
+    """Call a command without groups with its settings, or print its help.
+
+    template, config: as in `small_help`.
+    command: of the settings, an object of `config`.
+    """
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(small_help(template, config))
+        return
+    command(cli.small_config(config, arguments))
 
 
 def small_help(template: str, config: type) -> str:

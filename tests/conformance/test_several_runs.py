@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import list as listing
 from jaxshare import parallel, registry, rollout
+from jaxshare.commands import list as listing
 from jaxshare.data import card, own, records
 from jaxshare.envs import matrix
 from jaxshare.run import build

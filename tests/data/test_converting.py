@@ -15,6 +15,7 @@ import toy_data
 from jaxshare import cli, durable
 from jaxshare.commands import convert
 from jaxshare.data import hdf5, open_any, own, records, target, vault
+from jaxshare.settings.fields import declared
 from jaxshare.types import RefusedError
 
 pytest.importorskip("h5py", reason="the extra hdf5")
@@ -325,5 +326,4 @@ def test_help_shows_every_setting_and_its_examples_work(there, monkeypatch, caps
 
 
 def test_formats_are_those_of_the_setting():
-    choices = next(f for f in dataclasses.fields(convert.Config) if f.name == "format").metadata["range"].choices
-    assert choices == tuple(target.FORMATS)
+    assert declared(convert.Config)["format"].allowed.choices == tuple(target.FORMATS)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from value_cases import AGENTS, KEY, SPEC, assert_close, context, flat, gradients, init, random_batch, step
 
-from jaxshare import list as listing
 from jaxshare import registry, replay
 from jaxshare.algos import _value, comix
+from jaxshare.commands import list as listing
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.mixers import Mixer, mix_two_layers

@@ -13,8 +13,8 @@ from test_deterministic import DUO, FEED_FORWARD, PLANE, batch_of, critic_of, du
 from value_cases import KEY, SPEC, context, flat, init
 
 from jaxshare import cli, replay
-from jaxshare import list as listing
 from jaxshare.algos._deterministic import values_of
+from jaxshare.commands import list as listing
 from jaxshare.data import card, own, records
 from jaxshare.models.mixers import Mixer
 from jaxshare.modifiers import cql

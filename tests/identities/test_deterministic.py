@@ -11,10 +11,10 @@ import tiny
 from value_cases import AGENTS, BATCH, KEY, SPEC, STEPS, assert_close, context, flat, init, random_batch, step
 
 from jaxshare import cli, replay
-from jaxshare import list as listing
 from jaxshare.algos import _deterministic, facmac, maddpg
 from jaxshare.algos._deterministic import actor_input, actor_loss, lambda_loss, values_of
 from jaxshare.algos._value import Values
+from jaxshare.commands import list as listing
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.critics import FreeMixer, joint_actions

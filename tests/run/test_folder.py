@@ -12,7 +12,8 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare import cli, train
+from jaxshare import cli
+from jaxshare.commands import train
 from jaxshare.run import folder
 from jaxshare.run.lock import LOCK, Lock
 from jaxshare.run.output import check_writable

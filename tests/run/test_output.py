@@ -7,8 +7,11 @@ import sys
 import pytest
 import tiny
 
-from jaxshare import collect, decompose, durable, evaluate, report
-from jaxshare.run import folder, output
+from jaxshare import durable
+from jaxshare.checkpoint import Restored
+from jaxshare.commands import collect, decompose, evaluate, report
+from jaxshare.evaluation import scores
+from jaxshare.run import folder, output, saved
 from jaxshare.types import RefusedError
 
 RUNS = [{"seed": 0, "env_steps": 64, "return": 7.125, "return_std": 0.5, "length": 2.0}]
@@ -26,8 +29,8 @@ def evaluated(tmp_path, monkeypatch, capsys):
         played.append(True)
         return {"runs": RUNS, "mean": MEAN}
 
-    monkeypatch.setattr(evaluate, "_restore", lambda *_: (3, None, [None], None))
-    monkeypatch.setattr(evaluate, "_play", play)
+    monkeypatch.setattr(saved.SavedRun, "restored", Restored(3, {}, None, [None]))
+    monkeypatch.setattr(scores, "play", play)
 
     def run(*arguments):
         played.clear()
@@ -126,7 +129,7 @@ def test_report_tries_its_place_before_it_computes(evaluated, monkeypatch, tmp_p
 
 def test_decompose_tries_its_place_before_it_restores(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(decompose, "_restore", fail)
+    monkeypatch.setattr(saved.SavedRun, "restored", property(fail))
     config = decompose.Config(run_dir=str(tmp_path), out=str(tmp_path / "file" / "x.json"))
     with pytest.raises(RefusedError, match=r"^out=.* cannot be written"):
         decompose._out(config)
@@ -136,7 +139,8 @@ def test_every_file_that_a_command_adds_to_a_run_directory_replaces_links():
     """They are written by jaxshare.durable: nothing else there opens a file of a given name for writing."""
     users = {}
     run = ("run/training", "run/saver", "run/folder", "run/metrics")
-    for name in (*run, "evaluate", "decompose", "results/learning_curve", "loggers", "console"):
+    commands = ("commands/evaluate", "commands/decompose", "decomposition/result")
+    for name in (*run, *commands, "results/learning_curve", "loggers", "console"):
         source = (tiny.REPOSITORY / "jaxshare" / f"{name}.py").read_text()
         found = [call for call in (".write_text(", ".write_bytes(", "savefig(run_dir", '"w"', "'w'") if call in source]
         users[name] = [call for call in found if source.count(call) > source.count(f"durable{call}")]

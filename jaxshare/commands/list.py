@@ -1,0 +1,108 @@
+"""python -m jaxshare.list: algorithms, environments, modifiers, presets, and which go together."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from functools import cache
+from typing import Any
+
+from jaxshare import cli, registry, surroundings
+from jaxshare.settings import hydra
+from jaxshare.types import Box, Discrete, EnvSpec, RefusedError
+
+HELP = """\
+usage: python -m jaxshare.list
+
+Show every algorithm, environment (installed, or how to install it; its scenarios), modifier and preset, and which
+combinations are allowed.
+The table is made by assembling each combination on a small made-up task, so it cannot be out of date.
+"""
+
+
+WIDTH = 11  # of names
+INDENT = " " * (WIDTH + 3)
+
+
+def main() -> None:
+    """Entry point."""
+    cli.run_command(_main)
+
+
+def _main() -> None:
+    if any(a in ("-h", "--help") for a in sys.argv[1:]):
+        print(HELP)
+        return
+    if sys.argv[1:]:
+        raise RefusedError(f"'{sys.argv[1]}': jaxshare.list takes no arguments.")
+    surroundings.check_devices()
+    _print_entries("algorithms (algo=...)", "algo")
+    _print_entries("environments (env=...)", "env")
+    _print_entries("modifiers (modifiers=[...])", "modifiers")
+    print("presets (preset=...)\n  " + "\n  ".join(hydra.presets()) + "\n")
+    _print_table()
+
+
+def _print_entries(title: str, kind: str) -> None:
+    print(title)
+    for name, module in registry.modules(kind).items():
+        print(_filled(registry.summary(module), f"  {name:<{WIDTH}} "))
+        if kind == "env":
+            missing = registry.lacking(module)
+            where = "on the host" if getattr(module, "HOST", False) else "JAX"
+            state = f"not installed: {missing}" if missing else "installed"
+            print(_filled(f"{where}, {module.ACTIONS} actions, {state}"))
+        if hasattr(module, "scenarios"):
+            print(_filled(", ".join(module.scenarios())))
+    print()
+
+
+def _filled(text: str, first: str = INDENT, rest: str = INDENT) -> str:
+    return textwrap.fill(text, 118, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+
+
+def _print_table() -> None:
+    modifiers = {"(none)": (), **{name: (name,) for name in registry.modules("modifiers")}}
+    kinds: dict[str, Discrete | Box] = {"discrete actions": Discrete(3), "continuous actions": Box(1, (-1.0,), (1.0,))}
+    reasons: dict[str, list[str]] = {}  # reason, with {} for the algorithm -> algorithms
+    print("which go together (+ allowed, o with algo.share_params=none, - refused)")
+    print(f"  {'':<{WIDTH}} " + " ".join(f"{name:>{WIDTH}}" for name in modifiers) + "   environments with")
+    for algo in registry.modules("algo"):
+        allowed = [kind for kind, action in kinds.items() if refusal(algo, (), action) is None]
+        cells = []
+        for names in modifiers.values():
+            reason = refusal(algo, names, kinds[allowed[0]])
+            alone = reason and refusal(algo, names, kinds[allowed[0]], share_params="none")
+            cells.append("+" if reason is None else "o" if alone is None else "-")
+            if reason and alone:
+                reasons.setdefault(reason.replace(f"algo={algo}", "algo={}"), []).append(algo)
+        print(f"  {algo:<{WIDTH}} " + " ".join(f"{cell:>{WIDTH}}" for cell in cells) + f"   {', '.join(allowed)}")
+    for reason, algos in reasons.items():
+        print(_filled(reason.replace("{}", "|".join(algos)), "  - ", "    "))
+
+
+def refusal(algo: str, modifiers: tuple[str, ...], action: Discrete | Box, **settings: Any) -> str | None:
+    """Why this combination, with these settings of the algorithm, cannot be assembled, or None if it can."""
+    try:
+        parts = _parts(algo, action, tuple(settings.items()))
+        for name in modifiers:
+            module = registry.get("modifiers", name)
+            parts = module.make(module.Config(), parts)
+        parts.assemble()
+    except RefusedError as error:
+        return str(error)
+    return None
+
+
+@cache
+def _parts(algo: str, action: Discrete | Box, settings: tuple[tuple[str, Any], ...]) -> Any:
+    """Made once for all modifiers: some of them trace its networks, and JAX remembers what it traced of one object."""
+    entry = registry.get("algo", algo)
+    return entry.make(entry.Config(**dict(settings)), _probe(action))
+
+
+def _probe(action: Discrete | Box) -> EnvSpec:
+    return EnvSpec(
+        name="probe", num_agents=2, obs_dim=3, state_dim=4, action=action, episode_limit=5, groups=(0, 0),
+        group_names=("agent",),
+    )  # fmt: skip
