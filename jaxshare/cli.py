@@ -27,16 +27,26 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from jaxshare import registry, spelling, surroundings
+from jaxshare import registry, spelling, surroundings, trust
 from jaxshare.config import RunConfig, Settings, config_dir
+from jaxshare.plugins import arguments as plugins
+from jaxshare.plugins import options
+from jaxshare.plugins import presets as outside
 from jaxshare.types import HostError, RefusedError
 
 FOLDER = "JAXSHARE_FOLDER"  # environment variable of the jobs of a multirun
 GROUPS = ("algo", "env", "preset")
 
 
-@lru_cache(maxsize=1)
 def register() -> None:
+    """Let hydra know all entries: ours, and those from outside that this process has imported."""
+    _register_ours()
+    if options.offer():
+        _keys_with.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _register_ours() -> None:
     """Put the schema and one option per file of algos/ and envs/ into hydra's store.
 
     An algorithm's `RUN` holds its own defaults of run settings, such as {"num_envs": 4}.
@@ -75,6 +85,7 @@ def _open(config: type) -> DictConfig:
 
 def settings(arguments: Sequence[str]) -> Settings:
     """Settings from `key=value` arguments. Raises RefusedError naming key, value and remedy."""
+    arguments = plugins.understood(arguments)
     register()
     overrides = _parse(arguments, spelling.training_kinds())
     for override in overrides:
@@ -85,7 +96,7 @@ def settings(arguments: Sequence[str]) -> Settings:
     for override in overrides:
         _check_booleans(override.key_or_group, override.value(), cfg)
     _check_modifiers(cfg, overrides)
-    return from_config(cfg, cfg.hydra.runtime.choices)
+    return _permitted(from_config(cfg, cfg.hydra.runtime.choices), cfg.hydra.runtime.choices, overrides)
 
 
 def check_arguments(arguments: Sequence[str], sweeping: bool = False) -> None:
@@ -137,14 +148,22 @@ def from_config(cfg: DictConfig, choices: Any) -> Settings:
         return Settings(
             run=RunConfig(**{k: _object(v) for k, v in run.items()}, run_dir=cfg.run_dir or ""),
             algo_name=choices["algo"],
-            algo=_object(cfg.algo),
+            algo=_settings_of("algo", choices["algo"], cfg.algo, "algo"),
             env_name=choices["env"],
-            env=_object(cfg.env),
-            modifiers={name: _object(cfg[name]) for name in names},
+            env=_settings_of("env", choices["env"], cfg.env, "env"),
+            modifiers={name: _settings_of("modifiers", name, cfg[name], name) for name in names},
             sweep=_sweep(cfg.sweep),
         )
     except OmegaConfBaseException as error:
         raise refusal(error) from error
+
+
+def _permitted(settings: Settings, choices: Any, overrides: list[Override]) -> Settings:
+    """The settings, if no file that is their preset chooses code of an environment by itself."""
+    preset = str(choices.get("preset"))
+    if preset in outside.files():
+        trust.check_preset(settings, preset, [override.key_or_group for override in overrides])
+    return settings
 
 
 def from_hydra(cfg: DictConfig, job: Any) -> Settings:
@@ -152,8 +171,9 @@ def from_hydra(cfg: DictConfig, job: Any) -> Settings:
 
     A relative run_dir is one of the folder in which the command was given, wherever a launcher puts the job.
     """
-    _check_modifiers(cfg, _parse(job.overrides.task, spelling.training_kinds()))
-    settings = from_config(cfg, job.runtime.choices)
+    overrides = _parse(job.overrides.task, spelling.training_kinds())
+    _check_modifiers(cfg, overrides)
+    settings = _permitted(from_config(cfg, job.runtime.choices), job.runtime.choices, overrides)
     if job.mode != RunMode.MULTIRUN:
         return settings
     base = pathlib.Path(submitting_folder(job), cfg.run_dir or job.sweep.dir)
@@ -186,6 +206,13 @@ def from_plain(tree: dict[str, Any]) -> Settings:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RefusedError(f"it does not fit this version of jaxshare ({str(error).splitlines()[0]}).") from error
+
+
+def _settings_of(kind: str, name: str, node: Any, key: str) -> Any:
+    """The record of an entry's settings; nodes of entries from outside hold plain values (`plugins.options`)."""
+    if OmegaConf.get_type(node) is not dict:
+        return _object(node)
+    return _record(registry.get(kind, name).Config, OmegaConf.to_container(node, resolve=True), key)
 
 
 def _record(config: type, values: dict[str, Any] | None, key: str) -> Any:
@@ -326,7 +353,7 @@ def _check_groups(groups: list[Override]) -> None:
         for name in _choices(override):
             if override.key_or_group == "preset":
                 if name != "null":
-                    registry.one_of("preset", name, presets())
+                    registry.one_of("preset", name, [*presets(), *outside.names(), *outside.files()])
             else:
                 registry.get(override.key_or_group, name)
 
@@ -372,6 +399,7 @@ def keys(cfg: Any, prefix: str = "") -> list[str]:
 
 def help_text(template: str, arguments: Sequence[str]) -> str:
     """`--help`: the template filled with what there is to choose and the settings of the present choice."""
+    arguments = plugins.understood(arguments)
     register()
     groups = [o for o in _parse(arguments, spelling.training_kinds(), True) if o.key_or_group in GROUPS]
     _check_groups(groups)
@@ -383,11 +411,11 @@ def help_text(template: str, arguments: Sequence[str]) -> str:
     explained = notes(RunConfig)
     explained |= notes(registry.get("algo", choices.algo).Config, "algo.")
     explained |= notes(registry.get("env", choices.env).Config, "env.")
-    for name, module in registry.modules("modifiers").items():
+    for name, module in registry.loaded("modifiers").items():
         explained |= notes(module.Config, f"{name}.")
     return template.format(
-        algos="|".join(registry.modules("algo")), envs="|".join(registry.modules("env")),
-        modifiers=", ".join(registry.modules("modifiers")), presets=", ".join(presets()),
+        algos="|".join(registry.names("algo")), envs="|".join(registry.names("env")),
+        modifiers=", ".join(registry.names("modifiers")), presets=", ".join([*presets(), *outside.names()]),
         algo=choices.algo, env=choices.env, settings=_settings_text(shown, explained),
     )  # fmt: skip
 
@@ -395,7 +423,7 @@ def help_text(template: str, arguments: Sequence[str]) -> str:
 def _check_modifiers(cfg: DictConfig, overrides: list[Override]) -> None:
     for override in overrides:
         owner = override.key_or_group.split(".")[0]
-        if owner in registry.modules("modifiers") and owner not in cfg.modifiers:
+        if owner in registry.loaded("modifiers") and owner not in cfg.modifiers:
             raise RefusedError(f"{override.input_line} has no effect: {owner} is not in use. Add modifiers=[{owner}].")
 
 

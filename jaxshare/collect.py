@@ -12,7 +12,7 @@ import pathlib
 import shlex
 import sys
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,9 @@ class Config:
     dtype: str = "float16"  # of observations and states on disk
     overwrite: bool = False  # replace a data set of the same name
     progress: bool = True
+    trust: bool = False  # run the code that config.yaml names from outside jaxshare
+    # or name it again: dotted paths and files of what it has from outside jaxshare
+    plugins: list[str] = field(default_factory=list)
 
 
 HELP = """\
@@ -99,8 +102,8 @@ def collect(config: Config) -> pathlib.Path:
     _check_out(config)
     from jaxshare.session import prepare
 
-    # in JAX there is nothing that a file could name, so no permission is asked for
-    settings = run_settings(pathlib.Path(config.run_dir), Permission(), _check_in_jax)
+    permission = Permission(config.trust, takes_env=False, plugins=config.plugins)
+    settings = run_settings(pathlib.Path(config.run_dir), permission, _check_in_jax)
     program = prepare(settings)
     with closing(program):
         return _collect(config, settings, program)

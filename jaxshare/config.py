@@ -12,7 +12,6 @@ from jaxshare.settings.fields import COUNT, UNITS, static
 from jaxshare.settings.validate import check_record, check_settings
 from jaxshare.types import RefusedError
 
-LOGGERS = ("tensorboard", "wandb")
 POLICIES = {  # what evaluations play: {prefix of what is logged: whether it explores}
     "greedy": {"": False},
     "stochastic": {"": True},
@@ -105,8 +104,8 @@ class RunConfig:
     run_dir: str = ""  # empty: runs/<algorithm>-<environment>-<date>
     # never (refuse a used run_dir) | auto (continue it)
     resume: str = static("never", choices=("never", "auto"))
-    # tensorboard, wandb; metrics.jsonl and the console are always there
-    logger: tuple[str, ...] = static((), choices=LOGGERS)
+    # tensorboard, wandb, or others' (docs/extending.md); metrics.jsonl and the console are always there
+    logger: tuple[str, ...] = ()
     progress: bool = True  # the bar on the console
 
 

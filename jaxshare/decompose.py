@@ -49,6 +49,8 @@ class Config:
     out: str = ""  # without suffix: a .json and a .png; empty: RUN/decomposition
     trust: bool = False  # run the code that config.yaml names: environments, interpreters and games that are not ours
     env: dict[str, Any] = field(default_factory=dict)  # or name it again, as in env.id=mymodule:Env
+    # dotted paths and files of what it has from outside jaxshare, as plugins=[my_pkg.my_algo]
+    plugins: list[str] = field(default_factory=list)
 
 
 HELP = """\
@@ -89,7 +91,7 @@ def decompose(config: Config) -> dict[str, Any]:
         raise RefusedError("run_dir is missing: name a run of algo=sit, as in run_dir=runs/sit.")
     from jaxshare.session import prepare
 
-    permission = Permission(config.trust, config.env)
+    permission = Permission(config.trust, config.env, plugins=config.plugins)
     settings = run_settings(pathlib.Path(config.run_dir), permission, partial(_check_decomposes, config))
     path = pathlib.Path(config.data or settings.run.data)
     if not path.exists():

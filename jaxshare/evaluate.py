@@ -45,6 +45,8 @@ class Config:
     gif_run: int = static(0, least=0, most=UNITS)  # which run (0 is the first seed) to show
     trust: bool = False  # run the code that config.yaml names: environments, interpreters and games that are not ours
     env: dict[str, Any] = field(default_factory=dict)  # or name it again, as in env.id=mymodule:Env
+    # dotted paths and files of what it has from outside jaxshare, as plugins=[my_pkg.my_algo]
+    plugins: list[str] = field(default_factory=list)
 
 
 HELP = """\
@@ -143,7 +145,7 @@ def _evaluate(
 
 def _settings(run_dir: pathlib.Path, config: Config) -> tuple[Settings, dict[str, Any]]:
     """The run's settings with these episodes and policy, and the episodes and policy that chose its best parameters."""
-    settings = run_settings(run_dir, Permission(config.trust, config.env))
+    settings = run_settings(run_dir, Permission(config.trust, config.env, plugins=config.plugins))
     own, best = settings.run.eval, config.checkpoint == BEST
     seed = own.seed + best if config.seed is None else config.seed
     if best and seed == own.seed:

@@ -28,8 +28,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jaxshare import cli, spelling, surroundings
 from jaxshare.config import Settings, config_dir
+from jaxshare.plugins import arguments as plugins
 from jaxshare.types import HostError, RefusedError
 
+PLUGINS = "JAXSHARE_PLUGINS"  # environment variable of the jobs: what they import from outside
 SWEEP_DIR = "hydra.sweep.dir="
 MESSAGE = "jaxshare.failed"  # key of what a failed job returns
 _submitter: int | None = None  # process id of the command that started the jobs
@@ -51,6 +53,7 @@ def run(arguments: Sequence[str]) -> None:
     """
     global _submitter
     _submitter = os.getpid()
+    arguments = plugins.understood(arguments)
     cli.register()
     sweeping = any(argument == "-m" or argument.startswith("--mu") for argument in arguments)
     lines = [cli.spelled(argument, sweeping) for argument in arguments]
@@ -83,6 +86,9 @@ def _anchored(lines: Sequence[str]) -> list[str]:
             others.append(line)
         else:
             sweep_dir = str(override.value())
+    outside = plugins.to_send()
+    if outside:
+        others.append(f"++hydra.job.env_set.{PLUGINS}={spelling.quoted(outside)}")
     return [
         *others,
         f"{SWEEP_DIR}{spelling.quoted(str(folder / sweep_dir))}",
@@ -128,6 +134,8 @@ def _settings(cfg: DictConfig, is_here: bool) -> Settings:
                 "does not have. Name a folder that both machines have by its whole path, as in "
                 "run_dir=/shared/runs/demo."
             )
+    if not is_here:
+        plugins.receive(str(hydra_config.job.env_set.get(PLUGINS, "")))
     return cli.from_hydra(cfg, hydra_config)
 
 

@@ -20,7 +20,7 @@ from jaxshare import __version__, parallel, registry, replay, surroundings
 from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
 from jaxshare.config import POLICIES, DatasetConfig, Settings, check_all
 from jaxshare.console import Console
-from jaxshare.loggers import METRICS, JsonLines, Logger, TensorBoard, WandB, require
+from jaxshare.loggers import METRICS, JsonLines, Logger, require
 from jaxshare.memory import check_memory
 from jaxshare.run import folder, reader, signals
 from jaxshare.run import metrics as log
@@ -777,12 +777,9 @@ class Session:
 
     def _extra_loggers(self) -> list[Logger]:
         names = [_describe(label).replace(" ", "_").replace("=", "_") for label in self.labels]
-        made: list[Logger] = []
-        if "tensorboard" in self.run.logger:
-            made.append(TensorBoard(self.run_dir, names))
-        if "wandb" in self.run.logger:
-            made.append(WandB(self.run_dir, names, folder.plain(self.settings)))
-        return made
+        settings = folder.plain(self.settings)
+        factories = [registry.get("logger", name) for name in self.run.logger]
+        return [factory.make(self.run_dir, names, settings) for factory in factories]
 
 
 def first_nonfinite(metrics: dict[str, Any]) -> tuple[int, int, str, float] | None:

@@ -118,7 +118,8 @@ def _filled(path: pathlib.Path, remarks: dict[str, list[str]]) -> dict[str, Any]
     try:
         full = folder.plain(folder.read_settings(path))
     except RefusedError:
-        what = "made by another version of jaxshare; the settings are compared as they are written."
+        what = "made by another version of jaxshare, or with entries from outside that are not imported for a report; "
+        what += "the settings are compared as they are written."
         remarks.setdefault(what, []).append(str(path))
         return plain
     new = sorted(folder.flatten(full).keys() - folder.flatten(plain).keys())
