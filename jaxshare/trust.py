@@ -10,7 +10,7 @@ such names unless
 * or the user says `trust=true`.
 
 The same holds for algorithms, environments and modifiers that are not jaxshare's own and that the
-directory names by dotted path or file (`jaxshare.plugins.origins`): the command line repeats them
+directory names by dotted path or file (`jaxshare.plugins.again`): the command line repeats them
 (`plugins=[my_pkg.my_algo]`), an installed package offers them, or the user says `trust=true`. A file
 of settings that a command line names as its preset may not name code by itself either.
 
@@ -31,7 +31,7 @@ from typing import Any
 
 from jaxshare import registry
 from jaxshare.config import Settings
-from jaxshare.plugins import origins
+from jaxshare.plugins import again, origins
 from jaxshare.types import RefusedError
 
 GROUP = "jaxshare.environments"  # of entry points: their values are import paths, as env.id has them
@@ -67,7 +67,7 @@ def run_settings(
         read_settings,
     )
 
-    origins.find_again(read_config(run_dir), run_dir / CONFIG, permission.plugins, permission.trust)
+    again.find_again(read_config(run_dir), run_dir / CONFIG, permission.plugins, permission.trust)
     settings = read_settings(run_dir)
     if suitable is not None:
         suitable(settings)
@@ -100,7 +100,7 @@ def arguments(settings: Settings) -> str:
     """
     named = _unnamed(settings, Permission())
     parts = [_argument(key, value) for key, value in named.items()]
-    outside = origins.arguments(origins.names_of(settings))
+    outside = again.arguments(origins.names_of(settings))
     return "".join(f" {part}" for part in parts) + outside if all(parts) else " trust=true"
 
 

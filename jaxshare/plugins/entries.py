@@ -58,7 +58,7 @@ class Origin:
             return f"package {distribution}"
         if self.how == MODULE:
             return f"{self.module}, package {distribution}" if distribution else self.module
-        return self.file if self.how == FILE else "registered in Python"
+        return {FILE: self.file, PYTHON: "registered in Python"}.get(self.how, "of unknown origin")
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ def load(kind: str, reference: str, folder: pathlib.Path | None = None) -> Entry
     """
     about = f"{kind}={reference}"
     name = short_name(reference)
+    if _is_offered(kind, name, reference):
+        return installed.load(kind, name)
     if is_file(reference):
         thing, origin = _from_file(kind, name, file_of(reference, folder), about)
     else:
@@ -57,6 +59,14 @@ def load(kind: str, reference: str, folder: pathlib.Path | None = None) -> Entry
         return Entry(kind, name, thing)
     check_free(kind, name, about)
     return keep(Entry(kind, name, checked(kind, name, thing, about), origin))
+
+
+def _is_offered(kind: str, name: str, reference: str) -> bool:
+    """Whether it is what an installed package offers by this very name."""
+    ours = name in registry.modules(kind)
+    return not ours and any(
+        offer.point.value == reference for offer in installed.offers(kind).get(name, ())
+    )
 
 
 def check_free(kind: str, name: str, about: str) -> None:
