@@ -105,12 +105,12 @@ def distribution(folder, name, points, version="1.0", **modules):
         (folder / f"{module}.py").write_text(text)
 
 
-def forget():
-    """Forget what a test imported from outside."""
+def forget(*modules):
+    """Forget what a test imported from outside; modules: how names of modules begin, besides ours."""
     entries._imported.clear()
     presets._files.clear()
     for name in list(sys.modules):
-        if name.startswith(("jaxshare_file_", "plug_", "theirs")):
+        if name.startswith(("jaxshare_file_", "plug_", "theirs", *modules)):
             del sys.modules[name]
 
 
