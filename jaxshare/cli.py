@@ -212,7 +212,8 @@ def _settings_of(kind: str, name: str, node: Any, key: str) -> Any:
     """The record of an entry's settings; nodes of entries from outside hold plain values (`plugins.options`)."""
     if OmegaConf.get_type(node) is not dict:
         return _object(node)
-    return _record(registry.get(kind, name).Config, OmegaConf.to_container(node, resolve=True), key)
+    values: Any = OmegaConf.to_container(node, resolve=True)
+    return _record(registry.get(kind, name).Config, values, key)
 
 
 def _record(config: type, values: dict[str, Any] | None, key: str) -> Any:

@@ -77,8 +77,9 @@ def _print_entry(entry: Entry) -> None:
 
 def _outside_presets() -> list[str]:
     """Presets of installed packages, with these."""
-    packages = {name: entry.origin.words() for name, entry in imported("preset").items() if entry.origin}
-    return [f"{name} ({packages[name.partition('/')[0]]})" for name in presets.names()]
+    names = presets.names()  # which knows their packages from then on
+    packages = {first: entry.origin.words() for first, entry in imported("preset").items() if entry.origin}
+    return [f"{name} ({packages[name.partition('/')[0]]})" for name in names]
 
 
 def _filled(text: str, first: str = INDENT, rest: str = INDENT) -> str:

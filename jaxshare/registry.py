@@ -132,7 +132,8 @@ def register(kind: str, name: str, module: Any) -> None:
     if name in installed.offers(kind):
         packages = " and ".join(offer.package for offer in installed.offers(kind)[name])
         raise RefusedError(f"{about}: the installed package {packages} has this name: choose another one.")
-    origin = Origin(entries.PYTHON, module=getattr(module, "__module__", None) or getattr(module, "__name__", ""))
+    where = getattr(module, "__module__", None) or getattr(module, "__name__", None)
+    origin = Origin(entries.PYTHON, module=str(where or ""))
     entries.keep(Entry(kind, name, thing, origin))
 
 
