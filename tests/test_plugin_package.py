@@ -81,12 +81,10 @@ def test_it_is_listed_and_helped_with(site, tmp_path):
         "team_games/small (package team-games 1.2)",
     ):
         assert text in listed
-    row = next(
-        line
-        for line in done.stdout.splitlines()
-        if line.startswith("  averaged") and "discrete" in line
-    )
-    assert row.split()[1:4] == ["+", "+", "+"]
+    head, *rows = done.stdout[done.stdout.index("which go together") :].splitlines()[1:]
+    (row,) = [row.split() for row in rows if row.startswith("  averaged ")]
+    cells = dict(zip(head.split(), row[1:], strict=False))
+    assert [cells[name] for name in ("(none)", "differ", "scaled", "cql")] == ["+", "+", "+", "-"]
     assert not done.stderr
     done = outside.command(
         "train", "--help", "algo=averaged", "env=meeting", cwd=tmp_path, path=[site]
