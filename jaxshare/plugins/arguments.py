@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
+from urllib.parse import parse_qsl, urlencode
 
 from jaxshare import registry
 from jaxshare.plugins import installed, presets, references
@@ -92,13 +92,13 @@ def to_send() -> str:
     for kind in (*KINDS, "preset"):
         for entry in imported(kind).values():
             if entry.origin is not None and entry.origin.how in (MODULE, FILE):
-                sent.append([kind, entry.origin.file or entry.origin.module])
-    return json.dumps(sent) if sent else ""
+                sent.append((kind, entry.origin.file or entry.origin.module))
+    return urlencode(sent)
 
 
 def receive(text: str) -> None:
     """Import what another process sent."""
-    for kind, reference in json.loads(text or "[]"):
+    for kind, reference in parse_qsl(text):
         if kind == "preset":
             presets.choose_file(reference)
         else:

@@ -97,10 +97,14 @@ def shown(text: str) -> str:
 
 
 def changes(tree: dict[str, Any], names: dict[str, list[str]]) -> list[str]:
-    """In what a run directory's entries differ from those of a command that would go on with it, in words.
+    """In what entries differ between a run directory and a command that would go on with it, in words.
 
+    Only where the directory has some from outside; the names of others are settings like all.
     tree: the directory's plain settings. names: of the command's entries, by kind.
     """
+    outside = [entry for entry in used(tree) if entry.origin.how]
+    if not outside:
+        return []
     words = [
         f"{kind} was {', '.join(then) or 'none'}, now {', '.join(names[kind]) or 'none'}"
         for kind, then in names_in(tree).items()
@@ -108,9 +112,9 @@ def changes(tree: dict[str, Any], names: dict[str, list[str]]) -> list[str]:
     ]
     if words:
         return words
-    for entry in used(tree):
+    for entry in outside:
         now = registry.entry(entry.kind, entry.name).origin
-        if now is not None and entry.origin.how and not _is_same(entry.origin, now):
+        if now is not None and not _is_same(entry.origin, now):
             words.append(f"{entry.label()} was {_described(entry.origin)}, now {_described(now)}")
     return words
 
