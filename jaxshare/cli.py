@@ -9,7 +9,10 @@ from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
-from jaxshare import registry, spelling, surroundings
+from jaxshare import registry, spelling, surroundings, trust
+from jaxshare.plugins import arguments as plugins
+from jaxshare.plugins import options
+from jaxshare.plugins import presets as outside
 from jaxshare.settings import hydra
 from jaxshare.settings.records import Settings
 from jaxshare.spelling import Override
@@ -20,7 +23,8 @@ GROUPS = ("algo", "env", "preset")
 
 def settings(arguments: Sequence[str]) -> Settings:
     """Settings from `key=value` arguments. Raises RefusedError naming key, value and remedy."""
-    hydra.register()
+    arguments = plugins.understood(arguments)
+    register()
     overrides = spelling.overrides(arguments, spelling.training_kinds())
     for override in overrides:
         if override.is_sweep_override():
@@ -30,7 +34,26 @@ def settings(arguments: Sequence[str]) -> Settings:
     for override in overrides:
         hydra.check_booleans(override.key_or_group, override.value(), cfg)
     check_modifiers(cfg.modifiers, overrides)
-    return hydra.from_config(cfg, cfg.hydra.runtime.choices)
+    choices = cfg.hydra.runtime.choices
+    return permitted(hydra.from_config(cfg, choices), choices, overrides)
+
+
+def register() -> None:
+    """Let hydra know all entries: ours, and those from outside that this process has imported."""
+    hydra.register()
+    if options.offer():
+        _keys_with.cache_clear()
+
+
+def permitted(settings: Settings, choices: Any, overrides: list[Override]) -> Settings:
+    """The settings, if no file that is their preset chooses code of an environment by itself.
+
+    choices: of hydra's groups. overrides: of the command line. Raises RefusedError.
+    """
+    preset = str(choices.get("preset"))
+    if preset in outside.files():
+        trust.check_preset(settings, preset, [override.key_or_group for override in overrides])
+    return settings
 
 
 def small_config(config: type, arguments: Sequence[str]) -> Any:
@@ -43,7 +66,7 @@ def check_arguments(arguments: Sequence[str], sweeping: bool = False) -> None:
 
     sweeping: that there are in none of the combinations of a multirun.
     """
-    hydra.register()
+    register()
     overrides = spelling.overrides(arguments, spelling.training_kinds(), sweeping)
     groups = [override for override in overrides if override.key_or_group in GROUPS]
     if any(override.is_sweep_override() and not override.is_choice_sweep() for override in groups):
@@ -64,13 +87,14 @@ def check_groups(groups: list[Override]) -> None:
         for name in choices(override):
             if override.key_or_group == "preset":
                 if name != "null":
-                    registry.one_of("preset", name, hydra.presets())
+                    registry.one_of("preset", name, [*hydra.presets(), *outside.names(), *outside.files()])
             else:
                 registry.get(override.key_or_group, name)
 
 
 def known_keys(groups: Sequence[str]) -> tuple[str, ...]:
     """All keys that there are, groups of keys included, with arguments such as `algo=qmix` and `env=lbf`."""
+    register()
     parsed = spelling.overrides(groups, spelling.training_kinds())
     chosen = [override for override in parsed if override.key_or_group in GROUPS]
     check_groups(chosen)
@@ -107,7 +131,7 @@ def check_modifiers(used: Collection[str], overrides: list[Override]) -> None:
     """Raise RefusedError for a setting of a modifier that is not in use."""
     for override in overrides:
         owner = override.key_or_group.split(".")[0]
-        if owner in registry.modules("modifiers") and owner not in used:
+        if owner in registry.loaded("modifiers") and owner not in used:
             what = f"{override.input_line} has no effect: {owner} is not in use."
             raise RefusedError(f"{what} Add modifiers=[{owner}].")
 

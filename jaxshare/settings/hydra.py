@@ -121,14 +121,25 @@ def from_config(cfg: DictConfig, choices: Any) -> Settings:
         return Settings(
             run=RunConfig(**{k: _object(v) for k, v in run.items()}, run_dir=cfg.run_dir or ""),
             algo_name=choices["algo"],
-            algo=_object(cfg.algo),
+            algo=_settings_of("algo", choices["algo"], cfg.algo, "algo"),
             env_name=choices["env"],
-            env=_object(cfg.env),
-            modifiers={name: _object(cfg[name]) for name in names},
+            env=_settings_of("env", choices["env"], cfg.env, "env"),
+            modifiers={name: _settings_of("modifiers", name, cfg[name], name) for name in names},
             sweep=_sweep(cfg.sweep),
         )
     except OmegaConfBaseException as error:
         raise refusal(error) from error
+
+
+def _settings_of(kind: str, name: str, node: Any, key: str) -> Any:
+    """The record of an entry's settings.
+
+    Nodes of entries from outside hold plain values; see `plugins.options`.
+    """
+    if OmegaConf.get_type(node) is not dict:
+        return _object(node)
+    values: Any = OmegaConf.to_container(node, resolve=True)
+    return filled(registry.get(kind, name).Config, values, key)
 
 
 def _object(node: Any) -> Any:

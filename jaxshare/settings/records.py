@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, nested, static
+from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, free_text, nested, static
 from jaxshare.settings.run_parts import (
     CheckpointConfig,
     DatasetConfig,
@@ -14,8 +14,6 @@ from jaxshare.settings.run_parts import (
     ParallelConfig,
     ReplayConfig,
 )
-
-LOGGERS = ("tensorboard", "wandb")
 
 
 @dataclass(frozen=True)
@@ -103,11 +101,9 @@ class RunConfig:
         help="a run_dir that holds a run: refuse it (never), or continue it (auto)",
         source="ours",
     )
-    logger: tuple[str, ...] = static(
+    logger: tuple[str, ...] = free_text(
         (),
-        choices=LOGGERS,
-        help="where numbers go besides metrics.jsonl and the console",
-        source="ours",
+        help="where numbers go besides metrics.jsonl and the console: tensorboard, wandb, others'",
     )
     progress: bool = flag(True, help="the bar on the console", source="ours")
 
