@@ -36,7 +36,8 @@ class Offer:
     def about(self) -> str:
         """How messages name it."""
         line = f"{self.name} = {self.point.value}"
-        return f"the entry point '{line}' (group {GROUPS[self.kind]}) of the installed package {self.package}"
+        group = GROUPS[self.kind]
+        return f"the entry point '{line}' (group {group}) of the installed package {self.package}"
 
     def origin(self) -> Origin:
         """What a run directory keeps of it."""
@@ -67,13 +68,14 @@ def the_offer(kind: str, name: str) -> Offer:
     if len(several) > 1:
         packages = " and ".join(sorted(offer.package for offer in several))
         raise RefusedError(
-            f"{kind}={name} is offered by several installed packages, {packages}: uninstall all but one of them."
+            f"{kind}={name} is offered by several installed packages, {packages}: uninstall all "
+            f"but one of them."
         )
     return several[0]
 
 
 def load(kind: str, name: str) -> Entry:
-    """Import what is offered under this name. Raises RefusedError that names package and entry point."""
+    """Import what is offered under this name. Raises RefusedError with package and entry point."""
     known = imported(kind).get(name)
     if known is not None:
         return known
@@ -86,7 +88,8 @@ def load(kind: str, name: str) -> Entry:
         thing = offer.point.load()
     except (Exception, SystemExit) as error:  # whatever their code does
         raise RefusedError(
-            f"{offer.about()} cannot be imported ({in_words(error)}): correct or update the package, or uninstall it."
+            f"{offer.about()} cannot be imported ({in_words(error)}): correct or update the "
+            f"package, or uninstall it."
         ) from error
     return keep(Entry(kind, name, checked(kind, name, thing, offer.about()), offer.origin()))
 
@@ -97,7 +100,8 @@ def _folder(offer: Offer) -> pathlib.Path:
         spec = importlib.util.find_spec(offer.point.value)
     except (Exception, SystemExit) as error:
         raise RefusedError(
-            f"{offer.about()} cannot be imported ({in_words(error)}): correct or update the package, or uninstall it."
+            f"{offer.about()} cannot be imported ({in_words(error)}): correct or update the "
+            f"package, or uninstall it."
         ) from error
     places = list(spec.submodule_search_locations or ()) if spec else []
     if not places:

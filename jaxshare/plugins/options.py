@@ -1,4 +1,4 @@
-"""Hydra's side of entries from outside: a choice of `algo=`, `env=` or `preset=` for each, and their settings.
+"""Hydra's side of entries from outside: choices of `algo=`, `env=` and `preset=`, and settings.
 
 Their nodes hold plain values, not classes: launchers send them to processes that cannot import a
 file's module. Types are checked when the settings become records.
@@ -58,7 +58,7 @@ def _add_to_schema(name: str, node: dict[Any, Any]) -> None:
 
 
 def plain(config: type) -> dict[Any, Any]:
-    """The defaults of a dataclass of settings as plain values. Raises RefusedError for what cannot be a setting."""
+    """The defaults of a class of settings as plain values. Raises RefusedError."""
     try:
         values = OmegaConf.to_container(OmegaConf.structured(config))
     except OmegaConfBaseException as error:
@@ -71,7 +71,8 @@ def plain(config: type) -> dict[Any, Any]:
 
 
 def offer_preset(name: str, tree: dict[str, Any]) -> None:
-    """Make a preset a choice: its settings, and its `defaults` that choose algorithm and environment."""
+    """Make a preset a choice. tree: settings, and `defaults` that choose algorithm and "
+    "environment."""
     group = "/".join(["preset", *name.split("/")[:-1]])
     ConfigStore.instance().store(
         group=group, name=name.split("/")[-1], node=tree, package="_global_"
@@ -79,7 +80,7 @@ def offer_preset(name: str, tree: dict[str, Any]) -> None:
 
 
 def read_yaml(path: pathlib.Path) -> dict[str, Any]:
-    """A YAML file as hydra reads it, with `${...}` as it stands. Raises RefusedError naming the file."""
+    """A YAML file as hydra reads it, `${...}` as it stands. Raises RefusedError naming the file."""
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path))
     except OSError as error:
