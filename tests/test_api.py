@@ -118,7 +118,7 @@ def test_an_environment_of_the_users_own(tmp_path):
         ({"sweep.lr": [1e-3]}, ["sweep.lr=[0.001]"]),
         ({"logger": ["tensorboard"]}, ["logger=[tensorboard]"]),
         ({"progress": False}, ["progress=false"]),
-        ({"grad_clip": None}, ["algo.grad_clip=null"]),
+        ({"g_clamp": None}, ["differ.g_clamp=null"]),
         ({"total_env_steps": np.int64(5)}, ["total_env_steps=5"]),
         ({"lr": jnp.float32(0.5)}, ["algo.hparams.lr=0.5"]),
         ({"run_dir": pathlib.Path("a b")}, ["run_dir=a b"]),

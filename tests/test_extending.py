@@ -12,6 +12,7 @@ import tiny
 import yaml
 
 from jaxshare import cli, registry
+from jaxshare.api.training import arguments
 from jaxshare.commands import evaluate
 from jaxshare.plugins import entries
 
@@ -76,6 +77,10 @@ def test_its_session_registers():
     session = next(block for language, block in BLOCKS if block.startswith("# session"))
     exec(compile(session, "session", "exec"), {})
     assert {*entries.imported("env")} == {"matching", "five"}
+    lines = arguments("my_pkg.weighted", "games/matching.py", ["my_pkg.clipped"], {"limit": 2.0, "rounds": 3})
+    assert lines == [
+        "algo=weighted", "env=matching", "modifiers=[clipped]", "clipped.limit=2.0", "env.rounds=3",
+    ]  # fmt: skip
     assert cli.settings(["algo=weighted", "env=matching", "env.choices=4"]).env.choices == 4
     assert (
         registry.get("env", "five").make(cli.settings(["env=five"]).env).spec.action.num_actions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jaxshare import registry
+from jaxshare.plugins import presets
 from jaxshare.settings import hydra
 
 
@@ -23,4 +24,4 @@ def list_modifiers() -> list[str]:
 
 def list_presets() -> list[str]:
     """Names for `preset=`."""
-    return hydra.presets()
+    return [*hydra.presets(), *presets.names()]

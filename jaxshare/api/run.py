@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -23,15 +23,19 @@ def load(
     checkpoint: int | str = LATEST,
     trust: bool = False,
     env: Mapping[str, Any] | None = None,
+    plugins: Sequence[str] = (),
 ) -> Run:
     """The run in a directory that `train` wrote.
 
     checkpoint: "latest", "best" (of a run with checkpoint.best=true) or an iteration.
     trust, env: a directory may name code that is not jaxshare's, such as env.id=mymodule:Env. That
     code runs only if `env` names it too (env={"id": "mymodule:Env"}) or trust is True.
+    plugins: entries from outside jaxshare that it names by dotted path or file, named again:
+    ["my_pkg.my_algo", "path/to/game.py"].
     Raises RefusedError if it is no run directory, or names code without permission.
     """
-    return Run(open_run(run_dir, checkpoint, Permission(trust=trust, env=env or {})))
+    permission = Permission(trust=trust, env=env or {}, plugins=plugins)
+    return Run(open_run(run_dir, checkpoint, permission))
 
 
 def evaluate(run: str | pathlib.Path | Run, **settings: Any) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from jaxshare import cli, registry
 from jaxshare.api import keywords
 from jaxshare.api.run import Run, load
 from jaxshare.commands import report as command
+from jaxshare.plugins import arguments as plugins
+from jaxshare.plugins import references
 from jaxshare.run.callbacks import Callback
 from jaxshare.run.train import train as train_settings
 from jaxshare.types import Env
@@ -59,7 +61,11 @@ def arguments(algo: str | None, env: str | Env | None, modifiers: Sequence[str],
     lines = [f"{group}={chosen[group]}" for group in GROUPS if chosen[group] is not None]
     if modifiers:
         lines.append(f"modifiers=[{','.join(modifiers)}]")
-    owners = ("env", "algo", "algo.hparams", *modifiers)
+
+    # what is named by dotted path or file is imported, and has a short name from then on
+    lines = plugins.understood(lines)
+    cli.register()
+    owners = ("env", "algo", "algo.hparams", *map(references.short_name, modifiers))
     return [*lines, *keywords.arguments(named, cli.known_keys(lines), owners)]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from jaxshare import report
+from jaxshare.commands import report
 from jaxshare.results import curve_pictures, numbers, score_pictures, study
 from jaxshare.results.numbers import MOST_GROUPS, Report
 from jaxshare.results.runs import MOST_LISTED, Run

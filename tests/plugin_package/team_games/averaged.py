@@ -14,7 +14,7 @@ RUN = {"num_envs": 4}  # its own defaults of run settings
 class Config(ValueConfig):
     """Settings of the value family, and the weight."""
 
-    weight: float = static(2.0, above=0)  # of the mean
+    weight: float = static(2.0, above=0, help="of the mean")
 
 
 def make(config: Config, spec: EnvSpec) -> ValueLearner:

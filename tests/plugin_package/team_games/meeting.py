@@ -16,7 +16,7 @@ LIMIT = 4  # steps of an episode
 class Config:
     """Settings of the line."""
 
-    cells: int = static(3, least=2, most=100)  # of the line
+    cells: int = static(3, least=2, most=100, help="length of the line")
 
 
 def make(config: Config) -> Env:

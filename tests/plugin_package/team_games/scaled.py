@@ -9,7 +9,7 @@ from jaxshare.settings.fields import swept, swept_values
 class Config:
     """Settings of scaled."""
 
-    factor: float = swept(0.5, above=0)
+    factor: float = swept(0.5, above=0, help="what rewards are multiplied by")
 
 
 def make(config, parts):
