@@ -1,4 +1,4 @@
-"""Whether QMIX-divide is QMIX: gradients of both on the same batch. A step of benchmarks/claims/differ.yaml.
+"""Whether QMIX-divide is QMIX: gradients of both on the same batch.
 
 python benchmarks/differ_identity.py OUT.json
 """
@@ -25,17 +25,21 @@ MIXERS = ("vdn", "qmix", "qplex")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("out", type=pathlib.Path, help="the JSON file to write")
     options = parser.parse_args()
     cli.run_command(lambda: identity(options.out))
 
 
 def identity(out: pathlib.Path) -> None:
-    """For each mixer and task the largest difference of any gradient, as a share of the largest gradient, in float64.
+    """For each mixer and task the largest difference of any gradient, in float64.
 
-    Eight episodes of random play; what DIFFER is set to is preset=differ/fig3_divide. The control leaves dead agents
-    out, which changes gradients: the same comparison must see that.
+    It is a share of the largest gradient. Eight episodes of random play; what DIFFER is set to is
+    preset=differ/fig3_divide. The control leaves dead agents out, which changes gradients: the same
+    comparison must see that.
     """
     differences = {}
     for task in TASKS:
@@ -53,7 +57,10 @@ def identity(out: pathlib.Path) -> None:
 
 
 def difference(task: str, mixer: str, *settings: str) -> float:
-    """The largest difference of any gradient with DIFFER, with these settings, and without it, as a share."""
+    """The largest difference of any gradient with DIFFER and without, as a share.
+
+    settings: of DIFFER.
+    """
     plain = _flat(_gradients(task, mixer, ["modifiers=[]"]))
     divided = _flat(_gradients(task, mixer, ["modifiers=[differ]", *settings]))
     assert plain.dtype == np.float64
@@ -72,7 +79,10 @@ def _gradients(task: str, mixer: str, settings: list[str]) -> Any:
     _, parts, algorithm = _learner(cli.settings([*usual, *settings]))
     learner, episodes = algorithm.init(jax.random.key(0)), _episodes(task)
     with jax.enable_x64(True):
-        params, target, batch = jax.tree.map(_wide, (learner.params, learner.target_params, episodes))
+        params, target, batch = jax.tree.map(
+            _wide,
+            (learner.params, learner.target_params, episodes),
+        )
 
         def loss(params: Any, target: Any, batch: Any) -> Any:
             ctx = _context(algorithm, "float64")
@@ -89,9 +99,13 @@ def _wide(x: jax.Array) -> jax.Array:
 @cache
 def _episodes(task: str) -> Any:
     """Eight episodes of random play (exploration begins with 1): an Episode [T(+1), 8, ...]."""
-    env, _, algorithm = _learner(cli.settings(["preset=differ/fig3_divide", f"env.scenario={task}"]))
+    env, _, algorithm = _learner(
+        cli.settings(["preset=differ/fig3_divide", f"env.scenario={task}"]),
+    )
     params, ctx = algorithm.init(jax.random.key(0)).params, _context(algorithm, "float32")
-    play = jax.jit(lambda key: rollout.episodes(env, algorithm, params, ctx, key, 8, explore=True).episode)
+    play = jax.jit(
+        lambda key: rollout.episodes(env, algorithm, params, ctx, key, 8, explore=True).episode,
+    )
     return play(jax.random.key(1))
 
 

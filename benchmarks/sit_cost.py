@@ -1,10 +1,11 @@
 """What the stages of SIT cost: time per update and of the paper's whole runs, as a share of ICQ's.
 
-    python benchmarks/sit_cost.py runs/claims/small/sets/2s3z_low.jds OUT.json     minutes on two cores
+    python benchmarks/sit_cost.py runs/claims/small/sets/2s3z_low.jds OUT.json   takes minutes
 
-A run of ICQ is 15,000 updates; SIT's first stage is 20,000 and its last one 15,000 (Tian et al., Tables 10, 11).
-In the last one the paper has a policy and 32 trajectories for each agent (share_params=none), and we for each type.
-The learners are timed in turn in one process. A step of benchmarks/claims/sit.yaml.
+A run of ICQ is 15,000 updates; SIT's first stage is 20,000 and its last one 15,000 (Tian et al.
+2023, Tables 10, 11). In the last one the paper has a policy and 32 trajectories for each agent
+(share_params=none), and we for each type. The learners are timed in turn in one process. A step of
+benchmarks/claims/sit.yaml.
 """
 
 from __future__ import annotations
@@ -36,13 +37,25 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "stage III": STAGE3,
     "stage III, a policy each": (*STAGE3, "algo.share_params=none"),
 }
-UPDATES = {"icq": 15_000, "stage I": 20_000, "stage III": 15_000, "stage III, a policy each": 15_000}
+UPDATES = {
+    "icq": 15_000,
+    "stage I": 20_000,
+    "stage III": 15_000,
+    "stage III, a policy each": 15_000,
+}
 CHUNK, REPEATS = 20, 5  # updates that are timed at once, and how often
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=pathlib.Path, help="a data set whose name begins with its task")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "data",
+        type=pathlib.Path,
+        help="a data set whose name begins with its task",
+    )
     parser.add_argument("out", type=pathlib.Path, help="the JSON file to write")
     options = parser.parse_args()
     cli.run_command(lambda: measure(options.data, options.out))
@@ -60,7 +73,9 @@ def measure(data: pathlib.Path, out: pathlib.Path) -> None:
 def cost(data: pathlib.Path) -> dict[str, float]:
     """Milliseconds per update, and whole runs as a share of ICQ's."""
     task = next(settings for name, settings in TASKS.items() if data.stem.startswith(name))
-    updates = {label: prepared([*learner, *task, f"data={data}"]) for label, learner in LEARNERS.items()}
+    updates = {}
+    for label, learner in LEARNERS.items():
+        updates[label] = prepared([*learner, *task, f"data={data}"])
     for update in updates.values():
         update()  # compiled, and past the second stage
     seconds: dict[str, list[float]] = {label: [] for label in updates}
@@ -70,14 +85,15 @@ def cost(data: pathlib.Path) -> dict[str, float]:
 
     each = {label: float(np.median(times)) / CHUNK for label, times in seconds.items()}
     runs = {label: UPDATES[label] * time for label, time in each.items()}
-    return {
-        **{f"ms per update, {label}": 1000 * time for label, time in each.items()},
-        **{f"{label} / ICQ, whole runs": time / runs["icq"] for label, time in runs.items() if label != "icq"},
-    }
+    costs = {f"ms per update, {label}": 1000 * time for label, time in each.items()}
+    for label, time in runs.items():
+        if label != "icq":
+            costs[f"{label} / ICQ, whole runs"] = time / runs["icq"]
+    return costs
 
 
 def prepared(arguments: list[str]) -> Callable[[], Any]:
-    """A function that makes CHUNK updates; the first stage and the second, where they are over, are made here."""
+    """A function that makes CHUNK updates; stages that are over then are made here."""
     settings, program, _ = _common.program_and_runs([*arguments, "parallel.devices=1"])
     episodes = jax.device_put(load(settings, program))
     hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from jaxshare.api.environments import make_env, register
     from jaxshare.api.listing import list_algorithms, list_envs, list_modifiers, list_presets
     from jaxshare.api.policy import Policy
-    from jaxshare.api.run import Run, load
+    from jaxshare.api.run import Run, evaluate, load
     from jaxshare.api.training import report, train
     from jaxshare.run.callbacks import Callback
+    from jaxshare.run.signals import StoppedError
     from jaxshare.types import Env, EnvSpec, HostError, RefusedError, TimeStep
 
 __version__ = "0.1.0"
@@ -33,7 +34,9 @@ _PLACES = {
     "Policy": "jaxshare.api.policy",
     "RefusedError": "jaxshare.types",
     "Run": "jaxshare.api.run",
+    "StoppedError": "jaxshare.run.signals",
     "TimeStep": "jaxshare.types",
+    "evaluate": "jaxshare.api.run",
     "list_algorithms": "jaxshare.api.listing",
     "list_envs": "jaxshare.api.listing",
     "list_modifiers": "jaxshare.api.listing",
@@ -52,8 +55,10 @@ __all__ = [
     "Policy",
     "RefusedError",
     "Run",
+    "StoppedError",
     "TimeStep",
     "__version__",
+    "evaluate",
     "list_algorithms",
     "list_envs",
     "list_modifiers",

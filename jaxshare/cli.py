@@ -1,4 +1,4 @@
-"""The command line: arguments turned into settings, refused before anything is composed, and how a command ends."""
+"""The command line: arguments turned into settings, or refused, and how a command ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
-from jaxshare import registry, spelling, surroundings
+from jaxshare import registry, spelling, surroundings, trust
+from jaxshare.plugins import arguments as plugins
+from jaxshare.plugins import options
+from jaxshare.plugins import presets as outside
 from jaxshare.settings import hydra
 from jaxshare.settings.records import Settings
 from jaxshare.spelling import Override
@@ -20,7 +23,8 @@ GROUPS = ("algo", "env", "preset")
 
 def settings(arguments: Sequence[str]) -> Settings:
     """Settings from `key=value` arguments. Raises RefusedError naming key, value and remedy."""
-    hydra.register()
+    arguments = plugins.understood(arguments)
+    register()
     overrides = spelling.overrides(arguments, spelling.training_kinds())
     for override in overrides:
         if override.is_sweep_override():
@@ -30,17 +34,39 @@ def settings(arguments: Sequence[str]) -> Settings:
     for override in overrides:
         hydra.check_booleans(override.key_or_group, override.value(), cfg)
     check_modifiers(cfg.modifiers, overrides)
-    return hydra.from_config(cfg, cfg.hydra.runtime.choices)
+    choices = cfg.hydra.runtime.choices
+    return permitted(hydra.from_config(cfg, choices), choices, overrides)
+
+
+def register() -> None:
+    """Let hydra know all entries: ours, and those from outside that this process has imported."""
+    hydra.register()
+    if options.offer():
+        _keys_with.cache_clear()
+
+
+def permitted(settings: Settings, choices: Any, overrides: list[Override]) -> Settings:
+    """The settings, if no file that is their preset chooses code of an environment by itself.
+
+    choices: of hydra's groups. overrides: of the command line. Raises RefusedError.
+    """
+    preset = str(choices.get("preset"))
+    if preset in outside.files():
+        trust.check_preset(settings, preset, [override.key_or_group for override in overrides])
+    return settings
 
 
 def small_config(config: type, arguments: Sequence[str]) -> Any:
-    """A dataclass from `key=value` arguments, without groups. Raises RefusedError naming key, value and remedy."""
+    """A dataclass from `key=value` arguments, without groups. Raises RefusedError."""
     return hydra.from_overrides(config, spelling.overrides(arguments, spelling.kinds_of(config)))
 
 
 def check_arguments(arguments: Sequence[str], sweeping: bool = False) -> None:
-    """Raise RefusedError for settings that there are not; sweeping: in none of the combinations of a multirun."""
-    hydra.register()
+    """Raise RefusedError for settings that there are not.
+
+    sweeping: that there are in none of the combinations of a multirun.
+    """
+    register()
     overrides = spelling.overrides(arguments, spelling.training_kinds(), sweeping)
     groups = [override for override in overrides if override.key_or_group in GROUPS]
     if any(override.is_sweep_override() and not override.is_choice_sweep() for override in groups):
@@ -48,7 +74,8 @@ def check_arguments(arguments: Sequence[str], sweeping: bool = False) -> None:
     check_groups(groups)
     known: dict[str, None] = {}
     for combination in itertools.product(*map(choices, groups)):
-        lines = [f"{group.key_or_group}={name}" for group, name in zip(groups, combination, strict=True)]
+        pairs = zip(groups, combination, strict=True)
+        lines = [f"{group.key_or_group}={name}" for group, name in pairs]
         known |= dict.fromkeys(_keys_with(tuple(lines)))
     for override in overrides:
         _check_key(override, known)
@@ -60,13 +87,14 @@ def check_groups(groups: list[Override]) -> None:
         for name in choices(override):
             if override.key_or_group == "preset":
                 if name != "null":
-                    registry.one_of("preset", name, hydra.presets())
+                    registry.one_of("preset", name, [*hydra.presets(), *outside.names(), *outside.files()])
             else:
                 registry.get(override.key_or_group, name)
 
 
 def known_keys(groups: Sequence[str]) -> tuple[str, ...]:
     """All keys that there are, groups of keys included, with arguments such as `algo=qmix` and `env=lbf`."""
+    register()
     parsed = spelling.overrides(groups, spelling.training_kinds())
     chosen = [override for override in parsed if override.key_or_group in GROUPS]
     check_groups(chosen)
@@ -95,19 +123,21 @@ def _check_key(override: Override, known: Collection[str]) -> None:
         key = ".".join(parts[: parts.index("kwargs") + 1])
     if key not in known:
         near = registry.suggest(key, known)
-        raise RefusedError(f"'{key}' (in {override.input_line}) is not a setting.{near} `--help` lists the settings.")
+        what = f"'{key}' (in {override.input_line}) is not a setting."
+        raise RefusedError(f"{what}{near} `--help` lists the settings.")
 
 
 def check_modifiers(used: Collection[str], overrides: list[Override]) -> None:
     """Raise RefusedError for a setting of a modifier that is not in use."""
     for override in overrides:
         owner = override.key_or_group.split(".")[0]
-        if owner in registry.modules("modifiers") and owner not in used:
-            raise RefusedError(f"{override.input_line} has no effect: {owner} is not in use. Add modifiers=[{owner}].")
+        if owner in registry.loaded("modifiers") and owner not in used:
+            what = f"{override.input_line} has no effect: {owner} is not in use."
+            raise RefusedError(f"{what} Add modifiers=[{owner}].")
 
 
 def spelled(argument: str, sweeping: bool = False) -> str:
-    """An argument as hydra wants it. See `spelling.spelled`; `sweep.*` keys are added, not overridden."""
+    """An argument as hydra wants it; `sweep.*` keys are added. See `spelling.spelled`."""
     if argument.startswith("-"):
         return argument
     line = spelling.spelled(argument, spelling.training_kinds(), sweeping)
@@ -116,15 +146,15 @@ def spelled(argument: str, sweeping: bool = False) -> str:
 
 
 def _is_free(key: str) -> bool:
-    """Whether any name may follow: sweep.<hyper-parameter>, and arguments handed on to a package, env.kwargs.<name>."""
+    """Whether any name may follow: sweep.<hyper-parameter>, and env.kwargs.<name> for a package."""
     return key.split(".")[0] == "sweep" or "kwargs" in key.split(".")
 
 
-# --------------------------------------------------------------------------------------------------------------- main
+# ----------------------------------------------------------------------------------------- main
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command; a refusal becomes one message on stderr and exit status 1, never a traceback."""
+    """Run a command; a refusal becomes a message on stderr and exit status 1, never a traceback."""
     try:
         surroundings.prepare_process()
         command()

@@ -52,14 +52,16 @@ class Console:
         resuming: bool,
     ) -> None:
         """Say what is about to run."""
-        spec, run = program.env.spec, settings.run
+        spec = program.env.spec
         name = "+".join([settings.algo_name, *settings.modifiers])
         how = "one per device" if layout.per_device == 1 else f"{layout.per_device} vmapped per device"
-        what = f"updates from {run.data}" if program.offline else "environment steps"
+        what = f"updates from {settings.run.data}" if program.offline else "environment steps"
+        device = layout.mesh.devices.flat[0].platform
+        doing = "Going on with" if resuming else "Writing to"
         rest = (
-            f" ({spec.num_agents} agents), {layout.num_runs} run(s) on {layout.mesh.size} "
-            f"{layout.mesh.devices.flat[0].platform} device(s), {how}; {self._total:,} {what} each; about "
-            f"{memory / 1e9:.2f} GB of memory\n{'Going on with' if resuming else 'Writing to'} {run_dir}"
+            f" ({spec.num_agents} agents), {layout.num_runs} run(s) on {layout.mesh.size} {device} "
+            f"device(s), {how}; {self._total:,} {what} each; about {memory / 1e9:.2f} GB of memory\n"
+            f"{doing} {run_dir}"
         )
         self._console.print(Text.assemble((name, "bold"), " on ", (spec.name, "bold"), rest))
         self._names = trust.arguments(settings)

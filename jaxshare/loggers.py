@@ -7,8 +7,11 @@ import importlib
 import json
 import os
 import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from jaxshare import registry
 from jaxshare.types import RefusedError
 
 METRICS = "metrics.jsonl"
@@ -16,15 +19,14 @@ COMMON = ("seed", "env_steps", "updates", "wall_s")
 
 
 def require(names: tuple[str, ...]) -> None:
-    """Raise RefusedError for a logger whose package is not installed, before a run is begun."""
+    """Raise RefusedError for a logger that is not known or not installed, before a run is begun."""
     for name in names:
-        package = {"tensorboard": "tensorboardX", "wandb": "wandb"}[name]
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise RefusedError(
-                f"logger=[{name}] needs the package {package}: pip install 'jaxshare[{name}]'."
-            ) from error
+        factory = registry.get("logger", name)
+        for package in getattr(factory, "PACKAGES", ()):
+            try:
+                importlib.import_module(package)
+            except ImportError as error:
+                raise RefusedError(f"logger=[{name}] needs the package {package}: {factory.INSTALL}.") from error
 
 
 class Logger(Protocol):
@@ -83,7 +85,7 @@ class JsonLines:
 class TensorBoard:
     """One event folder per run."""
 
-    def __init__(self, run_dir: pathlib.Path, names: list[str]) -> None:
+    def __init__(self, run_dir: pathlib.Path, names: list[str], settings: dict[str, Any]) -> None:
         from tensorboardX import SummaryWriter
 
         self._writers = [SummaryWriter(str(run_dir / "tensorboard" / name)) for name in names]
@@ -103,14 +105,14 @@ class TensorBoard:
 class WandB:
     """One W&B run per run, grouped by run directory."""
 
-    def __init__(self, run_dir: pathlib.Path, names: list[str], config: dict[str, Any]) -> None:
+    def __init__(self, run_dir: pathlib.Path, names: list[str], settings: dict[str, Any]) -> None:
         import wandb
 
         tag = hashlib.sha1(str(run_dir.resolve()).encode()).hexdigest()[:8]  # a resumed run goes on in its own W&B run
         self._runs = [
             wandb.init(
                 project="jaxshare", group=run_dir.name, name=f"{run_dir.name}-{name}", id=f"{name}-{tag}",
-                dir=str(run_dir), config=config, resume="allow", reinit="create_new",
+                dir=str(run_dir), config=settings, resume="allow", reinit="create_new",
             )
             for name in names
         ]  # fmt: skip
@@ -123,3 +125,33 @@ class WandB:
         """Finish all runs."""
         for run in self._runs:
             run.finish()
+
+
+@dataclass(frozen=True)
+class Factory:
+    """One logger as an entry of the registry.
+
+    make: (run directory, names of the runs, plain settings) -> Logger.
+    PACKAGES, INSTALL: what it imports, and how that is installed.
+    """
+
+    make: Callable[[pathlib.Path, list[str], dict[str, Any]], Logger]
+    text: str
+    PACKAGES: tuple[str, ...]
+    INSTALL: str
+
+
+OURS = {
+    "tensorboard": Factory(
+        TensorBoard,
+        "TensorBoard event files in the run directory.",
+        ("tensorboardX",),
+        "pip install 'jaxshare[tensorboard]'",
+    ),
+    "wandb": Factory(
+        WandB,
+        "Weights & Biases, one W&B run for each run.",
+        ("wandb",),
+        "pip install 'jaxshare[wandb]'",
+    ),
+}

@@ -29,11 +29,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from jaxshare import cli, spelling, surroundings
-from jaxshare.settings.hydra import config_dir, from_config, refusal, register
+from jaxshare.plugins import arguments as plugins
+from jaxshare.settings.hydra import config_dir, from_config, refusal
 from jaxshare.settings.records import Settings
 from jaxshare.types import HostError, RefusedError
 
 FOLDER = "JAXSHARE_FOLDER"  # environment variable of the jobs of a multirun
+PLUGINS = "JAXSHARE_PLUGINS"  # environment variable of the jobs: what they import from outside
 SWEEP_DIR = "hydra.sweep.dir="
 MESSAGE = "jaxshare.failed"  # key of what a failed job returns
 _submitter: int | None = None  # process id of the command that started the jobs
@@ -55,7 +57,8 @@ def run(arguments: Sequence[str]) -> None:
     """
     global _submitter
     _submitter = os.getpid()
-    register()
+    arguments = plugins.understood(arguments)
+    cli.register()
     sweeping = any(argument == "-m" or argument.startswith("--mu") for argument in arguments)
     lines = [cli.spelled(argument, sweeping) for argument in arguments]
     settings = [line for line in lines if not line.startswith("-") and "=" in line]
@@ -87,6 +90,9 @@ def _anchored(lines: Sequence[str]) -> list[str]:
             others.append(line)
         else:
             sweep_dir = str(override.value())
+    outside = plugins.to_send()
+    if outside:
+        others.append(f"++hydra.job.env_set.{PLUGINS}={spelling.quoted(outside)}")
     return [
         *others,
         f"{SWEEP_DIR}{spelling.quoted(str(folder / sweep_dir))}",
@@ -132,6 +138,8 @@ def _settings(cfg: DictConfig, is_here: bool) -> Settings:
                 "does not have. Name a folder that both machines have by its whole path, as in "
                 "run_dir=/shared/runs/demo."
             )
+    if not is_here:
+        plugins.receive(str(hydra_config.job.env_set.get(PLUGINS, "")))
     return _from_hydra(cfg, hydra_config)
 
 
@@ -140,8 +148,9 @@ def _from_hydra(cfg: DictConfig, job: Any) -> Settings:
 
     A relative run_dir is one of the folder in which the command was given, wherever a launcher puts the job.
     """
-    cli.check_modifiers(cfg.modifiers, spelling.overrides(job.overrides.task, spelling.training_kinds()))
-    settings = from_config(cfg, job.runtime.choices)
+    overrides = spelling.overrides(job.overrides.task, spelling.training_kinds())
+    cli.check_modifiers(cfg.modifiers, overrides)
+    settings = cli.permitted(from_config(cfg, job.runtime.choices), job.runtime.choices, overrides)
     if job.mode != RunMode.MULTIRUN:
         return settings
     base = pathlib.Path(_submitting_folder(job), cfg.run_dir or job.sweep.dir)

@@ -1,4 +1,8 @@
-"""The file name is the registry: every module of algos/, envs/ or modifiers/ with `Config` and `make` is an entry."""
+"""Entries by name: algorithms, environments, modifiers and loggers.
+
+The file name is the registry: every module of algos/, envs/ or modifiers/ with `Config` and `make` is
+an entry. Others come from outside: see `jaxshare.plugins`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,10 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from types import ModuleType
+from typing import Any
 
+from jaxshare.plugins import entries, installed
+from jaxshare.plugins.entries import Entry, Origin
 from jaxshare.types import RefusedError
 
 SYNONYMS = {  # how PyMARL, EPyMARL and others call what is set here: names or ends of our keys, the likeliest first
@@ -57,20 +64,91 @@ SYNONYMS = {  # how PyMARL, EPyMARL and others call what is set here: names or e
 KINDS = {"algo": "jaxshare.algos", "env": "jaxshare.envs", "modifiers": "jaxshare.modifiers"}
 
 
+LOGGERS = "jaxshare.loggers"  # the module that has ours
+
+
 @cache
-def modules(kind: str) -> dict[str, ModuleType]:
-    """All entries of a kind ("algo", "env", "modifiers") by name. Heavy packages are imported by their `make` only."""
+def modules(kind: str) -> dict[str, Any]:
+    """jaxshare's own entries of a kind, by name. Heavy packages are imported by their `make` only.
+
+    kind: algo, env, modifiers or logger. Of what comes from outside see `loaded` and `names`.
+    """
+    if kind == "logger":
+        return dict(importlib.import_module(LOGGERS).OURS)
+    if kind not in KINDS:
+        return {}
     package = importlib.import_module(KINDS[kind])
     names = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
     found = {name: importlib.import_module(f"{package.__name__}.{name}") for name in sorted(names)}
     return {name: module for name, module in found.items() if hasattr(module, "Config") and hasattr(module, "make")}
 
 
-def get(kind: str, name: str) -> ModuleType:
-    """The module of one entry. Raises RefusedError with the nearest names if there is none."""
-    known = modules(kind)
-    one_of(kind, name, known)
-    return known[name]
+def loaded(kind: str) -> dict[str, Any]:
+    """jaxshare's own entries, and those from outside that this process has imported, by name."""
+    return {**modules(kind), **{name: entry.module for name, entry in entries.imported(kind).items()}}
+
+
+def names(kind: str) -> list[str]:
+    """All names that can be asked for: jaxshare's own, then installed packages' and others, by name."""
+    outside = {*installed.offers(kind), *entries.imported(kind)} - modules(kind).keys()
+    return [*modules(kind), *sorted(outside)]
+
+
+def entry(kind: str, name: str) -> Entry:
+    """One entry, with where it came from. What an installed package offers is imported now.
+
+    Raises RefusedError with the nearest names if there is none, or if it cannot be imported.
+    """
+    ours = modules(kind)
+    if name in ours:
+        return Entry(kind, name, ours[name])
+    imported = entries.imported(kind)
+    if name in imported:
+        return imported[name]
+    if name in installed.offers(kind):
+        return installed.load(kind, name)
+    raise _unknown(kind, name, names(kind))
+
+
+def get(kind: str, name: str) -> Any:
+    """The module of one entry, with `Config` and `make`. Raises RefusedError; see `entry`."""
+    return entry(kind, name).module
+
+
+def register(kind: str, name: str, module: Any) -> None:
+    """Know an entry by a name in this process; an older one that was registered so is replaced.
+
+    kind: algo, env, modifiers, preset or logger.
+    module: anything with `Config` and `make`; of an environment also an `Env`, or a function that
+    makes one; of a logger a function (run_dir, names of the runs, plain settings) -> object with
+    `write(run, record)` and `close()`; of presets the path of a folder or of a YAML file.
+    Raises RefusedError if something is missing, or if jaxshare or an installed package has the name.
+    """
+    one_of("kind", kind, entries.GROUPS)
+    about = f"jaxshare.register({kind!r}, {name!r}, …)"
+    thing = entries.checked(kind, name, module, about)
+    if name in modules(kind):
+        raise RefusedError(f"{about}: {installed.taken(kind, name)}.")
+    if name in installed.offers(kind):
+        packages = " and ".join(offer.package for offer in installed.offers(kind)[name])
+        raise RefusedError(f"{about}: the installed package {packages} has this name: choose another one.")
+    where = getattr(module, "__module__", None) or getattr(module, "__name__", None)
+    origin = Origin(entries.PYTHON, module=str(where or ""))
+    entries.keep(Entry(kind, name, thing, origin))
+
+
+def register_env(env: Any) -> str:
+    """Register an `Env` as an entry without settings; returns its name, which is made of the environment's.
+
+    A character that a name cannot have is a `_`; behind the name of another entry there is one more.
+    """
+    name = re.sub(r"\W", "_", env.spec.name)
+    if not entries.NAME.fullmatch(name):
+        name = f"env_{name}"
+    while name in modules("env") or name in installed.offers("env"):
+        name += "_"
+    register("env", name, env)
+    return name
 
 
 def lacking(module: ModuleType) -> str | None:
@@ -89,7 +167,11 @@ def one_of(key: str, value: str, known: Iterable[str]) -> None:
     """Raise RefusedError naming key, value and what is nearest, unless the value is among the known ones."""
     names = list(known)
     if value not in names:
-        raise RefusedError(f"{key}={value} is not known.{suggest(value, names)} Known: {', '.join(names)}.")
+        raise _unknown(key, value, names)
+
+
+def _unknown(key: str, value: str, names: list[str]) -> RefusedError:
+    return RefusedError(f"{key}={value} is not known.{suggest(value, names)} Known: {', '.join(names)}.")
 
 
 def without_version(package: str, scenario: str, task: str, version: str) -> None:
@@ -136,7 +218,10 @@ def _similar(name: str, names: list[str]) -> list[str]:
     return [by_letters[near] for near in difflib.get_close_matches(name.lower(), by_letters, n=3, cutoff=0.5)]
 
 
-def summary(module: ModuleType) -> str:
+def summary(module: Any) -> str:
     """The first line of a module's docstring, from its source: under `python -OO` it has none."""
-    text = ast.get_docstring(ast.parse(inspect.getsource(module))) or ""
-    return text.partition("\n")[0]
+    if isinstance(module, ModuleType):
+        text = ast.get_docstring(ast.parse(inspect.getsource(module))) or ""
+    else:
+        text = getattr(module, "text", "") or getattr(module, "__doc__", "") or ""
+    return text.strip().partition("\n")[0]

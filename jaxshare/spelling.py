@@ -16,7 +16,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -29,7 +29,7 @@ from jaxshare.settings.fields import declared
 from jaxshare.settings.records import RunConfig
 from jaxshare.types import RefusedError
 
-LISTS = ("modifiers", "logger")  # a single name is taken as a list of one
+LISTS = ("modifiers", "logger", "plugins")  # a single name is taken as a list of one
 OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 UNSHARED = ("run_dir",)  # one value even in a multirun, whose jobs get numbered folders in it
 PLAIN = re.compile(r"[A-Za-z0-9_\s/\-\\+.$%*@?|:]")  # what hydra takes unquoted
@@ -75,15 +75,26 @@ def _kind(hint: Any, is_path: bool) -> Kind:
     )
 
 
-@cache
 def training_kinds() -> Kinds:
-    """The kinds of all settings of jaxshare.train; where two algorithms differ in one, no kind."""
-    kinds = kinds_of(RunConfig) | dict.fromkeys(OF_HYDRA, Kind(text=True, path=True))
+    """The kinds of all settings of jaxshare.train; where two algorithms differ in one, no kind.
+
+    Entries from outside count once they are imported.
+    """
+    configs = []
     for kind in ("algo", "env", "modifiers"):
-        for name, module in registry.modules(kind).items():
+        for name, module in registry.loaded(kind).items():
             prefix = name if kind == "modifiers" else kind
-            for key, value in kinds_of(module.Config, f"{prefix}.").items():
-                kinds[key] = value if kinds.get(key, value) == value else Kind()
+            configs.append((f"{prefix}.", module.Config))
+    return _training_kinds(tuple(configs))
+
+
+@lru_cache(maxsize=8)
+def _training_kinds(configs: tuple[tuple[str, type], ...]) -> Kinds:
+    """See `training_kinds`. configs: (what stands before the keys, class) of all entries."""
+    kinds = kinds_of(RunConfig) | dict.fromkeys(OF_HYDRA, Kind(text=True, path=True))
+    for prefix, config in configs:
+        for key, value in kinds_of(config, prefix).items():
+            kinds[key] = value if kinds.get(key, value) == value else Kind()
     return kinds
 
 

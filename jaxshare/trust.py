@@ -9,6 +9,11 @@ such names unless
 * an installed package lists them under the entry points of the group `jaxshare.environments`,
 * or the user says `trust=true`.
 
+The same holds for algorithms, environments and modifiers that are not jaxshare's own and that the
+directory names by dotted path or file (`jaxshare.plugins.again`): the command line repeats them
+(`plugins=[my_pkg.my_algo]`), an installed package offers them, or the user says `trust=true`. A file
+of settings that a command line names as its preset may not name code by itself either.
+
 An adapter in `envs/` declares by `foreign(config)` which of its settings name code that is not its
 own package's.
 """
@@ -20,12 +25,13 @@ import importlib.metadata
 import pathlib
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from jaxshare import registry
-from jaxshare.settings.fields import flag, free_table
+from jaxshare.plugins import again, origins
+from jaxshare.settings.fields import flag, free_table, text_list
 from jaxshare.settings.records import Settings
 from jaxshare.types import RefusedError
 
@@ -45,6 +51,9 @@ class RunCode:
         help="run the code that config.yaml names: environments, interpreters, games not ours",
     )
     env: dict[str, Any] = free_table(help="or name that code again, as in env.id=mymodule:Env")
+    plugins: list[str] = text_list(
+        help="or dotted paths and files of what it has from outside, as plugins=[my_pkg.my_algo]",
+    )
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class Permission:
     trust: bool = False  # whatever it is
     env: Mapping[str, Any] = field(default_factory=dict)  # settings of the environment, as in {"id": "mymodule:Env"}
     takes_env: bool = True  # whether the command has such arguments at all
+    plugins: Sequence[str] = ()  # dotted paths and files of entries that are not ours
 
 
 def run_settings(
@@ -66,8 +76,10 @@ def run_settings(
     before a permission is asked for.
     Raises RefusedError if it is no run directory, or names code without permission.
     """
-    from jaxshare.run.folder import CONFIG, read_settings  # with orbax, which the command line does without
+    # with orbax, which the command line does without
+    from jaxshare.run.folder import CONFIG, read_config, read_settings
 
+    again.find_again(read_config(run_dir), run_dir / CONFIG, permission.plugins, permission.trust)
     settings = read_settings(run_dir)
     if suitable is not None:
         suitable(settings)
@@ -100,7 +112,24 @@ def arguments(settings: Settings) -> str:
     """
     named = _unnamed(settings, Permission())
     parts = [_argument(key, value) for key, value in named.items()]
-    return "".join(f" {part}" for part in parts) if all(parts) else " trust=true"
+    outside = again.arguments(origins.names_of(settings))
+    return "".join(f" {part}" for part in parts) + outside if all(parts) else " trust=true"
+
+
+def check_preset(settings: Settings, name: str, keys: Sequence[str]) -> None:
+    """Refuse code of an environment that only a file of settings names, the preset of a command line.
+
+    name: of the preset. keys: of the command line, which must have each such setting as a whole.
+    Raises RefusedError that shows what the file names.
+    """
+    named = _unnamed(settings, Permission())
+    unknown = {key: value for key, value in named.items() if f"env.{key}" not in keys}
+    if unknown:
+        parts = [_argument(key, value) or f"env.{key}=…" for key, value in unknown.items()]
+        raise RefusedError(
+            f"preset={name} names code that would run here. If you know it, repeat it on the command "
+            f"line: {' '.join(parts)}."
+        )
 
 
 def foreign_settings(settings: Settings) -> dict[str, Any]:

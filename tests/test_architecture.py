@@ -63,6 +63,26 @@ def test_environments_and_replay_know_no_algorithm(name):
     assert not uses(name, "jaxshare.algos", "jaxshare.modifiers", "jaxshare.models", "jaxshare.runner")
 
 
+STUDIES = [name for name in FILES if name.startswith("study/")]
+KNOWN_TO_STUDIES = (  # what a study may know: settings, files of runs and data sets, the console, errors
+    "cli", "config", "data.own", "durable", "registry", "reporting.statistics", "results", "run.metrics",
+    "run.output", "study", "terminal", "types",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_studies_know_commands_by_their_command_lines_only(name):
+    modules = {f"jaxshare.{module}" for module in KNOWN_TO_STUDIES}
+    packages = {module.rpartition(".")[0] for module in modules}
+    ours = {i for i in imported(TREES[name]) if i.startswith("jaxshare.")} - packages
+    assert {i for i in ours if not any(i == m or i.startswith(f"{m}.") for m in modules)} == set()
+
+
+def test_nothing_else_knows_studies():
+    users = {name for name in FILES if uses(name, "jaxshare.study")}
+    assert users <= set(STUDIES)
+
+
 def test_types_import_nothing_of_ours():
     assert not uses("types.py", "jaxshare")
 
@@ -91,6 +111,7 @@ RICH = {
         ("rich", {"terminal.py", "console.py", "results/screen.py", *RICH}),
         ("rich.console", {"terminal.py"}),
         ("matplotlib", {"results/*", "evaluation/film.py", "study/pictures.py"}),
+        ("scipy", {"study/rules.py"}),
         ("distrax", {"models/distributions.py"}),
         ("tensorstore", {"data/own.py", "data/vault.py"}),
         ("h5py", {"data/hdf5.py"}),
@@ -127,6 +148,7 @@ def test_importing_the_package_is_light():
 def test_the_command_line_reads_settings_without_heavy_packages():
     heavy = {"orbax", "jaxmarl", "matplotlib", "matplotlib.pyplot", "tensorboardX", "wandb", "imageio"}
     assert not loaded_by("import jaxshare.commands.train, jaxshare.cli; jaxshare.cli.settings([])") & heavy
+    assert not loaded_by("import jaxshare.commands.train as t; t.help_text(t.HELP, [])") & heavy
 
 
 # ------------------------------------------------------------------------------------------------------------- entries

@@ -1,21 +1,18 @@
 """`python -m jaxshare.report`: statistics against hand and brute force, groups, refusals, files of made-up runs."""
 
 import base64
-import copy
 import csv
 import itertools
 import json
 import re
 import sys
-from functools import cache
 
 import numpy as np
 import pytest
-import yaml
+from made_runs import QMIX, SMAX, make, plain, played
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from jaxshare import cli
 from jaxshare.commands import report
 from jaxshare.data import own, records
 from jaxshare.results import figures as drawing
@@ -24,14 +21,11 @@ from jaxshare.results import pictures, sentences, statistics
 from jaxshare.results import plain as plain_values
 from jaxshare.results import report as reporting
 from jaxshare.results import study as studies
+from jaxshare.results.arguments import labelled
 from jaxshare.results.curves import POINTS
-from jaxshare.results.directories import labelled
 from jaxshare.results.ranges import Range
-from jaxshare.run.folder import plain as as_plain
-from jaxshare.settings.plain import from_plain
 from jaxshare.types import Episode, RefusedError
 
-SMAX = ("algo=vdn", "env=smax", "env.scenario=2s3z", "total_env_steps=1000")
 FEW = 300  # bootstraps
 
 # ----------------------------------------------------------------------------------------------------------- statistics
@@ -126,42 +120,6 @@ def test_one_run_has_no_interval():
 # --------------------------------------------------------------------------------------------------------- made-up runs
 
 
-@cache
-def plain(*arguments):
-    return as_plain(cli.settings(arguments))
-
-
-def make(run_dir, finals, arguments=SMAX, steps=(0, 500, 1000), seed=0, changed=None, more=(), versions=None):
-    """A run directory whose seeds go on a line from 0 to their final win rate; the return is twenty times that.
-
-    changed: settings of config.yaml by their full key; more: evaluation records added as they are.
-    """
-    tree = copy.deepcopy(plain(*arguments))
-    tree["run"] |= {"seed": seed, "seeds": len(finals), "run_dir": str(run_dir)}
-    for key, value in (changed or {}).items():
-        *path, last = key.split(".")
-        node = tree
-        for part in path:
-            node = node[part]
-        if value is None:
-            del node[last]
-        else:
-            node[last] = value
-    points = [{f"sweep.{k}": v for k, v in p.items()} for p in from_plain(tree).points()] if tree["sweep"] else [{}]
-    offline = bool(tree["run"]["data"])
-    lines = [{"seed": 0, "env_steps": 3, "updates": 1, "wall_s": 1.0, "loss/td": 2.0}]
-    for step, point, (i, final) in itertools.product(steps, points, enumerate(finals)):
-        score = float(final) * step / 1000
-        taken = {"env_steps": 0 if offline else step, "updates": step if offline else step // 10}
-        scores = {"eval/return": 20 * score, "eval/length": 9.0, "eval/win_rate": score}
-        lines.append({"seed": seed + i, **point, **taken, "wall_s": 5 + step / 10, **scores})
-    run_dir.mkdir(parents=True)
-    (run_dir / "config.yaml").write_text(yaml.safe_dump(tree))
-    (run_dir / "versions.json").write_text(json.dumps(versions or {"jaxshare": "0.1.0", "jax": "0.10.2"}))
-    (run_dir / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in (*lines, *more)))
-    return run_dir
-
-
 def study(*runs, **settings):
     config = report.Config(runs=[str(run) for run in runs], **settings)
     reporting.check(config)
@@ -170,9 +128,6 @@ def study(*runs, **settings):
 
 def scores(found):
     return {key: cell.scores.round(6).tolist() for key, cell in found.cells.items()}
-
-
-QMIX = ("algo=qmix", *SMAX[1:])
 
 
 @pytest.fixture
@@ -356,13 +311,6 @@ def test_a_run_that_has_not_begun_to_learn_is_refused(runs):
 def test_a_seed_without_evaluation_is_noted(runs):
     make(runs / "a", [0.4, 0.8], changed={"run.seeds": 3})
     assert f"{runs / 'a'}: 1 of 3 runs have no evaluation yet and are left out." in study(f"{runs}/*").notes
-
-
-def played(run_dir, scores, **more):
-    """evaluation.json as jaxshare.evaluate writes it."""
-    rows = [{"seed": i, "env_steps": 1000, "return": x, "return_std": 1.0} for i, x in enumerate(scores)]
-    found = {"checkpoint": 9, "episodes": 128, "policy": "greedy", "eval_seed": 10_000, "runs": rows, **more}
-    (run_dir / "evaluation.json").write_text(json.dumps(found))
 
 
 def test_scores_of_evaluate(runs):

@@ -1,6 +1,7 @@
 """Names and defaults of all settings are what they were, and what runs wrote down before still loads."""
 
 import dataclasses
+import importlib
 import json
 import pathlib
 
@@ -8,19 +9,18 @@ import pytest
 import yaml
 
 from jaxshare import registry
-from jaxshare.commands import collect, decompose, evaluate, report
 from jaxshare.run import folder
 from jaxshare.settings.plain import from_plain
 from jaxshare.settings.records import RunConfig
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-COMMANDS = (collect, decompose, evaluate, report)
+COMMANDS = ("collect", "decompose", "evaluate", "report")
 
 
 def parts():
     """All classes of settings, by what owns them."""
     configs = {"run": RunConfig}
-    configs |= {module.__name__.rpartition(".")[2]: module.Config for module in COMMANDS}
+    configs |= {name: importlib.import_module(f"jaxshare.commands.{name}").Config for name in COMMANDS}
     for kind in registry.KINDS:
         configs |= {f"{kind}/{name}": module.Config for name, module in registry.modules(kind).items()}
     return configs
@@ -43,7 +43,8 @@ NAMES = json.loads((GOLDEN / "settings.json").read_text())
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_and_defaults_are_what_they_were(name):
-    assert listed(parts()[name]()) == NAMES[name]
+    defaults = listed(parts()[name]())
+    assert {key: defaults.get(key, "is gone") for key in NAMES[name]} == NAMES[name]
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (GOLDEN / "configs").glob("*.yaml")))
@@ -52,7 +53,9 @@ def test_what_a_run_wrote_down_before_still_loads(name):
     tree = yaml.safe_load((GOLDEN / "configs" / f"{name}.yaml").read_text())
     settings = from_plain(tree)
     assert settings.algo_name == name
-    assert folder.plain(settings) == tree
+    loaded = folder.flatten(folder.plain(settings))
+    written = folder.flatten(tree)
+    assert {key: loaded.get(key, "is gone") for key in written} == written
 
 
 def test_every_algorithm_of_then_has_such_a_file():

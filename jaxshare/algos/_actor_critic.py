@@ -33,7 +33,7 @@ from jaxshare.models.base import sharing_groups
 from jaxshare.models.streams import ACTIVATIONS, INITS, Shape, Stream, StreamNetwork, stream_network
 from jaxshare.ops import returns
 from jaxshare.ops.masking import masked_mean
-from jaxshare.settings.fields import STEPS, UNITS, default, flag, nested, static, swept
+from jaxshare.settings.fields import STEPS, UNITS, default, flag, nested, static, swept, swept_values
 from jaxshare.settings.shared import SWEPT, Adam, Agents, Averaging, CriticRate, Learning, TargetPeriod
 from jaxshare.settings.validate import check_record
 from jaxshare.types import (
@@ -579,7 +579,7 @@ def assemble(parts: ActorCritic) -> Algorithm:
     return Algorithm(
         name=parts.name,
         spec=parts.spec,
-        hparams={**vars(config.hparams), **parts.hparams},
+        hparams={**swept_values(config.hparams), **parts.hparams},
         init=lambda key: _init(parts, key),
         initial_carry=lambda batch: _initial_carry(parts, batch),
         act=lambda *args: _act(parts, *args),
@@ -607,7 +607,7 @@ def _init(parts: ActorCritic, key: Array) -> LearnerState:
     inits = {"actor": parts.actor.init, "critic": parts.critic.init, **{n: m.init for n, m in parts.modules.items()}}
     keys = jax.random.split(key, len(inits))
     params = {name: init(k) for (name, init), k in zip(inits.items(), keys, strict=True)}
-    h = {name: jnp.float32(value) for name, value in vars(parts.config.hparams).items()}
+    h = {name: jnp.float32(value) for name, value in swept_values(parts.config.hparams).items()}
     opt_state = {
         group: _per_set(parts, names, _optimizer(parts.config, group, h).init)({n: params[n] for n in names})
         for group, names in groups(parts).items()

@@ -41,7 +41,7 @@ from jaxshare.ops import cem, gumbel, returns, td
 from jaxshare.ops.masking import NEG, masked_argmax, masked_mean, masked_mean_square
 from jaxshare.ops.schedules import exploration_rate
 from jaxshare.replay import uniform_without_replacement
-from jaxshare.settings.fields import STEPS, default, nested, static, swept
+from jaxshare.settings.fields import STEPS, default, nested, static, swept, swept_values
 from jaxshare.settings.shared import (
     SWEPT,
     Adam,
@@ -421,7 +421,7 @@ def assemble(parts: DeterministicLearner) -> Algorithm:
     return Algorithm(
         name=parts.name,
         spec=parts.spec,
-        hparams={**vars(config.hparams), **parts.hparams},
+        hparams={**swept_values(config.hparams), **parts.hparams},
         init=lambda key: _init(parts, groups, key),
         initial_carry=lambda batch: _initial_carry(parts, batch),
         act=lambda *args: _act(parts, *args),
@@ -453,7 +453,7 @@ def _init(parts: DeterministicLearner, groups: dict[str, tuple[str, ...]], key: 
     modules = _modules(parts)
     keys = jax.random.split(key, len(modules))
     params = {name: init(k) for (name, init), k in zip(modules.items(), keys, strict=True)}
-    h = {name: jnp.float32(value) for name, value in vars(parts.config.hparams).items()}
+    h = {name: jnp.float32(value) for name, value in swept_values(parts.config.hparams).items()}
     opt_state = {
         group: _per_set(parts, names, _optimizer(group, h).init)({n: params[n] for n in names})
         for group, names in groups.items()

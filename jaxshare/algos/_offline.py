@@ -36,7 +36,7 @@ from jaxshare.models.base import sharing_groups
 from jaxshare.ops import offline, returns, td
 from jaxshare.ops.masking import masked_argmax, masked_mean, take_last
 from jaxshare.replay import uniform_without_replacement
-from jaxshare.settings.fields import default, nested
+from jaxshare.settings.fields import default, nested, swept_values
 from jaxshare.settings.shared import SWEPT, Agents, Learning, MixerWidth, RMSprop, TargetPeriod
 from jaxshare.settings.validate import check_record
 from jaxshare.types import (
@@ -302,7 +302,7 @@ def assemble(parts: OfflineLearner) -> Algorithm:
     return Algorithm(
         name=parts.name,
         spec=parts.spec,
-        hparams={**vars(parts.config.hparams), **parts.hparams},
+        hparams={**swept_values(parts.config.hparams), **parts.hparams},
         init=lambda key: _init(parts, key),
         initial_carry=lambda batch: _initial_carry(parts, batch),
         act=lambda *args: _act(parts, *args),
@@ -319,7 +319,7 @@ def _init(parts: OfflineLearner, key: Array) -> LearnerState:
     trained = {**parts.networks, **parts.modules}
     keys = jax.random.split(key, len(trained))
     params = {name: one.init(k) for (name, one), k in zip(trained.items(), keys, strict=True)}
-    h = {name: jnp.float32(value) for name, value in vars(parts.config.hparams).items()}
+    h = {name: jnp.float32(value) for name, value in swept_values(parts.config.hparams).items()}
     opt_state = {
         group: torch_rmsprop(h, step.rate).init({name: params[name] for name in step.changes})
         for group, step in parts.steps.items()

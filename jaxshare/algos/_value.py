@@ -38,7 +38,7 @@ from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, masked_
 from jaxshare.ops.policy import epsilon_greedy
 from jaxshare.ops.schedules import exploration_rate
 from jaxshare.replay import uniform_without_replacement
-from jaxshare.settings.fields import default, flag, nested
+from jaxshare.settings.fields import default, flag, nested, swept_values
 from jaxshare.settings.shared import (
     PYMARL,
     SWEPT,
@@ -286,7 +286,7 @@ def assemble(parts: ValueLearner) -> Algorithm:
     return Algorithm(
         name=parts.name,
         spec=parts.spec,
-        hparams={**vars(parts.config.hparams), **parts.hparams},
+        hparams={**swept_values(parts.config.hparams), **parts.hparams},
         init=lambda key: _init(parts, modules, groups, key),
         initial_carry=lambda batch: _initial_carry(parts, batch),
         act=lambda *args: _act(parts, *args),
@@ -318,7 +318,7 @@ def _groups(parts: ValueLearner, modules: dict[str, Any]) -> dict[str, tuple[str
 def _init(parts: ValueLearner, modules: dict[str, Any], groups: dict[str, tuple[str, ...]], key: Array) -> LearnerState:
     keys = jax.random.split(key, len(modules))
     params = {name: init(k) for (name, init), k in zip(modules.items(), keys, strict=True)}
-    hparams = {name: jnp.float32(value) for name, value in vars(parts.config.hparams).items()}
+    hparams = {name: jnp.float32(value) for name, value in swept_values(parts.config.hparams).items()}
     optimizer = _optimizer(parts.config, hparams, _clip(parts, hparams))
     opt_state = {group: optimizer.init({n: params[n] for n in names}) for group, names in groups.items()}
     return LearnerState(params=params, target_params=params, opt_state=opt_state, stats=parts.stats)

@@ -32,7 +32,7 @@ time limit cuts an episode there is no next action in the data, so the policy's 
 a policy for each type (`share_params=none`: for each agent, as in the paper). ours: the ensemble decomposes r_tot less
 the least reward of the data, if that is below 0, and each agent gets an equal part of it back (`lift_rewards`):
 attention gives most of r_tot to those whose inputs tell most about it, and where rewards are costs that blames the good
-agents (benchmarks/offline.py, CN_3ls3l). paper: silent about an agent's id; ours: none is added to observations. A
+agents (benchmarks/studies/offline.yaml). paper: silent about an agent's id; ours: none is added to observations. A
 monotone mixer in the place of attention is the paper's negative example (app. E.1).
 """
 
@@ -58,6 +58,7 @@ from jaxshare.models.attention import (
     first_question,
 )
 from jaxshare.models.base import lift_apply, lift_init, sharing_groups
+from jaxshare.settings.fields import swept_values
 from jaxshare.types import Algorithm, Array, Context, EnvSpec, Episode, LearnerState, Metrics, RefusedError, TimeStep
 
 RUN = {
@@ -142,7 +143,7 @@ def assemble(parts: SitLearner) -> Algorithm:
     return Algorithm(
         name=parts.name,
         spec=parts.spec,
-        hparams={**vars(parts.config.hparams), **parts.hparams},
+        hparams={**swept_values(parts.config.hparams), **parts.hparams},
         init=lambda key: _init(parts, key),
         initial_carry=lambda batch: _initial_carry(parts, batch),
         act=lambda *args: _act(parts, *args),
@@ -165,7 +166,7 @@ def _init(parts: SitLearner, key: Array) -> LearnerState:
     inits = {"reward": parts.reward.init, "critic": parts.critic.init, "actor": parts.actor.init}
     keys = jax.random.split(key, len(inits))
     params = {name: init(k) for (name, init), k in zip(inits.items(), keys, strict=True)}
-    hparams = {name: jnp.float32(value) for name, value in vars(parts.config.hparams).items()}
+    hparams = {name: jnp.float32(value) for name, value in swept_values(parts.config.hparams).items()}
     return LearnerState(
         params=params,
         target_params={"critic": params["critic"]},

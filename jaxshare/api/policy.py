@@ -47,29 +47,27 @@ class Policy:
 
         explore: act as in training (epsilon-greedy, or drawn from the policy), not greedily.
         """
-        one = timestep.terminated.ndim == 0
-        if one:
+        is_single = timestep.terminated.ndim == 0
+        if is_single:
             timestep = jax.tree.map(_batched, timestep)
             carry = jax.tree.map(_batched, carry)
         carry, action = self._act(self.params, carry, timestep, key, explore=explore)
-        if one:
+        if is_single:
             carry = jax.tree.map(_first, carry)
             action = _first(action)
         return action, carry
 
     @cached_property
     def _act(self) -> Any:
-        return jax.jit(partial(_act, self._program, self._context()), static_argnames="explore")
+        algorithm = self._program.algorithm
+        ctx = self._program.context(self._state, self._hparams, self._clock)
 
-    def _context(self) -> Any:
-        return self._program.context(self._state, self._hparams, self._clock)
+        @partial(jax.jit, static_argnames="explore")
+        def act(params: Any, carry: Any, timestep: TimeStep, key: Array, explore: bool) -> Any:
+            carry, action, _ = algorithm.act(params, carry, timestep, ctx, key, explore)
+            return carry, action
 
-
-def _act(
-    program: Any, ctx: Any, params: Any, carry: Any, timestep: TimeStep, key: Array, explore: bool
-) -> tuple[Any, Array]:
-    carry, action, _ = program.algorithm.act(params, carry, timestep, ctx, key, explore)
-    return carry, action
+        return act
 
 
 def _batched(leaf: Any) -> Any:

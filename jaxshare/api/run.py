@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 
 from jaxshare.api.policy import Policy
+from jaxshare.evaluation import scores
 from jaxshare.run.saved import LATEST, SavedRun, open_run
+from jaxshare.run.watch import host_errors
 from jaxshare.settings.records import Settings
 from jaxshare.trust import Permission
 from jaxshare.types import RefusedError
@@ -29,6 +32,11 @@ def load(
     Raises RefusedError if it is no run directory, or names code without permission.
     """
     return Run(open_run(run_dir, checkpoint, Permission(trust=trust, env=env or {})))
+
+
+def evaluate(run: str | pathlib.Path | Run, **settings: Any) -> dict[str, Any]:
+    """Play test episodes with a run, or the one in a directory. See `Run.evaluate`, `load`."""
+    return (run if isinstance(run, Run) else load(run)).evaluate(**settings)
 
 
 class Run:
@@ -86,6 +94,19 @@ class Run:
     def policy(self, seed: int | None = None) -> Policy:
         """The agents of one run at the checkpoint; default the first seed. Raises RefusedError."""
         return Policy(self._saved, self._index(seed))
+
+    def evaluate(self, episodes: int = 128, policy: str | None = None, seed: int | None = None) -> dict[str, Any]:
+        """Play test episodes with every run's policy at the checkpoint.
+
+        episodes: of each run. policy: "greedy", "stochastic" or "both"; None: the run's own.
+        seed: of the episodes; None: those of training, or others for the best checkpoint.
+        Returns {"runs": [{"seed", "return", "length", "win_rate", …}], "mean": {…}, …}, as
+        `python -m jaxshare.evaluate` writes it. Raises RefusedError, HostError.
+        """
+        playing = scores.settings_with(self._saved, episodes, policy, seed)
+        saved = self._saved.with_settings(playing)
+        with closing(saved), host_errors(saved.program.evaluator):
+            return scores.evaluation(saved, self.settings.run.eval)
 
     def _index(self, seed: int | None) -> int:
         if seed is None:

@@ -9,7 +9,9 @@ from typing import Any
 from jaxshare import cli, registry
 from jaxshare.api import keywords
 from jaxshare.api.run import Run, load
+from jaxshare.commands import report as command
 from jaxshare.run.callbacks import Callback
+from jaxshare.run.train import train as train_settings
 from jaxshare.types import Env
 
 GROUPS = ("preset", "algo", "env")
@@ -39,8 +41,6 @@ def train(
     save first, and are raised as StoppedError.
     Raises RefusedError for settings that there are not or that do not go together; HostError.
     """
-    from jaxshare.run.train import train as train_settings
-
     lines = arguments(algo, env, modifiers, {**named, **(settings or {})})
     return load_own(train_settings(cli.settings(lines), watchers=callbacks))
 
@@ -70,8 +70,6 @@ def report(runs: str | pathlib.Path | Run | Iterable[str | pathlib.Path | Run], 
     settings: those of the command, such as out="report".
     Raises RefusedError.
     """
-    from jaxshare.commands import report as command
-
     several = [runs] if isinstance(runs, str | pathlib.Path | Run) else list(runs)
     folders = [str(run.run_dir if isinstance(run, Run) else run) for run in several]
     return command.report(command.Config(runs=folders, **settings))

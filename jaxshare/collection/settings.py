@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxshare.replay import DTYPES
-from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, free_text, static
+from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, free_text, static, text_list
 
 
 @dataclass(frozen=True)
@@ -61,3 +61,7 @@ class Config:
     )
     overwrite: bool = flag(False, help="replace a data set of the same name")
     progress: bool = flag(True, help="the bar on the console")
+    trust: bool = flag(False, help="run the code that config.yaml names from outside jaxshare")
+    plugins: list[str] = text_list(
+        help="or name it again: dotted paths and files of what it has from outside jaxshare",
+    )

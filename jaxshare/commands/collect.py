@@ -13,6 +13,7 @@ from jaxshare.collection.settings import Config
 from jaxshare.run import output
 from jaxshare.settings.help import small_command
 from jaxshare.settings.validate import check_record
+from jaxshare.trust import Permission
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def collect(config: Config) -> pathlib.Path:
     target.check_free(target.Target(pathlib.Path(config.out), "own", overwrite=config.overwrite))
     output.check_writable(pathlib.Path(config.out), "out", folder=True)
 
-    # in JAX there is nothing that a file could name, so no permission is asked for
-    with closing(open_run(config.run_dir, suitable=policies.check_in_jax)) as run:
+    permission = Permission(config.trust, takes_env=False, plugins=config.plugins)
+    with closing(open_run(config.run_dir, permission=permission, suitable=policies.check_in_jax)) as run:
         return _collect(config, run)
 
 

@@ -32,7 +32,7 @@ class Config:
     format: str | None = static(
         None,
         choices=("own", "vault", "hdf5"),
-        help="format of out; null: as its name says",
+        help="which format; null: as the name of out says",
         source="ours",
     )
     dtype: str | None = static(

@@ -57,7 +57,7 @@ def decompose(config: Config) -> dict[str, Any]:
     from jaxshare.run.saved import open_run
     from jaxshare.terminal import open_console
 
-    permission = Permission(config.trust, config.env)
+    permission = Permission(config.trust, config.env, plugins=config.plugins)
     suitable = partial(_check_decomposes, config)
     with closing(open_run(config.run_dir, permission=permission, suitable=suitable)) as run:
         data = _data(config, run.settings)

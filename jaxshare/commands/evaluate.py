@@ -60,7 +60,7 @@ def evaluate(config: Config) -> dict[str, Any]:
     from jaxshare.run.watch import host_errors
     from jaxshare.terminal import open_console
 
-    run = open_run(config.run_dir, config.checkpoint, Permission(config.trust, config.env))
+    run = open_run(config.run_dir, config.checkpoint, Permission(config.trust, config.env, plugins=config.plugins))
     trained = run.settings.run.eval
     run = run.with_settings(scores.settings_with(run, config.episodes, config.policy, config.seed))
     with closing(run), host_errors(run.program.evaluator):

@@ -1,21 +1,22 @@
-"""python -m jaxshare.list: algorithms, environments, modifiers, presets, and which go together."""
+"""python -m jaxshare.list: algorithms, environments, modifiers, loggers, presets, and which go together."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
-from functools import cache
-from typing import Any
 
 from jaxshare import cli, registry, surroundings
+from jaxshare.compatibility import refusal
+from jaxshare.plugins import installed, presets
+from jaxshare.plugins.entries import GROUPS, Entry, imported
 from jaxshare.settings import hydra
-from jaxshare.types import Box, Discrete, EnvSpec, RefusedError
+from jaxshare.types import Box, Discrete, RefusedError
 
 HELP = """\
 usage: python -m jaxshare.list
 
-Show every algorithm, environment (installed, or how to install it; its scenarios), modifier and preset, and which
-combinations are allowed.
+Show every algorithm, environment (installed, or how to install it; its scenarios), modifier, logger and preset, and
+which combinations are allowed. Those of other installed packages have the package's name beside them.
 The table is made by assembling each combination on a small made-up task, so it cannot be out of date.
 """
 
@@ -39,22 +40,45 @@ def _main() -> None:
     _print_entries("algorithms (algo=...)", "algo")
     _print_entries("environments (env=...)", "env")
     _print_entries("modifiers (modifiers=[...])", "modifiers")
-    print("presets (preset=...)\n  " + "\n  ".join(hydra.presets()) + "\n")
+    _print_entries("loggers (logger=[...])", "logger")
+    print("presets (preset=...)\n  " + "\n  ".join([*hydra.presets(), *_outside_presets()]) + "\n")
     _print_table()
+    ours = {kind: list(registry.modules(kind)) for kind in GROUPS} | {"preset": presets.of_ours()}
+    for problem in installed.problems(ours):
+        print(f"warning: {problem}", file=sys.stderr)
 
 
 def _print_entries(title: str, kind: str) -> None:
     print(title)
-    for name, module in registry.modules(kind).items():
-        print(_filled(registry.summary(module), f"  {name:<{WIDTH}} "))
-        if kind == "env":
-            missing = registry.lacking(module)
-            where = "on the host" if getattr(module, "HOST", False) else "JAX"
-            state = f"not installed: {missing}" if missing else "installed"
-            print(_filled(f"{where}, {module.ACTIONS} actions, {state}"))
-        if hasattr(module, "scenarios"):
-            print(_filled(", ".join(module.scenarios())))
+    for name in registry.names(kind):
+        try:
+            entry = registry.entry(kind, name)
+        except RefusedError:
+            print(_filled("cannot be used: see the warnings below", f"  {name:<{WIDTH}} "))
+            continue
+        _print_entry(entry)
     print()
+
+
+def _print_entry(entry: Entry) -> None:
+    module = entry.module
+    package = f" ({entry.origin.words()})" if entry.origin else ""
+    print(_filled(f"{registry.summary(module)}{package}", f"  {entry.name:<{WIDTH}} "))
+    if entry.kind == "env":
+        missing = registry.lacking(module)
+        where = "on the host" if getattr(module, "HOST", False) else "JAX"
+        actions = getattr(module, "ACTIONS", "")
+        state = f"not installed: {missing}" if missing else "installed"
+        print(_filled(", ".join(filter(None, [where, actions and f"{actions} actions", state]))))
+    if hasattr(module, "scenarios"):
+        print(_filled(", ".join(module.scenarios())))
+
+
+def _outside_presets() -> list[str]:
+    """Presets of installed packages, with these."""
+    names = presets.names()  # which knows their packages from then on
+    packages = {first: entry.origin.words() for first, entry in imported("preset").items() if entry.origin}
+    return [f"{name} ({packages[name.partition('/')[0]]})" for name in names]
 
 
 def _filled(text: str, first: str = INDENT, rest: str = INDENT) -> str:
@@ -62,13 +86,16 @@ def _filled(text: str, first: str = INDENT, rest: str = INDENT) -> str:
 
 
 def _print_table() -> None:
-    modifiers = {"(none)": (), **{name: (name,) for name in registry.modules("modifiers")}}
+    modifiers = {"(none)": (), **{name: (name,) for name in registry.loaded("modifiers")}}
     kinds: dict[str, Discrete | Box] = {"discrete actions": Discrete(3), "continuous actions": Box(1, (-1.0,), (1.0,))}
     reasons: dict[str, list[str]] = {}  # reason, with {} for the algorithm -> algorithms
     print("which go together (+ allowed, o with algo.share_params=none, - refused)")
     print(f"  {'':<{WIDTH}} " + " ".join(f"{name:>{WIDTH}}" for name in modifiers) + "   environments with")
-    for algo in registry.modules("algo"):
+    for algo in registry.loaded("algo"):
         allowed = [kind for kind, action in kinds.items() if refusal(algo, (), action) is None]
+        if not allowed:  # one from outside, for other tasks than the made-up one
+            reasons.setdefault(str(refusal(algo, (), Discrete(3))), []).append(algo)
+            continue
         cells = []
         for names in modifiers.values():
             reason = refusal(algo, names, kinds[allowed[0]])
@@ -79,30 +106,3 @@ def _print_table() -> None:
         print(f"  {algo:<{WIDTH}} " + " ".join(f"{cell:>{WIDTH}}" for cell in cells) + f"   {', '.join(allowed)}")
     for reason, algos in reasons.items():
         print(_filled(reason.replace("{}", "|".join(algos)), "  - ", "    "))
-
-
-def refusal(algo: str, modifiers: tuple[str, ...], action: Discrete | Box, **settings: Any) -> str | None:
-    """Why this combination, with these settings of the algorithm, cannot be assembled, or None if it can."""
-    try:
-        parts = _parts(algo, action, tuple(settings.items()))
-        for name in modifiers:
-            module = registry.get("modifiers", name)
-            parts = module.make(module.Config(), parts)
-        parts.assemble()
-    except RefusedError as error:
-        return str(error)
-    return None
-
-
-@cache
-def _parts(algo: str, action: Discrete | Box, settings: tuple[tuple[str, Any], ...]) -> Any:
-    """Made once for all modifiers: some of them trace its networks, and JAX remembers what it traced of one object."""
-    entry = registry.get("algo", algo)
-    return entry.make(entry.Config(**dict(settings)), _probe(action))
-
-
-def _probe(action: Discrete | Box) -> EnvSpec:
-    return EnvSpec(
-        name="probe", num_agents=2, obs_dim=3, state_dim=4, action=action, episode_limit=5, groups=(0, 0),
-        group_names=("agent",),
-    )  # fmt: skip

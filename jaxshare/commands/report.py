@@ -56,7 +56,7 @@ def _main(arguments: list[str]) -> None:
 
 def configured(arguments: list[str]) -> Config:
     """The settings among the arguments, and all others as run directories. Raises RefusedError."""
-    from jaxshare.results import directories  # which knows of checkpoints and evaluations
+    from jaxshare.results import arguments as naming  # which knows of checkpoints and evaluations
 
     names = [setting.name for setting in fields(Config)]
     settings = []
@@ -68,10 +68,10 @@ def configured(arguments: list[str]) -> Config:
             raise RefusedError(f"'{argument}' is not understood: {usage}.")
         if equals and key in ("ignore", "per_task", "runs") and not value.startswith("["):
             settings.append(f"{key}=[{value}]")
-        elif equals and (key in names or not directories.is_run(argument)):
+        elif equals and (key in names or not naming.is_run(argument)):
             settings.append(argument)
         else:
-            runs.append(directories.at_home(argument))
+            runs.append(naming.at_home(argument))
     config = cli.small_config(Config, settings)
     return replace(config, runs=[*config.runs, *runs])
 

@@ -33,7 +33,7 @@ leaving the map; all else is 0; individual rewards. Its best policies return 1.9
   inside. Predators and prey start within ±0.7, so that leaving the map takes a few steps.
 * Bodies, obstacles and observations are those of tag. Speeds are at most `predator_speed` and `prey_speed`.
 * Distance, charge and the prey's speed were chosen by what scripted predators return and by whether SEAC learns
-  (`benchmarks/sparse_tag.py`): random play -0.08, standing still 0.03, a straight chase 1.9. With a distance of 0.1 and
+  (`tests/envs/hunters.py`): random play -0.08, standing still 0.03, a straight chase 1.9. With a distance of 0.1 and
   a prey of 0.5, catches before any learning are nearly all given by the start, and in 1.5 million steps SEAC learned to
   stay inside and nothing else.
 * The prey of the paper was trained with MADDPG and dense rewards to avoid the predators; this one follows `prey`: by

@@ -107,8 +107,11 @@ def _check_evaluations(
     """Scores that are compared come from as many episodes, played by the same kind of policy."""
     usual = scored.evaluated(runs[0])
     for run in runs:
+        # what differs
         how = scored.evaluated(run)
         keys = [key for key in differences([usual, how]) if key not in ignore]
+
+        # in words
         if keys:
             words = ", ".join(f"{key}={usual[key]} and {how[key]}" for key in keys)
             asked = "train or" if scored.source == "curve" else ""

@@ -73,6 +73,7 @@ def first_and_last(records: Sequence[Record]) -> list[dict[str, Any]]:
     Metrics that a run lacks at its first or last evaluation, or that other runs lack, are left out;
     [] without an evaluation.
     """
+    # a row for each run
     rows: list[dict[str, Any]] = []
     for name, points in evaluations(records).items():
         first = points[0]
@@ -86,9 +87,13 @@ def first_and_last(records: Sequence[Record]) -> list[dict[str, Any]]:
         rows.append(row)
     if not rows:
         return []
-    common = [key for key in rows[0] if key != "run" and all(key in row for row in rows)]
-    mean = {key: float(np.mean([row[key] for row in rows])) for key in common}
-    return [*rows, {"run": "mean", **mean}]
+
+    # the mean of what all rows have
+    mean: dict[str, Any] = {"run": "mean"}
+    for key in rows[0]:
+        if key != "run" and all(key in row for row in rows):
+            mean[key] = float(np.mean([row[key] for row in rows]))
+    return [*rows, mean]
 
 
 # ------------------------------------------------------------------------------------------- curves

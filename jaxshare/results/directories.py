@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import math
-import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +13,9 @@ import numpy as np
 from jaxshare.evaluation import EVALUATION
 from jaxshare.loggers import METRICS
 from jaxshare.results import curves
+from jaxshare.results.arguments import is_run_dir
 from jaxshare.results.curves import Record
-from jaxshare.results.runs import Played, Run
+from jaxshare.results.runs import Played, Run, hashable
 from jaxshare.run import BEST, folder, reader
 from jaxshare.run.metrics import COUNTERS, EVALUATED
 from jaxshare.types import RefusedError
@@ -33,54 +32,10 @@ IRRELEVANT = (
     "resume",
     "eval.num_envs",
 )
+ALONE = ("seed", "run_dir")  # what a run has for itself, and no result depends on
 OF_HOST = ("workers", "timeout", "python")  # of environments: how they are run, not what they are
 NO_SCORES = ("seed", "env_steps", "selected_return")  # what evaluation.json has beside scores
 SKIP = "skip=true leaves out what has nothing to report."
-
-
-def expand(items: Sequence[str]) -> list[tuple[str, pathlib.Path]]:
-    """(label or "", directory) for every `DIR`, `GLOB` or `LABEL=DIR or GLOB`, each directory once.
-
-    Raises RefusedError for a directory with two labels.
-    """
-    named: dict[pathlib.Path, tuple[str, pathlib.Path]] = {}
-    for item in items:
-        label, pattern = labelled(item)
-        for name in sorted(glob.glob(pattern)) or [pattern]:
-            path = pathlib.Path(name)
-            before, _ = named.setdefault(path.resolve(), (label, path))
-            if before != label:
-                where = f"in '{before}' and in '{label}'"
-                raise RefusedError(f"{path} is named twice, {where}: name it once.")
-    return list(named.values())
-
-
-def labelled(item: str) -> tuple[str, str]:
-    """("QMIX", "runs/q*") of "QMIX=runs/q*"; the label is empty where there is none."""
-    label, equals, pattern = item.partition("=")
-    if not equals or pathlib.Path(item).exists() or "/" in label:
-        return "", item
-    return label, pattern
-
-
-def is_run(argument: str) -> bool:
-    """Whether an argument with an equals sign is a path, or labels run directories: no setting."""
-    _, _, pattern = argument.partition("=")
-    paths = glob.glob(os.path.expanduser(pattern))
-    return pathlib.Path(argument).exists() or any(is_run_dir(pathlib.Path(path)) for path in paths)
-
-
-def at_home(item: str) -> str:
-    """A run with its label, in which a shell leaves ~ alone: LABEL=~/DIR."""
-    label, equals, pattern = item.partition("=")
-    if not equals or pathlib.Path(item).exists():
-        return os.path.expanduser(item)
-    return f"{label}={os.path.expanduser(pattern)}"
-
-
-def is_run_dir(path: pathlib.Path) -> bool:
-    """Whether it has settings and a log."""
-    return (path / folder.CONFIG).is_file() and (path / METRICS).is_file()
 
 
 @dataclass(frozen=True)
@@ -105,32 +60,61 @@ class _Directory:
         return int(self.settings["run"].get("seeds", 1)) * math.prod(points)
 
 
-def read(path: pathlib.Path, label: str, remarks: dict[str, list[str]]) -> list[Run]:
-    """All runs of a directory, seeds and points of a sweep, that have an evaluation.
+class Reading:
+    """Run directories read one after another; thousands of them share most of their settings.
 
-    What a reader should know goes to remarks: {it: [directory]}. Raises RefusedError if it is no
-    run directory, cannot be read, or has no evaluation.
+    Attributes:
+        remarks: what a reader should know of directories, {it: [directory]}.
     """
-    if not is_run_dir(path):
-        raise RefusedError(_not_a_run(path))
 
-    # what all of its runs share
-    settings = _filled(path, remarks)
-    try:
-        evaluations = curves.evaluations(curves.load(path, COUNTERS))
-    except RefusedError as error:
-        raise RefusedError(f"{error} {SKIP}") from error
-    if not evaluations:
-        raise RefusedError(f"{path} has no evaluation yet. {SKIP}")
-    directory = _Directory(path, label, settings, read_played(path), folder.read_versions(path))
+    def __init__(self) -> None:
+        self.remarks: dict[str, list[str]] = {}
+        self._complete: dict[Hashable, tuple[dict[str, Any], str]] = {}
 
-    # each of its runs
-    runs = [_run(directory, records) for records in evaluations.values()]
-    missing = directory.count - len(runs)
-    if missing > 0:
-        what = f"{missing} of {directory.count} runs have no evaluation yet and are left out."
-        remarks.setdefault(what, []).append(str(path))
-    return runs
+    def runs(self, path: pathlib.Path, label: str = "") -> list[Run]:
+        """All runs of a directory, seeds and points of a sweep, that have an evaluation.
+
+        label: of their group, chosen by the user. Raises RefusedError if it is no run directory,
+        cannot be read, or has no evaluation.
+        """
+        if not is_run_dir(path):
+            raise RefusedError(_not_a_run(path))
+
+        # what all of its runs share
+        settings = self._settings(path)
+        try:
+            evaluations = curves.evaluations(curves.load(path, COUNTERS))
+        except RefusedError as error:
+            raise RefusedError(f"{error} {SKIP}") from error
+        if not evaluations:
+            raise RefusedError(f"{path} has no evaluation yet. {SKIP}")
+        played = read_played(path)
+        directory = _Directory(path, label, settings, played, folder.read_versions(path))
+
+        # each of its runs
+        runs = [_run(directory, records) for records in evaluations.values()]
+        missing = directory.count - len(runs)
+        if missing > 0:
+            self._remark(
+                f"{missing} of {directory.count} runs have no evaluation yet and are left out.",
+                path,
+            )
+        return runs
+
+    def _settings(self, path: pathlib.Path) -> dict[str, Any]:
+        """The plain settings of a directory; what did not exist then has today's default."""
+        plain = folder.read_config(path)
+        run = {key: value for key, value in plain["run"].items() if key not in ALONE}
+        kind = hashable({**plain, "run": run})
+        if kind not in self._complete:
+            self._complete[kind] = _complete(path, plain)
+        settings, remark = self._complete[kind]
+        if remark:
+            self._remark(remark, path)
+        return settings
+
+    def _remark(self, words: str, path: pathlib.Path) -> None:
+        self.remarks.setdefault(words, []).append(str(path))
 
 
 def read_played(path: pathlib.Path) -> dict[str, dict[str, Played]]:
@@ -172,22 +156,20 @@ def _not_a_run(path: pathlib.Path) -> str:
     return f"{path} is not a run directory: it has no {missing}.{hint} {SKIP}"
 
 
-def _filled(path: pathlib.Path, remarks: dict[str, list[str]]) -> dict[str, Any]:
-    """The plain settings of a directory; what did not exist then has today's default."""
-    plain = folder.read_config(path)
+def _complete(path: pathlib.Path, plain: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The plain settings of a directory with today's defaults, and what is to be said of it."""
     try:
         full = folder.plain(folder.read_settings(path))
     except RefusedError:
-        what = "made by another version of jaxshare; the settings are compared as they are written."
-        remarks.setdefault(what, []).append(str(path))
-        return plain
+        other = "made by another version of jaxshare, or with entries from outside that are not imported for a report"
+        return plain, f"{other}; the settings are compared as they are written."
     missing = sorted(folder.flatten(full).keys() - folder.flatten(plain).keys())
     new = [key for key in missing if not _irrelevant(key.removeprefix("run."))]
-    if new:
-        names = ", ".join(new)
-        what = f"made before these settings were there, which are taken at their defaults: {names}."
-        remarks.setdefault(what, []).append(str(path))
-    return full
+    if not new:
+        return full, ""
+    names = ", ".join(new)
+    before = "made before these settings were there, which are taken at their defaults"
+    return full, f"{before}: {names}."
 
 
 def _irrelevant(key: str) -> bool:
@@ -204,8 +186,10 @@ def _run(directory: _Directory, records: list[Record]) -> Run:
     # of evaluations at the same progress the last one
     progress = _column(records, unit)
     last = np.append(np.diff(progress) > 0, True)
-    metrics = [k for k in first if k.startswith(EVALUATED) and all(k in row for row in records)]
-    values = {key.removeprefix(EVALUATED): _column(records, key)[last] for key in metrics}
+    values = {}
+    for key in first:
+        if key.startswith(EVALUATED) and all(key in record for record in records):
+            values[key.removeprefix(EVALUATED)] = _column(records, key)[last]
     return Run(
         path=directory.path,
         seed=int(first["seed"]),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jaxshare import registry
-from jaxshare.results.runs import Run
+from jaxshare.results.runs import Run, hashable
 from jaxshare.types import RefusedError
 
 SCENARIO = ("scenario", "game", "id")  # what the first own setting of an environment may be called
@@ -126,6 +126,7 @@ def _groups(runs: Sequence[Run], free: Exempt) -> dict[str, list[Run]]:
 
     Those that the user has named come first.
     """
+    # those that the user has named
     groups: dict[str, list[Run]] = {}
     by_name: dict[str, list[Run]] = {}
     for run in runs:
@@ -133,6 +134,8 @@ def _groups(runs: Sequence[Run], free: Exempt) -> dict[str, list[Run]]:
             groups.setdefault(run.label, []).append(run)
         else:
             by_name.setdefault(run.name, []).append(run)
+
+    # the others, by what tells them apart
     for name, members in by_name.items():
         kinds = [_without(run.settings, free.over_tasks) for run in members]
         for group, of_kind in _told_apart(name, members, kinds).items():
@@ -151,7 +154,7 @@ def _told_apart(
 ) -> dict[str, list[Run]]:
     """Runs of one name, each of a kind (its settings), by a name that says how kinds differ."""
     # the kinds there are, in the order in which they come
-    hashes = [_hashable(kind) for kind in kinds]
+    hashes = [hashable(kind) for kind in kinds]
     distinct: dict[Hashable, dict[str, Any]] = {}
     for key, kind in zip(hashes, kinds, strict=True):
         distinct.setdefault(key, kind)
@@ -170,15 +173,6 @@ def _told_apart(
     for run, key in zip(runs, hashes, strict=True):
         named.setdefault(name + suffixes[key], []).append(run)
     return named
-
-
-def _hashable(value: Any) -> Hashable:
-    """Equal for equal plain values, so that thousands of runs need not be compared in pairs."""
-    if isinstance(value, dict):
-        return frozenset((key, _hashable(item)) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return tuple(_hashable(item) for item in value)
-    return value
 
 
 def in_words(value: Any) -> str:

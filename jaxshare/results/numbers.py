@@ -137,8 +137,8 @@ def _pictured(study: Study, groups: Mapping[str, GroupNumbers]) -> list[str]:
         return names
     if groups:
         names.sort(key=lambda group: -float(groups[group].aggregates["iqm"].value))
-    shown = set(names[:MOST_GROUPS])
-    return [group for group in study.groups if group in shown]
+    best = set(names[:MOST_GROUPS])
+    return [group for group in study.groups if group in best]
 
 
 def _taus(scores: Mapping[str, Scores]) -> np.ndarray:

@@ -45,6 +45,7 @@ def write(
     out: pathlib.Path,
 ) -> pathlib.Path:
     """Write report.html. how: sentences on what the numbers are. Raises OSError."""
+    # head and body
     title = listed(report.study.groups)
     head = [
         Markup("<meta charset='utf-8'>"),
@@ -52,14 +53,12 @@ def write(
         element("style", Markup(STYLE)),
     ]
     body = joined(["", element("h1", title), *_sections(report, how, pictures), ""], "\n")
-    page = joined([element("head", *head), element("body", body)])
+
+    # the file
     path = out / "report.html"
-    path.write_text(f"<!doctype html>\n{_html(page)}\n", "utf-8")
+    page = element("html", element("head", *head), element("body", body), lang="en")
+    path.write_text(f"<!doctype html>\n{page}\n", "utf-8")
     return path
-
-
-def _html(page: Markup) -> Markup:
-    return element("html", page, lang="en")
 
 
 def _sections(

@@ -15,12 +15,16 @@ from jaxshare.results.statistics import Estimate
 def plain(report: Report, how: Sequence[str]) -> dict[str, Any]:
     """Everything but curves and profiles, which are in their CSV files; how: what numbers are."""
     study = report.study
+
+    # over the common tasks
     aggregates = {}
     for group, numbers in report.numbers.groups.items():
         aggregates[group] = {"seeds": report.count(group), **_estimates(numbers.aggregates)}
     pairs = []
     for pair in report.numbers.pairs:
         pairs.append({"x": pair.first, "y": pair.second, **_estimate(pair.estimate)})
+
+    # everything
     return {
         "command": command(report.config),
         "metric": study.metric,

@@ -32,6 +32,7 @@ def chosen(ranges: Mapping[Any, Any], tasks: Sequence[str]) -> dict[str, Range]:
 
     Raises RefusedError for a name that is no task, and for values that are no range.
     """
+    # the range of each task
     named: dict[str, Range] = {}
     used = set()
     by_name = {str(name): values for name, values in ranges.items()}
@@ -40,6 +41,8 @@ def chosen(ranges: Mapping[Any, Any], tasks: Sequence[str]) -> dict[str, Range]:
         if name is not None:
             used.add(name)
             named[task] = _checked(task, by_name[name])
+
+    # names that are no task
     for name in by_name:
         if name not in used:
             names = ", ".join(tasks)
@@ -68,11 +71,14 @@ def usual(task: str, metric: str, data: str, values: Iterable[np.ndarray]) -> Ra
 
     data: the data set of its runs, or "". Raises RefusedError if all values are the same.
     """
+    # what is known
     if metric.endswith(WIN_RATE):
         return Range(0.0, 1.0, "a win rate")
     stored = _of_data_set(data) if data and metric == "return" else None
     if stored:
         return stored
+
+    # what was reached
     every = np.concatenate(list(values))
     low = float(np.nanmin(every))
     high = float(np.nanmax(every))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,15 @@ def shortened(sentences: Sequence[str], rest: str) -> list[str]:
     """Sentences of one kind; of very many the first, and how many there are besides: `rest`."""
     many = len(sentences) - MOST_LISTED
     return [*sentences[:MOST_LISTED], *([f"{rest}: {many:,} more."] if many > 0 else [])]
+
+
+def hashable(value: Any) -> Hashable:
+    """Equal for equal plain values, so that thousands of runs need not be compared in pairs."""
+    if isinstance(value, dict):
+        return frozenset((key, hashable(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(hashable(item) for item in value)
+    return value
 
 
 def gather_versions(versions: Iterable[dict[str, str]]) -> dict[str, list[str]]:

@@ -65,11 +65,15 @@ def profiles(report: Report) -> Figure | None:
     """Share of runs above each score; None without common tasks."""
     if not report.numbers.groups:
         return None
+
+    # a line for each group
     look = looks(report.numbers.pictured)
     lines = []
     for group in report.numbers.pictured:
         label = broken(report.named(group, report.study.common), LONG_LABEL)
         lines.append(Line(report.numbers.groups[group].profile, label, look[group]))
+
+    # one panel
     figure = new_figure(8.0, 4.4 + 0.2 * math.ceil(len(lines) / 3))
     axis = figure.subplots()
     panel = Panel(
@@ -103,6 +107,8 @@ def _bars(report: Report, pairs: Sequence[Pair]) -> Figure:
     figure = new_figure(8.0, 1.3 + 0.55 * len(pairs))
     axis = figure.subplots()
     right = axis.twinx()
+
+    # a bar for each pair, between the names of its groups
     for y, pair in enumerate(pairs):
         draw_interval(axis, y, pair.estimate, look[pair.first].color)
     sides = {axis: [pair.first for pair in pairs], right: [pair.second for pair in pairs]}
@@ -110,6 +116,8 @@ def _bars(report: Report, pairs: Sequence[Pair]) -> Figure:
         labels = [broken(report.named(group, report.study.common)) for group in groups]
         side.set_yticks(range(len(labels)), labels)
         side.set_ylim(len(labels) - 0.4, -0.6)
+
+    # where the groups are equal
     axis.axvline(0.5, color="black", lw=0.8, ls="--")
     axis.set_xlim(-0.02, 1.02)
     axis.set_xlabel(BETTER)

@@ -80,6 +80,7 @@ def score_of(run: Run, metric: str, point: float, config: Config) -> float:
 
     Raises RefusedError if there are too few, or it is not finite.
     """
+    # the score, and where it is from
     if config.score != "curve":
         score = float(run.played[config.score].scores[metric])
         where = "in evaluation.json"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def explained(report: Report) -> Iterator[str]:
     """What the numbers are."""
     config = report.config
+
+    # scores
     played = "what jaxshare.evaluate found with the"
     kinds = {
         "curve": "the last evaluation",
@@ -29,17 +31,23 @@ def explained(report: Report) -> Iterator[str]:
     yield f"A run's score is its {report.metric}: {score}. Higher counts as better."
     for name, task in report.study.tasks.items():
         yield _measured(name, task, config)
+
+    # intervals
     yield (
         f"Intervals: {100 * config.confidence:g} %, percentiles of {config.resamples:,} bootstraps "
         "that draw seeds anew within each task (curves and profiles: a tenth of them). They hold "
         "for new seeds on these tasks."
     )
+
+    # time
     at_once = {run.at_once for cell in report.study.cells.values() for run in cell.runs}
     several = ""
     if max(at_once) > 1:
         counts = " or ".join(map(str, sorted(at_once)))
         several = f"; commands here trained {counts} runs at once"
     yield f"Wall time is of the whole command, with compilation and evaluations{several}."
+
+    # what pictures leave out
     if len(report.study.groups) > MOST_GROUPS:
         yield (
             f"Pictures and pairs show {MOST_GROUPS} of {len(report.study.groups):,} groups, those "

@@ -136,6 +136,8 @@ def improvement_interval(
     value = improvement(first, second)
     if not (enough(first) and enough(second)):
         return _without_interval(value)
+
+    # a few bootstraps at a time where pairs of runs are many
     pairs = max(x.shape[-1] * y.shape[-1] for x, y in zip(first, second, strict=True))
     drawn = [
         improvement(resampled(first, size, rng), resampled(second, size, rng))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxshare.results import checks, directories, groups, ranges, scores, study_notes
+from jaxshare.results import arguments, checks, directories, groups, ranges, scores, study_notes
 from jaxshare.results.checks import Scored
 from jaxshare.results.groups import Cells, Place
 from jaxshare.results.ranges import Range
@@ -106,18 +106,21 @@ def read(config: Config) -> Study:
 
 def _read_runs(config: Config, notes: list[str]) -> list[Run]:
     """All runs that are named; with skip=true what is none becomes a note."""
+    # every directory
     runs: list[Run] = []
-    remarks: dict[str, list[str]] = {}
+    reading = directories.Reading()
     left_out = []
-    for label, path in directories.expand(config.runs):
+    for label, path in arguments.expand(config.runs):
         try:
-            runs += directories.read(path, label, remarks)
+            runs += reading.runs(path, label)
         except RefusedError as error:
             if not config.skip:
                 raise
             left_out.append(f"left out: {str(error).removesuffix(f' {directories.SKIP}')}")
+
+    # what was noticed on the way
     notes += shortened(left_out, "left out")
-    notes += [f"{listed(paths)}: {what}" for what, paths in remarks.items()]
+    notes += [f"{listed(paths)}: {what}" for what, paths in reading.remarks.items()]
     if not runs:
         names = listed(config.runs)
         remedy = "Name run directories: runs/*."
@@ -167,8 +170,11 @@ def _with_policy(run: Run, metric: str) -> Run:
 
 def _cells(pooled: Cells, metric: str, config: Config, notes: list[str]) -> dict[Place, Cell]:
     """Scores at the last point that all runs have reached, of the task or of the group."""
+    # which run of a task ends first
     of_task = groups.tasks_of(pooled)
     shortest = {task: _shortest(cells) for task, cells in of_task.items()}
+
+    # each group there, or where it ends itself
     cells = {}
     earlier: list[str] = []
     for place, runs in pooled.items():

@@ -32,11 +32,14 @@ def on_points(tasks: Mapping[str, Task], config: Config) -> Iterator[str]:
     if config.score != "curve":
         return
     for name, task in tasks.items():
+        # where each group ends, and where it is scored
         ends = {}
         for group, cell in task.cells.items():
             ends[group] = max(run.progress[-1] for run in cell.runs)
         points = {group: cell.point for group, cell in task.cells.items()}
         point = min(points.values())
+
+        # who goes on after that
         slack = BEYOND * max(ends.values())
         beyond = [group for group, end in ends.items() if end > point + slack]
         if beyond and config.at == "common":

@@ -115,10 +115,10 @@ class Fleet:
     def replace_params(self, params: list[Any], target_params: list[Any]) -> None:
         """Give new learners other parameters, one tree of each run."""
         for wave, runs in enumerate(self.layout.waves()):
-            learner = self.states[wave].learner
-            wanted = (params, target_params)
-            chosen = [self._stacked([trees[i] for i in runs]) for trees in wanted]
-            learner = learner.replace(params=chosen[0], target_params=chosen[1])
+            learner = self.states[wave].learner.replace(
+                params=self._stacked([params[i] for i in runs]),
+                target_params=self._stacked([target_params[i] for i in runs]),
+            )
             self.states[wave] = self.states[wave].replace(learner=learner)
 
     def _stacked(self, trees: list[Any]) -> Any:
@@ -212,8 +212,8 @@ class Fleet:
         """
         runs = []
         for state in self.states:
-            kept = state if filled is not None else state.replace(replay=None)
-            rows = jax.tree.map(parallel.local_rows, kept)
+            wanted = state if filled is not None else state.replace(replay=None)
+            rows = jax.tree.map(parallel.local_rows, wanted)
             for i in range(self.layout.wave_size):
                 run = jax.tree.map(lambda each, i=i: each[i], rows, is_leaf=_is_list)
                 ring = jax.tree.map(lambda slots: slots[:filled], run.replay)
@@ -226,8 +226,10 @@ class Fleet:
     def _hparams(self) -> Iterator[dict[str, jax.Array]]:
         points = [{**self.program.algorithm.hparams, **point} for _, point in self.settings.runs()]
         for wave in self.layout.waves():
-            names = points[0]
-            yield {k: jnp.array([points[i][k] for i in wave], jnp.float32) for k in names}
+            values = {}
+            for name in points[0]:
+                values[name] = jnp.array([points[i][name] for i in wave], jnp.float32)
+            yield values
 
 
 def _is_list(value: Any) -> bool:

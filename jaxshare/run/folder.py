@@ -18,6 +18,7 @@ import yaml
 from jaxshare import __version__, durable
 from jaxshare.checkpoint import FOLDER, UNFINISHED
 from jaxshare.loggers import METRICS
+from jaxshare.plugins import origins
 from jaxshare.run import reader
 from jaxshare.run.lock import Lock
 from jaxshare.settings.plain import from_plain
@@ -206,24 +207,32 @@ def write_versions(run_dir: pathlib.Path) -> None:
 
 
 def write_settings(settings: Settings, run_dir: pathlib.Path) -> None:
-    """Write the settings of a run. Raises OSError."""
-    durable.write_text(run_dir / CONFIG, yaml.safe_dump(plain(settings), sort_keys=False))
+    """Write the settings of a run, and where entries from outside came from. Raises OSError."""
+    tree = {**plain(settings), **origins.record(origins.names_of(settings))}
+    durable.write_text(run_dir / CONFIG, yaml.safe_dump(tree, sort_keys=False))
 
 
 def _refuse_differences(run_dir: pathlib.Path, settings: Settings) -> None:
-    old = flatten(plain(read_settings(run_dir)))
-    new = flatten(plain(settings))
-    free = (*FREE_TO_CHANGE, *(() if settings.modifiers else ("run.total_env_steps",)))
-    changed = [
-        f"{key.removeprefix('run.')} was {old.get(key)}, now {new.get(key)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(free)
-    ]
+    # entries first: what the folder names besides those of the command is not imported
+    changed = origins.changes(read_config(run_dir), origins.names_of(settings))
+    if not changed:
+        changed = _changed_settings(run_dir, settings)
     if changed:
         raise RefusedError(
             f"run_dir={run_dir} holds a run of another configuration ({'; '.join(changed[:5])}"
             f"{'; …' if len(changed) > 5 else ''}). Use those settings, or choose another run_dir. Nothing was changed."
         )
+
+
+def _changed_settings(run_dir: pathlib.Path, settings: Settings) -> list[str]:
+    old = flatten(plain(read_settings(run_dir)))
+    new = flatten(plain(settings))
+    free = (*FREE_TO_CHANGE, *(() if settings.modifiers else ("run.total_env_steps",)))
+    return [
+        f"{key.removeprefix('run.')} was {old.get(key)}, now {new.get(key)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not key.startswith(free)
+    ]
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

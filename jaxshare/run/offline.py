@@ -52,12 +52,15 @@ def load(settings: Settings, program: Program) -> Any:
         return None
     from jaxshare.data.checks import check_spec
 
-    source, batch_size = open_set(settings), settings.run.batch_size
+    source = open_set(settings)
+    batch_size = settings.run.batch_size
     if len(source) < batch_size and not program.algorithm.window:
         raise RefusedError(
-            f"batch_size={batch_size}: data={settings.run.data} holds {len(source)} episodes, and a batch is drawn "
-            f"without replacement. Use batch_size={len(source)} at most."
+            f"batch_size={batch_size}: data={settings.run.data} holds {len(source)} episodes, and a "
+            f"batch is drawn without replacement. Use batch_size={len(source)} at most."
         )
+
+    # read, check, and tell what its reader had to remark
     dataset = source.read()
     check_spec(dataset, program.env.spec, f"data={settings.run.data}")
     for note in dataset.card.get("source", {}).get("notes", []):
@@ -66,22 +69,27 @@ def load(settings: Settings, program: Program) -> Any:
 
 
 def cropped(episodes: Episode) -> Episode:
-    """Episodes in the layout of a replay, [E, T(+1), ...], with T cut to the steps of the longest one."""
+    """Episodes in the layout of a replay, [E, T(+1), ...], T cut to the steps of the longest one."""
     from jaxshare.data.records import SLOTS
 
-    limit, longest = episodes.mask.shape[1], int(np.asarray(episodes.mask).sum(1).max())
+    limit = episodes.mask.shape[1]
+    longest = int(np.asarray(episodes.mask).sum(1).max())
     if longest == limit:
         return episodes
+
     # copies, so that what is cut off can be freed
     shorter = jax.tree.map(lambda x: np.ascontiguousarray(x[:, :longest]), episodes)
-    slots = {name: np.ascontiguousarray(getattr(episodes, name)[:, : longest + 1]) for name in SLOTS}
+    slots = {}
+    for name in SLOTS:
+        slots[name] = np.ascontiguousarray(getattr(episodes, name)[:, : longest + 1])
     return shorter.replace(**slots)
 
 
 def fitted(settings: Settings) -> Settings:
-    """The settings with what the algorithm takes from the data set, if it has something to take (its `fitted`).
+    """The settings with what the algorithm takes from the data set, if it has a function `fitted`.
 
-    They are what a run directory keeps, so that a run is evaluated without its data set. Raises RefusedError.
+    They are what a run directory keeps, so that a run is evaluated without its data set.
+    Raises RefusedError.
     """
     fit = getattr(registry.get("algo", settings.algo_name), "fitted", None)
     if fit is None or not settings.run.data:
@@ -91,7 +99,10 @@ def fitted(settings: Settings) -> Settings:
 
 
 def num_bytes(settings: Settings, program: Program) -> int:
-    """Bytes of one copy of the data set before it is cut, or 0 without one; only an episode of it is read."""
+    """Bytes of one copy of the data set before it is cut, or 0 without one.
+
+    Only an episode of it is read.
+    """
     if not program.offline:
         return 0
     source = open_set(settings)

@@ -79,6 +79,7 @@ CONFIG = Record(
         "env": OrNull(Record()),
         "modifiers": Record(others=Record()),
         "sweep": Record(others=ListOf(NUMBER)),
+        "origins": Record(others=Record(others=Record(others=TEXT))),
     },
 )
 VERSIONS = Record(others=TEXT)

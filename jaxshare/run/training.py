@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from jaxshare import parallel
+from jaxshare import parallel, registry
 from jaxshare.console import Console
-from jaxshare.loggers import JsonLines, Logger, TensorBoard, WandB
+from jaxshare.loggers import JsonLines, Logger
 from jaxshare.run import folder, observers
 from jaxshare.run import metrics as log
 from jaxshare.run.callbacks import Callback, Chunk, Evaluation
@@ -251,12 +251,9 @@ class Training:
 
     def _extra_loggers(self) -> list[Logger]:
         names = [_describe(label).replace(" ", "_").replace("=", "_") for label in self.labels]
-        loggers: list[Logger] = []
-        if "tensorboard" in self.settings.run.logger:
-            loggers.append(TensorBoard(self.run_dir, names))
-        if "wandb" in self.settings.run.logger:
-            loggers.append(WandB(self.run_dir, names, folder.plain(self.settings)))
-        return loggers
+        settings = folder.plain(self.settings)
+        factories = [registry.get("logger", name) for name in self.settings.run.logger]
+        return [factory.make(self.run_dir, names, settings) for factory in factories]
 
     def _close_loggers(self) -> None:
         for logger in self.loggers:

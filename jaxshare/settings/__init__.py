@@ -1,1 +1,1 @@
-"""What may be set: a range beside each field, and the one walk that checks settings against them."""
+"""What may be set, declared once, and what is made of the declarations: checks, help, a page."""

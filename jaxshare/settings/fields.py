@@ -75,7 +75,7 @@ def static(
 
 
 def swept(default: float, *, help: str = "", source: str = "", note: str = "", **ends: Any) -> Any:
-    """A field of a dataclass that is a scalar input of the program, which `sweep.<name>=[...]` may vary."""
+    """A field that is a scalar input of the program, which `sweep.<name>=[...]` may vary."""
     return _field(default, Setting(help, source, Range(note=note, **ends), is_swept=True))
 
 
@@ -100,7 +100,7 @@ def flag(default: bool, *, help: str = "", source: str = "") -> Any:
 
 
 def free_text(default: Any, *, help: str = "", source: str = "") -> Any:
-    """A static field of text that no list of names holds, or that only an entry itself can check."""
+    """A static field of text that no list of names holds, or that only its entry can check."""
     return _field(default, Setting(help, source))
 
 
@@ -141,23 +141,25 @@ def _field(default: Any, setting: Setting) -> Any:
 def declared(config: type) -> Mapping[str, Setting]:
     """What each field of a class of settings says of itself, by name; the nearest class decides.
 
-    A default that a class changes without a word has no source.
+    A default that a class changes without a word has no source. Other classes have no settings.
     """
+    if not dataclasses.is_dataclass(config):
+        return {}
     settings: dict[str, Setting] = {}
     for base in reversed(config.__mro__):
         if not dataclasses.is_dataclass(base):
             continue
-        fields = {field.name: field for field in dataclasses.fields(base)}
-        for name in fields.keys() & inspect.get_annotations(base).keys():
-            declaration = fields[name].metadata.get("setting", Default(""))
-            before = settings.get(name, Setting(""))
+        annotations = inspect.get_annotations(base)
+        for field in dataclasses.fields(base):
+            if field.name not in annotations:
+                continue
+            before = settings.get(field.name, Setting(""))
+            declaration = field.metadata.get("setting", Default(""))
             if isinstance(declaration, Default):
-                settings[name] = dataclasses.replace(
-                    before, source=declaration.source, help=declaration.help or before.help
-                )
-            else:
-                settings[name] = declaration
-    return settings
+                help = declaration.help or before.help
+                declaration = dataclasses.replace(before, source=declaration.source, help=help)
+            settings[field.name] = declaration
+    return {field.name: settings[field.name] for field in dataclasses.fields(config)}
 
 
 def ranges(config: type) -> dict[str, Range]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxshare import cli, registry, spelling
+from jaxshare.plugins import arguments as plugins
+from jaxshare.plugins import presets
 from jaxshare.settings import hydra
 from jaxshare.settings.fields import declared
 from jaxshare.settings.records import RunConfig
@@ -32,7 +34,8 @@ def help_text(template: str, arguments: Sequence[str]) -> str:
     template: with places for algos, envs, modifiers, presets, algo, env and settings.
     Raises RefusedError for a choice that there is not.
     """
-    hydra.register()
+    arguments = plugins.understood(arguments)
+    cli.register()
 
     # compose the chosen groups, of several the first
     overrides = spelling.overrides(arguments, spelling.training_kinds(), sweeping=True)
@@ -54,10 +57,10 @@ def help_text(template: str, arguments: Sequence[str]) -> str:
     ]
     settings = "\n\n".join(_section_text(section, values) for section in sections)
     return template.format(
-        algos="|".join(registry.modules("algo")),
-        envs="|".join(registry.modules("env")),
-        modifiers=", ".join(registry.modules("modifiers")),
-        presets=", ".join(hydra.presets()),
+        algos="|".join(registry.names("algo")),
+        envs="|".join(registry.names("env")),
+        modifiers=", ".join(registry.names("modifiers")),
+        presets=", ".join([*hydra.presets(), *presets.names()]),
         algo=choices.algo,
         env=choices.env,
         settings=settings,
@@ -103,7 +106,7 @@ def _algorithm_sections(name: str) -> Iterator[Section]:
 
 
 def _modifier_sections() -> Iterator[Section]:
-    for name, module in registry.modules("modifiers").items():
+    for name, module in registry.loaded("modifiers").items():
         heading = f"modifier {name} (modifiers=[{name}])"
         yield Section(heading, list(rows(module.Config, f"{name}.")))
 
@@ -117,7 +120,7 @@ def _section_text(section: Section, values: dict[str, Any]) -> str:
 
 
 def _present(row: Row, values: dict[str, Any]) -> Row:
-    """The row with its present value, of which the default's source says nothing if it is another."""
+    """The row with its present value; another one than the default has not its source."""
     value = values.get(row.key, row.value)
     if value_text(value) == row.text:
         return row

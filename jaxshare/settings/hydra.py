@@ -1,4 +1,4 @@
-"""Hydra's composing: groups and records in, records out, and its errors in sentences. Knows hydra, not jax."""
+"""Hydra's composing: groups and records in, records out, and its errors in sentences."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def register() -> None:
 
 
 def opened(config: type) -> DictConfig:
-    """A structured config that hydra may override: OmegaConf makes those of frozen dataclasses read-only."""
+    """A structured config that hydra may override; those of frozen dataclasses are read-only."""
     node = OmegaConf.structured(config)
 
     def unlock(node: Any) -> None:
@@ -91,20 +91,22 @@ def composed(lines: Sequence[str]) -> DictConfig:
 
 def keys(cfg: Any, prefix: str = "") -> list[str]:
     """All keys of a configuration but hydra's, groups of keys included."""
-    found = []
+    names = []
     for key in cfg:
-        if prefix or key != "hydra":
-            found.append(f"{prefix}{key}")
-            child = cfg._get_node(key)
-            if isinstance(child, DictConfig) and not child._is_none():
-                found.extend(keys(child, f"{prefix}{key}."))
-    return found
+        if not prefix and key == "hydra":
+            continue
+        names.append(f"{prefix}{key}")
+        child = cfg._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            names.extend(keys(child, f"{prefix}{key}."))
+    return names
 
 
 def values(cfg: DictConfig) -> dict[str, Any]:
     """All settings of a configuration by key, without groups of them."""
     selected = {key: OmegaConf.select(cfg, key) for key in keys(cfg)}
-    return {key: _object(value) for key, value in selected.items() if not isinstance(value, DictConfig) or not value}
+    groups = [key for key, value in selected.items() if isinstance(value, DictConfig) and value]
+    return {key: _object(value) for key, value in selected.items() if key not in groups}
 
 
 def from_config(cfg: DictConfig, choices: Any) -> Settings:
@@ -119,14 +121,25 @@ def from_config(cfg: DictConfig, choices: Any) -> Settings:
         return Settings(
             run=RunConfig(**{k: _object(v) for k, v in run.items()}, run_dir=cfg.run_dir or ""),
             algo_name=choices["algo"],
-            algo=_object(cfg.algo),
+            algo=_settings_of("algo", choices["algo"], cfg.algo, "algo"),
             env_name=choices["env"],
-            env=_object(cfg.env),
-            modifiers={name: _object(cfg[name]) for name in names},
+            env=_settings_of("env", choices["env"], cfg.env, "env"),
+            modifiers={name: _settings_of("modifiers", name, cfg[name], name) for name in names},
             sweep=_sweep(cfg.sweep),
         )
     except OmegaConfBaseException as error:
         raise refusal(error) from error
+
+
+def _settings_of(kind: str, name: str, node: Any, key: str) -> Any:
+    """The record of an entry's settings.
+
+    Nodes of entries from outside hold plain values; see `plugins.options`.
+    """
+    if OmegaConf.get_type(node) is not dict:
+        return _object(node)
+    values: Any = OmegaConf.to_container(node, resolve=True)
+    return filled(registry.get(kind, name).Config, values, key)
 
 
 def _object(node: Any) -> Any:
@@ -136,42 +149,55 @@ def _object(node: Any) -> Any:
 
 
 def _sweep(node: DictConfig) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    """The values of a sweep by the names of its scalars. Raises RefusedError."""
+    sweep: dict[str, list[float]] = {}
 
     def visit(prefix: str, node: Any) -> None:
         for key, value in node.items():
+            name = f"{prefix}{key}"
             if isinstance(value, dict):
-                visit(f"{prefix}{key}.", value)
-                continue
-            values = value if isinstance(value, list) else [value]
-            if not values or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-                raise RefusedError(
-                    f"sweep.{prefix}{key}={value} must be a list of numbers, as in sweep.lr=[1e-4,5e-4]."
-                )
-            found[prefix + key] = [float(v) for v in values]
-            if len(values) != len({*found[prefix + key]}):
-                raise RefusedError(f"sweep.{prefix}{key}={value} names a value twice: give each value once.")
+                visit(f"{name}.", value)
+            else:
+                sweep[name] = _swept_numbers(name, value)
 
     visit("", OmegaConf.to_container(node))
-    return found
+    return sweep
+
+
+def _swept_numbers(name: str, value: Any) -> list[float]:
+    entries = value if isinstance(value, list) else [value]
+    if not entries or not all(map(_is_number, entries)):
+        example = "as in sweep.lr=[1e-4,5e-4]"
+        raise RefusedError(f"sweep.{name}={value} must be a list of numbers, {example}.")
+    numbers = [float(entry) for entry in entries]
+    if len({*numbers}) != len(numbers):
+        raise RefusedError(f"sweep.{name}={value} names a value twice: give each value once.")
+    return numbers
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def filled(config: type, values: dict[str, Any] | None, key: str) -> Any:
-    """A record with plain values; key: what it is called in messages. Raises RefusedError for one that does not fit."""
+    """A record with plain values; key: what it is called in messages. Raises RefusedError."""
     try:
         return OmegaConf.to_object(OmegaConf.merge(opened(config), _literally(values or {})))
     except OmegaConfBaseException as error:
         full_key = ".".join([key, *filter(None, [getattr(error, "full_key", "")])])
         if isinstance(error, ConfigKeyError | ConfigAttributeError):
             raise RefusedError(
-                f"{full_key} is no setting of this version of jaxshare: use the version that made it, or another "
-                "run_dir."
+                f"{full_key} is no setting of this version of jaxshare: use the version that made "
+                "it, or another run_dir."
             ) from error
         raise RefusedError(f"{full_key} does not fit: {str(error).splitlines()[0]}.") from error
 
 
 def _literally(value: Any) -> Any:
-    """Plain values whose texts OmegaConf takes as they stand: a file cannot ask for `${oc.env:PASSWORD}`."""
+    """Plain values whose texts OmegaConf takes as they stand.
+
+    A file cannot ask for `${oc.env:PASSWORD}`.
+    """
     if isinstance(value, dict):
         return {key: _literally(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -180,17 +206,19 @@ def _literally(value: Any) -> Any:
 
 
 def from_overrides(config: type, overrides: Sequence[Override]) -> Any:
-    """A record with these settings, without groups. Raises RefusedError naming key, value and remedy."""
+    """A record with these settings, without groups. Raises RefusedError with key and remedy."""
     node = opened(config)
     known = keys(node)
     for override in overrides:
         first, _, rest = override.key_or_group.partition(".")
-        if rest and first in node and OmegaConf.get_type(node, first) is dict:  # as env.id, of any names
+        takes_any_name = rest and first in node and OmegaConf.get_type(node, first) is dict
+        if takes_any_name:  # as env.id
             OmegaConf.update(node, override.key_or_group, override.value(), force_add=True)
             continue
         if override.key_or_group not in known:
             near = registry.suggest(override.key_or_group, known)
-            raise RefusedError(f"'{override.key_or_group}' is not a setting.{near} Known: {', '.join(known)}.")
+            names = ", ".join(known)
+            raise RefusedError(f"'{override.key_or_group}' is not a setting.{near} Known: {names}.")
         if override.is_sweep_override():
             raise spelling.several(override, multirun=False)
         check_booleans(override.key_or_group, override.value(), node)
@@ -209,7 +237,9 @@ def check_booleans(key: str, value: Any, cfg: DictConfig) -> None:
     if isinstance(value, dict):
         for name, inner in value.items():
             check_booleans(f"{key}.{name}", inner, cfg)
-    elif isinstance(value, int) and value not in (0, 1) and isinstance(OmegaConf.select(cfg, key), bool):
+        return
+    is_odd = isinstance(value, int) and value not in (0, 1)
+    if is_odd and isinstance(OmegaConf.select(cfg, key), bool):
         raise RefusedError(f"{key}={value} is neither true nor false.")
 
 
@@ -221,8 +251,10 @@ def refusal(error: Exception) -> RefusedError:
         full_key = getattr(cause, "full_key", None)
         error = cause
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told_by_key = [line for line in lines if not line.startswith(("full_key:", "object_type=", "See https:"))]
-    message = "; ".join(line.rstrip(".") for line in told_by_key) or type(error).__name__
+    technical = ("full_key:", "object_type=", "See https:")
+    sentences = [line.rstrip(".") for line in lines if not line.startswith(technical)]
+    message = "; ".join(sentences) or type(error).__name__
     if isinstance(error, InterpolationResolutionError | GrammarParseError):
-        message += "; ${...} takes the value of another setting, and \\${ stands for these two characters themselves"
+        message += "; ${...} takes the value of another setting"
+        message += ", and \\${ stands for these two characters themselves"
     return RefusedError(f"{full_key}: {message}." if full_key else f"{message}.")

@@ -45,7 +45,8 @@ def page() -> str:
         parts.append(f"### env={name}\n\n{_table(rows(module.Config, 'env.'))}\n")
     parts.append("## Modifiers\n")
     for name, module in registry.modules("modifiers").items():
-        parts.append(f"### modifiers=[{name}]\n\n{_table(rows(module.Config, f'{name}.'), stars=True)}\n")
+        table = _table(rows(module.Config, f"{name}."), stars=True)
+        parts.append(f"### modifiers=[{name}]\n\n{table}\n")
     return "\n".join(parts)
 
 
@@ -62,7 +63,7 @@ def _run_parts() -> Iterator[str]:
 
 
 def _algorithm_parts() -> Iterator[str]:
-    """What several algorithms have in one table, with all defaults; then what only one of them has."""
+    """What several algorithms have in one table, with all defaults; then what only one has."""
     uses: dict[tuple[str, str, str], list[Use]] = {}
     for name, module in registry.modules("algo").items():
         for row in rows(module.Config, "algo."):
@@ -90,10 +91,10 @@ def _shared_line(entries: list[Use]) -> str:
     by_default: dict[tuple[str, str], list[str]] = {}
     for use in entries:
         by_default.setdefault((use.row.text, use.row.setting.source), []).append(use.algorithm)
-    defaults = [
-        " ".join(filter(None, [_code(text), ", ".join(names), f"({source})" if source else ""]))
-        for (text, source), names in by_default.items()
-    ]
+    defaults = []
+    for (text, source), names in by_default.items():
+        whose = f" ({source})" if source else ""
+        defaults.append(f"{_code(text)} {', '.join(names)}{whose}")
     row = entries[0].row
     cells = [_code(row.key), _may_be(row), row.setting.help, "<br>".join(defaults)]
     return _line(cells)
@@ -118,7 +119,8 @@ def _table(settings: Iterable[Row], stars: bool = False) -> str:
     lines = [HEADER]
     for row in settings:
         name = _code(row.key) + ("*" if stars and row.setting.is_swept else "")
-        lines.append(_line([name, _code(row.text), _may_be(row), row.setting.help, row.setting.source]))
+        setting = row.setting
+        lines.append(_line([name, _code(row.text), _may_be(row), setting.help, setting.source]))
     return "\n".join(lines)
 
 

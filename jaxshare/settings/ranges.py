@@ -16,7 +16,8 @@ SMALLEST_NORMAL = 2.0**-126  # devices take what is nearer to zero for zero
 class Range:
     """What a setting may be. Numbers must be finite in 32 bits besides, as devices compute in them.
 
-    least, most: the closed ends, None for none; above, below: the open ones; choices: all there is, instead of ends;
+    least, most: the closed ends, None for none; above, below: the open ones;
+    choices: all there is, instead of ends;
     note: a sentence that follows what was wrong, such as a remedy;
     infinite: whether inf is a value as well, as of a bound that is none.
     """
@@ -30,7 +31,10 @@ class Range:
     infinite: bool = False
 
     def problem(self, value: Any) -> str:
-        """What is wrong with a value, as 'must be at least 1', or ''. None is the type's business, not the range's."""
+        """What is wrong with a value, as 'must be at least 1', or ''.
+
+        None is the type's business, not the range's.
+        """
         if value is None:
             return ""
         if self.choices:
@@ -39,7 +43,8 @@ class Range:
         if not isinstance(value, Real):
             return ""
         if isinstance(value, int):
-            return "" if self._holds(value) and abs(value) <= LARGEST_INTEGER else f"must {self._ends(whole=True)}"
+            fits = self._holds(value) and abs(value) <= LARGEST_INTEGER
+            return "" if fits else f"must {self._ends(whole=True)}"
         if self.infinite and value == math.inf:
             return ""
         rounded = in_32_bits(float(value))
@@ -60,7 +65,10 @@ class Range:
         )
 
     def _ends(self, whole: bool = False) -> str:
-        """The ends in words, after 'must'. An end at zero alone has words of its own where numbers are not whole."""
+        """The ends in words, after 'must'.
+
+        An end at zero alone has words of its own where numbers are not whole.
+        """
         low = self.least if self.above is None else self.above
         high = self.most if self.below is None else self.below
         if whole and high is None:
@@ -84,7 +92,7 @@ class Range:
 
 
 def in_32_bits(value: float) -> float:
-    """A number as a device has it: inf where 32 bits cannot hold it, 0 where it is too near to zero."""
+    """A number as a device has it: inf beyond 32 bits, 0 where it is too near to zero."""
     try:
         rounded = struct.unpack("f", struct.pack("f", value))[0]
     except OverflowError:

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, nested, static
-from jaxshare.settings.run_parts import CheckpointConfig, DatasetConfig, EvalConfig, ParallelConfig, ReplayConfig
-
-LOGGERS = ("tensorboard", "wandb")
+from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, free_text, nested, static
+from jaxshare.settings.run_parts import (
+    CheckpointConfig,
+    DatasetConfig,
+    EvalConfig,
+    ParallelConfig,
+    ReplayConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,9 @@ class RunConfig:
         help="a run_dir that holds a run: refuse it (never), or continue it (auto)",
         source="ours",
     )
-    logger: tuple[str, ...] = static(
+    logger: tuple[str, ...] = free_text(
         (),
-        choices=LOGGERS,
-        help="where numbers go besides metrics.jsonl and the console",
-        source="ours",
+        help="where numbers go besides metrics.jsonl and the console: tensorboard, wandb, others'",
     )
     progress: bool = flag(True, help="the bar on the console", source="ours")
 
@@ -132,7 +134,11 @@ class Settings:
 
     def labels(self) -> list[dict[str, Any]]:
         """How records name each run: {"seed": 0, "sweep.lr": 1e-4}."""
-        return [{"seed": seed, **{f"sweep.{k}": v for k, v in point.items()}} for seed, point in self.runs()]
+        labels = []
+        for seed, point in self.runs():
+            varied = {f"sweep.{name}": value for name, value in point.items()}
+            labels.append({"seed": seed, **varied})
+        return labels
 
 
 def update_ratio(run: RunConfig) -> Fraction:

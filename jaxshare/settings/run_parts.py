@@ -1,4 +1,4 @@
-"""Settings of a run that stand in records of their own: replay, data sets, evaluation, checkpoints, devices."""
+"""Settings of a run in records: replay, data sets, evaluation, checkpoints, devices."""
 
 from __future__ import annotations
 

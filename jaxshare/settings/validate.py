@@ -1,4 +1,4 @@
-"""One walk over settings, and over the values of a sweep, against the ranges that their fields declare."""
+"""One walk over settings, and over values of a sweep, against the ranges that fields declare."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUNS = UNITS  # of one command; each is a row of every array
 
 
 def check_record(record: Any, prefix: str = "") -> None:
-    """Check all fields of a dataclass, and of those in it. Raises RefusedError with key, value and range.
+    """Check all fields of a dataclass, and of those in it. Raises RefusedError.
 
     prefix: what stands before the names of its fields on the command line, such as 'algo.'.
     """
@@ -32,17 +32,18 @@ def check_record(record: Any, prefix: str = "") -> None:
 
 
 def check_value(key: str, value: Any, allowed: Range) -> None:
-    """Check one value; each entry of a list must be among the choices of its field. Raises RefusedError."""
+    """Check one value, or each entry of a list of choices. Raises RefusedError."""
     entries = value if isinstance(value, list | tuple) and allowed.choices else [value]
     for entry in entries:
         problem = allowed.problem(entry)
         if problem:
             near = suggest(entry, allowed.choices) if isinstance(entry, str) else ""
-            raise RefusedError(f"{key}={entry} {problem}.{near}{' ' if allowed.note else ''}{allowed.note}")
+            note = f" {allowed.note}" if allowed.note else ""
+            raise RefusedError(f"{key}={entry} {problem}.{near}{note}")
 
 
 def check_all(settings: Settings) -> None:
-    """Check all settings of a run and the values of its sweep. Raises RefusedError with key, value and remedy."""
+    """Check all settings of a run and its sweep. Raises RefusedError with key, value and remedy."""
     check_record(settings.run)
     _check_run(settings.run)
     check_record(settings.algo, "algo.")
@@ -57,19 +58,21 @@ def _check_run(run: RunConfig) -> None:
     """What several settings of a run must be together."""
     last_seed = run.seed + run.seeds
     if last_seed > COUNT:
-        raise RefusedError(f"seed+seeds={last_seed} is too large: it is counted in 32 bits, so {COUNT} at most.")
+        what = f"seed+seeds={last_seed} is too large"
+        raise RefusedError(f"{what}: it is counted in 32 bits, so {COUNT} at most.")
     capacity = run.replay.capacity
     if run.num_envs > capacity:
         raise RefusedError(
-            f"num_envs={run.num_envs} is larger than replay.capacity={capacity}: one collect would overwrite itself. "
-            f"Use num_envs={capacity} or replay.capacity={run.num_envs} at least."
+            f"num_envs={run.num_envs} is larger than replay.capacity={capacity}: one collect would "
+            f"overwrite itself. Use num_envs={capacity} or replay.capacity={run.num_envs} at least."
         )
 
 
 def check_sweep(settings: Settings) -> None:
-    """Check what a sweep varies, as if each of its points stood on a command line of its own. Raises RefusedError.
+    """Check what a sweep varies, as if each of its points stood on a command line of its own.
 
-    A name that is no scalar here is left to whoever knows the algorithm with its modifiers.
+    Raises RefusedError with key, value and range. A name that is no scalar here is left to
+    whoever knows the algorithm with its modifiers.
     """
     for key, values in settings.sweep.items():
         owner, _, name = key.rpartition(".")
@@ -89,20 +92,21 @@ def check_sweep(settings: Settings) -> None:
 
 def _check_number_of_runs(settings: Settings) -> None:
     points = math.prod(len(values) for values in settings.sweep.values())
-    if points * settings.run.seeds > RUNS:
+    seeds = settings.run.seeds
+    if points * seeds > RUNS:
         raise RefusedError(
-            f"seeds={settings.run.seeds} with {points} point(s) of a sweep are {points * settings.run.seeds} runs: "
+            f"seeds={seeds} with {points} point(s) of a sweep are {points * seeds} runs: "
             f"{RUNS} at most. Use fewer seeds, or sweep fewer values."
         )
 
 
 def _owner(settings: Settings, owner: str) -> Any:
-    """The record that holds a swept scalar: of 'lr' the algorithm's, of 'differ.alpha' the modifier's."""
+    """The record of a swept scalar: of 'lr' the algorithm's, of 'differ.alpha' the modifier's."""
     return settings.modifiers.get(owner) if owner else getattr(settings.algo, "hparams", None)
 
 
 def _at(settings: Settings, point: dict[str, float]) -> None:
-    """Make the records of one point of a sweep, which raises RefusedError if they do not go together."""
+    """Make the records of a point of a sweep; raises RefusedError if they do not go together."""
     owners: dict[str, dict[str, float]] = {}
     for key, value in point.items():
         owner, _, name = key.rpartition(".")

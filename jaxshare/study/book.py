@@ -67,6 +67,8 @@ def read(place: pathlib.Path, base: pathlib.Path | None = None) -> Book:
         raise RefusedError(f"{place} holds no study: it needs a key 'studies' or 'claims'.")
     for study in book.studies.values():
         _check(study, book)
+    for set_name, data in book.sets.items():
+        _check_set(set_name, data, book)
     return book
 
 
@@ -143,6 +145,19 @@ def _check(study: Study, book: Book) -> None:
             _check_budget(budget, study)
     for task in study.values:
         one_of(f"{name}.values", "task", task, study.tasks)
+
+
+def _check_set(name: str, data: DataSet, book: Book) -> None:
+    """It comes from a pool, or from a set that does."""
+    if bool(data.pool) == bool(data.standardised):
+        raise RefusedError(f"sets.{name}: say pool and composition, or standardised.")
+    if data.pool:
+        one_of(f"sets.{name}", "pool", data.pool, book.pools)
+        if not data.composition:
+            raise RefusedError(f"sets.{name}: it has no composition, such as low.")
+    else:
+        originals = [other for other, entry in book.sets.items() if entry.pool]
+        one_of(f"sets.{name}", "standardised", data.standardised, originals)
 
 
 def _check_size(study: Study) -> None:

@@ -94,5 +94,5 @@ class Check:
     @property
     def bound(self) -> float:
         """The margin or the threshold."""
-        given = self.margin if self.margin is not None else self.threshold
-        return 0.0 if given is None else given
+        bound = self.margin if self.margin is not None else self.threshold
+        return 0.0 if bound is None else bound

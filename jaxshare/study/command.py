@@ -12,12 +12,13 @@ from jaxshare.run import output
 from jaxshare.study import book as books
 from jaxshare.study import cost, figures, page, plan, tables
 from jaxshare.study.done import check_signed, is_done
-from jaxshare.study.engine import Jobs, run_all
+from jaxshare.study.engine import LOGS, Jobs, run_all
 from jaxshare.study.jobs import Local
 from jaxshare.study.judge import describe, judge
 from jaxshare.study.machine import machine
 from jaxshare.study.measure import measure
 from jaxshare.study.options import Options, Places, budget, chosen, parse, places
+from jaxshare.study.valid import check_jobs
 from jaxshare.types import RefusedError
 
 
@@ -55,20 +56,28 @@ def run(options: Options) -> None:
     else:
         output.check_writable(where.figures, "--out")
         output.check_writable(where.page, "--page")
-        missing = {}
+        failed: dict[str, str] = {}
         if options.action == "run":
+            check_jobs(plans, where.root)
             table = cost.read(where.costs)
-            missing = run_all(
+            failed = run_all(
                 jobs,
                 where.root,
                 executor,
                 table,
                 lambda ended: cost.note(where.costs, ended),
             )
+        missing = dict(failed)
         for name, job in jobs.items():
             if not is_done(job, where.root):
                 missing.setdefault(name, "it has not been run yet")
         _judge(book, plans, where, budget_name, missing)
+        if failed:
+            name, why = next(iter(failed.items()))
+            raise RefusedError(
+                f"{len(failed)} of {len(jobs)} jobs have no result. {name}: {why}. What they print "
+                f"is in {where.root / LOGS}.",
+            )
 
 
 def _show_commands(jobs: Jobs, root: pathlib.Path) -> None:
@@ -81,37 +90,37 @@ def _show_commands(jobs: Jobs, root: pathlib.Path) -> None:
 
 def _judge(
     book: books.Book,
-    plans: dict[str, plan.Plan | None],
+    plans: tables.Plans,
     where: Places,
     budget_name: str,
     missing: dict[str, str],
 ) -> None:
     """Judge the studies, keep what was found, show it, and write the page."""
-    kept = figures.read(where.figures)
+    known = figures.read(where.figures)
     for name, of_study in plans.items():
         study = book.studies[name]
         result = judge(study, of_study, budget_name, where.root, missing)
-        old = kept.setdefault(name, {}).get(budget_name, {"checks": [], "cells": {}})
+        old = known.setdefault(name, {}).get(budget_name, {"checks": [], "cells": {}})
         is_new = figures.count(result) or not result.get("missing")
         result = describe(study, result, machine() if is_new else old.get("machine", ""))
         merged, remark = figures.merged(old, result, of_study)
         if remark:
             print(f"{name}: {remark}")
-        kept[name][budget_name] = merged
-    kept = figures.ordered(kept, list(book.studies))
-    figures.write(kept, where.figures)
-    tables.show_verdicts({name: kept[name][budget_name] for name in plans})
-    _write_page(kept, book, where)
+        known[name][budget_name] = merged
+    known = figures.ordered(known, list(book.studies))
+    figures.write(known, where.figures)
+    tables.show_verdicts({name: known[name][budget_name] for name in plans})
+    _write_page(known, book, where)
 
 
-def _write_page(kept: figures.Figures, book: books.Book, where: Places) -> None:
-    if not kept:
+def _write_page(known: figures.Figures, book: books.Book, where: Places) -> None:
+    if not known:
         raise RefusedError(
             f"--out {where.figures} holds no figures yet: run some studies first, with "
             f"python -m jaxshare.study run {book.source}.",
         )
     where.page.parent.mkdir(parents=True, exist_ok=True)
-    page.write(kept, book, where.page)
+    page.write(known, book, where.page)
     print(f"written: {where.figures}, {where.page}")
 
 

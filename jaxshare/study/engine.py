@@ -139,9 +139,9 @@ class _Engine:
             waiting.remove(job)
             fresh = not (self._root / job.out).exists()
             told = task(job, self._root, limit(job, table))
+            self._at_work[job.name] = _AtWork(job, told.log, fresh, told.seconds)
             if not self._executor.resume(told):
                 self._executor.submit(told)
-            self._at_work[job.name] = _AtWork(job, told.log, fresh, told.seconds)
             self._bars.begin(job)
 
     def _look(self, work: _AtWork, heard: Heard) -> None:

@@ -146,6 +146,8 @@ def carried(old: Result, new: Result, plan: Plan) -> Result:
     Those are checks of scripts: curves and scores of a study's runs are compared with each other,
     and stand or fall together. Each of the others says that its settings have changed.
     """
+    if not new["checks"]:
+        return new
     earlier = {check["says"]: check for check in old["checks"]}
     checks = []
     for result, check in zip(new["checks"], plan.study.checks, strict=True):

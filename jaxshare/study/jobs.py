@@ -59,7 +59,10 @@ class Executor(ABC):
 
     @abstractmethod
     def cancel(self, names: Iterable[str], grace: float = GRACE) -> None:
-        """End tasks and wait for them, seconds at most: they save first. grace 0: at once."""
+        """End those of these tasks that are at work, and wait for them: they save first.
+
+        grace: seconds that they have; 0: they are ended at once.
+        """
 
     @abstractmethod
     def resume(self, task: Task) -> bool:
@@ -138,7 +141,8 @@ class Local(Executor):
 
     def cancel(self, names: Iterable[str], grace: float = GRACE) -> None:
         """End tasks: all are told first, and then waited for."""
-        tasks = [self._processes.pop(name) for name in names]
+        known = [name for name in names if name in self._processes]
+        tasks = [self._processes.pop(name) for name in known]
         for task in tasks:
             task.send(signal.SIGTERM if grace else signal.SIGKILL)
         deadline = time.monotonic() + grace

@@ -18,12 +18,17 @@ from jaxshare.study.figures import Cell, CheckResult, Curve, Result, Value
 from jaxshare.study.job import STAGE
 from jaxshare.study.language import Study
 from jaxshare.study.plan import Plan
-from jaxshare.study.rules import NOT_CONFIRMED, NOT_RUN, UNDECIDED, Interval
+from jaxshare.study.rules import (
+    MEASURED,
+    NOT_CONFIRMED,
+    NOT_RUN,
+    UNDECIDED,
+    UNFINISHED,
+    Interval,
+)
 from jaxshare.study.values import PREFIX, Runs, scale, scoring
 from jaxshare.types import RefusedError
 
-MEASURED = "measured"  # of a study without checks: all its runs are there
-UNFINISHED = "unfinished"  # some are
 POINTS = 25  # of a curve that is kept
 FEWER = 10  # times fewer bootstraps for a curve
 Missing = dict[str, str]  # job without result: why

@@ -76,6 +76,8 @@ def parse(arguments: list[str]) -> Options:
         raise RefusedError(f"'{word}' is no option.{near} Known: {', '.join(known)}.")
     if parsed.jobs < 1:
         raise RefusedError(f"--jobs {parsed.jobs} must be at least 1.")
+    if parsed.names and parsed.action == "page":
+        raise RefusedError(f"{parsed.names[0]} has no effect with page: it shows all studies.")
     for name in RUN_ONLY:
         if getattr(parsed, name) and parsed.action != "run":
             option = f"--{name.replace('_', '-')}"

@@ -11,7 +11,7 @@ from jaxshare.study.book import Book
 from jaxshare.study.figures import Cell, CheckResult, Figures, Result, Value, is_claim
 from jaxshare.study.language import BUDGETS
 from jaxshare.study.pictures import draw
-from jaxshare.study.rules import NOT_RUN
+from jaxshare.study.rules import MEASURED, NOT_RUN, UNFINISHED
 
 MARK = {
     "confirmed": "✔ confirmed",
@@ -32,7 +32,7 @@ tasks, at this
 budget. "More than" is decided by whether the interval contains the margin, "as good as" by \
 whether the interval lies
 within it."""
-MEASURED = """\
+CURVES = """\
 **How to read it.** {legend}
 Curves and scores are interquartile means (IQM) over seeds, with 95 % intervals of bootstraps \
 over seeds: 10,000 of
@@ -76,29 +76,33 @@ def _sections(names: list[str], sections: dict[str, str]) -> dict[str, list[str]
 
 
 def _head(results: dict[str, Result], book: Book) -> str:
-    decided = [result["verdict"] for result in results.values() if result["verdict"] in MARK]
     with_checks = any(result["checks"] for result in results.values())
-
-    # how many of which kind
-    what = "claims" if all(map(is_claim, results.values())) else "studies"
-    counts = [f"{decided.count(verdict)} {verdict}" for verdict in MARK]
-    if not with_checks:
-        counts = [f"{decided.count(NOT_RUN)} not run"]
-    elif len(decided) < len(results):
-        counts.append(f"{len(results) - len(decided)} without checks")
-    legend = f"Of {len(results)} {what}: {', '.join(counts)}."
-
-    reading = (DECIDED if with_checks else MEASURED).format(legend=legend)
+    reading = DECIDED if with_checks else CURVES
     paragraphs = [f"# {book.paths.title or book.name}"]
     if book.paths.text:
         paragraphs.append(book.paths.text)
-    paragraphs.append(f"{reading} {book.paths.note}".rstrip())
+    paragraphs.append(f"{reading.format(legend=_legend(results))} {book.paths.note}".rstrip())
+
+    # where the numbers come from
     machines = {result["machine"] for result in results.values() if result.get("machine")}
-    text = "\n\n".join([*paragraphs, f"Machine: {'; '.join(sorted(machines))}\n"])
+    if machines:
+        paragraphs.append(f"Machine: {'; '.join(sorted(machines))}")
     versions: set[str] = set()
     for result in results.values():
         versions |= {f"{name} {number}" for name, number in result.get("versions", {}).items()}
+    text = "\n\n".join(paragraphs) + "\n"
     return text + (f"Versions of the runs: {', '.join(sorted(versions))}.\n" if versions else "")
+
+
+def _legend(results: dict[str, Result]) -> str:
+    """How many studies came out how."""
+    verdicts = [result["verdict"] for result in results.values()]
+    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in MARK]
+    if all(map(is_claim, results.values())):
+        return f"Of {len(verdicts)} claims: {', '.join(counts)}."
+    counts += [f"{verdicts.count(verdict)} {verdict}" for verdict in (MEASURED, UNFINISHED)]
+    present = [count for count in counts if not count.startswith("0 ")]
+    return f"Of {len(verdicts)} studies: {', '.join(present)}."
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -171,7 +171,6 @@ class _Planner:
 
     def _collected(self, name: str, data: DataSet) -> Job:
         """A data set that the policies of a pool play."""
-        one_of(f"sets.{name}", "pool", data.pool, self._book.pools)
         settings = getattr(self._book.pools[data.pool], self._budget)
         episodes = getattr(data, self._budget)
         if settings is None or episodes is None:

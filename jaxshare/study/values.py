@@ -70,10 +70,18 @@ class Runs:
             curves.append([record[key] for record in records if key in record])
         if not curves or not all(len(curve) > 1 for curve in curves):
             raise RefusedError(
-                f"{arm} on {task} has no {how.metric}: it was evaluated too rarely, or never.",
+                f"{arm} on {task} has no {how.metric}, or only once: choose another metric, or "
+                f"a smaller eval.every. It has: {', '.join(self._metrics(task, arm))}.",
             )
         first = -how.last if how.score == "final" else 0
         return np.array([np.mean(curve[1:][first:]) for curve in curves])
+
+    def _metrics(self, task: str, arm: str) -> list[str]:
+        """What its evaluations have."""
+        names: set[str] = set()
+        for record in self.records(task, arm):
+            names |= {key.removeprefix(PREFIX) for key in record if key.startswith(PREFIX)}
+        return sorted(names)
 
     def untrained(self, task: str, arm: str, metric: str) -> float:
         """The mean over seeds of the evaluation before training."""

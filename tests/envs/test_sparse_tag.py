@@ -1,17 +1,12 @@
 """SEAC's sparse predator-prey: what it pays and charges, when it ends, and what simple policies return."""
 
-import sys
 from functools import cache
 
+import hunters
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
-
-sys.path.insert(0, str(tiny.REPOSITORY / "benchmarks"))
-
-import sparse_tag as hunters
 
 from jaxshare.envs import mpe
 from jaxshare.types import RefusedError

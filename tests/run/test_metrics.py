@@ -151,7 +151,7 @@ def test_every_reader_says_file_and_line(tmp_path, bad):
     assert str(refused.value) == problem
     (tmp_path / "config.yaml").write_text(json.dumps({"run": {}, "algo": {}, "algo_name": "vdn", "env_name": "matrix"}))
     with pytest.raises(RefusedError) as refused:
-        directories.read(tmp_path, "", {})
+        directories.Reading().runs(tmp_path)
     assert str(refused.value) == f"{problem} {directories.SKIP}"
 
 

@@ -1,4 +1,4 @@
-"""benchmarks/claims: the papers' claims are well-formed, can be decided, and their figures are of what they say now."""
+"""benchmarks/claims: claims can be decided, and their figures are of what they say now."""
 
 import jax.numpy as jnp
 import pytest
@@ -8,6 +8,7 @@ import yaml
 
 from jaxshare import cli, registry
 from jaxshare.ops import schedules
+from jaxshare.settings import hydra
 from jaxshare.study import book as books
 from jaxshare.study import cost, figures
 from jaxshare.study import plan as planning
@@ -15,7 +16,8 @@ from jaxshare.study.language import BUDGETS
 
 FOLDER = tiny.REPOSITORY / "benchmarks" / "claims"
 BOOK = books.read(FOLDER, base=tiny.REPOSITORY)
-PLANS = {(name, budget): planning.make(BOOK, name, budget) for name in BOOK.studies for budget in BUDGETS}
+CASES = [(name, budget) for name in BOOK.studies for budget in BUDGETS]
+PLANS = {case: planning.make(BOOK, *case) for case in CASES}
 COSTS = FOLDER / BOOK.paths.costs
 GROUPS = ("preset", "algo", "env", "modifiers")
 
@@ -34,7 +36,17 @@ def trainings(budget=None):
 
 def test_the_claims_of_all_papers_are_there():
     assert {name.partition("_")[0] for name in BOOK.studies} == set(BOOK.paths.sections)
-    for name in ("divide", "hetero", "homo", "qplex", "maser", "coma", "warm_up", "spread", "shares"):
+    for name in (
+        "divide",
+        "hetero",
+        "homo",
+        "qplex",
+        "maser",
+        "coma",
+        "warm_up",
+        "spread",
+        "shares",
+    ):
         assert f"differ_{name}" in BOOK.studies
     assert {claim.title[:2] for name, claim in BOOK.studies.items() if name.startswith("sit_")} >= {
         f"K{i}" for i in range(1, 8)
@@ -147,25 +159,29 @@ def test_every_run_is_valid_settings(budget):
 
 def test_presets_that_claims_name_exist():
     for job in trainings().values():
-        assert settings_of(job).get("preset") in (None, *cli.presets())
+        assert settings_of(job).get("preset") in (None, *hydra.presets())
 
 
-# -------------------------------------------------------------------------------------------------------- exploration
+# -------------------------------------------------------------------------------------- exploration
 
-EXPLORED = 2 / 3  # of every run: by then exploration is at its end, so that its last third is of the trained policy
+EXPLORED = 2 / 3  # of every run: then exploration ends, so that the last third is of the policy
 
 
 def exploration_of(settings):
-    """Swept scalars of a run's algorithm, from the preset's file and the settings, without composing them."""
+    """Swept scalars of a run's algorithm, from preset and settings, without composing them."""
     chosen = {}
     if "preset" in settings:
-        text = yaml.safe_load((tiny.REPOSITORY / "configs" / "preset" / f"{settings['preset']}.yaml").read_text())
+        text = yaml.safe_load(
+            (tiny.REPOSITORY / "configs" / "preset" / f"{settings['preset']}.yaml").read_text(),
+        )
         chosen = {key: value for entry in text["defaults"] for key, value in entry.items()}
     name = settings.get("algo") or chosen.get("override /algo", "qmix")
     hparams = {**vars(registry.get("algo", name).Config().hparams)}
     if "preset" in settings and "algo" not in settings:
         hparams |= text.get("algo", {}).get("hparams", {})
-    hparams |= {k.removeprefix("algo.hparams."): v for k, v in settings.items() if k.startswith("algo.hparams.")}
+    for key, value in settings.items():
+        if key.startswith("algo.hparams."):
+            hparams[key.removeprefix("algo.hparams.")] = value
     return {key: float(value) for key, value in hparams.items()}
 
 
@@ -197,7 +213,7 @@ def test_the_same_steps_in_a_smaller_budget_would_outlive_it(total, rate):
     assert epsilon(half, total // 2, total) == pytest.approx(0.05, abs=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------------ figures
+# ------------------------------------------------------------------------------------------ figures
 
 
 def test_no_figures_rest_on_earlier_settings_of_their_claim():
@@ -219,7 +235,7 @@ def test_scripts_that_claims_name_exist():
 
 
 def test_results_keep_their_names():
-    """Runs of earlier versions are found: as they were called before the claims were part of the package."""
+    """Runs of earlier versions are found."""
     names = {job.name for job in small_jobs().values()}
     assert {
         "identity-20cd6f71", "cost-ddf419a0", "tables-be1e12c7", "overhead-06479355",

@@ -1,4 +1,4 @@
-"""Running jobs: once, in order of need, within their limits, and stopped in order; what they take is kept."""
+"""Running jobs: once, in order of need, within limits, stopped in order; what they take is kept."""
 
 import dataclasses
 import json
@@ -56,7 +56,11 @@ def test_what_is_missing_is_run_once_in_order_of_need(tmp_path):
         "empty": "failed: it ended without a result",
         "after": "it needs bad, which failed: error: it is broken",
     }
-    assert [(tmp_path / f"{name}.txt").read_text() for name in ("old", "first", "last")] == ["kept", "x", "x"]
+    assert [(tmp_path / f"{name}.txt").read_text() for name in ("old", "first", "last")] == [
+        "kept",
+        "x",
+        "x",
+    ]
     assert set(spent) == {"first", "last"}
     assert all(0 < seconds < 30 for seconds in spent.values())
     again = {job.name: job for job in jobs[:3]}
@@ -85,7 +89,8 @@ def test_the_start_of_a_run_ends_with_its_first_record(tmp_path):
     record = json.dumps({"seed": 0, "env_steps": 100, "updates": 1, "eval/return": 1.0})
     burn = "[None for _ in iter(lambda: time.process_time() < {0}, False)]"
     code = (
-        f"metrics = root / 'run' / 'metrics.jsonl'; metrics.parent.mkdir(); metrics.touch(); {burn.format(2)}; "
+        f"metrics = root / 'run' / 'metrics.jsonl'; metrics.parent.mkdir(); "
+        f"metrics.touch(); {burn.format(2)}; "
         f"metrics.write_text({record!r} + chr(10)); {burn.format(5)}"
     )
     run = Step("run", "train", (), "run", code=code, total=100)
@@ -97,7 +102,9 @@ def test_the_start_of_a_run_ends_with_its_first_record(tmp_path):
 def test_a_hang_is_a_failure(tmp_path):
     began = time.monotonic()
     jobs = {"slow": step("slow", "time.sleep(60)", minutes=0.02)}
-    assert run_all(jobs, tmp_path, local(1, tmp_path), {}) == {"slow": "was stopped at its limit of 0 minutes"}
+    assert run_all(jobs, tmp_path, local(1, tmp_path), {}) == {
+        "slow": "was stopped at its limit of 0 minutes",
+    }
     assert time.monotonic() - began < 30
 
 
@@ -116,14 +123,27 @@ def test_an_interruption_stops_the_jobs(tmp_path, monkeypatch):
 
 
 def test_limits_follow_estimates():
-    job = Job("a", "train", ("eval.every=10", "total_env_steps=100"), "a", seeds=2, total=100, speed="kind")
+    job = Job(
+        "a",
+        "train",
+        ("eval.every=10", "total_env_steps=100"),
+        "a",
+        seeds=2,
+        total=100,
+        speed="kind",
+    )
     table = {"kind": {"rate": 2.0, "eval_s": 1.0, "start_s": 30.0}}
     assert cost.seconds(job, table) == 30 + 2 * (100 / 2 + 11 * 1)
     assert limit(job, table) == 60 * engine.LEAST_MINUTES
     assert limit(dataclasses.replace(job, total=100_000), table) > 6 * 2 * 50_000
     assert limit(job, {}) == 60 * engine.UNKNOWN_MINUTES
-    first = dataclasses.replace(job, arguments=("eval.every=10", "algo.stage1_updates=40"), offline=True)
-    assert cost.seconds(first, {"kind": {**table["kind"], "first_rate": 1.0}}) == 30 + 2 * (60 / 2 + 40 + 11)
+    first = dataclasses.replace(
+        job,
+        arguments=("eval.every=10", "algo.stage1_updates=40"),
+        offline=True,
+    )
+    table["kind"]["first_rate"] = 1.0
+    assert cost.seconds(first, table) == 30 + 2 * (60 / 2 + 40 + 11)
 
 
 class Obedient(Executor):
@@ -156,7 +176,7 @@ class Obedient(Executor):
 
 
 def test_jobs_are_executed_behind_an_interface(tmp_path, monkeypatch):
-    """Another executor needs to know nothing of studies; a task that is at work already is followed."""
+    """An executor needs to know nothing of studies; a task that is at work already is followed."""
     monkeypatch.setattr(engine, "POLL", 0.0)
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "bad.log").write_text("error: no\n")
@@ -164,14 +184,25 @@ def test_jobs_are_executed_behind_an_interface(tmp_path, monkeypatch):
     jobs = {name: step(name, "", ["first"] if name == "after" else ()) for name in names}
     executor = Obedient(tmp_path, {**dict.fromkeys(names, 0), "bad": 1}, known=("known",))
     assert run_all(jobs, tmp_path, executor, {}) == {"bad": "failed: error: no"}
-    assert executor.calls == [("submit", "first"), ("submit", "bad"), ("submit", "after"), ("cancel",)][:3]
+    expected = [("submit", "first"), ("submit", "bad"), ("submit", "after")]
+    assert executor.calls == expected
 
 
 def test_a_task_says_what_an_executor_needs(tmp_path):
     job = Job("a", "train", ("algo=vdn", "run_dir={root}/a"), "deep/a", seeds=3)
     told = engine.task(job, tmp_path, 60.0)
-    assert told == Task(
-        "a", ("-m", "jaxshare.train", "algo=vdn", f"run_dir={tmp_path}/a"), tmp_path / "logs" / "a.log",
-        tmp_path.resolve() / ".cache", 60.0, 3,
-    )  # fmt: skip
+    command = ("-m", "jaxshare.train", "algo=vdn", f"run_dir={tmp_path}/a")
+    log = tmp_path / "logs" / "a.log"
+    assert told == Task("a", command, log, tmp_path.resolve() / ".cache", 60.0, 3)
     assert (tmp_path / "deep").is_dir()
+
+
+def test_a_local_run_is_told_how_many_devices_it_has(tmp_path):
+    executor = Local(1, tmp_path)
+    log = tmp_path / "logs" / "a.log"
+    command = ("-c", "import os, sys; print(sys.argv[1:], os.environ['JAX_COMPILATION_CACHE_DIR'])")
+    executor.submit(Task("a", command, log, tmp_path / "cache", 60.0, seeds=1))
+    while executor.poll("a").running:
+        time.sleep(0.05)
+    assert "['parallel.devices=1']" in log.read_text()
+    executor.cancel(["a", "never begun"])  # of which none is at work

@@ -1,4 +1,4 @@
-"""What runs say of a study: scores, logged numbers, checks and verdicts, from run directories that are made up."""
+"""What runs say of a study: scores, logged numbers, checks, verdicts; the runs are made up."""
 
 import dataclasses
 import json
@@ -28,7 +28,10 @@ def test_a_claim_is_judged_from_its_runs(tmp_path):
     (check,) = found["checks"]
     assert found["verdict"] == check["verdict"] == "confirmed"
     # A in {9, 9.5, 10}, B in {2, 2.5, 3}: from 6 to 8, before it is stretched as n = 2 asks
-    assert (check["value"], check["low"], check["high"]) == pytest.approx((7.0, 7 - 3.10459, 7 + 3.10459), rel=1e-4)
+    assert (check["value"], check["low"], check["high"]) == pytest.approx(
+        (7.0, 7 - 3.10459, 7 + 3.10459),
+        rel=1e-4,
+    )
     cell = found["cells"]["game"]["A"]
     assert (cell["scores"], cell["iqm"], cell["paper"]) == ([9.0, 10.0], 9.5, [5, 1])
     assert cell["curve"]["x"][0] == 0
@@ -43,7 +46,11 @@ def test_a_claim_is_judged_from_its_runs(tmp_path):
 
 def test_a_check_is_refuted_by_one_of_its_tasks(tmp_path, monkeypatch):
     found = {("one",): "confirmed", ("two",): "not confirmed", ("one", "two"): "confirmed"}
-    monkeypatch.setattr(judging._Judging, "value", lambda self, check, tasks: {"verdict": found[tuple(tasks)]})
+    monkeypatch.setattr(
+        judging._Judging,
+        "value",
+        lambda self, check, tasks: {"verdict": found[tuple(tasks)]},
+    )
     cells = {(task, arm): "job" for task in ("one", "two") for arm in "AB"}
     plan = planning.Plan(Study("s", False, "t"), "small", "runs", 2, cells)
     check = Check("A - B", "greater", ["A", "B"])
@@ -67,11 +74,18 @@ def test_equal_arms_that_learned_nothing_show_nothing(tmp_path):
 
 def test_scores_of_the_end_and_of_the_whole_curve(tmp_path):
     _, plan, jobs = tiny_plan(tmp_path)
-    make_run(tmp_path, jobs["A"], {0: [(0, 9.0), (20, 1.0), (40, 2.0), (66, 6.0)], 1: [(0, 9.0), (66, 4.0)]})
+    make_run(
+        tmp_path,
+        jobs["A"],
+        {0: [(0, 9.0), (20, 1.0), (40, 2.0), (66, 6.0)], 1: [(0, 9.0), (66, 4.0)]},
+    )
     runs = Runs(plan, tmp_path)
     usual = Scoring("return", "final", 2)
     np.testing.assert_allclose(runs.scores("game", "A", usual), [4.0, 4.0])
-    np.testing.assert_allclose(runs.scores("game", "A", dataclasses.replace(usual, score="curve")), [3.0, 4.0])
+    np.testing.assert_allclose(
+        runs.scores("game", "A", dataclasses.replace(usual, score="curve")),
+        [3.0, 4.0],
+    )
     np.testing.assert_allclose(runs.reached("game", "A", 6.0), [1.0, 0.0])
     with pytest.raises(RefusedError, match="no win_rate"):
         runs.scores("game", "A", dataclasses.replace(usual, metric="win_rate"))
@@ -116,9 +130,15 @@ def test_numbers_of_a_script_have_no_interval(tmp_path):
 
 def test_numbers_of_a_decomposition_are_means_over_types():
     types = {
-        "stalker": {"auroc_reward": {"pairs": 0.6}, "better": {"probability": 0.5, "trajectories": 0.2}},
+        "stalker": {
+            "auroc_reward": {"pairs": 0.6},
+            "better": {"probability": 0.5, "trajectories": 0.2},
+        },
         "zealot": {"auroc_reward": {"pairs": 0.8}, "better": None},
-        "marine": {"auroc_reward": {"pairs": None}, "better": {"probability": 0.4, "trajectories": 0.3}},
+        "marine": {
+            "auroc_reward": {"pairs": None},
+            "better": {"probability": 0.4, "trajectories": 0.3},
+        },
     }
     assert of_types(types, "auroc_reward.pairs") == pytest.approx(0.7)
     assert of_types(types, "better.minus_uniform") == pytest.approx(0.2)

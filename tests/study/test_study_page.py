@@ -66,7 +66,7 @@ def test_the_command_judges_keeps_and_writes_the_page(tmp_path, capsys):
 
 
 def test_figures_of_other_settings_are_not_kept(tmp_path, capsys):
-    """A claim whose commands are others now was not run, whatever was found before; so its picture goes."""
+    """A claim whose commands are others now was not run, whatever was found before."""
     _, _, jobs = tiny_plan(tmp_path)
     for arm, level in (("A", 9.0), ("B", 2.0)):
         make_run(tmp_path / "small", jobs[arm], {s: [(0, 0.0), (66, level + s)] for s in (0, 1)})
@@ -87,9 +87,12 @@ def test_figures_of_other_settings_are_not_kept(tmp_path, capsys):
 
 
 def test_what_the_new_settings_do_not_touch_stays():
-    """Of a claim with runs and a script: the script's command is the same, and so is what it found."""
+    """Of runs and a script: the script's command is the same, and so is what it found."""
     script = Job("tables-1", "script", ("tables.py", "{root}/tables-1.json"), "tables-1.json")
-    checks = [Check("exact", "at_most", quantity=Quantity(json="tables")), Check("A", "above", ["A"])]
+    checks = [
+        Check("exact", "at_most", quantity=Quantity(json="tables")),
+        Check("A", "above", ["A"]),
+    ]
     study = Study("s", True, "t", checks=checks)
     plan = Plan(study, "small", "runs/claims/small", 2, {("game", "A"): "run"}, {},
                 {"tables": "tables-1"}, {"tables-1": script})  # fmt: skip
@@ -119,7 +122,10 @@ def test_a_page_without_figures_is_refused(tmp_path):
         command(tmp_path, "page")
 
 
-@pytest.mark.parametrize(("x", "shown"), [(0.0, "0"), (1e-12, "1.0e-12"), (0.12345, "0.123"), (45123.4, "45,123")])
+@pytest.mark.parametrize(
+    ("x", "shown"),
+    [(0.0, "0"), (1e-12, "1.0e-12"), (0.12345, "0.123"), (45123.4, "45,123")],
+)
 def test_numbers_are_short(x, shown):
     assert page.number(x) == shown
 
@@ -151,11 +157,22 @@ def test_the_command_line_refuses_what_is_no_study():
         (["run", "x.yaml", "--budget", "tiny"], "invalid choice: 'tiny'"),
         (["status", "x.yaml", "--dry-run"], "--dry-run has no effect with status"),
         (["run"], "FILE_OR_FOLDER"),
+        (["page", "x.yaml", "climb"], "climb has no effect with page"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_in_a_sentence(words, message):
     with pytest.raises(RefusedError, match=re.escape(message)):
         parse(words)
+
+
+def test_jobs_that_fail_are_an_error_after_all_is_judged(tmp_path, monkeypatch):
+    of_file = book(tmp_path, text=STUDY)
+    first, second = planning.make(of_file, "climb", "small").jobs.values()
+    make_run(tmp_path / "small", first, {s: [(0, 0.0), (66, 3.0 + s)] for s in (0, 1)})
+    monkeypatch.setattr(commands, "run_all", lambda *arguments: {second.name: "failed: error: no"})
+    with pytest.raises(RefusedError, match=rf"1 of 2 jobs have no result\. {second.name}: failed"):
+        command(tmp_path, "run")
+    assert "unfinished" in (tmp_path / "docs" / "results.md").read_text()
 
 
 def test_options_may_stand_anywhere():
@@ -175,7 +192,7 @@ def test_a_study_without_checks_has_curves_and_a_table_of_returns(tmp_path, caps
     make_run(tmp_path / "small", jobs[1], {s: [(0, 0.0), (66, 5.0 + s)] for s in (0, 1)})
     command(tmp_path, "judge")
     text = (tmp_path / "docs" / "results.md").read_text()
-    assert text.startswith("# tiny\n\n**How to read it.** Of 1 studies: 0 not run.")
+    assert text.startswith("# tiny\n\n**How to read it.** Of 1 studies: 1 measured.")
     assert "| [Who climbs](#climb) | measured | – | small, 2 |" in text
     assert "| task | arm | IQM over seeds | every seed | after |" in text
     assert "| game | A | 3.5 [3, 4] | 3, 4 | 64 environment steps |" in text

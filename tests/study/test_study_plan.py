@@ -1,16 +1,19 @@
-"""Jobs of a study: told apart by their settings, done when every seed was evaluated at its end, data sets signed."""
+"""Jobs of a study: named by their settings, done when every seed was evaluated at its end."""
 
 import dataclasses
 import hashlib
 import json
 
 import pytest
+import tiny
 from tiny_studies import book, make_run, tiny_plan
 
+from jaxshare.study import book as books
 from jaxshare.study import kinds, names
 from jaxshare.study import plan as planning
 from jaxshare.study.done import check_signed, is_done, progress, sign
 from jaxshare.study.job import Job
+from jaxshare.study.valid import check_jobs
 from jaxshare.types import RefusedError
 
 
@@ -24,12 +27,22 @@ def test_a_run_is_done_when_every_seed_was_evaluated_at_its_end(tmp_path):
     make_run(tmp_path, job, {0: ends, 1: ends[:2]})
     assert not is_done(job, tmp_path)
     assert progress(job, tmp_path) == {"seed 0": 66.0, "seed 1": 32.0}
-    make_run(tmp_path, job, {0: ends, 1: ends[:2]}, cut=json.dumps({"seed": 1, "env_steps": 66, "eval/return": 1.0}))
+    make_run(
+        tmp_path,
+        job,
+        {0: ends, 1: ends[:2]},
+        cut=json.dumps({"seed": 1, "env_steps": 66, "eval/return": 1.0}),
+    )
     assert not is_done(job, tmp_path)  # a line that was cut off by a kill
     make_run(tmp_path, job, {0: ends, 1: ends})
     assert is_done(job, tmp_path)
     assert not is_done(dataclasses.replace(job, offline=True), tmp_path)  # counts updates: 33 of 64
-    make_run(tmp_path, job, {0: ends, 1: ends[:2]}, cut=json.dumps({"seed": 1, "env_steps": 70, "updates": 1}) + "\n")
+    make_run(
+        tmp_path,
+        job,
+        {0: ends, 1: ends[:2]},
+        cut=json.dumps({"seed": 1, "env_steps": 70, "updates": 1}) + "\n",
+    )
     assert not is_done(job, tmp_path)  # at its end, and not yet evaluated there
 
 
@@ -40,7 +53,9 @@ def test_another_setting_or_preset_is_another_run(tmp_path):
     assert jobs["A"].name == same["A"].name != other["A"].name
     assert other["B"].name == jobs["B"].name
     line = jobs["A"].command_line("runs/claims/small")
-    assert line.startswith("python -m jaxshare.train algo=vdn env=matrix env.game=climbing total_env_steps=64")
+    assert line.startswith(
+        "python -m jaxshare.train algo=vdn env=matrix env.game=climbing total_env_steps=64",
+    )
     assert line.endswith(f"run_dir=runs/claims/small/{jobs['A'].name}")
     assert plan.tasks == ["game"]
     assert plan.arms == ["A", "B"]
@@ -64,7 +79,10 @@ def test_a_data_set_of_other_settings_is_refused(tmp_path):
     check_signed(jobs, tmp_path)
     sign(scaled, jobs, tmp_path)
     check_signed(jobs, tmp_path)
-    other = {**jobs, "plain": dataclasses.replace(plain, arguments=("composition=low", "episodes=20"))}
+    other = {
+        **jobs,
+        "plain": dataclasses.replace(plain, arguments=("composition=low", "episodes=20")),
+    }
     with pytest.raises(RefusedError, match="was made with other settings"):
         check_signed(other, tmp_path)
 
@@ -93,3 +111,13 @@ def test_what_is_nearer_to_the_run_wins(tmp_path):
     settings = {arm: plan.jobs[plan.cells["game", arm]].settings for arm in "AB"}
     assert [settings[arm]["lr"] for arm in "AB"] == ["2", "3"]
     assert {settings[arm]["gamma"] for arm in "AB"} == {"0.5"}
+
+
+def test_the_studies_that_are_shipped_have_valid_settings():
+    """benchmarks/studies: what is shown of learners and no paper claims."""
+    folder = tiny.REPOSITORY / "benchmarks" / "studies"
+    of_folder = books.read(folder, base=tiny.REPOSITORY)
+    plans = planning.make_all(of_folder, list(of_folder.studies), "small")
+    assert all(plans.values())
+    assert not any(study.is_claim for study in of_folder.studies.values())
+    check_jobs({name: plans[name] for name in ("learners_climbing", "offline_filter")}, folder)

@@ -50,22 +50,30 @@ def test_differences_by_hand():
     assert rules.difference(one, two, statistics.mean) == rules.Interval(2.0, 2.0, 2.0)
     found = rules.difference([np.array([0.0, 4.0])], two, statistics.mean)
     assert found.value == 1.0
-    # both draws of a quarter of all bootstraps are the same run: -1 and 3; n = 2 stretches by sqrt(2) 4.3027 / 1.96
+    # both draws of a quarter of all bootstraps are the same run: -1 and 3;
+    # n = 2 stretches by sqrt(2) 4.3027 / 1.96
     assert (found.low, found.high) == pytest.approx((1 - 2 * 3.10459, 1 + 2 * 3.10459), rel=1e-4)
     # stratified: runs are drawn within a task, so the tasks' difference of 10 is in no interval
     found = rules.difference(
-        [np.array([1.0, 1.0]), np.array([11.0, 11.0])], [np.array([0.0, 0.0]), np.array([10.0, 10.0])], statistics.mean
+        [np.array([1.0, 1.0]), np.array([11.0, 11.0])],
+        [np.array([0.0, 0.0]), np.array([10.0, 10.0])],
+        statistics.mean,
     )
     assert found == rules.Interval(1.0, 1.0, 1.0)
     assert np.isnan(rules.difference([np.array([1.0])], two, statistics.mean).low)
 
 
 def test_tasks_are_not_pooled():
-    """The scores of one task are all below the other's: of all six the trimmed mean says the opposite of both tasks."""
+    """One task's scores are all below the other's.
+
+    Of all six the trimmed mean says the opposite of both tasks.
+    """
     one = [np.array([-3.6, -2.0, -2.0]), np.array([0.5, 0.5, 0.5])]
     two = [np.array([-2.2, -2.2, -2.2]), np.array([0.4, 0.4, 0.9])]
     assert statistics.iqm(one) - statistics.iqm(two) > 0.1
-    assert rules.difference(one, two, statistics.iqm).value == pytest.approx((-7.6 / 3 + 2.2 + 0.5 - 1.7 / 3) / 2)
+    assert rules.difference(one, two, statistics.iqm).value == pytest.approx(
+        (-7.6 / 3 + 2.2 + 0.5 - 1.7 / 3) / 2,
+    )
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -75,7 +83,9 @@ def test_equal_arms_are_rarely_called_different(seeds):
         one, two = ([draw.normal(size=seeds)] for _ in range(2))
         found = rules.difference(one, two, statistics.iqm)
         wrong += found.low > 0 or found.high < 0
-    assert wrong <= 0.05 * many + 3 * np.sqrt(0.05 * 0.95 * many)  # three standard deviations of a rate of 5 %
+    assert wrong <= 0.05 * many + 3 * np.sqrt(
+        0.05 * 0.95 * many,
+    )  # three standard deviations of a rate of 5 %
 
 
 def shares(successes, trials):

@@ -1,4 +1,4 @@
-"""A small claim and a small study, and run directories as jaxshare.train leaves them, without training."""
+"""A small claim and a small study, and run directories that are made up."""
 
 import json
 import sys

@@ -1,0 +1,1 @@
+"""A package of another name that adds to jaxshare."""

@@ -1,0 +1,1 @@
+"""Settings by name: `preset=team_games/small`."""

@@ -1,0 +1,61 @@
+"""How lines read: rules with an allowance for each file that was there before them, which may only shrink."""
+
+import pathlib
+import textwrap
+
+import pytest
+import style
+
+
+def test_no_file_is_over_its_allowance():
+    over, _ = style.compare(style.counts(), style.allowances())
+    assert over == []
+
+
+def test_allowances_are_no_larger_than_needed():
+    """Lower them by `python tests/style.py --write`."""
+    _, below = style.compare(style.counts(), style.allowances())
+    assert below == []
+
+
+CASES = {
+    "long_lines": f"x = '{'x' * 100}'",
+    "long_files": "\n" * 301,
+    "pairs": "a, b = c, d",
+    "named_lambdas": "f = lambda x: x",
+    "nested_comprehensions": "x = [[a for a in b] for b in c]",
+    "banned_names": "def f():\n    found = 1",
+    "many_arguments": "def f(a, b, c, d, e, g, h): pass",
+    "inner_imports": "def f():\n    import json",
+    "dense_statements": f"x = {' + '.join(['f(a)'] * 20)}",
+    "uncommented_functions": "def f():\n" + "    x = 1\n" * 15,
+    "ignores": "x = 1  # type: ignore[misc]",
+    "loose_annotations": "def f(x: Any): pass",
+}
+FINE = """
+    a, b = b, a
+    a, b = f(x)
+    g = [a for a in b]
+
+    def f(self, a, b, c, d, e, g):
+        # why
+        x = 1
+    """
+
+
+def counted(tmp_path: pathlib.Path, rule: str, text: str) -> int:
+    path = tmp_path / "file.py"
+    path.write_text(text)
+    return getattr(style, rule)(style.Source(path))
+
+
+@pytest.mark.parametrize("rule", [rule.__name__ for rule in style.RULES])
+def test_every_rule_finds_what_it_is_about(tmp_path, rule):
+    assert counted(tmp_path, rule, CASES[rule]) == 1
+    assert counted(tmp_path, rule, textwrap.dedent(FINE)) == 0
+
+
+def test_an_allowance_is_never_raised():
+    now = {"pairs": {"a.py": 3, "b.py": 1}}
+    assert style.lowered(now, {"pairs": {"a.py": 2, "b.py": 5}}) == {"pairs": {"a.py": 2, "b.py": 1}}
+    assert style.compare(now, {"pairs": {"a.py": 2}})[0] == ["a.py: pairs 3, allowed 2", "b.py: pairs 1, allowed 0"]
