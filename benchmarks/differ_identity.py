@@ -25,10 +25,7 @@ MIXERS = ("vdn", "qmix", "qplex")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=pathlib.Path, help="the JSON file to write")
     options = parser.parse_args()
     cli.run_command(lambda: identity(options.out))
@@ -79,10 +76,7 @@ def _gradients(task: str, mixer: str, settings: list[str]) -> Any:
     _, parts, algorithm = _learner(cli.settings([*usual, *settings]))
     learner, episodes = algorithm.init(jax.random.key(0)), _episodes(task)
     with jax.enable_x64(True):
-        params, target, batch = jax.tree.map(
-            _wide,
-            (learner.params, learner.target_params, episodes),
-        )
+        params, target, batch = jax.tree.map(_wide, (learner.params, learner.target_params, episodes))
 
         def loss(params: Any, target: Any, batch: Any) -> Any:
             ctx = _context(algorithm, "float64")
@@ -99,13 +93,9 @@ def _wide(x: jax.Array) -> jax.Array:
 @cache
 def _episodes(task: str) -> Any:
     """Eight episodes of random play (exploration begins with 1): an Episode [T(+1), 8, ...]."""
-    env, _, algorithm = _learner(
-        cli.settings(["preset=differ/fig3_divide", f"env.scenario={task}"]),
-    )
+    env, _, algorithm = _learner(cli.settings(["preset=differ/fig3_divide", f"env.scenario={task}"]))
     params, ctx = algorithm.init(jax.random.key(0)).params, _context(algorithm, "float32")
-    play = jax.jit(
-        lambda key: rollout.episodes(env, algorithm, params, ctx, key, 8, explore=True).episode,
-    )
+    play = jax.jit(lambda key: rollout.episodes(env, algorithm, params, ctx, key, 8, explore=True).episode)
     return play(jax.random.key(1))
 
 

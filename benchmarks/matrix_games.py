@@ -40,36 +40,12 @@ KEY = jax.random.key(0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--games",
-        nargs="+",
-        default=["linear", "monotonic", "climbing"],
-        choices=[*SUPERMODULAR],
-    )
-    parser.add_argument(
-        "--algos",
-        nargs="+",
-        default=["vdn", "qmix", "qplex"],
-        choices=["vdn", "qmix", "qplex"],
-    )
-    parser.add_argument(
-        "--seeds",
-        type=int,
-        default=2,
-        help="default %(default)s; the first one's table is shown",
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--games", nargs="+", default=["linear", "monotonic", "climbing"], choices=[*SUPERMODULAR])
+    parser.add_argument("--algos", nargs="+", default=["vdn", "qmix", "qplex"], choices=["vdn", "qmix", "qplex"])
+    parser.add_argument("--seeds", type=int, default=2, help="default %(default)s; the first one's table is shown")
     parser.add_argument("--updates", type=int, default=10_000, help="default %(default)s")
-    parser.add_argument(
-        "--set",
-        nargs="*",
-        default=[],
-        metavar="KEY=VALUE",
-        help="settings of the algorithm, as JSON",
-    )
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the algorithm, as JSON")
     parser.add_argument("--json", help="also write the figures here")
     options = parser.parse_args()
     changed = {key: _literal(value) for key, value in (item.split("=", 1) for item in options.set)}
@@ -77,9 +53,7 @@ def main() -> None:
     for game, algo in itertools.product(options.games, options.algos):
         runs = train(game, algo, options.updates, options.seeds, changed)
         figures[f"{game}: {algo}"] = report(game, algo, runs)
-    print(
-        f"{time.perf_counter() - start:.0f} s, {options.updates} updates a seed; {_common.machine()}",
-    )
+    print(f"{time.perf_counter() - start:.0f} s, {options.updates} updates a seed; {_common.machine()}")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump({**figures, "machine": _common.machine()}, file, indent=1)
@@ -94,10 +68,7 @@ def _literal(text: str) -> Any:
 
 def every_joint_action(env: Any) -> Episode:
     """One episode of one step for each joint action, as a batch."""
-    joint = jnp.array(
-        list(itertools.product(range(env.spec.action.num_actions), repeat=2)),
-        jnp.int32,
-    )
+    joint = jnp.array(list(itertools.product(range(env.spec.action.num_actions), repeat=2)), jnp.int32)
     state, first = env.reset(KEY)
     last = jax.vmap(lambda a: env.step(state, a, KEY)[1])(joint)
 
@@ -113,13 +84,7 @@ def every_joint_action(env: Any) -> Episode:
     )
 
 
-def train(
-    game: str,
-    algo: str,
-    updates: int,
-    seeds: int,
-    changed: dict[str, Any],
-) -> list[np.ndarray]:
+def train(game: str, algo: str, updates: int, seeds: int, changed: dict[str, Any]) -> list[np.ndarray]:
     """Q_tot [A, A] of each seed."""
     env, module = matrix.make(matrix.Config(game=game)), registry.get("algo", algo)
     settings = {"recurrent": False, "obs_last_action": False, **SETTINGS.get(algo, {}), **changed}
@@ -128,20 +93,12 @@ def train(
     parts = module.make(module.Config(**known), env.spec)
     algorithm, batch = parts.assemble(), every_joint_action(env)
     hparams = {name: jnp.float32(value) for name, value in algorithm.hparams.items()}
-    ctx = Context(
-        hparams=hparams,
-        clock=Clock(*[jnp.int32(0)] * 4),
-        env_steps=jnp.int32(0),
-        total_env_steps=1,
-    )
+    ctx = Context(hparams=hparams, clock=Clock(*[jnp.int32(0)] * 4), env_steps=jnp.int32(0), total_env_steps=1)
 
     @jax.jit
     def run(key: jax.Array) -> jax.Array:
         def body(learner: Any, left: jax.Array) -> Any:
-            now = dataclasses.replace(
-                ctx,
-                hparams={**hparams, "lr": hparams["lr"] * jnp.minimum(1.0, 2.0 * left)},
-            )
+            now = dataclasses.replace(ctx, hparams={**hparams, "lr": hparams["lr"] * jnp.minimum(1.0, 2.0 * left)})
             return algorithm.update(learner, batch, now, KEY)[0], None
 
         learner, _ = jax.lax.scan(body, algorithm.init(key), jnp.linspace(1.0, 0.0, updates))

@@ -37,25 +37,13 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "stage III": STAGE3,
     "stage III, a policy each": (*STAGE3, "algo.share_params=none"),
 }
-UPDATES = {
-    "icq": 15_000,
-    "stage I": 20_000,
-    "stage III": 15_000,
-    "stage III, a policy each": 15_000,
-}
+UPDATES = {"icq": 15_000, "stage I": 20_000, "stage III": 15_000, "stage III, a policy each": 15_000}
 CHUNK, REPEATS = 20, 5  # updates that are timed at once, and how often
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "data",
-        type=pathlib.Path,
-        help="a data set whose name begins with its task",
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=pathlib.Path, help="a data set whose name begins with its task")
     parser.add_argument("out", type=pathlib.Path, help="the JSON file to write")
     options = parser.parse_args()
     cli.run_command(lambda: measure(options.data, options.out))

@@ -26,7 +26,9 @@ def require(names: tuple[str, ...]) -> None:
             try:
                 importlib.import_module(package)
             except ImportError as error:
-                raise RefusedError(f"logger=[{name}] needs the package {package}: {factory.INSTALL}.") from error
+                raise RefusedError(
+                    f"logger=[{name}] needs the package {package}: {factory.INSTALL}."
+                ) from error
 
 
 class Logger(Protocol):

@@ -16,12 +16,13 @@ GAME = '''
 """A game in a file: agents are paid for playing 1."""
 from dataclasses import dataclass
 import jax.numpy as jnp
+from jaxshare.settings.fields import static
 from jaxshare.types import Discrete, Env, EnvSpec, TimeStep
 
 @dataclass(frozen=True)
 class Config:
     """Settings of the game."""
-    pay: float = 1.0  # of each 1
+    pay: float = static(1.0, least=0, help="pay of each 1")
 
 def make(config):
     spec = EnvSpec("game", 2, 1, 1, Discrete(2), 1, (0, 0), ("player",))
@@ -118,4 +119,6 @@ def command(name, *arguments, cwd, path=()):
     """Run `python -m jaxshare.<name>` in a folder, with more folders to import from: the finished process."""
     environment = {**tiny.ENVIRONMENT, "PYTHONPATH": ":".join(map(str, [tiny.REPOSITORY, *path]))}
     line = [sys.executable, "-m", f"jaxshare.{name}", *map(str, arguments)]
-    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(
+        line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600
+    )

@@ -65,8 +65,8 @@ def test_environments_and_replay_know_no_algorithm(name):
 
 STUDIES = [name for name in FILES if name.startswith("study/")]
 KNOWN_TO_STUDIES = (  # what a study may know: settings, files of runs and data sets, the console, errors
-    "cli", "config", "data.own", "durable", "registry", "reporting.statistics", "results", "run.metrics",
-    "run.output", "study", "terminal", "types",
+    "cli", "data.own", "durable", "registry", "results", "run.metrics", "run.output", "settings", "study",
+    "terminal", "types",
 )  # fmt: skip
 
 
@@ -102,8 +102,8 @@ RICH = {
 @pytest.mark.parametrize(
     ("package", "doors"),
     [
-        ("hydra", {"settings/hydra.py", "spelling.py", "multirun.py"}),
-        ("omegaconf", {"settings/hydra.py", "multirun.py"}),
+        ("hydra", {"settings/hydra.py", "spelling.py", "multirun.py", "plugins/options.py"}),
+        ("omegaconf", {"settings/hydra.py", "multirun.py", "plugins/options.py"}),
         ("orbax", {"checkpoint.py"}),
         ("flax.linen", {"models/*"}),
         ("jax.sharding", {"parallel.py"}),

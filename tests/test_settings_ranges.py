@@ -1,7 +1,6 @@
 """Every number has a range, every range is one declaration, and what a sweep varies is held to the same."""
 
 import dataclasses
-import importlib
 import itertools
 import math
 
@@ -9,6 +8,7 @@ import pytest
 
 from jaxshare import cli, registry
 from jaxshare.algos._value import ValueConfig, ValueHParams
+from jaxshare.commands import collect, convert, decompose, evaluate, report
 from jaxshare.run import build
 from jaxshare.settings.fields import COUNT, ranges, size, static, swept, swept_values
 from jaxshare.settings.ranges import LARGEST_INTEGER, Range
@@ -19,12 +19,8 @@ from jaxshare.types import RefusedError
 ENTRIES = [
     (f"{kind}/{name}", module.Config) for kind in registry.KINDS for name, module in registry.modules(kind).items()
 ]
-COMMANDS = [
-    ("train", RunConfig),
-    *(
-        (name, importlib.import_module(f"jaxshare.commands.{name}").Config)
-        for name in ("collect", "convert", "decompose", "evaluate", "report")
-    ),
+COMMANDS = [("train", RunConfig)] + [
+    (module.__name__, module.Config) for module in (collect, convert, decompose, evaluate, report)
 ]
 FREE = {  # texts that no list of names holds: paths, ids of other packages, and what an environment reads itself
     "data", "run_dir", "init_from", "out", "composition", "rule", "dtype", "gif", "metric", "score", "at", "unfinished",

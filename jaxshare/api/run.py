@@ -95,7 +95,9 @@ class Run:
         """The agents of one run at the checkpoint; default the first seed. Raises RefusedError."""
         return Policy(self._saved, self._index(seed))
 
-    def evaluate(self, episodes: int = 128, policy: str | None = None, seed: int | None = None) -> dict[str, Any]:
+    def evaluate(
+        self, episodes: int = 128, policy: str | None = None, seed: int | None = None
+    ) -> dict[str, Any]:
         """Play test episodes with every run's policy at the checkpoint.
 
         episodes: of each run. policy: "greedy", "stochastic" or "both"; None: the run's own.

@@ -22,16 +22,19 @@ PLAIN = re.compile(r"[\w./-]+", re.ASCII)  # what can be repeated on the command
 
 
 def find_again(tree: dict[str, Any], file: pathlib.Path, named: Sequence[str], trust: bool) -> None:
-    """Import the entries from outside that a run directory needs, so that `registry.get` knows them.
+    """Import the entries from outside that a run directory needs, for `registry.get` to know them.
 
-    tree: the plain settings. file: where they stand. named: dotted paths and files of the command line.
+    tree: the plain settings. file: where they stand.
+    named: dotted paths and files of the command line.
     trust: whether the user trusts the directory, whatever it names.
     Raises RefusedError that says what was used then, and how to name it or to allow it.
     """
     needed = origins.used(tree)
     _import_named(needed, file, named)
     unknown = [each for each in needed if not _is_known(each)]
-    refused = [each for each in unknown if each.reference() and not trust and not _is_installed(each)]
+    refused = [
+        each for each in unknown if each.reference() and not trust and not _is_installed(each)
+    ]
     if refused:
         raise _not_allowed(file, refused)
     for each in needed:
@@ -41,7 +44,7 @@ def find_again(tree: dict[str, Any], file: pathlib.Path, named: Sequence[str], t
 
 
 def arguments(names: dict[str, list[str]]) -> str:
-    """What a later command needs behind its run_dir to import these entries again; "" if nothing."""
+    """What a later command needs behind its run_dir to import these entries; "" if nothing."""
     needed = []
     for kind in ("algo", "env", "modifiers"):
         for name in names[kind]:
@@ -56,13 +59,15 @@ def arguments(names: dict[str, list[str]]) -> str:
 
 def _argument(references: list[str]) -> str:
     """The argument that repeats them, as a shell takes it; "" if they cannot be shown in full."""
-    if not all(PLAIN.fullmatch(reference) and len(reference) <= LONGEST for reference in references):
+    if not all(
+        PLAIN.fullmatch(reference) and len(reference) <= LONGEST for reference in references
+    ):
         return ""
     return shlex.quote(f"plugins=[{','.join(references)}]")
 
 
 def _import_named(needed: list[Used], file: pathlib.Path, named: Sequence[str]) -> None:
-    """Import what the command line names, each as the entry of that name that the directory needs."""
+    """Import what the command line names, as the entries of these names that are needed."""
     for reference in named:
         name = references.short_name(reference)
         matching = [each for each in needed if each.name == name]
@@ -91,13 +96,17 @@ def _not_allowed(file: pathlib.Path, refused: list[Used]) -> RefusedError:
     if argument:
         ways.insert(0, f"repeat it on the command line ({argument})")
     what = ", ".join(f"{shown(each.label())} ({shown(each.origin.words())})" for each in refused)
-    return RefusedError(f"{file} names code that would run here: {what}. If you know it, {' or '.join(ways)}.")
+    return RefusedError(
+        f"{file} names code that would run here: {what}. If you know it, {' or '.join(ways)}."
+    )
 
 
 def _import(each: Used, file: pathlib.Path) -> None:
-    """Import one entry by what is written of it. Raises RefusedError that says what was used then."""
+    """Import an entry by what is written of it. Raises RefusedError with what was used then."""
     was = f"{file}: {shown(each.label())} was {shown(each.origin.words())}"
     elsewhere = "name where it is now, as in"
+
+    # each kind of origin has a message of its own for what is gone
     if each.origin.how == INSTALLED:
         if each.name not in installed.offers(each.kind):
             raise RefusedError(f"{was}, which is not installed here: install it, if you know it.")
@@ -106,40 +115,54 @@ def _import(each: Used, file: pathlib.Path) -> None:
         try:
             references.load(each.kind, each.origin.module)
         except RefusedError as error:
-            raise RefusedError(f"{was}: {error} Or {elsewhere} plugins=[my_pkg.{each.name}].") from error
+            raise RefusedError(
+                f"{was}: {error} Or {elsewhere} plugins=[my_pkg.{each.name}]."
+            ) from error
     elif each.origin.how == FILE:
         if not pathlib.Path(each.origin.file).is_file():
             raise RefusedError(
-                f"{was} (sha256 {shown(each.origin.sha256)[:12]}…), which is not there: {elsewhere} "
+                f"{was} (sha256 {shown(each.origin.sha256)[:12]}…), which is not there: "
+                f"{elsewhere} "
                 f"plugins=[path/to/{pathlib.Path(each.origin.file).name}]."
             )
         references.load(each.kind, each.origin.file)
     elif each.origin.how == PYTHON:
         raise RefusedError(
-            f"{was}, by jaxshare.register: do the same in Python before you load the run there; for commands put it "
-            f"into a file or module called {each.name}, and name that, as in plugins=[path/to/{each.name}.py]."
+            f"{was}, by jaxshare.register: do the same in Python before you load the run there; "
+            f"for commands put it "
+            f"into a file or module called {each.name}, and name that, as in "
+            f"plugins=[path/to/{each.name}.py]."
         )
     elif each.name not in installed.offers(each.kind):
         raise RefusedError(
-            f"{file}: {shown(each.label())} is none of jaxshare's own, and the file does not say where "
+            f"{file}: {shown(each.label())} is none of jaxshare's own, and the file does not say "
+            f"where "
             f"it came from: {elsewhere} plugins=[my_pkg.{shown(each.name)}]."
         )
 
 
 def _compare(each: Used, file: pathlib.Path, trust: bool) -> None:
-    """Refuse other code than the run had, as far as that is recorded; a note about another version of a package."""
+    """Refuse other code than the run had, as far as that is recorded.
+
+    Of another version of a package there is a note.
+    """
     was = each.origin
     now = registry.entry(each.kind, each.name).origin
     assert now is not None
+
+    # the very file, unless the user trusts it
     if was.sha256 and now.sha256 and was.sha256 != now.sha256 and not trust:
         raise RefusedError(
-            f"{shown(each.label())}: {now.file} has changed since the run in {file.parent} used it (sha256 then "
-            f"{shown(was.sha256)[:12]}…, now {now.sha256[:12]}…). Put back what it was; or, if the change does not "
+            f"{shown(each.label())}: {now.file} has changed since the run in {file.parent} used "
+            f"it (sha256 then "
+            f"{shown(was.sha256)[:12]}…, now {now.sha256[:12]}…). Put back what it was; or, if "
+            f"the change does not "
             f"matter, say trust=true, or delete that sha256 from {file}."
         )
     if was.package and now.package and was.package != now.package:
         raise RefusedError(
-            f"{shown(each.label())} was of the package {shown(was.package)}, and here {now.package} offers it: "
+            f"{shown(each.label())} was of the package {shown(was.package)}, and here "
+            f"{now.package} offers it: "
             f"install {shown(was.package)} in its place, if you know it."
         )
     if was.version != now.version and was.package:

@@ -15,11 +15,15 @@ WORD = re.compile(r"""'[^']*'|"[^"]*"|[^\s,\[\](){}'"]+""")  # of a value: a nam
 
 
 def understood(arguments: Sequence[str]) -> list[str]:
-    """`algo=my_pkg.my_algo` as `algo=my_algo`, and so for all entries from outside, which are imported.
+    """`algo=my_pkg.my_algo` as `algo=my_algo`, and so for all from outside, which are imported.
 
     Raises RefusedError in one sentence for what cannot be imported.
     """
-    named = {(kind, references.target(word)) for kind, word in _words(arguments) if references.is_reference(word)}
+    named = {
+        (kind, references.target(word))
+        for kind, word in _words(arguments)
+        if references.is_reference(word)
+    }
     return [_understood(argument, named) for argument in arguments]
 
 
@@ -32,7 +36,7 @@ def _words(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _parts(argument: str) -> tuple[str, str]:
-    """Key and value; no key for hydra's own options, and for values that refer to other settings."""
+    """Key and value; no key for hydra's own options, nor for values that refer to others."""
     key, equals, value = argument.partition("=")
     if not equals or key.startswith(("-", "~")) or "${" in value:
         return "", ""
@@ -80,7 +84,7 @@ def _import_owner(key: str) -> None:
 
 
 def to_send() -> str:
-    """What this process imported by dotted path or file, for a process that runs a job of it; "" if nothing.
+    """What this process imported by dotted path or file, for a process of its jobs; "" if nothing.
 
     Installed entries are found there by their names.
     """

@@ -26,6 +26,7 @@ GROUPS = {  # kinds, and the groups of entry points that offer them
     "logger": "jaxshare.loggers",
 }
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+PARAMS = "__dataclass_params__"  # of a dataclass, which type checkers do not know
 RESERVED = ("algo", "env", "hydra", "logger", "modifiers", "preset", "sweep")  # first words of keys
 INSTALLED = "installed"
 MODULE = "module"
@@ -119,10 +120,15 @@ def checked(kind: str, name: str, thing: Any, about: str) -> Any:
     """
     if not NAME.fullmatch(name) or (kind == "modifiers" and not name.isidentifier()):
         raise RefusedError(
-            f"{about} would be called {name!r}: give it a name of letters, digits and _, as in my_{kind.rstrip('s')}."
+            f"{about} would be called {name!r}: give it a name of letters, digits and _, as in "
+            f"my_{kind.rstrip('s')}."
         )
     if kind == "modifiers" and name in RESERVED:
-        raise RefusedError(f"{about} would be called {name}, as other settings are: give it another name.")
+        raise RefusedError(
+            f"{about} would be called {name}, as other settings are: give it another name."
+        )
+
+    # a preset is a place, all others have two names
     if kind == "preset":
         return _checked_preset(thing, about)
     if not isinstance(thing, ModuleType):
@@ -134,7 +140,7 @@ def checked(kind: str, name: str, thing: Any, about: str) -> Any:
 
 
 def wrapped_env(env: Env | Callable[[], Env]) -> Wrapped:
-    """An environment, or a function without arguments that makes one, as an entry without settings."""
+    """An environment, or a function that makes one, as an entry without settings."""
     if not isinstance(env, Env):
         maker = env
         return Wrapped(make=lambda config: maker(), text=maker.__doc__ or "")
@@ -142,7 +148,7 @@ def wrapped_env(env: Env | Callable[[], Env]) -> Wrapped:
     return Wrapped(lambda config: env, HOST=not env.spec.pure, ACTIONS=actions, text=env.spec.name)
 
 
-def _wrapped(kind: str, thing: Any) -> Any:
+def _wrapped(kind: str, thing: object) -> object:
     if hasattr(thing, "Config") or hasattr(thing, "make"):
         return thing
     if kind == "env" and (isinstance(thing, Env) or callable(thing)):
@@ -152,7 +158,7 @@ def _wrapped(kind: str, thing: Any) -> Any:
     return thing
 
 
-def _problem(kind: str, module: Any) -> str:
+def _problem(kind: str, module: object) -> str:
     """What is wrong with it, and what to do; "" if nothing."""
     if not callable(getattr(module, "make", None)):
         return f"has no function make: export {_signature(kind)}"
@@ -160,13 +166,13 @@ def _problem(kind: str, module: Any) -> str:
         return ""
     config = getattr(module, "Config", None)
     if not isinstance(config, type) or not dataclasses.is_dataclass(config):
-        return "has no Config: export a frozen dataclass of that name with its settings, empty if there are none"
-    if not config.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        return "has no Config: export a frozen dataclass of its settings, empty if there are none"
+    if not getattr(config, PARAMS).frozen:
         return "has a Config that is not frozen: write @dataclass(frozen=True) above it"
     try:
         config()
     except TypeError as error:
-        return f"has a Config that cannot be made without arguments ({error}): give every setting a default"
+        return f"has a Config without defaults ({error}): give every setting a default"
     return ""
 
 
@@ -175,13 +181,15 @@ def _signature(kind: str) -> str:
         "algo": "make(config, spec), which returns a learner",
         "env": "make(config), which returns an Env",
         "modifiers": "make(config, parts), which returns the changed learner",
-        "logger": "make(run_dir, names, settings), which returns an object with write(run, record) and close()",
+        "logger": "make(run_dir, names, settings), which returns what has write and close",
     }[kind]
 
 
-def _checked_preset(thing: Any, about: str) -> pathlib.Path:
+def _checked_preset(thing: object, about: str) -> pathlib.Path:
     if not isinstance(thing, str | pathlib.Path) or not pathlib.Path(thing).exists():
-        raise RefusedError(f"{about} is no folder of presets, and no YAML file: name one that is there.")
+        raise RefusedError(
+            f"{about} is no folder of presets, and no YAML file: name one that is there."
+        )
     return pathlib.Path(thing).absolute()
 
 
@@ -189,7 +197,11 @@ def in_words(error: BaseException) -> str:
     """An error of somebody's code in one line: its kind, its message, and where it was raised."""
     lines = str(error).strip().splitlines()
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_machinery(frame.filename)]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not _is_machinery(frame.filename)
+    ]
     where = f" at line {frames[-1].lineno} of {frames[-1].filename}" if frames else ""
     return f"{text}{where}"
 
@@ -197,4 +209,8 @@ def in_words(error: BaseException) -> str:
 def _is_machinery(file: str) -> bool:
     """Whether it only imports others."""
     path = pathlib.Path(file)
-    return file.startswith("<") or "importlib" in path.parts[-3:] or path.parent == pathlib.Path(__file__).parent
+    return (
+        file.startswith("<")
+        or "importlib" in path.parts[-3:]
+        or path.parent == pathlib.Path(__file__).parent
+    )

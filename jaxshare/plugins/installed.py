@@ -36,11 +36,14 @@ class Offer:
     def about(self) -> str:
         """How messages name it."""
         line = f"{self.name} = {self.point.value}"
-        return f"the entry point '{line}' (group {GROUPS[self.kind]}) of the installed package {self.package}"
+        group = GROUPS[self.kind]
+        return f"the entry point '{line}' (group {group}) of the installed package {self.package}"
 
     def origin(self) -> Origin:
         """What a run directory keeps of it."""
-        return Origin(INSTALLED, module=self.point.value, package=self.package, version=self.version)
+        return Origin(
+            INSTALLED, module=self.point.value, package=self.package, version=self.version
+        )
 
 
 def offers(kind: str) -> dict[str, list[Offer]]:
@@ -65,24 +68,28 @@ def the_offer(kind: str, name: str) -> Offer:
     if len(several) > 1:
         packages = " and ".join(sorted(offer.package for offer in several))
         raise RefusedError(
-            f"{kind}={name} is offered by several installed packages, {packages}: uninstall all but one of them."
+            f"{kind}={name} is offered by several installed packages, {packages}: uninstall all "
+            f"but one of them."
         )
     return several[0]
 
 
 def load(kind: str, name: str) -> Entry:
-    """Import what is offered under this name. Raises RefusedError that names package and entry point."""
+    """Import what is offered under this name. Raises RefusedError with package and entry point."""
     known = imported(kind).get(name)
     if known is not None:
         return known
     offer = the_offer(kind, name)
     if kind == "preset":
-        return keep(Entry(kind, name, checked(kind, name, _folder(offer), offer.about()), offer.origin()))
+        return keep(
+            Entry(kind, name, checked(kind, name, _folder(offer), offer.about()), offer.origin())
+        )
     try:
         thing = offer.point.load()
     except (Exception, SystemExit) as error:  # whatever their code does
         raise RefusedError(
-            f"{offer.about()} cannot be imported ({in_words(error)}): correct or update the package, or uninstall it."
+            f"{offer.about()} cannot be imported ({in_words(error)}): correct or update the "
+            f"package, or uninstall it."
         ) from error
     return keep(Entry(kind, name, checked(kind, name, thing, offer.about()), offer.origin()))
 
@@ -93,11 +100,14 @@ def _folder(offer: Offer) -> pathlib.Path:
         spec = importlib.util.find_spec(offer.point.value)
     except (Exception, SystemExit) as error:
         raise RefusedError(
-            f"{offer.about()} cannot be imported ({in_words(error)}): correct or update the package, or uninstall it."
+            f"{offer.about()} cannot be imported ({in_words(error)}): correct or update the "
+            f"package, or uninstall it."
         ) from error
     places = list(spec.submodule_search_locations or ()) if spec else []
     if not places:
-        raise RefusedError(f"{offer.about()} names no folder: name the package that holds the YAML files.")
+        raise RefusedError(
+            f"{offer.about()} names no folder: name the package that holds the YAML files."
+        )
     return pathlib.Path(places[0])
 
 
@@ -110,7 +120,9 @@ def problems(ours: dict[str, list[str]]) -> list[str]:
     for kind in GROUPS:
         for name, several in offers(kind).items():
             if name in ours.get(kind, ()):
-                sentences += [f"{offer.about()} is not used: {taken(kind, name)}" for offer in several]
+                sentences += [
+                    f"{offer.about()} is not used: {taken(kind, name)}" for offer in several
+                ]
                 continue
             try:
                 load(kind, name)
@@ -126,4 +138,9 @@ def taken(kind: str, name: str) -> str:
 
 def provides(module: str) -> bool:
     """Whether an installed package offers this import path as an entry, of whatever kind."""
-    return any(offer.point.value == module for kind in GROUPS for several in offers(kind).values() for offer in several)
+    return any(
+        offer.point.value == module
+        for kind in GROUPS
+        for several in offers(kind).values()
+        for offer in several
+    )

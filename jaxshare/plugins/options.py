@@ -1,4 +1,4 @@
-"""Hydra's side of entries from outside: a choice of `algo=`, `env=` or `preset=` for each, and their settings.
+"""Hydra's side of entries from outside: choices of `algo=`, `env=` and `preset=`, and settings.
 
 Their nodes hold plain values, not classes: launchers send them to processes that cannot import a
 file's module. Types are checked when the settings become records.
@@ -39,7 +39,9 @@ def _store(entry: Entry) -> None:
         _add_to_schema(entry.name, node)
         return
     content = {entry.kind: node, **getattr(entry.module, "RUN", {})}
-    ConfigStore.instance().store(group=entry.kind, name=entry.name, node=content, package="_global_")
+    ConfigStore.instance().store(
+        group=entry.kind, name=entry.name, node=content, package="_global_"
+    )
 
 
 def _add_to_schema(name: str, node: dict[Any, Any]) -> None:
@@ -47,31 +49,38 @@ def _add_to_schema(name: str, node: dict[Any, Any]) -> None:
     store = ConfigStore.instance()
     schema = store.load(f"{SCHEMA}.yaml").node
     if name in schema and (("modifiers", name) not in _stored):
-        raise RefusedError(f"modifiers=[{name}] is called as the setting {name} is: give it another name.")
+        raise RefusedError(
+            f"modifiers=[{name}] is called as the setting {name} is: give it another name."
+        )
     with open_dict(schema):
         schema[name] = node
     store.store(name=SCHEMA, node=schema)
 
 
 def plain(config: type) -> dict[Any, Any]:
-    """The defaults of a dataclass of settings as plain values. Raises RefusedError for what cannot be a setting."""
+    """The defaults of a class of settings as plain values. Raises RefusedError."""
     try:
         values = OmegaConf.to_container(OmegaConf.structured(config))
     except OmegaConfBaseException as error:
         what = str(error).splitlines()[0].rstrip(".")
-        raise RefusedError(f"{config.__module__}.{config.__qualname__} cannot be settings: {what}.") from error
+        raise RefusedError(
+            f"{config.__module__}.{config.__qualname__} cannot be settings: {what}."
+        ) from error
     assert isinstance(values, dict)
     return values
 
 
 def offer_preset(name: str, tree: dict[str, Any]) -> None:
-    """Make a preset a choice: its settings, and its `defaults` that choose algorithm and environment."""
+    """Make a preset a choice. tree: settings, and `defaults` that choose algorithm and "
+    "environment."""
     group = "/".join(["preset", *name.split("/")[:-1]])
-    ConfigStore.instance().store(group=group, name=name.split("/")[-1], node=tree, package="_global_")
+    ConfigStore.instance().store(
+        group=group, name=name.split("/")[-1], node=tree, package="_global_"
+    )
 
 
 def read_yaml(path: pathlib.Path) -> dict[str, Any]:
-    """A YAML file as hydra reads it, with `${...}` as it stands. Raises RefusedError naming the file."""
+    """A YAML file as hydra reads it, `${...}` as it stands. Raises RefusedError naming the file."""
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path))
     except OSError as error:

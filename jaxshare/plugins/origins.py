@@ -1,7 +1,8 @@
 """What a run directory says of entries from outside.
 
-config.yaml holds under `origins`, by kind and name, where each came from: package and version, dotted
-path, or file with its hash. Jaxshare's own entries are not in it. Nothing here imports anything.
+config.yaml holds under `origins`, by kind and name, where each came from: package and version,
+dotted path, or file with its hash. Jaxshare's own entries are not in it. Nothing here imports
+anything.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def names_of(settings: Any) -> dict[str, list[str]]:
 
 
 def names_in(tree: dict[str, Any]) -> dict[str, list[str]]:
-    """The names of the entries that the plain settings of a run directory need to be read, by kind."""
+    """The names of the entries that plain settings need to be read, by kind."""
     return {
         "algo": [tree["algo_name"]],
         "env": [tree["env_name"]],
@@ -97,7 +98,7 @@ def shown(text: str) -> str:
 
 
 def changes(tree: dict[str, Any], names: dict[str, list[str]]) -> list[str]:
-    """In what entries differ between a run directory and a command that would go on with it, in words.
+    """In what entries differ between a run directory and a command that goes on with it, in words.
 
     Only where the directory has some from outside; the names of others are settings like all.
     tree: the directory's plain settings. names: of the command's entries, by kind.
@@ -112,6 +113,8 @@ def changes(tree: dict[str, Any], names: dict[str, list[str]]) -> list[str]:
     ]
     if words:
         return words
+
+    # the same names, perhaps of other code
     for entry in outside:
         now = registry.entry(entry.kind, entry.name).origin
         if now is not None and not _is_same(entry.origin, now):
@@ -120,7 +123,10 @@ def changes(tree: dict[str, Any], names: dict[str, list[str]]) -> list[str]:
 
 
 def _is_same(was: Origin, now: Origin) -> bool:
-    """Whether it is the same code as far as that is recorded; a file may lie elsewhere, a package be updated."""
+    """Whether it is the same code, as far as that is recorded.
+
+    A file may lie elsewhere, and a package be updated.
+    """
     if was.how != now.how:
         return False
     if was.how == FILE:

@@ -1,8 +1,8 @@
 """Presets from outside: folders of YAML files of installed packages, or registered; single files.
 
 A preset may name entries by dotted path or file as a command line does. What an installed package's
-preset names comes with the package. What a preset *file* names is run only if the command line names
-it too, or an installed package offers it.
+preset names comes with the package. What a preset *file* names is run only if the command line
+names it too, or an installed package offers it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def is_file(text: str) -> bool:
 
 
 def folders() -> dict[str, pathlib.Path]:
-    """Folders of presets, and single files, by the first part of their names; broken ones are left out."""
+    """Folders of presets, and single files, by the first part of their names; no broken ones."""
     places: dict[str, pathlib.Path] = {}
     for name in installed.offers("preset"):
         if is_ours(name):
@@ -72,16 +72,18 @@ def folders() -> dict[str, pathlib.Path]:
 
 def names() -> list[str]:
     """Names of all presets from outside, as 'their/name', but for files of the command line."""
-    found = []
+    listed = []
     for first, place in folders().items():
+        # files of the command line are no names to choose from
         if first in _files:
             continue
         if place.is_file():
-            found.append(first)
+            listed.append(first)
             continue
         paths = [path for suffix in SUFFIXES for path in place.rglob(f"*{suffix}")]
-        found += [f"{first}/{path.relative_to(place).with_suffix('').as_posix()}" for path in paths]
-    return sorted(found)
+        inner = [path.relative_to(place).with_suffix("").as_posix() for path in paths]
+        listed += [f"{first}/{name}" for name in inner]
+    return sorted(listed)
 
 
 def choose(name: str) -> bool:
@@ -123,17 +125,27 @@ def choose_file(text: str, named: Collection[tuple[str, str]] | None = None) -> 
     path = references.file_of(text)
     name = path.stem
     if not NAME.fullmatch(name):
-        raise RefusedError(f"preset={text} would be called {name!r}: rename the file to letters, digits and _.")
+        raise RefusedError(
+            f"preset={text} would be called {name!r}: rename the file to letters, digits and _."
+        )
     if (is_ours(name) or name in folders()) and name not in _files:
-        raise RefusedError(f"preset={text} would be called {name}, as another preset is: rename the file.")
+        raise RefusedError(
+            f"preset={text} would be called {name}, as another preset is: rename the file."
+        )
+    # what it may do at all, then whose word there is for code
     tree = options.read_yaml(path)
     _check_file(text, tree)
     codes = _codes(tree, path.parent) if named is not None else []
-    unknown = [code for code in codes if code.target not in (named or ()) and not installed.provides(code.reference)]
+    unknown = [
+        code
+        for code in codes
+        if code.target not in (named or ()) and not installed.provides(code.reference)
+    ]
     if unknown:
         arguments = " ".join(_argument(code) for code in unknown)
         raise RefusedError(
-            f"preset={text} names code that would run here. If you know it, repeat it on the command line: {arguments}."
+            f"preset={text} names code that would run here. If you know it, repeat it on the "
+            f"command line: {arguments}."
         )
     _files.add(name)
     keep(Entry("preset", name, path, Origin(FILE, file=str(path))))
@@ -147,14 +159,21 @@ def files() -> list[str]:
 
 
 def _check_file(text: str, tree: dict[str, Any]) -> None:
-    """Raise RefusedError if a file sets more than settings of jaxshare: hydra's can start anything."""
+    """Raise RefusedError if a file sets more than jaxshare's settings: hydra's start anything."""
     entries = tree.get("defaults") or []
     known = [entry for entry, _, _ in _choices(tree)]
-    strange = [entry for entry in entries if entry != "_self_" and (entry not in known or len(entry) != 1)]
+    strange = [
+        entry for entry in entries if entry != "_self_" and (entry not in known or len(entry) != 1)
+    ]
     if "hydra" in tree or strange:
-        what = "sets hydra's own settings" if "hydra" in tree else f"has {strange[0]!r} among its defaults"
+        what = (
+            "sets hydra's own settings"
+            if "hydra" in tree
+            else f"has {strange[0]!r} among its defaults"
+        )
         raise RefusedError(
-            f"preset={text} {what}: a file may hold settings of jaxshare.train, and choose by defaults, as in "
+            f"preset={text} {what}: a file may hold settings of jaxshare.train, and choose by "
+            f"defaults, as in "
             "'- override /algo: qmix', an algorithm and an environment."
         )
 
@@ -170,13 +189,13 @@ def _argument(code: Code) -> str:
 def _choices(tree: dict[str, Any]) -> list[tuple[dict[str, Any], str, str]]:
     """(entry of `defaults`, its key, kind) of each choice of an algorithm or environment."""
     entries = [entry for entry in tree.get("defaults") or () if isinstance(entry, dict)]
-    found = []
+    chosen = []
     for entry in entries:
         for key, value in entry.items():
             match = CHOICE.fullmatch(str(key))
             if match and isinstance(value, str):
-                found.append((entry, key, match[1]))
-    return found
+                chosen.append((entry, key, match[1]))
+    return chosen
 
 
 def _lists(tree: dict[str, Any]) -> dict[str, list[str]]:
@@ -207,7 +226,10 @@ def _understood(tree: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
 
 
 def named_entry(kind: str, text: str, folder: pathlib.Path | None = None) -> str:
-    """The name of the entry that a text names, by name, dotted path or file; it is imported if it is from outside."""
+    """The name of the entry that a text names, by name, dotted path or file.
+
+    It is imported if it is from outside.
+    """
     if references.is_reference(text):
         return references.load(kind, text, folder).name
     if text not in registry.modules(kind) and text in installed.offers(kind):

@@ -1,7 +1,7 @@
-"""Entries by dotted path (`my_pkg.my_algo`) or file (`path/to/game.py`): imported at the user's word.
+"""Entries by dotted path (`my_pkg.my_algo`) or file (`path/to/game.py`), at the user's word.
 
-Nothing here asks whose word it is. The command line's arguments come here directly; what a file names
-comes here through `jaxshare.trust` only.
+Nothing here asks whose word it is. The command line's arguments come here directly; what a file
+names comes here through `jaxshare.trust` only.
 """
 
 from __future__ import annotations
@@ -64,18 +64,23 @@ def load(kind: str, reference: str, folder: pathlib.Path | None = None) -> Entry
 def _is_offered(kind: str, name: str, reference: str) -> bool:
     """Whether it is what an installed package offers by this very name."""
     ours = name in registry.modules(kind)
-    return not ours and any(offer.point.value == reference for offer in installed.offers(kind).get(name, ()))
+    return not ours and any(
+        offer.point.value == reference for offer in installed.offers(kind).get(name, ())
+    )
 
 
 def check_free(kind: str, name: str, about: str) -> None:
     """Raise RefusedError if jaxshare or an installed package has this name already."""
     remedy = "rename the file or module, and with it the entry"
     if name in registry.modules(kind):
-        raise RefusedError(f"{about} would be called {name}, as jaxshare's own {kind}={name} is: {remedy}.")
+        raise RefusedError(
+            f"{about} would be called {name}, as jaxshare's own {kind}={name} is: {remedy}."
+        )
     if name in installed.offers(kind):
         packages = " and ".join(offer.package for offer in installed.offers(kind)[name])
         raise RefusedError(
-            f"{about} would be called {name}, as {kind}={name} of the installed package {packages} is: {remedy}."
+            f"{about} would be called {name}, as {kind}={name} of the installed package "
+            f"{packages} is: {remedy}."
         )
 
 
@@ -98,7 +103,8 @@ def _from_module(reference: str, about: str) -> tuple[Any, Origin]:
         thing = _imported(reference)
     except (Exception, SystemExit) as error:  # whatever their code does
         raise RefusedError(
-            f"{about} cannot be imported ({in_words(error)}): name a module, or something in one, that can be."
+            f"{about} cannot be imported ({in_words(error)}): name a module, or something in "
+            f"one, that can be."
         ) from error
     package, version = _distribution(reference)
     return thing, Origin(MODULE, module=reference, package=package, version=version)
@@ -135,7 +141,8 @@ def _from_file(kind: str, name: str, path: pathlib.Path, about: str) -> tuple[An
         source = path.read_bytes()
     except OSError as error:
         raise RefusedError(
-            f"{about} cannot be read ({path}: {error.strerror or error}): name a Python file, as in "
+            f"{about} cannot be read ({path}: {error.strerror or error}): name a Python file, as "
+            f"in "
             f"{kind}=path/to/my_{kind.rstrip('s')}.py, or a module by its dotted path."
         ) from error
     origin = Origin(FILE, file=str(path), sha256=hashlib.sha256(source).hexdigest())
@@ -160,5 +167,7 @@ def _executed(path: pathlib.Path, source: bytes, about: str) -> ModuleType:
         sys.modules.pop(module.__name__)
         if before is not None:
             sys.modules[module.__name__] = before
-        raise RefusedError(f"{about} cannot be imported ({in_words(error)}): correct it.") from error
+        raise RefusedError(
+            f"{about} cannot be imported ({in_words(error)}): correct it."
+        ) from error
     return module

@@ -161,7 +161,10 @@ def _complete(path: pathlib.Path, plain: dict[str, Any]) -> tuple[dict[str, Any]
     try:
         full = folder.plain(folder.read_settings(path))
     except RefusedError:
-        other = "made by another version of jaxshare, or with entries from outside that are not imported for a report"
+        other = (
+            "made by another version of jaxshare, or with entries from outside that are not imported "
+            "for a report"
+        )
         return plain, f"{other}; the settings are compared as they are written."
     missing = sorted(folder.flatten(full).keys() - folder.flatten(plain).keys())
     new = [key for key in missing if not _irrelevant(key.removeprefix("run."))]

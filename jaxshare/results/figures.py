@@ -158,14 +158,19 @@ def legend_below(figure: Figure, axes: Sequence[Axes]) -> None:
     )
 
 
-def legend_inside(axis: Axes, title: str | None = None, columns: int = 1) -> None:
+def legend_inside(
+    axis: Axes,
+    title: str | None = None,
+    columns: int = 1,
+    font_size: float = 8.0,
+) -> None:
     """A legend where there is room in a panel, with no more entries than can be told apart."""
     handles, labels = axis.get_legend_handles_labels()
     axis.legend(
         handles[:MOST_NAMES],
         labels[:MOST_NAMES],
         title=title,
-        fontsize=8,
+        fontsize=font_size,
         ncols=columns,
         loc="best",
     )

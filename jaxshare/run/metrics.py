@@ -22,6 +22,7 @@ from jaxshare.types import RefusedError
 COUNTERS = ("seed", "env_steps", "updates", "wall_s")
 EVALUATED = "eval/"  # how metrics of evaluations begin
 MOST_LINE_BYTES = 2**20  # ours: a row of 30 agents has 10 kB
+Label = frozenset[tuple[str, Any]]  # seed and point of a sweep
 TOO_LONG = f"it is longer than {MOST_LINE_BYTES // 1024:,} KiB"
 
 
@@ -47,12 +48,16 @@ class Reached:
     offline: bool  # whether progress counts updates, not environment steps
     num_bytes: int  # of the log when the checkpoint was written
 
-    def has(self, record: dict[str, Any]) -> bool:
-        """Whether a record was written before the checkpoint."""
-        label = {name: value for name, value in record.items() if name == "seed" or name.startswith("sweep.")}
-        if label not in self.labels:
+    def runs(self) -> dict[Label, int]:
+        """The number of each run, by what rows name it by."""
+        return {frozenset(label.items()): run for run, label in enumerate(self.labels)}
+
+    def has(self, record: dict[str, Any], runs: dict[Label, int]) -> bool:
+        """Whether a record was written before the checkpoint. runs: as `runs()` numbers them."""
+        names = [name for name in record if name == "seed" or name.startswith("sweep.")]
+        run = runs.get(frozenset((name, record[name]) for name in names))
+        if run is None:
             return False
-        run = self.labels.index(label)
         if record["env_steps"] > self.env_steps[run] or record["updates"] > self.updates[run]:
             return False
         if any(name.startswith(EVALUATED) for name in record):
@@ -131,10 +136,11 @@ def cut_back(run_dir: pathlib.Path, reached: Reached) -> list[str]:
 
 def _cut_back(path: pathlib.Path, reached: Reached) -> list[str]:
     # sort the lines
+    runs = reached.runs()
     before: list[bytes] = []
     cut: list[Row] = []
     for row in rows(path) if path.exists() else ():
-        if row.whole and row.record is not None and reached.has(row.record):
+        if row.whole and row.record is not None and reached.has(row.record, runs):
             before.append(row.line.rstrip(b"\r\n") + b"\n")
         else:
             cut.append(row)

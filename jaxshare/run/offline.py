@@ -60,6 +60,7 @@ def load(settings: Settings, program: Program) -> Any:
             f"batch is drawn without replacement. Use batch_size={len(source)} at most."
         )
 
+
     # read, check, and tell what its reader had to remark
     dataset = source.read()
     check_spec(dataset, program.env.spec, f"data={settings.run.data}")

@@ -125,7 +125,9 @@ class _Engine:
         for job in list(waiting):
             need = next((name for name in job.needs if name in self._failed), None)
             if need:
-                self._failed[job.name] = f"it needs {need}, which {self._failed[need]}"
+                why = self._failed[need]
+                chained = why.startswith("it needs ")  # whose own reason is told once
+                self._failed[job.name] = why if chained else f"it needs {need}, which {why}"
                 waiting.remove(job)
                 self._bars.end(job, self._failed[job.name], 0.0)
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxshare.results import statistics
+from jaxshare.results import curves, statistics
+from jaxshare.results.statistics import Bootstrap
 from jaxshare.study import figures, rules
 from jaxshare.study.check import TWO_ARMS, Check, Quantity
 from jaxshare.study.figures import Cell, CheckResult, Curve, Result, Value
@@ -211,23 +212,19 @@ class _Judging:
         first = int(job.settings.get(STAGE, "0"))
         seeds = []
         for records in self.runs.evaluations(task, arm):
-            points = [(r[unit] - first, r[PREFIX + metric]) for r in records if r[unit] >= first]
-            seeds.append(np.array(points).T)
+            later = [record for record in records if record[unit] >= first]
+            x = np.array([record[unit] - first for record in later], float)
+            seeds.append(curves.Curve(x, np.array([r[PREFIX + metric] for r in later], float)))
 
-        # on a common grid, between evaluations a line
-        begin = max(x[0] for x, _ in seeds)
-        end = min(x[-1] for x, _ in seeds)
-        grid = np.linspace(begin, end, POINTS)
-        values = np.stack([np.interp(grid, x, y) for x, y in seeds], axis=-1)  # [P, N]
-        draw = np.random.default_rng(rules.SEED)
-        resamples = rules.RESAMPLES // FEWER
-        estimate = statistics.interval(statistics.iqm, [values], resamples, rules.CONFIDENCE, draw)
-        is_open = bool(np.isnan(estimate.low).any())
+        # their IQM
+        bootstrap = Bootstrap(rules.RESAMPLES // FEWER, rules.CONFIDENCE, rules.SEED)
+        curve = curves.statistic_curve(statistics.iqm, seeds, bootstrap, POINTS)
+        is_open = not curve.has_band
         return {
-            "x": _short(grid),
-            "y": _short(estimate.value),
-            "low": _short(estimate.value if is_open else estimate.low),
-            "high": _short(estimate.value if is_open else estimate.high),
+            "x": _short(curve.x),
+            "y": _short(curve.y),
+            "low": _short(curve.y if is_open or curve.low is None else curve.low),
+            "high": _short(curve.y if is_open or curve.high is None else curve.high),
         }
 
 

@@ -6,6 +6,11 @@ import math
 import pathlib
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from jaxshare.results import figures
+from jaxshare.results.curves import Curve
+from jaxshare.results.figures import Line, Panel
 from jaxshare.study.figures import Cell, CheckResult, Result
 
 if TYPE_CHECKING:
@@ -24,11 +29,9 @@ def draw(name: str, result: Result, folder: pathlib.Path) -> str | None:
     if not panels:
         path.unlink(missing_ok=True)  # of an earlier page
         return None
-    from matplotlib.figure import Figure
-
     columns = min(COLUMNS, panels)
     rows = math.ceil(panels / columns)
-    figure = Figure(figsize=(3.7 * columns, 2.9 * rows), layout="constrained")
+    figure = figures.new_figure(3.7 * columns, 2.9 * rows)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     arms: dict[str, None] = {}
     for cells in result["cells"].values():
@@ -39,32 +42,27 @@ def draw(name: str, result: Result, folder: pathlib.Path) -> str | None:
         _draw_checks(axes[len(result["cells"])], checks)
     for axis in axes[panels:]:
         axis.axis("off")
-    figure.savefig(path, dpi=DPI)
+    path.write_bytes(figures.png(figure, DPI))
     return f"{folder.name}/{path.name}"
 
 
 def draw_curves(axis: Axes, task: str, cells: dict[str, Cell], arms: list[str]) -> None:
-    """IQM and interval of every arm on a task. arms: of all tasks, for their colours.
-
-    The one place of this package that draws curves.
-    """
-    from matplotlib import ticker
-
+    """IQM and interval of every arm on a task. arms: of all tasks, for their colours."""
+    look = figures.looks(arms)
+    lines = []
     for arm, cell in cells.items():
-        place = arms.index(arm)
-        colour = f"C{place % 10}"
-        curve = cell["curve"]
-        axis.plot(curve["x"], curve["y"], color=colour, label=arm, ls="-" if place < 10 else "--")
-        axis.fill_between(curve["x"], curve["low"], curve["high"], color=colour, alpha=0.15, lw=0)
+        curve = Curve(**{key: np.array(cell["curve"][key]) for key in ("x", "y", "low", "high")})
+        lines.append(Line(curve, figures.no_formula(arm), look[arm]))
     first = next(iter(cells.values()))
-    axis.set_title(task, fontsize=9)
-    axis.set_xlabel(first["unit"], fontsize=8)
-    axis.set_ylabel(first["metric"].replace("_", " "), fontsize=8)
-    axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-    axis.xaxis.set_major_locator(ticker.MaxNLocator(4))
-    axis.tick_params(labelsize=7)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=6)
+    panel = Panel(
+        lines,
+        title=figures.no_formula(task),
+        x_label=first["unit"],
+        y_label=figures.no_formula(first["metric"].replace("_", " ")),
+        font_size=8.0,
+    )
+    figures.draw_curves(axis, panel)
+    figures.legend_inside(axis, font_size=6.0)
 
 
 def _draw_checks(axis: Axes, checks: list[CheckResult]) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from jaxshare.results import curves as reader
+from jaxshare.results.runs import gather_versions
+from jaxshare.run import folder
 from jaxshare.study.check import Check, Quantity, Series
 from jaxshare.study.language import Study
 from jaxshare.study.plan import Plan
@@ -96,10 +98,7 @@ class Runs:
 
     def series(self, task: str, arm: str, series: Series) -> np.ndarray:
         """A logged number over the last part of a run, perhaps set against another, [N]."""
-        runs: dict[str, Records] = {}
-        for record in self.records(task, arm):
-            if series.name in record:
-                runs.setdefault(reader.run_name(record), []).append(record)
+        runs = reader.by_run(self.records(task, arm), series.name)
         return np.array([_late(records, series) for records in runs.values()])
 
     def decomposition(self, task: str, arm: str, path: str) -> np.ndarray:
@@ -126,14 +125,9 @@ class Runs:
 
     def versions(self) -> dict[str, str]:
         """Those of the training runs; those that differ are listed together."""
-        versions: dict[str, set[str]] = {}
-        for name in self.plan.cells.values():
-            path = self.root / self.plan.jobs[name].out / "versions.json"
-            if path.is_file():
-                whole = json.loads(path.read_text(encoding="utf-8"))
-                for package, version in whole.items():
-                    versions.setdefault(package, set()).add(version)
-        return {package: ", ".join(sorted(versions[package])) for package in sorted(versions)}
+        folders = [self.root / self.plan.jobs[name].out for name in self.plan.cells.values()]
+        versions = gather_versions(folder.read_versions(run_dir) for run_dir in folders)
+        return {package: ", ".join(versions[package]) for package in sorted(versions)}
 
 
 def _late(records: Records, series: Series) -> float:

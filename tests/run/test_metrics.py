@@ -118,6 +118,24 @@ def test_rows_of_other_runs_are_not_kept(tmp_path):
     assert cut(tmp_path, other + BEFORE)[:2] == (BEFORE, {"metrics.jsonl.cut-1": other})
 
 
+class Compared(dict):
+    """A label that counts how often it is compared."""
+
+    times = 0
+
+    def __eq__(self, other):
+        Compared.times += 1
+        return super().__eq__(other)
+
+
+def test_rows_of_thousands_of_runs_find_theirs_without_a_search(tmp_path):
+    labels = [Compared({"seed": seed, "sweep.lr": 0.1}) for seed in range(3000)]
+    reached = Reached(labels, [8] * 3000, [0] * 3000, [8] * 3000, offline=False, num_bytes=0)
+    rows = b"".join(line(seed, 8, 0, **{"eval/return": 1.0}) for seed in range(3000))
+    assert cut(tmp_path, rows + AFTER, reached)[:2] == (rows, {"metrics.jsonl.cut-1": AFTER})
+    assert Compared.times == 0
+
+
 def test_a_flipped_bit_in_the_number_of_bytes_loses_nothing(tmp_path):
     for num_bytes in (0, 1, len(BEFORE) - 64, len(BEFORE) + 2**20):
         reached = Reached(**{**vars(REACHED), "num_bytes": num_bytes})
