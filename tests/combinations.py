@@ -12,8 +12,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from jaxshare import registry
-from jaxshare.commands import list as listing
+from jaxshare import compatibility, registry
 from jaxshare.envs import matrix
 from jaxshare.runner import Program, start_clock
 from jaxshare.settings.records import RunConfig
@@ -75,7 +74,7 @@ def continuous(env):
 
 @functools.cache
 def takes_choices(algo):
-    return listing.refusal(algo, (), Discrete(3)) is None
+    return compatibility.refusal(algo, (), Discrete(3)) is None
 
 
 def together(env):

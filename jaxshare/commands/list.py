@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from functools import cache
-from typing import Any
 
 from jaxshare import cli, registry, surroundings
+from jaxshare.compatibility import refusal
 from jaxshare.plugins import installed, presets
-from jaxshare.plugins.entries import GROUPS, Entry, imported, in_words
+from jaxshare.plugins.entries import GROUPS, Entry, imported
 from jaxshare.settings import hydra
-from jaxshare.types import Box, Discrete, EnvSpec, RefusedError
+from jaxshare.types import Box, Discrete, RefusedError
 
 HELP = """\
 usage: python -m jaxshare.list
@@ -107,35 +106,3 @@ def _print_table() -> None:
         print(f"  {algo:<{WIDTH}} " + " ".join(f"{cell:>{WIDTH}}" for cell in cells) + f"   {', '.join(allowed)}")
     for reason, algos in reasons.items():
         print(_filled(reason.replace("{}", "|".join(algos)), "  - ", "    "))
-
-
-def refusal(algo: str, modifiers: tuple[str, ...], action: Discrete | Box, **settings: Any) -> str | None:
-    """Why this combination, with these settings of the algorithm, cannot be assembled, or None if it can."""
-    outside = {*imported("algo"), *imported("modifiers")}
-    try:
-        parts = _parts(algo, action, tuple(settings.items()))
-        for name in modifiers:
-            module = registry.get("modifiers", name)
-            parts = module.make(module.Config(), parts)
-        parts.assemble()
-    except RefusedError as error:
-        return str(error)
-    except Exception as error:
-        if not {algo, *modifiers} & outside:
-            raise
-        return f"algo={algo} with modifiers=[{','.join(modifiers)}] fails: {in_words(error)}."
-    return None
-
-
-@cache
-def _parts(algo: str, action: Discrete | Box, settings: tuple[tuple[str, Any], ...]) -> Any:
-    """Made once for all modifiers: some of them trace its networks, and JAX remembers what it traced of one object."""
-    entry = registry.get("algo", algo)
-    return entry.make(entry.Config(**dict(settings)), _probe(action))
-
-
-def _probe(action: Discrete | Box) -> EnvSpec:
-    return EnvSpec(
-        name="probe", num_agents=2, obs_dim=3, state_dim=4, action=action, episode_limit=5, groups=(0, 0),
-        group_names=("agent",),
-    )  # fmt: skip

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import parallel, registry, rollout
-from jaxshare.commands import list as listing
+from jaxshare import compatibility, parallel, registry, rollout
 from jaxshare.data import card, own, records
 from jaxshare.envs import matrix
 from jaxshare.run import build
@@ -49,7 +48,7 @@ QUICK = {("seac", GAME)}
 
 def tasks(algo):
     """The settings of environments in which an algorithm is tried."""
-    takes_choices = listing.refusal(algo, (), Discrete(3)) is None
+    takes_choices = compatibility.refusal(algo, (), Discrete(3)) is None
     return [GAME if takes_choices else CHASE, *VARIANTS.get(algo, [])]
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from value_cases import AGENTS, KEY, SPEC, assert_close, context, flat, gradients, init, random_batch, step
 
-from jaxshare import registry, replay
+from jaxshare import compatibility, registry, replay
 from jaxshare.algos import _value, comix
-from jaxshare.commands import list as listing
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.mixers import Mixer, mix_two_layers
@@ -354,12 +353,12 @@ def test_impossible_settings_are_refused(config, told):
 
 
 def test_the_wrong_kind_of_action_is_refused_with_the_remedy():
-    assert "use algo=qmix" in listing.refusal("comix", (), Discrete(3))
-    assert "use algo=comix" in listing.refusal("qmix", (), BOX)
-    assert listing.refusal("comix", (), BOX) is None
-    assert listing.refusal("comix", ("differ",), BOX) is None
+    assert "use algo=qmix" in compatibility.refusal("comix", (), Discrete(3))
+    assert "use algo=comix" in compatibility.refusal("qmix", (), BOX)
+    assert compatibility.refusal("comix", (), BOX) is None
+    assert compatibility.refusal("comix", ("differ",), BOX) is None
     for low, high in (((-np.inf, 0.0), (1.0, 1.0)), ((0.0, 1.0), (1.0, 1.0))):
-        assert "finite bounds" in listing.refusal("comix", (), Box(2, low, high))
+        assert "finite bounds" in compatibility.refusal("comix", (), Box(2, low, high))
 
 
 def test_covdn_is_the_sum():

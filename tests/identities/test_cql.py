@@ -12,9 +12,8 @@ from jax.scipy.stats import norm
 from test_deterministic import DUO, FEED_FORWARD, PLANE, batch_of, critic_of, duo, junk, one_step, parts_of
 from value_cases import KEY, SPEC, context, flat, init
 
-from jaxshare import cli, replay
+from jaxshare import cli, compatibility, replay
 from jaxshare.algos._deterministic import values_of
-from jaxshare.commands import list as listing
 from jaxshare.data import card, own, records
 from jaxshare.models.mixers import Mixer
 from jaxshare.modifiers import cql
@@ -307,16 +306,16 @@ def test_impossible_settings_are_refused(config, told):
 
 def test_what_it_cannot_be_used_with_is_refused():
     for action in (Discrete(3), Box(1, (-1.0,), (1.0,))):
-        assert listing.refusal("maddpg", ("cql",), action) is None
-        assert listing.refusal("facmac", ("cql", "standardise"), action) is None
-    assert "algo=qmix: it has no actors whose critics read their actions. Use it with maddpg" in listing.refusal(
+        assert compatibility.refusal("maddpg", ("cql",), action) is None
+        assert compatibility.refusal("facmac", ("cql", "standardise"), action) is None
+    assert "algo=qmix: it has no actors whose critics read their actions. Use it with maddpg" in compatibility.refusal(
         "qmix", ("cql",), Discrete(3)
     )
-    told = listing.refusal("maddpg", ("cql",), Discrete(3), target="td_lambda")
+    told = compatibility.refusal("maddpg", ("cql",), Discrete(3), target="td_lambda")
     assert "algo.target=td_lambda" in told
     assert "Use algo.target=one_step" in told
     for order in (("cql", "differ"), ("differ", "cql")):
-        assert "both replace the loss of facmac" in listing.refusal("facmac", order, Discrete(3))
+        assert "both replace the loss of facmac" in compatibility.refusal("facmac", order, Discrete(3))
     with pytest.raises(RefusedError, match=r"cql\.vary=joint: env=fake has discrete .* cql\.vary=own, or algo=macql"):
         cql.make(cql.Config(vary="joint"), parts_of("facmac"))
 

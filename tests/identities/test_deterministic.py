@@ -10,11 +10,10 @@ import pytest
 import tiny
 from value_cases import AGENTS, BATCH, KEY, SPEC, STEPS, assert_close, context, flat, init, random_batch, step
 
-from jaxshare import cli, replay
+from jaxshare import cli, compatibility, replay
 from jaxshare.algos import _deterministic, facmac, maddpg
 from jaxshare.algos._deterministic import actor_input, actor_loss, lambda_loss, values_of
 from jaxshare.algos._value import Values
-from jaxshare.commands import list as listing
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.critics import FreeMixer, joint_actions
@@ -600,15 +599,15 @@ def test_impossible_settings_are_refused(module, config, told):
 def test_tasks_that_do_not_fit_are_refused():
     with pytest.raises(RefusedError, match=f"algo.window=9 is longer .*{STEPS} steps"):
         parts_of("maddpg", window=9, recurrent=False)
-    assert "algo.target_action=greedy" in listing.refusal("maddpg", (), BOX, target_action="sample")
+    assert "algo.target_action=greedy" in compatibility.refusal("maddpg", (), BOX, target_action="sample")
     for low, high in (((-np.inf, 0.0), (1.0, 1.0)), ((0.0, 1.0), (1.0, 1.0))):
-        assert "finite bounds" in listing.refusal("facmac", (), Box(2, low, high))
+        assert "finite bounds" in compatibility.refusal("facmac", (), Box(2, low, high))
     for name in ("maddpg", "facmac"):
         for action in (Discrete(3), BOX):
-            assert listing.refusal(name, (), action) is None
-            assert listing.refusal(name, ("standardise",), action) is None
-            assert listing.refusal(name, ("a_pps",), action, share_params="none") is None
-    assert "no mixer" in listing.refusal("maddpg", ("differ",), Discrete(3))
+            assert compatibility.refusal(name, (), action) is None
+            assert compatibility.refusal(name, ("standardise",), action) is None
+            assert compatibility.refusal(name, ("a_pps",), action, share_params="none") is None
+    assert "no mixer" in compatibility.refusal("maddpg", ("differ",), Discrete(3))
 
 
 # ---- presets: the table of FACMAC's configurations, and openai/maddpg
