@@ -6,7 +6,7 @@ import json
 import numpy as np
 import yaml
 
-from jaxshare import report
+from jaxshare.commands import report
 from jaxshare.results.markup import Markup, element, image
 
 SCRIPT = "<script>alert('1')</script>\"&"
