@@ -293,6 +293,7 @@ def test_a_data_set_is_replaced_only_if_that_is_asked_for(refused, pool, stored,
 # ----------------------------------------------------------------------------------------------------- stopped half-way
 
 
+@pytest.mark.slow
 def test_stopped_in_the_middle_nothing_opens_until_the_same_command_gives_the_same_bytes(
     refused, pool, stored, tmp_path, monkeypatch
 ):
@@ -405,6 +406,7 @@ def test_continuous_actions(tmp_path):
 # ----------------------------------------------------------------------------------------------------------------- help
 
 
+@pytest.mark.slow
 def test_help_shows_every_setting_and_its_examples_work(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["jaxshare-collect", "--help"])
     collect.main()

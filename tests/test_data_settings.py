@@ -228,10 +228,8 @@ def larger(monkeypatch, scale):
     monkeypatch.setattr(build, "make_env", make)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "scale", "limits"),
-    [("float16", 1e5, "65504"), pytest.param("int8", 2.0, "[-1, 1]", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "scale", "limits"), [("float16", 1e5, "65504"), ("int8", 2.0, "[-1, 1]")])
 def test_observations_beyond_the_range_of_the_replay_are_named(tmp_path, monkeypatch, dtype, scale, limits):
     larger(monkeypatch, scale)
     arguments = (*tiny.PLAIN, f"replay.dtype={dtype}")

@@ -51,6 +51,7 @@ def pools():
     return []
 
 
+@pytest.mark.slow
 def test_a_failure_is_reported_after_a_checkpoint_and_the_run_goes_on_exactly(fake, seeds, tmp_path, optimised):
     whole = tiny.train(tmp_path / "whole", *SMALL)
     started = [s for s in seeds if len(s) == 4 and s != seeds[1]]
@@ -70,6 +71,7 @@ def test_a_failure_is_reported_after_a_checkpoint_and_the_run_goes_on_exactly(fa
     tiny.assert_equal(tiny.restore(tmp_path / "broken", *SMALL), tiny.restore(whole, *SMALL))
 
 
+@pytest.mark.slow
 def test_evaluation_has_environments_of_its_own_a_few_at_a_time(fake, seeds, pools, tmp_path):
     run_dir = tiny.train(tmp_path / "run", *SMALL, max_chunks=1)
     assert all(len(s) == 4 for s in seeds)  # 6 evaluation episodes are two rounds of num_envs
@@ -86,6 +88,7 @@ def test_evaluation_has_environments_of_its_own_a_few_at_a_time(fake, seeds, poo
     assert (tmp_path / "episode.gif").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_failed_evaluation_is_made_up_for(fake, seeds, tmp_path, monkeypatch):
     whole = tiny.train(tmp_path / "whole", *SMALL)
     last = [s for s in seeds if seeds.count(s) == 4][-1]  # a round of every evaluation
@@ -136,6 +139,7 @@ def test_the_command_shows_the_error_and_no_more(tmp_path):
 REAL = (*SMALL, "env.max_steps=6", "env.scenario=5x5-2p-1f")
 
 
+@pytest.mark.slow
 def test_two_seeds_on_lbforaging_do_not_hang_and_are_the_seeds_alone(tmp_path):
     with command(tmp_path / "two", *REAL, "seeds=2", "env.workers=1") as process:
         try:

@@ -125,7 +125,8 @@ def test_it_learns_and_never_plays(whole, data):
         assert (stages[10], stages[20], stages[30]) == (1, 2, 3)  # 2: half of the chunk was in either stage
 
 
-@pytest.mark.parametrize("chunks", [1, pytest.param(2, marks=slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("chunks", [1, 2])
 def test_stopped_and_resumed_it_is_the_same_run(whole, data, tmp_path, chunks):
     """SIT stops in its first stage, or in its last one."""
     learner, run_dir = whole

@@ -155,6 +155,7 @@ def test_resuming_a_finished_run_shows_the_table_and_changes_nothing(whole, tmp_
     assert {name for name in before if before[name] != after[name]} <= {"config.yaml", "learning_curve.png"}
 
 
+@pytest.mark.slow
 def test_total_env_steps_may_grow_where_no_schedule_reads_it(tmp_path):
     arguments = (*tiny.PLAIN, "algo.recurrent=false")
     tiny.train(tmp_path, *arguments, "total_env_steps=40")
@@ -165,6 +166,7 @@ def test_total_env_steps_may_grow_where_no_schedule_reads_it(tmp_path):
     assert (state.env_steps, clock.updates) == (64, 32)
 
 
+@pytest.mark.slow
 def test_without_its_replay_a_run_goes_on_inexactly_and_says_so(tmp_path, capsys):
     arguments = (*ARGUMENTS, "checkpoint.replay=false")
     tiny.train(tmp_path, *arguments, max_chunks=2)
@@ -192,6 +194,7 @@ def test_checkpoints_by_the_clock(tmp_path, minutes, saved):
 # ---------------------------------------------------------------------------------------------------------- signals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "evaluations"),
     [(signal.SIGTERM, 3), (signal.SIGINT, 5)],  # during the second chunk; during the last
@@ -221,6 +224,7 @@ def test_signals_save_at_the_next_chunk_boundary(whole, tmp_path, monkeypatch, c
     assert_same_run(tmp_path, whole, ARGUMENTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_process_stopped_at_any_moment_goes_on_with_the_same_command(whole_long, tmp_path, signum, code):
     process = run_command(tmp_path, *LONG)

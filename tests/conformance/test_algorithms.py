@@ -104,10 +104,12 @@ BASIC = ("qmix", ())  # on both environments; compiling the others twice would t
 ONCE = [(*row, env) for row in ROWS for env in ENVS if row in SEAMS and (row == BASIC or env == "fading")]
 TWICE = [row for row in ROWS if row not in REFUSED and not PERSONAL & {*row[1]}]
 AGAIN = [(*row, env) for row in TWICE for env in ENVS if (*row, env) not in ONCE]
+CHEAP = {("qmix", (), "two_step"), ("seac", (), "fading"), ("seql", (), "fading")}  # the others compile for long
 
 
 @pytest.mark.parametrize(
-    ("algo", "modifiers", "env"), [*ONCE, *(pytest.param(*c, marks=pytest.mark.slow) for c in AGAIN)]
+    ("algo", "modifiers", "env"),
+    [row if row in CHEAP else pytest.param(*row, marks=pytest.mark.slow) for row in [*ONCE, *AGAIN]],
 )
 def test_it_is_traced_once_and_learns_something_finite(algo, modifiers, env):
     check_training(algo, modifiers, env)
@@ -220,6 +222,7 @@ def test_two_devices_are_one(three_seeds, tmp_path):
     assert tiny.records(together) == tiny.records(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_its_points(three_seeds, tmp_path):
     """Learning rates 5e-4, the default of `three_seeds`, and 1e-2."""
     sweep, point = (*tiny.FULL, "sweep.lr=[5e-4,1e-2]"), (*tiny.FULL, "algo.hparams.lr=1e-2")
@@ -231,6 +234,7 @@ def test_a_sweep_is_its_points(three_seeds, tmp_path):
     tiny.assert_close([fast], learners(tmp_path / "point", *point)[0])
 
 
+@pytest.mark.slow
 def test_vmapped_runs_are_the_same_up_to_rounding(three_seeds, tmp_path):
     """In a process of its own: the scheduler that does not hang must be chosen before JAX starts."""
     _, several, clock = three_seeds

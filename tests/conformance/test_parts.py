@@ -41,6 +41,7 @@ def halve_rewards(batch, stats, ctx):
     return batch.replace(reward=batch.reward / 2), {**stats, "seen": stats["seen"] + batch.mask.sum()}
 
 
+@pytest.mark.slow
 def test_relabel_changes_the_batch_and_keeps_statistics(program):
     parts = parts_of(program).extend(relabel=halve_rewards, stats={"seen": jnp.float32(0)})
     _, learner, metrics = one_update(program, parts.assemble())
@@ -73,7 +74,7 @@ def test_parts_draw_from_keys_of_their_own(program):
     assert len(found) == len(set(found)) == 3
 
 
-@pytest.mark.parametrize("differ_first", [True, False])
+@pytest.mark.parametrize("differ_first", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_modules_train_before_and_after_a_modifier_that_sets_groups(program, differ_first):
     def extra(values, batch, ctx, key):
         loss = jnp.square(values.params["probe"]["w"] - 1.0).sum()

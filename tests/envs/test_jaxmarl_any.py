@@ -112,6 +112,7 @@ def test_shared_reward_is_not_summed_again():
     assert shown[-1].reward.tolist() == [-1.0] * 3
 
 
+@pytest.mark.slow
 def test_overcooked_is_cut_at_the_limit_and_counts_down_to_it():
     settings = {"max_steps": 4, "layout": "coord_ring"}
     _, shown = play("overcooked", [[1, 3]] * 4, **settings)

@@ -92,7 +92,8 @@ def test_defaults_are_those_of_the_original_ids(scenario):
     [
         ("8x8-2p-2f-coop", {}),
         ("10x10-4p-3f", {}),
-        ("5x5-8p-2f", {"max_player_level": 3}),  # crowded: often one food only
+        # crowded: often one food only
+        pytest.param("5x5-8p-2f", {"max_player_level": 3}, marks=pytest.mark.slow),
         ("6x9-3p-3f", {"max_food_level": 3, "min_player_level": 2, "max_player_level": 4}),
     ],
 )

@@ -118,9 +118,8 @@ def compare(ours, theirs, agents):
     np.testing.assert_allclose(cut, their_obs["world_state"], atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("scenario", "attack_mode"), [("2s3z", "closest"), pytest.param("5m_vs_6m", "random", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("scenario", "attack_mode"), [("2s3z", "closest"), ("5m_vs_6m", "random")])
 def test_the_old_rules_are_jaxmarls(scenario, attack_mode):
     theirs, ours = original(scenario, attack_mode)
     agents, random = list(ours.agents), np.random.default_rng(0)

@@ -203,10 +203,8 @@ KINDS = {
 }
 
 
-COMPILED_HERE = {"shared experience"}  # the others say the same more dearly
-
-
-@pytest.mark.parametrize("kind", [k if k in COMPILED_HERE else pytest.param(k, marks=pytest.mark.slow) for k in KINDS])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_whole_episodes_and_a_stream_of_them_give_the_same_gradients(kind):
     """Whatever lies between two of them: memory, previous actions and returns end with the episode."""
     name, config = KINDS[kind]

@@ -252,6 +252,7 @@ def test_the_slow_critic_follows_with_a_hundredth():
     np.testing.assert_allclose(cases.flat(found), 0.01, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_maa2c_leaves_the_best_joint_action():
     """Climbing, uniform play, exact values: towards C, away from A and B (the mean pay-off is -3.444)."""
     assert CLIMBING.mean() == pytest.approx(-3.444444, rel=1e-6)
@@ -384,6 +385,7 @@ def test_coma_targets(td_lambda, terminated, expected):
     np.testing.assert_allclose(found.returns[:, 0, 0], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_coma_targets_of_n_steps():
     """EPyMARL's way; the same numbers as MAA2C's."""
     case = (coma_parts, state_value, of_pi, ("returns", "n_step"), ("n_step", 2))

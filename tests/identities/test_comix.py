@@ -57,7 +57,10 @@ def junk(batch, seed):
     return batch.replace(**slots, **ends)
 
 
-@pytest.mark.parametrize("settings", [{}, {"recurrent": True, "double_q": True, "differ": {}}], ids=str)
+RECURRENT = {"recurrent": True, "double_q": True, "differ": {}}
+
+
+@pytest.mark.parametrize("settings", [{}, pytest.param(RECURRENT, marks=pytest.mark.slow)], ids=str)
 def test_padding_changes_nothing(settings):
     algorithm = parts_of(**settings).assemble()
     learner, ctx, batch = init(algorithm), context(algorithm), batch_of()

@@ -174,6 +174,7 @@ def test_what_is_in_the_data_goes_up_and_the_rest_down(vary):
 BUMPS = jnp.array([-0.5, 0.5])[None, None, None]
 
 
+@pytest.mark.slow
 def test_candidates_are_uniform_and_around_this_and_the_next_policy():
     parts = parts_of("facmac", PLANE, **FEED_FORWARD)
     algorithm, batch = cql.make(cql.Config(samples=3), parts).assemble(), batch_of(PLANE)

@@ -492,6 +492,7 @@ def test_soft_targets_follow():
 # ---- windows
 
 
+@pytest.mark.slow
 def test_all_windows_of_one_step_are_the_whole_episodes():
     """Feed-forward and without noise: one update on every stored transition is the update on the episodes."""
     algorithm, update, learner = compiled("facmac", PLANE, **FEED_FORWARD)

@@ -16,6 +16,8 @@ from jaxshare.runner import Program, start_clock
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.run_parts import ReplayConfig
 
+pytestmark = pytest.mark.slow
+
 UNIFORM = {"epsilon_start": 1.0, "epsilon_end": 1.0}
 LEARNING_RATES = {"linear": [5e-3], "monotonic": [5e-3, 5e-4], "climbing": [5e-3, 5e-4, 1e-4]}  # one after the other
 ITERATIONS, UPDATES = 250, 2  # at each learning rate, and updates in each
@@ -85,13 +87,11 @@ def test_mg1_vdn_reaches_the_best_sum(game):
     assert SUM_ERRORS[game] - 1e-3 < error("vdn", game) < SUM_ERRORS[game] + 0.25
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("game", ["linear", "monotonic"])
 def test_mg2_qmix_is_exact_on_monotone_games(game):
     np.testing.assert_allclose(trained_table("qmix", game), matrix.TABLES[game], atol=0.5)
 
 
-@pytest.mark.slow
 def test_mg2_qmix_stays_above_its_bound_on_climbing():
     assert error("qmix", "climbing") >= MONOTONE_ERROR - 1e-3
     assert error("qmix", "climbing") < SUM_ERRORS["climbing"]  # better than any sum

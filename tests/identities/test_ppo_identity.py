@@ -214,6 +214,7 @@ def test_advantages_count_relative_to_each_other(plain):
 # ---- a whole update
 
 
+@pytest.mark.slow
 def test_an_update_is_epochs_of_minibatches_of_streams_with_a_falling_learning_rate():
     """Against a loop: Adam on each part, a new order in each epoch, targets of the parameters before all of it."""
     parts = made("ippo", **FEED_FORWARD, epochs=2, minibatches=2)
@@ -282,6 +283,7 @@ def test_the_initialisers_are_jaxmarls():
             assert not bias.any()
 
 
+@pytest.mark.slow
 def test_a_continuous_action_is_judged_as_it_was_drawn():
     """Before it was cut to its bounds: 1.7 stands for what was played as 1."""
     spec = dataclasses.replace(SPEC, action=Box(2, (-1.0, -1.0), (1.0, 1.0)))

@@ -68,10 +68,8 @@ def assert_same(a, b, **tolerance):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **{"rtol": 1e-5, "atol": 1e-6, **tolerance}), a, b)
 
 
-@pytest.mark.parametrize(
-    "networks",
-    [pytest.param("all", marks=pytest.mark.slow), ("actor",), pytest.param(("critic",), marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("networks", ["all", ("actor",), ("critic",)])
 def test_both_networks_or_one(averaged, networks):
     before, after, tensors = averaged(networks=networks, moments="average", targets="aggregate")
     chosen = {"actor", "critic"} if networks == "all" else {*networks}

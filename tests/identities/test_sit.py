@@ -102,6 +102,7 @@ def differ_everywhere(a, b):
 # --------------------------------------------------------------------------------------------------------------- stages
 
 
+@pytest.mark.slow
 def test_each_stage_learns_its_own(trained):
     states, metrics = trained
     assert [m["sit/stage"] for m in metrics] == [1, 1, 3, 3, 3]
@@ -206,6 +207,7 @@ def test_where_the_time_limit_cuts_the_next_observation_counts_and_after_a_termi
         assert equal(learner.stats, before.stats)  # decomposition never looks at a successor
 
 
+@pytest.mark.slow
 def test_the_ensemble_and_the_graph_do_not_care_for_the_order_of_agents():
     rng = np.random.default_rng(0)
     draw = lambda *shape: jnp.array(rng.normal(size=shape), jnp.float32)  # noqa: E731

@@ -24,6 +24,7 @@ def final_returns(run_dir):
     return list(last.values())
 
 
+@pytest.mark.slow
 def test_a_recurrent_team_remembers(tmp_path):
     tiny.train(tmp_path, *RECALL)
     assert final_returns(tmp_path) == [1.0]

@@ -74,11 +74,14 @@ def test_without_resets_nothing_is_emptied(gru):
     np.testing.assert_array_equal(other[3:, 0], module.apply(params, carry, x, keep)[3:, 0])
 
 
+RECURRENT = Shape(WIDTH, recurrent=True, out_dim=2)
+
+
 @pytest.mark.parametrize(
     ("shape", "layers"),
     [
         (Shape(WIDTH, recurrent=False, out_dim=2, body=False), {"embed", "body", "head"}),
-        (Shape(WIDTH, recurrent=True, out_dim=2), {"embed", "gru", "body", "head"}),
+        pytest.param(RECURRENT, {"embed", "gru", "body", "head"}, marks=pytest.mark.slow),
         (Shape(WIDTH, recurrent=True, out_dim=2, body=False, log_std=2), {"embed", "gru", "head", "log_std"}),
     ],
 )

@@ -62,6 +62,7 @@ def test_what_is_not_available_is_never_drawn_and_has_no_gradient():
     np.testing.assert_array_equal(one, [0, 0, 1, 0])
 
 
+@pytest.mark.slow
 def test_the_largest_is_distributed_as_the_policy_at_any_temperature():
     trials = 20000
     noise = jax.vmap(lambda k: gumbel.noise(k, (3,)))(jax.random.split(KEY, trials))

@@ -25,6 +25,7 @@ def test_the_first_batch():
     np.testing.assert_allclose(scaled, x[:, 0] / np.sqrt(2.99996667), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_many_batches_against_a_slow_count():
     """Each adds n var_b with the unbiased var_b, as the reference does, so that it is not the variance of all."""
     rng = np.random.default_rng(0)

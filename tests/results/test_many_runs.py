@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import yaml
 
-from jaxshare.commands import report
 from jaxshare.results import curve_pictures, numbers, score_pictures, study
 from jaxshare.results.numbers import MOST_GROUPS, Report
 from jaxshare.results.runs import MOST_LISTED, Run
+from jaxshare.results.settings import Config
 from jaxshare.run import folder
 
-CONFIG = report.Config(runs=["runs/*"], resamples=1)
+CONFIG = Config(runs=["runs/*"], resamples=1)
 
 
 def made(i, group, task, seed, **settings):
@@ -101,7 +101,7 @@ def test_a_thousand_directories_are_read_once_each(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "open", counted)
     monkeypatch.setattr(folder, "read_settings", lambda d: filled.append(d) or read_settings(d))
-    found = study.read(report.Config(runs=[f"{tmp_path}/runs/*"]))
+    found = study.read(Config(runs=[f"{tmp_path}/runs/*"]))
     monkeypatch.undo()
 
     # every file once, and one settings of theirs twice: all have today's defaults from it
@@ -118,7 +118,7 @@ def test_a_thousand_directories_are_read_once_each(tmp_path, monkeypatch):
 
 
 def test_pictures_of_many_groups_show_forty():
-    config = report.Config(runs=["runs/*"], resamples=1, at="common")
+    config = Config(runs=["runs/*"], resamples=1, at="common")
     compared = study.make(runs_of(groups=300, tasks=1, seeds=1), config, [])
     shown = Report(compared, numbers.make(compared, config), config)
     assert len(shown.numbers.groups) == 300
