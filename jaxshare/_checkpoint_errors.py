@@ -78,13 +78,17 @@ def unread(folders: StepFolders, step: int, error: Exception) -> RefusedError:
         )
     reason = _reason(error)
     if isinstance(error, MemoryError) or _errno(error) not in OF_DAMAGE:
-        return RefusedError(f"run_dir: checkpoint {path} cannot be read ({reason}). Nothing was changed.")
+        return RefusedError(
+            f"run_dir: checkpoint {path} cannot be read ({reason}). Nothing was changed."
+        )
     remedy = f"Sound ones may be: {others}" if others else "Restore it from a copy"
     message = f"run_dir: checkpoint {path} is damaged ({reason}). Nothing was changed. {remedy}."
     return DamagedError(message, reason)
 
 
-def none_sound(folders: StepFolders, run_dir: pathlib.Path, reasons: dict[int, str]) -> RefusedError:
+def none_sound(
+    folders: StepFolders, run_dir: pathlib.Path, reasons: dict[int, str]
+) -> RefusedError:
     """Every checkpoint is damaged, for `reasons` by iteration, or was removed while it was read."""
     if not reasons:
         return RefusedError(
@@ -98,7 +102,9 @@ def none_sound(folders: StepFolders, run_dir: pathlib.Path, reasons: dict[int, s
     )
 
 
-def misfit(run_dir: pathlib.Path, path: pathlib.Path, difference: str, changes: str) -> RefusedError:
+def misfit(
+    run_dir: pathlib.Path, path: pathlib.Path, difference: str, changes: str
+) -> RefusedError:
     """A sound checkpoint of something else.
 
     difference: the first array that does not fit; changes: those of the environment, in words.

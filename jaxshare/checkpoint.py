@@ -51,7 +51,11 @@ class Checkpoints:
     """
 
     def __init__(
-        self, run_dir: pathlib.Path, keep: int = 2, read_only: bool = False, spec: EnvSpec | None = None
+        self,
+        run_dir: pathlib.Path,
+        keep: int = 2,
+        read_only: bool = False,
+        spec: EnvSpec | None = None,
     ) -> None:
         _checkpoint_errors.silence_orbax()
         self.folder = run_dir / FOLDER
@@ -81,7 +85,13 @@ class Checkpoints:
 
     # ------------------------------------------------------------------------------------ writing
 
-    def save(self, clock: Clock, runs: list[TrainState], meta: dict[str, Any], best: list[Best] | None = None) -> None:
+    def save(
+        self,
+        clock: Clock,
+        runs: list[TrainState],
+        meta: dict[str, Any],
+        best: list[Best] | None = None,
+    ) -> None:
         """Write one checkpoint; a run's replay is its filled slots, or None to leave it out.
 
         It is on the disk when this returns, and older ones are removed only then. Raises
@@ -133,7 +143,9 @@ class Checkpoints:
 
     # ------------------------------------------------------------------------------------ reading
 
-    def newest(self, read: Callable[[int], T], warn: Callable[[str], None] = to_stderr) -> tuple[int, T] | None:
+    def newest(
+        self, read: Callable[[int], T], warn: Callable[[str], None] = to_stderr
+    ) -> tuple[int, T] | None:
         """(iteration, what `read` makes of it) of the newest checkpoint that is sound, or None.
 
         Damaged ones are told by `warn` and passed over, as are those that a run removes meanwhile.

@@ -87,7 +87,9 @@ def check_groups(groups: list[Override]) -> None:
         for name in choices(override):
             if override.key_or_group == "preset":
                 if name != "null":
-                    registry.one_of("preset", name, [*hydra.presets(), *outside.names(), *outside.files()])
+                    registry.one_of(
+                        "preset", name, [*hydra.presets(), *outside.names(), *outside.files()]
+                    )
             else:
                 registry.get(override.key_or_group, name)
 
@@ -98,7 +100,9 @@ def known_keys(groups: Sequence[str]) -> tuple[str, ...]:
     parsed = spelling.overrides(groups, spelling.training_kinds())
     chosen = [override for override in parsed if override.key_or_group in GROUPS]
     check_groups(chosen)
-    return _keys_with(tuple(f"{override.key_or_group}={choices(override)[0]}" for override in chosen))
+    return _keys_with(
+        tuple(f"{override.key_or_group}={choices(override)[0]}" for override in chosen)
+    )
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,9 @@ from jaxshare.plugins.entries import imported, in_words
 from jaxshare.types import Box, Discrete, EnvSpec, RefusedError
 
 
-def refusal(algo: str, modifiers: tuple[str, ...], action: Discrete | Box, **settings: Any) -> str | None:
+def refusal(
+    algo: str, modifiers: tuple[str, ...], action: Discrete | Box, **settings: Any
+) -> str | None:
     """Why this combination, with these settings of the algorithm, cannot be assembled, or None if it can."""
     outside = {*imported("algo"), *imported("modifiers")}
     try:

@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -54,7 +61,11 @@ class Console:
         """Say what is about to run."""
         spec = program.env.spec
         name = "+".join([settings.algo_name, *settings.modifiers])
-        how = "one per device" if layout.per_device == 1 else f"{layout.per_device} vmapped per device"
+        how = (
+            "one per device"
+            if layout.per_device == 1
+            else f"{layout.per_device} vmapped per device"
+        )
         what = f"updates from {settings.run.data}" if program.offline else "environment steps"
         device = layout.mesh.devices.flat[0].platform
         doing = "Going on with" if resuming else "Writing to"
@@ -75,7 +86,9 @@ class Console:
             self._console.print(f"{name} …")
         yield
 
-    def progress(self, progress: np.ndarray, metrics: dict[str, Any] | None = None, new_steps: int = 0) -> None:
+    def progress(
+        self, progress: np.ndarray, metrics: dict[str, Any] | None = None, new_steps: int = 0
+    ) -> None:
         """Move the bar: it counts the slowest run."""
         done = int(min(progress.min(), self._total))
         note = ""
@@ -87,11 +100,20 @@ class Console:
                 mean = float((metrics["collect"]["return"] * ended).sum() / max(ended.sum(), 1))
                 note = f"return {mean:.2f}, {note}"
         self._since = time.monotonic()
-        self._bar.update(self._task, completed=done, description="training" if metrics else "compiling", note=note)
+        self._bar.update(
+            self._task,
+            completed=done,
+            description="training" if metrics else "compiling",
+            note=note,
+        )
 
-    def evaluated(self, progress: np.ndarray, found: dict[str, np.ndarray], due: np.ndarray) -> None:
+    def evaluated(
+        self, progress: np.ndarray, found: dict[str, np.ndarray], due: np.ndarray
+    ) -> None:
         """One line per evaluation: means over the runs whose turn it was (due [R] bool)."""
-        shown = ", ".join(f"{name} {value[due].mean():.3f}" for name, value in sorted(found.items()))
+        shown = ", ".join(
+            f"{name} {value[due].mean():.3f}" for name, value in sorted(found.items())
+        )
         which = "" if due.all() else f" ({due.sum()} of {due.size} runs)"
         self._console.print(f"{int(progress[due].mean()):>11,} {self._unit}: {shown}{which}")
 
@@ -104,13 +126,17 @@ class Console:
         self.stop()
         rows = curves.first_and_last(records)
         if not rows:
-            self.warn(f"{run_dir / METRICS} has no evaluation: there is no table, and no learning curve.")
+            self.warn(
+                f"{run_dir / METRICS} has no evaluation: there is no table, and no learning curve."
+            )
             return
         self._console.print(self.table(rows))
         try:
             self._console.print(f"learning curve: {learning_curve.draw(records, run_dir)}")
         except OSError as error:
-            self.warn(f"the learning curve could not be written to {run_dir} ({error.strerror or error}).")
+            self.warn(
+                f"the learning curve could not be written to {run_dir} ({error.strerror or error})."
+            )
         command = f"python -m jaxshare.evaluate {shlex.quote(f'run_dir={run_dir}')}{self._names}"
         self._console.print(f"look closer:    {command}")
 
@@ -122,7 +148,12 @@ class Console:
             table.add_column(column, justify="right")
         for row in rows:
             cells = [f"{row[f'{name} first']:.3f} → {row[f'{name} last']:.3f}" for name in shown]
-            table.add_row(str(row["run"]), f"{row['env_steps']:,.0f}", *cells, end_section=row["run"] == "mean")
+            table.add_row(
+                str(row["run"]),
+                f"{row['env_steps']:,.0f}",
+                *cells,
+                end_section=row["run"] == "mean",
+            )
         return table
 
     def stop(self) -> None:

@@ -46,7 +46,9 @@ class JsonLines:
 
     def __init__(self, run_dir: pathlib.Path) -> None:
         self._path = run_dir / METRICS
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # a link leads elsewhere
+        flags = (
+            os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        )  # a link leads elsewhere
         try:
             self._descriptor = os.open(self._path, flags, 0o666)
         except OSError as error:
@@ -110,7 +112,9 @@ class WandB:
     def __init__(self, run_dir: pathlib.Path, names: list[str], settings: dict[str, Any]) -> None:
         import wandb
 
-        tag = hashlib.sha1(str(run_dir.resolve()).encode()).hexdigest()[:8]  # a resumed run goes on in its own W&B run
+        tag = hashlib.sha1(str(run_dir.resolve()).encode()).hexdigest()[
+            :8
+        ]  # a resumed run goes on in its own W&B run
         self._runs = [
             wandb.init(
                 project="jaxshare", group=run_dir.name, name=f"{run_dir.name}-{name}", id=f"{name}-{tag}",

@@ -61,7 +61,11 @@ def needs(program: Program, layout: parallel.Layout, data: int = 0) -> Needs:
     at_work = layout.per_device * devices
     every = at_work * layout.num_waves
     stats = replay.num_bytes(learner.stats) if program.offline else 0
-    updates = _batches(program) + TABLE_COPIES * stats + math.ceil(PARAM_COPIES * replay.num_bytes(learner.params))
+    updates = (
+        _batches(program)
+        + TABLE_COPIES * stats
+        + math.ceil(PARAM_COPIES * replay.num_bytes(learner.params))
+    )
     return Needs(
         replays=every * _ring(program),
         learners=every * (replay.num_bytes(learner) + replay.num_bytes(streams)),
@@ -77,7 +81,9 @@ def _ring(program: Program) -> int:
     run = program.run
     if program.algorithm.experience != "replay":
         return 0
-    return replay.num_bytes(replay.storage(program.batch_shapes(), run.replay.capacity, run.replay.dtype))
+    return replay.num_bytes(
+        replay.storage(program.batch_shapes(), run.replay.capacity, run.replay.dtype)
+    )
 
 
 def _batches(program: Program) -> int:
@@ -96,7 +102,10 @@ def _evaluation(program: Program) -> int:
     shapes = program.batch_shapes()
     fields = [getattr(shapes, field.name) for field in dataclasses.fields(Episode)]
     steps = math.prod(shapes.mask.shape)
-    return math.ceil(replay.num_bytes(fields) / steps * program.env.spec.episode_limit) * program.run.eval.episodes
+    return (
+        math.ceil(replay.num_bytes(fields) / steps * program.env.spec.episode_limit)
+        * program.run.eval.episodes
+    )
 
 
 def check_memory(program: Program, layout: parallel.Layout, data: int = 0) -> int:
@@ -111,7 +120,9 @@ def check_memory(program: Program, layout: parallel.Layout, data: int = 0) -> in
     )
 
 
-def _explained(program: Program, layout: parallel.Layout, wanted: Needs, available: int) -> tuple[str, str]:
+def _explained(
+    program: Program, layout: parallel.Layout, wanted: Needs, available: int
+) -> tuple[str, str]:
     """What takes most, by its setting, and what to do about it."""
     run, runs = program.run, f"{layout.num_slots} run(s)"
     if program.offline:
@@ -130,7 +141,10 @@ def _explained(program: Program, layout: parallel.Layout, wanted: Needs, availab
             "fewer eval.episodes, or fewer seeds at a time",
         )
     if wanted.replays == 0:
-        return f"num_envs={run.num_envs}: what {runs} collect and learn from takes", "a smaller num_envs or fewer seeds"
+        return (
+            f"num_envs={run.num_envs}: what {runs} collect and learn from takes",
+            "a smaller num_envs or fewer seeds",
+        )
     fits = int(run.replay.capacity * (MEMORY_SHARE * available - wanted.fixed) / wanted.replays)
     smaller = f"replay.capacity={fits}" if fits >= run.batch_size else "a smaller batch_size"
     return (

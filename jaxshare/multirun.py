@@ -154,7 +154,9 @@ def _from_hydra(cfg: DictConfig, job: Any) -> Settings:
     if job.mode != RunMode.MULTIRUN:
         return settings
     base = pathlib.Path(_submitting_folder(job), cfg.run_dir or job.sweep.dir)
-    return dataclasses.replace(settings, run=dataclasses.replace(settings.run, run_dir=str(base / str(job.job.num))))
+    return dataclasses.replace(
+        settings, run=dataclasses.replace(settings.run, run_dir=str(base / str(job.job.num)))
+    )
 
 
 def _submitting_folder(job: Any) -> str:

@@ -79,7 +79,11 @@ class Layout:
         The first `batched` arguments and `out` have leading [wave_size] then; the clock stays as it is.
         """
         axes = (0,) * batched
-        local = _squeezed(fn) if self.per_device == 1 else jax.vmap(fn, in_axes=(*axes, None), out_axes=(0, None))
+        local = (
+            _squeezed(fn)
+            if self.per_device == 1
+            else jax.vmap(fn, in_axes=(*axes, None), out_axes=(0, None))
+        )
         # check_vma off: scan carries that start as constants would all have to be marked as varying by hand
         wave = jax.shard_map(
             local,
@@ -105,7 +109,10 @@ def _squeezed(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def prepare(config: ParallelConfig, num_runs: int, pure: bool) -> None:
     """Set what must be set before JAX starts: CPU devices, and a scheduler that does not hang vmapped runs."""
-    count, flags = min(config.devices or os.cpu_count() or 1, num_runs), os.environ.get("XLA_FLAGS", "")
+    count, flags = (
+        min(config.devices or os.cpu_count() or 1, num_runs),
+        os.environ.get("XLA_FLAGS", ""),
+    )
     vmapped = config.strategy == "vmap" or (not pure and num_runs > 1)
     if vmapped:
         # ours: vmapped runs hang on jaxlib 0.10.2's concurrency-optimised CPU scheduler (seen with two cores)
@@ -116,7 +123,11 @@ def prepare(config: ParallelConfig, num_runs: int, pure: bool) -> None:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError as error:  # JAX has started in this process: its devices are what they are
         if vmapped and jax.devices()[0].platform == "cpu" and flag not in flags:
-            what = "parallel.strategy=vmap" if pure else f"seeds={num_runs} of an environment on the host (one vmap)"
+            what = (
+                "parallel.strategy=vmap"
+                if pure
+                else f"seeds={num_runs} of an environment on the host (one vmap)"
+            )
             raise RefusedError(
                 f"{what} cannot be set once JAX has started in this process (it may hang): run this job as a command "
                 "of its own."
@@ -139,14 +150,20 @@ def layout(config: ParallelConfig, num_runs: int, pure: bool) -> Layout:
             f"parallel.devices={config.devices}, but only {len(devices)} {devices[0].platform} devices are here."
         )
     if not pure:
-        return Layout(mesh=Mesh(np.array(devices[:1]), (AXIS,)), per_device=num_runs, num_runs=num_runs)
+        return Layout(
+            mesh=Mesh(np.array(devices[:1]), (AXIS,)), per_device=num_runs, num_runs=num_runs
+        )
     strategy = config.strategy
     if strategy == "auto":
         strategy = "map" if devices[0].platform == "cpu" else "vmap"
-    wanted = config.devices or (len(devices) if strategy == "map" or devices[0].platform != "cpu" else 1)
+    wanted = config.devices or (
+        len(devices) if strategy == "map" or devices[0].platform != "cpu" else 1
+    )
     count = min(wanted, num_runs)
     per_device = 1 if strategy == "map" else math.ceil(num_runs / count)
-    return Layout(mesh=Mesh(np.array(devices[:count]), (AXIS,)), per_device=per_device, num_runs=num_runs)
+    return Layout(
+        mesh=Mesh(np.array(devices[:count]), (AXIS,)), per_device=per_device, num_runs=num_runs
+    )
 
 
 def local_rows(x: jax.Array) -> list[np.ndarray]:
@@ -174,7 +191,10 @@ def free_host_bytes() -> int | None:
     """Free memory of this machine, or of the part of it that this process may use; None if it cannot be told."""
     try:
         with open("/proc/meminfo") as lines:
-            found = {name: int(rest.split()[0]) * 1024 for name, rest in (line.split(":", 1) for line in lines)}
+            found = {
+                name: int(rest.split()[0]) * 1024
+                for name, rest in (line.split(":", 1) for line in lines)
+            }
         return min([found["MemAvailable"], *_cgroup_free()])
     except (OSError, KeyError, ValueError):
         return None
@@ -182,7 +202,10 @@ def free_host_bytes() -> int | None:
 
 def _cgroup_free() -> list[int]:
     try:
-        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
+        with (
+            open("/sys/fs/cgroup/memory.max") as limit,
+            open("/sys/fs/cgroup/memory.current") as used,
+        ):
             return [int(limit.read()) - int(used.read())]
     except (OSError, ValueError):  # no cgroup, or "max"
         return []

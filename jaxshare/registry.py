@@ -80,12 +80,19 @@ def modules(kind: str) -> dict[str, Any]:
     package = importlib.import_module(KINDS[kind])
     names = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
     found = {name: importlib.import_module(f"{package.__name__}.{name}") for name in sorted(names)}
-    return {name: module for name, module in found.items() if hasattr(module, "Config") and hasattr(module, "make")}
+    return {
+        name: module
+        for name, module in found.items()
+        if hasattr(module, "Config") and hasattr(module, "make")
+    }
 
 
 def loaded(kind: str) -> dict[str, Any]:
     """jaxshare's own entries, and those from outside that this process has imported, by name."""
-    return {**modules(kind), **{name: entry.module for name, entry in entries.imported(kind).items()}}
+    return {
+        **modules(kind),
+        **{name: entry.module for name, entry in entries.imported(kind).items()},
+    }
 
 
 def names(kind: str) -> list[str]:
@@ -131,7 +138,9 @@ def register(kind: str, name: str, module: Any) -> None:
         raise RefusedError(f"{about}: {installed.taken(kind, name)}.")
     if name in installed.offers(kind):
         packages = " and ".join(offer.package for offer in installed.offers(kind)[name])
-        raise RefusedError(f"{about}: the installed package {packages} has this name: choose another one.")
+        raise RefusedError(
+            f"{about}: the installed package {packages} has this name: choose another one."
+        )
     where = getattr(module, "__module__", None) or getattr(module, "__name__", None)
     origin = Origin(entries.PYTHON, module=str(where or ""))
     entries.keep(Entry(kind, name, thing, origin))
@@ -171,7 +180,9 @@ def one_of(key: str, value: str, known: Iterable[str]) -> None:
 
 
 def _unknown(key: str, value: str, names: list[str]) -> RefusedError:
-    return RefusedError(f"{key}={value} is not known.{suggest(value, names)} Known: {', '.join(names)}.")
+    return RefusedError(
+        f"{key}={value} is not known.{suggest(value, names)} Known: {', '.join(names)}."
+    )
 
 
 def without_version(package: str, scenario: str, task: str, version: str) -> None:
@@ -192,7 +203,12 @@ def without_version(package: str, scenario: str, task: str, version: str) -> Non
 def suggest(name: str, known: Iterable[str]) -> str:
     """' Did you mean a or b?' for the names nearest to `name`, capitals or not, or ''."""
     names = [str(k) for k in known]
-    near = _same_letters(name, names) or _synonyms(name, names) or _same_end(name, names) or _similar(name, names)
+    near = (
+        _same_letters(name, names)
+        or _synonyms(name, names)
+        or _same_end(name, names)
+        or _similar(name, names)
+    )
     return f" Did you mean {' or '.join(near[:3])}?" if near else ""
 
 
@@ -200,7 +216,11 @@ def _synonyms(name: str, names: list[str]) -> list[str]:
     """Ours for what others call so."""
     near: list[str] = []
     for ending in SYNONYMS.get(name.split(".")[-1].lower(), ()):
-        near += [ending] if ending in names else [known for known in names if known.endswith(f".{ending}")]
+        near += (
+            [ending]
+            if ending in names
+            else [known for known in names if known.endswith(f".{ending}")]
+        )
     return near
 
 
@@ -215,7 +235,10 @@ def _same_letters(name: str, names: list[str]) -> list[str]:
 
 def _similar(name: str, names: list[str]) -> list[str]:
     by_letters = {known.lower(): known for known in names}
-    return [by_letters[near] for near in difflib.get_close_matches(name.lower(), by_letters, n=3, cutoff=0.5)]
+    return [
+        by_letters[near]
+        for near in difflib.get_close_matches(name.lower(), by_letters, n=3, cutoff=0.5)
+    ]
 
 
 def summary(module: Any) -> str:

@@ -19,10 +19,15 @@ from jaxshare.types import Array, Clock, Context, Episode, RefusedError
 DTYPES = ("float32", "bfloat16", "float16")
 RING_DTYPES = (*DTYPES, "int8")
 LOSSY = ("obs", "state")  # stored in replay.dtype; everything else is exact
-BITS = jnp.uint16  # of a bfloat16: on a CPU a scatter into bfloat16 makes a float32 copy of the whole ring
+BITS = (
+    jnp.uint16
+)  # of a bfloat16: on a CPU a scatter into bfloat16 makes a float32 copy of the whole ring
 INT8_ONE = 126  # what 1.0 is stored as in int8, so that -1, 0 and 1 stay exact
 INT8_OUTSIDE = 127  # with either sign: the value was not within [-1, 1]
-RANGES = {"int8": "[-1, 1]", "float16": "[-65504, 65504]"}  # of dtypes with a smaller range than float32's
+RANGES = {
+    "int8": "[-1, 1]",
+    "float16": "[-65504, 65504]",
+}  # of dtypes with a smaller range than float32's
 
 
 def storage_dtype(name: str, episode: Any, leaf: Any, dtype: str) -> Any:
@@ -65,7 +70,9 @@ def add(ring: Episode, episode: Episode, clock: Clock) -> Episode:
     slot = (clock.stored + jnp.arange(batch)) % capacity
 
     def write(stored: Array, new: Array) -> Array:
-        return stored.at[slot].set(_kept(jnp.swapaxes(new, 0, 1), stored.dtype), unique_indices=True)
+        return stored.at[slot].set(
+            _kept(jnp.swapaxes(new, 0, 1), stored.dtype), unique_indices=True
+        )
 
     return jax.tree.map(write, ring, episode)
 
@@ -97,7 +104,11 @@ def any_outside(ring: Episode) -> Array:
     stored = [x for x in (ring.obs, ring.state) if x.dtype in (jnp.int8, jnp.float16)]
     marks = [(INT8_OUTSIDE if x.dtype == jnp.int8 else jnp.inf) for x in stored]
     # by the extremes: comparing every number would make an array as large as the ring
-    outside = [(x.max() == mark) | (x.min() == -mark) for x, mark in zip(stored, marks, strict=True) if x.size]
+    outside = [
+        (x.max() == mark) | (x.min() == -mark)
+        for x, mark in zip(stored, marks, strict=True)
+        if x.size
+    ]
     return jnp.stack(outside).any() if outside else jnp.bool_(False)
 
 
@@ -112,7 +123,9 @@ def _computing(batch: Episode) -> Episode:
         obs=_read(batch.obs),
         state=_read(batch.state),
         mask=batch.mask.astype(jnp.float32),
-        action=batch.action.astype(jnp.int32) if jnp.issubdtype(batch.action.dtype, jnp.integer) else batch.action,
+        action=batch.action.astype(jnp.int32)
+        if jnp.issubdtype(batch.action.dtype, jnp.integer)
+        else batch.action,
     )
 
 
@@ -150,7 +163,9 @@ def gather_windows(ring: Episode, slot: Array, step: Array, window: int) -> Epis
 
 def crop(batch: Episode, limit: int) -> Episode:
     """The first `limit` steps of a batch (limit + 1 slots where there are T + 1)."""
-    longer = {name: getattr(batch, name)[: limit + 1] for name in ("obs", "state", "avail", "alive")}
+    longer = {
+        name: getattr(batch, name)[: limit + 1] for name in ("obs", "state", "avail", "alive")
+    }
     return jax.tree.map(lambda x: x[:limit], batch).replace(**longer)
 
 
@@ -159,7 +174,9 @@ def num_stored(clock: Clock, capacity: int) -> Array:
     return jnp.minimum(clock.stored, capacity)
 
 
-def uniform_without_replacement(key: Array, stored: Array, capacity: int, batch_size: int, ctx: Context) -> Array:
+def uniform_without_replacement(
+    key: Array, stored: Array, capacity: int, batch_size: int, ctx: Context
+) -> Array:
     """batch_size different slots out of the first `stored`, all equally likely: [batch_size] i32."""
     score = jnp.where(jnp.arange(capacity) < stored, jax.random.uniform(key, (capacity,)), -1.0)
     return jax.lax.top_k(score, batch_size)[1]

@@ -11,7 +11,12 @@ from jax.custom_batching import custom_vmap
 
 from jaxshare.types import Algorithm, Array, Context, Env, Episode, Segment, TimeStep
 
-PADDING = {"obs": 0.0, "state": 0.0, "avail": True, "alive": False}  # where an episode did not get; 0 in other fields
+PADDING = {
+    "obs": 0.0,
+    "state": 0.0,
+    "avail": True,
+    "alive": False,
+}  # where an episode did not get; 0 in other fields
 
 
 @struct.dataclass
@@ -62,11 +67,15 @@ def episodes(
         return t + 1, (env_state, timestep, agent_carry, running & ~_ended(timestep)), slots, steps
 
     kept = env_state if keep_state else None
-    slots = _put(_repeat(_slot(timestep, ~everywhere, kept), limit + 1), _slot(timestep, everywhere, kept), 0)
+    slots = _put(
+        _repeat(_slot(timestep, ~everywhere, kept), limit + 1), _slot(timestep, everywhere, kept), 0
+    )
     _, action, extras = jax.eval_shape(act, start, keys[0])
     steps = _repeat(_zeros(jax.eval_shape(_step, timestep, everywhere, action, extras)), limit)
     more = lambda loop: (loop[0] < limit) & _any(loop[1][-1])  # noqa: E731
-    end, (last, *_), slots, steps = jax.lax.while_loop(more, step, (jnp.int32(0), start, slots, steps))
+    end, (last, *_), slots, steps = jax.lax.while_loop(
+        more, step, (jnp.int32(0), start, slots, steps)
+    )
     states, info = slots.pop("env_state"), steps.pop("info")
     if keep_state:
         states = _where(jnp.arange(limit + 1) > end, _repeat(last, 1), states)
@@ -112,7 +121,13 @@ def start(env: Env, algorithm: Algorithm, key: Array, num_envs: int) -> Streams:
 
 
 def segments(
-    env: Env, algorithm: Algorithm, params: dict[str, Any], ctx: Context, key: Array, streams: Streams, length: int
+    env: Env,
+    algorithm: Algorithm,
+    params: dict[str, Any],
+    ctx: Context,
+    key: Array,
+    streams: Streams,
+    length: int,
 ) -> tuple[Segment, Streams, Finished]:
     """The next `length` steps of the streams, with exploration. An episode that ends is followed by a new one.
 
@@ -126,23 +141,39 @@ def segments(
         act_key, env_key, reset_key = jax.random.split(key, 3)
         seen = streams.timestep
         carry, action, extras = algorithm.act(params, streams.carry, seen, ctx, act_key, True)
-        env_state, new = jax.vmap(env.step)(streams.env_state, action, jax.random.split(env_key, num_envs))
+        env_state, new = jax.vmap(env.step)(
+            streams.env_state, action, jax.random.split(env_key, num_envs)
+        )
         ended = new.terminated | new.truncated
-        sums = (streams.reward + new.reward, streams.steps + 1, jax.tree.map(jnp.add, streams.info, new.info))
+        sums = (
+            streams.reward + new.reward,
+            streams.steps + 1,
+            jax.tree.map(jnp.add, streams.info, new.info),
+        )
 
         def renew() -> Any:
             fresh = jax.vmap(env.reset)(jax.random.split(reset_key, num_envs))
             return _where(ended, (*fresh, blank), (env_state, new, carry))
 
-        env_state, timestep, carry = jax.lax.cond(ended.any(), renew, lambda: (env_state, new, carry))
+        env_state, timestep, carry = jax.lax.cond(
+            ended.any(), renew, lambda: (env_state, new, carry)
+        )
         reward, steps, info = _where(~ended, sums, jax.tree.map(jnp.zeros_like, sums))
         after = Streams(
-            env_state=env_state, timestep=timestep, carry=carry, first=ended, reward=reward, steps=steps, info=info
+            env_state=env_state,
+            timestep=timestep,
+            carry=carry,
+            first=ended,
+            reward=reward,
+            steps=steps,
+            info=info,
         )
         record = (seen, new, action, streams.first, extras)
         return after, (record, Finished(ended=ended, reward=sums[0], steps=sums[1], info=sums[2]))
 
-    after, ((seen, new, action, first, extras), finished) = jax.lax.scan(step, streams, jax.random.split(key, length))
+    after, ((seen, new, action, first, extras), finished) = jax.lax.scan(
+        step, streams, jax.random.split(key, length)
+    )
     segment = Segment(
         obs=seen.obs, state=seen.state, avail=seen.avail, alive=seen.alive, action=action, reward=new.reward,
         terminated=new.terminated, truncated=new.truncated, mask=jnp.ones(first.shape), next_obs=new.obs,
@@ -153,7 +184,10 @@ def segments(
 
 def as_segment(episode: Episode, carry: Any) -> Segment:
     """Whole episodes as pieces of streams. carry: memory of the acting network before the first step, [B, N, ...]."""
-    kept = {name: getattr(episode, name) for name in ("action", "reward", "terminated", "truncated", "mask", "extras")}
+    kept = {
+        name: getattr(episode, name)
+        for name in ("action", "reward", "terminated", "truncated", "mask", "extras")
+    }
     shown = {name: getattr(episode, name)[:-1] for name in ("obs", "state", "avail", "alive")}
     later = {f"next_{name}": getattr(episode, name)[1:] for name in ("obs", "state", "avail")}
     first = jnp.zeros(episode.mask.shape, bool).at[0].set(True)
@@ -186,9 +220,13 @@ def _slot(timestep: TimeStep, reached: Array, env_state: Any) -> dict[str, Any]:
     return {**_where(reached, shown, PADDING), "env_state": env_state}
 
 
-def _step(timestep: TimeStep, running: Array, action: Array, extras: dict[str, Array]) -> dict[str, Any]:
+def _step(
+    timestep: TimeStep, running: Array, action: Array, extras: dict[str, Array]
+) -> dict[str, Any]:
     """One slot of the other fields and of info, [B, ...] each. running: [B] bool, or padding."""
-    given = {name: getattr(timestep, name) for name in ("reward", "terminated", "truncated", "info")}
+    given = {
+        name: getattr(timestep, name) for name in ("reward", "terminated", "truncated", "info")
+    }
     taken = {**given, "action": action, "extras": extras}
     return {**_where(running, taken, _zeros(taken)), "mask": running.astype(jnp.float32)}
 
@@ -206,7 +244,9 @@ def _repeat(tree: Any, times: int) -> Any:
 
 
 def _put(buffers: Any, values: Any, t: Array | int) -> Any:
-    return jax.tree.map(lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, t, 0), buffers, values)
+    return jax.tree.map(
+        lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, t, 0), buffers, values
+    )
 
 
 @custom_vmap

@@ -21,7 +21,18 @@ from flax import struct
 from jaxshare import replay, rollout
 from jaxshare.ops.masking import masked_mean
 from jaxshare.settings.records import RunConfig, update_ratio
-from jaxshare.types import Algorithm, Array, Clock, Context, Env, Episode, HParams, LearnerState, Segment, TrainState
+from jaxshare.types import (
+    Algorithm,
+    Array,
+    Clock,
+    Context,
+    Env,
+    Episode,
+    HParams,
+    LearnerState,
+    Segment,
+    TrainState,
+)
 
 INIT, COLLECT, SAMPLE, UPDATE, PLAY, START = range(6)
 MIN_CROPPED_LIMIT = 40  # shorter episodes are not worth four compiled updates
@@ -53,11 +64,17 @@ class Program:
         if self.algorithm.experience == "replay":
             ring = replay.init(self.batch_shapes(), self.run.replay.capacity, self.run.replay.dtype)
         if self.algorithm.experience == "segment":
-            streams = rollout.start(self.env, self.algorithm, _key(seed, jnp.int32(0), START), self.run.num_envs)
+            streams = rollout.start(
+                self.env, self.algorithm, _key(seed, jnp.int32(0), START), self.run.num_envs
+            )
         zero = jnp.int32(0)
-        return TrainState(seed=seed, learner=learner, replay=ring, env_steps=zero, updates=zero, streams=streams)
+        return TrainState(
+            seed=seed, learner=learner, replay=ring, env_steps=zero, updates=zero, streams=streams
+        )
 
-    def prefill(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[TrainState, Clock]:
+    def prefill(
+        self, state: TrainState, hparams: HParams, clock: Clock
+    ) -> tuple[TrainState, Clock]:
         """Collect until a batch can be drawn, so that the training loop never asks whether it can."""
         if not self.prefill_iterations:
             return state, clock
@@ -68,12 +85,16 @@ class Program:
         (state, clock), _ = jax.lax.scan(body, (state, clock), length=self.prefill_iterations)
         return state, clock
 
-    def fill(self, state: TrainState, collected: Collected, clock: Clock) -> tuple[TrainState, Clock]:
+    def fill(
+        self, state: TrainState, collected: Collected, clock: Clock
+    ) -> tuple[TrainState, Clock]:
         """Store without learning: one iteration of the prefill, once its episodes are played."""
         state, clock = self.store(state, collected, clock)
         return state, clock._replace(iteration=clock.iteration + 1)
 
-    def chunk(self, num_iterations: int, state: TrainState, hparams: HParams, clock: Clock) -> tuple[Any, Clock]:
+    def chunk(
+        self, num_iterations: int, state: TrainState, hparams: HParams, clock: Clock
+    ) -> tuple[Any, Clock]:
         """`num_iterations` iterations: ((state, metrics with leading [iterations]), clock)."""
 
         def body(carry: Any, _: None) -> Any:
@@ -83,7 +104,9 @@ class Program:
         (state, clock), metrics = jax.lax.scan(body, (state, clock), length=num_iterations)
         return (state, metrics), clock
 
-    def iteration(self, state: TrainState, hparams: HParams, clock: Clock) -> tuple[TrainState, Clock, dict[str, Any]]:
+    def iteration(
+        self, state: TrainState, hparams: HParams, clock: Clock
+    ) -> tuple[TrainState, Clock, dict[str, Any]]:
         """Collect, store, and make the updates that are due.
 
         A run that has taken its total_env_steps learns no more: its learner stands still while others go on.
@@ -109,7 +132,12 @@ class Program:
         made = state.updates + jnp.where(active, done.sum(), 0)
         state = state.replace(learner=learner, env_steps=env_steps, updates=made)  # type: ignore[attr-defined]
         clock = clock._replace(iteration=clock.iteration + 1)
-        found = {"collect": collected.summary, "ended": collected.ended, "update": updated, "done": done}
+        found = {
+            "collect": collected.summary,
+            "ended": collected.ended,
+            "update": updated,
+            "done": done,
+        }
         return state, clock, {"active": active, **found}
 
     def explore(self, state: TrainState, hparams: HParams, clock: Clock) -> Collected:
@@ -119,16 +147,22 @@ class Program:
         env, algorithm = self.env, self.algorithm
         if algorithm.experience == "segment":
             length = algorithm.segment_length
-            segment, streams, finished = rollout.segments(env, algorithm, params, ctx, key, state.streams, length)
+            segment, streams, finished = rollout.segments(
+                env, algorithm, params, ctx, key, state.streams, length
+            )
             ended = finished.ended.sum().astype(jnp.int32)
-            return Collected(batch=segment, summary=self.summary_of(finished), ended=ended, streams=streams)
+            return Collected(
+                batch=segment, summary=self.summary_of(finished), ended=ended, streams=streams
+            )
         played = rollout.episodes(env, algorithm, params, ctx, key, run.num_envs, explore=True)
         batch: Episode | Segment = played.episode
         if algorithm.experience == "episode":
             batch = rollout.as_segment(played.episode, algorithm.initial_carry(run.num_envs))
         return Collected(batch=batch, summary=self.summary(played), ended=jnp.int32(run.num_envs))
 
-    def store(self, state: TrainState, collected: Collected, clock: Clock) -> tuple[TrainState, Clock]:
+    def store(
+        self, state: TrainState, collected: Collected, clock: Clock
+    ) -> tuple[TrainState, Clock]:
         """Keep what was collected; env_steps counts valid steps only."""
         batch, more = collected.batch, self.run.num_envs
         steps = batch.mask.sum().astype(jnp.int32)
@@ -136,7 +170,10 @@ class Program:
         observe = self.algorithm.observe
         learner = observe(state.learner, batch, clock) if observe else state.learner
         state = state.replace(  # type: ignore[attr-defined]
-            learner=learner, replay=ring, env_steps=state.env_steps + steps, streams=collected.streams
+            learner=learner,
+            replay=ring,
+            env_steps=state.env_steps + steps,
+            streams=collected.streams,
         )
         return state, clock._replace(episodes=clock.episodes + more, stored=clock.stored + more)
 
@@ -159,7 +196,11 @@ class Program:
         return self.algorithm.before_update(learner, partial(self.play_with, ctx), ctx, key)
 
     def chunk_offline(
-        self, num_iterations: int, state: TrainState, hparams: HParams, shared: tuple[Clock, Episode]
+        self,
+        num_iterations: int,
+        state: TrainState,
+        hparams: HParams,
+        shared: tuple[Clock, Episode],
     ) -> tuple[Any, Clock]:
         """`num_iterations` updates from a data set, which has the layout of a replay and is common to all runs.
 
@@ -172,12 +213,19 @@ class Program:
             state, clock = carry
             active = state.updates < self.run.total_updates
             if self.algorithm.update_from:
-                ctx, key = self.context(state, hparams, clock), _key(state.seed, clock.iteration, UPDATE)
-                learner, metrics = self.algorithm.update_from(state.learner, data, ctx, key, self.run.batch_size)
+                ctx, key = (
+                    self.context(state, hparams, clock),
+                    _key(state.seed, clock.iteration, UPDATE),
+                )
+                learner, metrics = self.algorithm.update_from(
+                    state.learner, data, ctx, key, self.run.batch_size
+                )
             else:
                 stored = state.replace(replay=data)  # type: ignore[attr-defined]
                 learner, metrics = self.update(state.learner, stored, hparams, clock, steps)
-            learner = jax.tree.map(lambda new, old: jnp.where(active, new, old), learner, state.learner)
+            learner = jax.tree.map(
+                lambda new, old: jnp.where(active, new, old), learner, state.learner
+            )
             state = state.replace(learner=learner, updates=state.updates + active)  # type: ignore[attr-defined]
             clock = clock._replace(iteration=clock.iteration + 1, updates=clock.updates + 1)
             update = jax.tree.map(lambda x: x[None], metrics)
@@ -194,14 +242,19 @@ class Program:
         most = math.ceil(self.ratio * self.run.num_envs)
         always = self.ratio * self.run.num_envs == most
         target = self.updates_due(clock.episodes)
-        steps = replay.steps_stored(state.replay) if self.algorithm.window else None  # once for all updates
+        steps = (
+            replay.steps_stored(state.replay) if self.algorithm.window else None
+        )  # once for all updates
 
         def body(carry: tuple[LearnerState, Clock], _: None) -> Any:
             learner, clock = carry
             make = lambda: self.update(learner, state, hparams, clock, steps)  # noqa: E731
             if always:
                 learner, metrics = make()
-                return (learner, clock._replace(updates=clock.updates + 1)), (jnp.bool_(True), metrics)
+                return (learner, clock._replace(updates=clock.updates + 1)), (
+                    jnp.bool_(True),
+                    metrics,
+                )
             due = clock.updates < target
             blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(make)[1])
             learner, metrics = jax.lax.cond(due, make, lambda: (learner, blank))
@@ -211,17 +264,25 @@ class Program:
         return state.replace(learner=learner), clock, done, metrics  # type: ignore[attr-defined]
 
     def update(
-        self, learner: LearnerState, state: TrainState, hparams: HParams, clock: Clock, steps: Array | None = None
+        self,
+        learner: LearnerState,
+        state: TrainState,
+        hparams: HParams,
+        clock: Clock,
+        steps: Array | None = None,
     ) -> Any:
         """Draw a batch and make one optimiser step: (learner, metrics). steps: [C] of each slot, for windows."""
         ctx = self.context(state, hparams, clock)
         sample_key, update_key = (
-            jax.random.fold_in(_key(state.seed, clock.iteration, stage), clock.updates) for stage in (SAMPLE, UPDATE)
+            jax.random.fold_in(_key(state.seed, clock.iteration, stage), clock.updates)
+            for stage in (SAMPLE, UPDATE)
         )
         learner = self.prepared(learner, state, ctx)
         batch = self.draw(state, ctx, sample_key, steps)
         branches = [
-            lambda limit=limit: self.algorithm.update(learner, replay.crop(batch, limit), ctx, update_key)
+            lambda limit=limit: self.algorithm.update(
+                learner, replay.crop(batch, limit), ctx, update_key
+            )
             for limit in self.crops
         ]
         longest = jnp.max(batch.mask.sum(0)).astype(jnp.int32)
@@ -232,17 +293,23 @@ class Program:
         batch_size, window = self.run.batch_size, self.algorithm.window
         if window:
             assert steps is not None
-            return replay.gather_windows(state.replay, *replay.uniform_transitions(key, steps, batch_size), window)
+            return replay.gather_windows(
+                state.replay, *replay.uniform_transitions(key, steps, batch_size), window
+            )
         assert self.algorithm.sample is not None
         capacity = state.replay.mask.shape[0]
         stored = jnp.int32(capacity) if self.offline else replay.num_stored(ctx.clock, capacity)
-        return replay.gather(state.replay, self.algorithm.sample(key, stored, capacity, batch_size, ctx))
+        return replay.gather(
+            state.replay, self.algorithm.sample(key, stored, capacity, batch_size, ctx)
+        )
 
     def evaluate(
         self, state: TrainState, hparams: HParams, clock: Clock, explore: bool = False
     ) -> tuple[dict[str, Array], Clock]:
         """Episodes with the evaluation's own keys, the same for every run and policy; nothing changes."""
-        return self.summary(self.play(state, hparams, clock, self.run.eval.episodes, explore=explore)), clock
+        return self.summary(
+            self.play(state, hparams, clock, self.run.eval.episodes, explore=explore)
+        ), clock
 
     def play(
         self, state: TrainState, hparams: HParams, clock: Clock, episodes: int, keep_state: bool = False,
@@ -253,29 +320,44 @@ class Program:
         env, batch = self.evaluator, min(episodes, self.eval_envs)
 
         def play(key: Array) -> rollout.Rollout:
-            return rollout.episodes(env, self.algorithm, params, ctx, key, batch, explore, keep_state)
+            return rollout.episodes(
+                env, self.algorithm, params, ctx, key, batch, explore, keep_state
+            )
 
         # the same key for every run, but one of its own, so that vmapped runs have environments of their own on a host
         own = (0 * state.seed).astype(jnp.uint32)
-        key = jax.random.wrap_key_data(jax.random.key_data(jax.random.key(self.run.eval.seed)) ^ own)
+        key = jax.random.wrap_key_data(
+            jax.random.key_data(jax.random.key(self.run.eval.seed)) ^ own
+        )
         if batch == episodes:
             return play(key)
-        return rollout.joined(jax.lax.map(play, jax.random.split(key, math.ceil(episodes / batch))), episodes)
+        return rollout.joined(
+            jax.lax.map(play, jax.random.split(key, math.ceil(episodes / batch))), episodes
+        )
 
-    def play_with(self, ctx: Context, params: dict[str, Any], key: Array, episodes: int) -> rollout.Rollout:
+    def play_with(
+        self, ctx: Context, params: dict[str, Any], key: Array, episodes: int
+    ) -> rollout.Rollout:
         """Greedy episodes of these parameters in the environment of training, all at once; they count nowhere."""
         return rollout.episodes(self.env, self.algorithm, params, ctx, key, episodes, explore=False)
 
     def context(self, state: TrainState, hparams: HParams, clock: Clock) -> Context:
         """What parts may read besides their data."""
         return Context(
-            hparams=hparams, clock=clock, env_steps=state.env_steps, total_env_steps=self.run.total_env_steps
+            hparams=hparams,
+            clock=clock,
+            env_steps=state.env_steps,
+            total_env_steps=self.run.total_env_steps,
         )
 
     def summary(self, played: rollout.Rollout) -> dict[str, Array]:
         """Means over episodes: return, length, and every info ("won" becomes win_rate)."""
         info = {"win_rate" if name == "won" else name: x.mean() for name, x in played.info.items()}
-        return {"return": self.returns(played.episode).mean(), "length": played.episode.mask.sum(0).mean(), **info}
+        return {
+            "return": self.returns(played.episode).mean(),
+            "length": played.episode.mask.sum(0).mean(),
+            **info,
+        }
 
     def summary_of(self, finished: rollout.Finished) -> dict[str, Array]:
         """`summary` of the episodes that ended in a segment; zeros where none did."""
@@ -377,9 +459,18 @@ class Program:
         def collect() -> Any:
             zero, streams = jnp.int32(0), None
             if self.algorithm.experience == "segment":
-                streams = rollout.start(self.env, self.algorithm, jax.random.key(0), self.run.num_envs)
+                streams = rollout.start(
+                    self.env, self.algorithm, jax.random.key(0), self.run.num_envs
+                )
             learner = self.algorithm.init(jax.random.key(0))
-            state = TrainState(seed=zero, learner=learner, replay=None, env_steps=zero, updates=zero, streams=streams)
+            state = TrainState(
+                seed=zero,
+                learner=learner,
+                replay=None,
+                env_steps=zero,
+                updates=zero,
+                streams=streams,
+            )
             return state, self.explore(state, hparams, start_clock()).batch
 
         return jax.eval_shape(collect)

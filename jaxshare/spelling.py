@@ -208,7 +208,9 @@ def overrides(arguments: Sequence[str], kinds: Kinds, sweeping: bool = False) ->
         if override is None:
             raise not_understood(argument)
         if override.is_delete():
-            raise RefusedError(f"'{argument}' is not understood: settings cannot be removed. Give another value.")
+            raise RefusedError(
+                f"'{argument}' is not understood: settings cannot be removed. Give another value."
+            )
         parsed.append(override)
     return parsed
 

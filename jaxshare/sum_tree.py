@@ -36,7 +36,10 @@ from jaxshare.types import Array
 FAN_OUT = 4  # measured: 2 costs more levels per update, 8 and 16 more loads per query
 BELOW_ONE = 1 - 2**-24  # the largest f32 below 1
 MAX_PRIORITY = 2.0**100  # keeps the total finite
-SEQUENTIAL_QUERIES, SEQUENTIAL_CAPACITY = 512, 50_000  # a loop over so few queries of so large a tree beats, on a CPU,
+SEQUENTIAL_QUERIES, SEQUENTIAL_CAPACITY = (
+    512,
+    50_000,
+)  # a loop over so few queries of so large a tree beats, on a CPU,
 # one over levels; never under vmap (benchmarks/README.md)
 COARSE_CAPACITY = 100_000  # above it the 2**24 values of an f32 query no longer tell leaves apart
 COARSE_LEVELS = 6  # the levels left (4096 leaves) when such a query receives its low bits
@@ -86,7 +89,9 @@ def set(tree: SumTree, index: Array, priority: Array) -> SumTree:
     if index.ndim != 1 or index.shape != priority.shape:
         raise ValueError(f"index {index.shape} and priority {priority.shape} must both be [B]")
     cpu, default = partial(_set_in_place, tree.capacity), partial(_set_at_once, tree.capacity)
-    return SumTree(lax.platform_dependent(tree.nodes, index, priority, cpu=cpu, default=default), tree.capacity)
+    return SumTree(
+        lax.platform_dependent(tree.nodes, index, priority, cpu=cpu, default=default), tree.capacity
+    )
 
 
 def find(tree: SumTree, u: Array, valid: Array | int | None = None) -> Array:
@@ -97,7 +102,9 @@ def find(tree: SumTree, u: Array, valid: Array | int | None = None) -> Array:
     return _find(tree, u, valid, None)
 
 
-def sample(tree: SumTree, key: Array, batch: int, stratified: bool = True, valid: Array | int | None = None) -> Array:
+def sample(
+    tree: SumTree, key: Array, batch: int, stratified: bool = True, valid: Array | int | None = None
+) -> Array:
     """Draw `batch` leaves with replacement, [batch] i32, in proportion to their priorities; `valid` as in `find`.
 
     Stratified draws come in the order of their strata, that is sorted: shuffle them if position matters.
@@ -116,7 +123,9 @@ def sample(tree: SumTree, key: Array, batch: int, stratified: bool = True, valid
 
 def _clean(priority: Array) -> Array:
     priority = priority.astype(jnp.float32)
-    return jnp.where(priority >= jnp.finfo(jnp.float32).tiny, jnp.minimum(priority, MAX_PRIORITY), 0.0)
+    return jnp.where(
+        priority >= jnp.finfo(jnp.float32).tiny, jnp.minimum(priority, MAX_PRIORITY), 0.0
+    )
 
 
 def _offsets(capacity: int) -> tuple[int, ...]:
@@ -180,12 +189,16 @@ def _set_in_order(capacity: int, nodes: Array, index: Array, value: Array) -> Ar
             nodes, node = state
             level, node = top - up, node // FAN_OUT
             child = lax.dynamic_slice(nodes, (first + offsets[level] + node * FAN_OUT,), (FAN_OUT,))
-            return lax.dynamic_update_index_in_dim(nodes, _sum(child), first + offsets[level - 1] + node, 0), node
+            return lax.dynamic_update_index_in_dim(
+                nodes, _sum(child), first + offsets[level - 1] + node, 0
+            ), node
 
         inside = (index[i] >= 0) & (index[i] < capacity)
         node = jnp.where(inside, index[i], 0)
         at = first + offsets[-1] + node
-        nodes = lax.dynamic_update_index_in_dim(nodes, jnp.where(inside, _clean(value[i]), nodes[at]), at, 0)
+        nodes = lax.dynamic_update_index_in_dim(
+            nodes, jnp.where(inside, _clean(value[i]), nodes[at]), at, 0
+        )
         return nodes if rebuild else lax.fori_loop(0, top, parent, (nodes, node))[0]
 
     nodes = lax.fori_loop(0, index.shape[0], leaf, nodes.reshape(-1)).reshape(trees, size)
@@ -220,19 +233,25 @@ def _find(tree: SumTree, u: Array, valid: Array | int | None, low: Array | None)
     return lax.platform_dependent(tree.nodes, count, u, low, cpu=cpu, default=at_once)
 
 
-def _unless_mapped(alone: Callable[..., Array], mapped: Callable[..., Array]) -> Callable[..., Array]:
+def _unless_mapped(
+    alone: Callable[..., Array], mapped: Callable[..., Array]
+) -> Callable[..., Array]:
     """`alone`, which under vmap becomes the vmap of `mapped`."""
     function = custom_vmap(alone)
 
     @function.def_vmap
     def rule(size: int, in_batched: list[Any], *args: Any) -> tuple[Array, bool]:
-        axes = tuple(jax.tree.map(lambda batched: 0 if batched else None, one) for one in in_batched)
+        axes = tuple(
+            jax.tree.map(lambda batched: 0 if batched else None, one) for one in in_batched
+        )
         return jax.vmap(mapped, in_axes=axes, axis_size=size)(*args), True
 
     return function
 
 
-def _one_by_one(one: Callable[..., Array], nodes: Array, count: Array, u: Array, low: Array | None) -> Array:
+def _one_by_one(
+    one: Callable[..., Array], nodes: Array, count: Array, u: Array, low: Array | None
+) -> Array:
     """What vmap(one) gives, [B], by a loop over the queries."""
 
     def body(i: Array, found: Array) -> Array:
@@ -255,7 +274,9 @@ def _find_one(capacity: int, nodes: Array, count: Array, u: Array, low: Array | 
     return jnp.where(nodes[0] > 0, node, uniform)
 
 
-def _descend(capacity: int, nodes: Array, start: int, stop: int, q: Array, node: Array) -> tuple[Array, Array]:
+def _descend(
+    capacity: int, nodes: Array, start: int, stop: int, q: Array, node: Array
+) -> tuple[Array, Array]:
     """Through the levels [start, stop): the rest of q [] and the node [] reached.
 
     The loop stays rolled; unrolled, XLA's fusion would repeat in each level the work of all levels above it.

@@ -31,7 +31,9 @@ def prepare_process() -> None:
     allow_files()
     if CONFIG.jax_enable_x64:
         jax.config.update("jax_enable_x64", False)
-        note = "note: JAX_ENABLE_X64 is set, and jaxshare computes in 32 bits: it is turned off here."
+        note = (
+            "note: JAX_ENABLE_X64 is set, and jaxshare computes in 32 bits: it is turned off here."
+        )
         print(note, file=sys.stderr)
 
 

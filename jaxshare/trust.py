@@ -35,10 +35,14 @@ from jaxshare.settings.fields import flag, free_table, text_list
 from jaxshare.settings.records import Settings
 from jaxshare.types import RefusedError
 
-GROUP = "jaxshare.environments"  # of entry points: their values are import paths, as env.id has them
+GROUP = (
+    "jaxshare.environments"  # of entry points: their values are import paths, as env.id has them
+)
 PLACES = ("python", "sc2path")  # where a program lies on this machine: the command line's counts
 LONGEST = 400  # characters of one setting that a message repeats
-PLAIN = re.compile(r"[a-zA-Z_/][\w./:-]*", re.ASCII)  # text that needs no quotes on the command line
+PLAIN = re.compile(
+    r"[a-zA-Z_/][\w./:-]*", re.ASCII
+)  # text that needs no quotes on the command line
 KEYWORDS = ("null", "true", "false", "nan", "inf")
 
 
@@ -61,13 +65,17 @@ class Permission:
     """What the user's own command line says of the code that a file names."""
 
     trust: bool = False  # whatever it is
-    env: Mapping[str, Any] = field(default_factory=dict)  # settings of the environment, as in {"id": "mymodule:Env"}
+    env: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # settings of the environment, as in {"id": "mymodule:Env"}
     takes_env: bool = True  # whether the command has such arguments at all
     plugins: Sequence[str] = ()  # dotted paths and files of entries that are not ours
 
 
 def run_settings(
-    run_dir: pathlib.Path, permission: Permission, suitable: Callable[[Settings], None] | None = None
+    run_dir: pathlib.Path,
+    permission: Permission,
+    suitable: Callable[[Settings], None] | None = None,
 ) -> Settings:
     """The settings of a run directory from which an environment may be built.
 
@@ -98,11 +106,16 @@ def permitted(settings: Settings, file: pathlib.Path, permission: Permission) ->
         return settings
 
     arguments = [_argument(key, value) for key, value in unknown.items()]
-    names = ", ".join(argument or f"env.{key} (not shown)" for argument, key in zip(arguments, unknown, strict=True))
+    names = ", ".join(
+        argument or f"env.{key} (not shown)"
+        for argument, key in zip(arguments, unknown, strict=True)
+    )
     ways = ["say trust=true"]
     if all(arguments) and permission.takes_env:
         ways.insert(0, f"repeat it on the command line ({' '.join(arguments)})")
-    raise RefusedError(f"{file} names code that would run here: {names}. If you know it, {' or '.join(ways)}.")
+    raise RefusedError(
+        f"{file} names code that would run here: {names}. If you know it, {' or '.join(ways)}."
+    )
 
 
 def arguments(settings: Settings) -> str:
@@ -140,7 +153,11 @@ def foreign_settings(settings: Settings) -> dict[str, Any]:
     keys = ["python", *getattr(module, "foreign", _none)(settings.env)]
     values = {key: getattr(settings.env, key) for key in keys}
     # numbers among the arguments name no code
-    return {key: value for key, value in values.items() if value and (key != "kwargs" or _has_text(value))}
+    return {
+        key: value
+        for key, value in values.items()
+        if value and (key != "kwargs" or _has_text(value))
+    }
 
 
 def _none(config: Any) -> tuple[str, ...]:

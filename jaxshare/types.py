@@ -15,7 +15,9 @@ from flax import struct
 
 Array = jax.Array
 Metrics = dict[str, Array]  # {"loss/td": f32[]}
-HParams = dict[str, Array]  # {"lr": f32[], "differ.alpha": f32[]}: swept scalars, traced, never in a Python `if`
+HParams = dict[
+    str, Array
+]  # {"lr": f32[], "differ.alpha": f32[]}: swept scalars, traced, never in a Python `if`
 
 
 class RefusedError(Exception):
@@ -65,9 +67,13 @@ class EnvSpec:
 
     def __post_init__(self) -> None:
         if len(self.groups) != self.num_agents:
-            raise ValueError(f"{self.name}: groups has {len(self.groups)} entries for {self.num_agents} agents")
+            raise ValueError(
+                f"{self.name}: groups has {len(self.groups)} entries for {self.num_agents} agents"
+            )
         if max(self.groups) + 1 != len(self.group_names):
-            raise ValueError(f"{self.name}: {len(self.group_names)} group names for {max(self.groups) + 1} groups")
+            raise ValueError(
+                f"{self.name}: {len(self.group_names)} group names for {max(self.groups) + 1} groups"
+            )
 
 
 @struct.dataclass
@@ -113,7 +119,9 @@ class Episode:
     alive: Array  # [T+1, B, N] bool
     action: Array  # [T, B, N] i32 or [T, B, N, U] f32
     reward: Array  # [T, B, N]
-    terminated: Array  # [T, B] bool: the transition from t to t+1 ended the episode in a terminal state
+    terminated: (
+        Array  # [T, B] bool: the transition from t to t+1 ended the episode in a terminal state
+    )
     truncated: Array  # [T, B] bool: the transition from t to t+1 met the time limit
     mask: Array  # [T, B] f32: 1 on real transitions
     extras: dict[str, Array] = field(default_factory=dict)  # {name: [T, B, ...]}
@@ -171,7 +179,9 @@ class Context:
 class LearnerState:
     """Everything an optimiser step changes."""
 
-    params: dict[str, Any]  # {"agent": ..., "mixer": ...}; per-agent leaves carry a leading [N] (or [types]) axis
+    params: dict[
+        str, Any
+    ]  # {"agent": ..., "mixer": ...}; per-agent leaves carry a leading [N] (or [types]) axis
     target_params: dict[str, Any]
     opt_state: Any
     stats: dict[str, Any]  # running moments and the like
@@ -215,11 +225,15 @@ class Algorithm:
     init: Callable[[Array], LearnerState]
     initial_carry: Callable[[int], Any]
     act: Callable[..., tuple[Any, Array, dict[str, Array]]]
-    sample: Callable[[Array, Array, int, int, Context], Array] | None  # None on policy, and with a window
+    sample: (
+        Callable[[Array, Array, int, int, Context], Array] | None
+    )  # None on policy, and with a window
     update: Callable[[LearnerState, Any, Context, Array], tuple[LearnerState, Metrics]]
     inspect: Callable[[LearnerState, Episode, Context], dict[str, Array]]
     observe: Callable[[LearnerState, Any, Clock], LearnerState] | None = None
-    before_update: Callable[[LearnerState, Callable[..., Any], Context, Array], LearnerState] | None = None
+    before_update: (
+        Callable[[LearnerState, Callable[..., Any], Context, Array], LearnerState] | None
+    ) = None
     # replay: of episodes | episode, segment: on policy, whole episodes or pieces of streams | dataset: never collects
     experience: str = "replay"
     segment_length: int = 0  # steps of a piece

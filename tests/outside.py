@@ -119,6 +119,4 @@ def command(name, *arguments, cwd, path=()):
     """Run `python -m jaxshare.<name>` in a folder, with more folders to import from: the finished process."""
     environment = {**tiny.ENVIRONMENT, "PYTHONPATH": ":".join(map(str, [tiny.REPOSITORY, *path]))}
     line = [sys.executable, "-m", f"jaxshare.{name}", *map(str, arguments)]
-    return subprocess.run(
-        line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600
-    )
+    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)

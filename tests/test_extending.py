@@ -82,17 +82,12 @@ def test_its_session_registers():
         "algo=weighted", "env=matching", "modifiers=[clipped]", "clipped.limit=2.0", "env.rounds=3",
     ]  # fmt: skip
     assert cli.settings(["algo=weighted", "env=matching", "env.choices=4"]).env.choices == 4
-    assert (
-        registry.get("env", "five").make(cli.settings(["env=five"]).env).spec.action.num_actions
-        == 5
-    )
+    assert registry.get("env", "five").make(cli.settings(["env=five"]).env).spec.action.num_actions == 5
 
 
 def test_its_package_offers_what_it_says(page):
     project = tomllib.loads((page / "pyproject.toml").read_text())["project"]
-    points = {
-        group.removeprefix("jaxshare."): offers for group, offers in project["entry-points"].items()
-    }
+    points = {group.removeprefix("jaxshare."): offers for group, offers in project["entry-points"].items()}
     assert {f"jaxshare.{group}" for group in points} < {*entries.GROUPS.values()}
     (page / "my_pkg" / "presets").mkdir()
     tree = yaml.safe_load((page / "presets" / "quick.yaml").read_text())

@@ -86,9 +86,7 @@ def test_it_is_listed_and_helped_with(site, tmp_path):
     cells = dict(zip(head.split(), row[1:], strict=False))
     assert [cells[name] for name in ("(none)", "differ", "scaled", "cql")] == ["+", "+", "+", "-"]
     assert not done.stderr
-    done = outside.command(
-        "train", "--help", "algo=averaged", "env=meeting", cwd=tmp_path, path=[site]
-    )
+    done = outside.command("train", "--help", "algo=averaged", "env=meeting", cwd=tmp_path, path=[site])
     for text in (
         "|averaged",
         "|meeting",
@@ -124,10 +122,7 @@ def test_files_in_a_multirun_and_by_the_users_word(tmp_path):
     )
     done = outside.command("train", *line, *sizes, "run_dir=runs", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    pay = [
-        yaml.safe_load((tmp_path / "runs" / job / "config.yaml").read_text())["env"]["pay"]
-        for job in "01"
-    ]
+    pay = [yaml.safe_load((tmp_path / "runs" / job / "config.yaml").read_text())["env"]["pay"] for job in "01"]
     assert pay == [1.0, 2.0]
     refused = outside.command("evaluate", "run_dir=runs/1", "episodes=4", cwd=tmp_path)
     assert refused.returncode == 1

@@ -35,11 +35,7 @@ def received(folder, kind, how, algo="vdn"):
     """A run directory with one entry that leaves a file where it is imported."""
     name = f"touching_{kind}_{how}"
     (folder / f"{name}.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\n")
-    where = (
-        {"module": name}
-        if how == "module"
-        else {"file": str(folder / f"{name}.py"), "sha256": "0" * 64}
-    )
+    where = {"module": name} if how == "module" else {"file": str(folder / f"{name}.py"), "sha256": "0" * 64}
     if how == "module":
         (folder / "theirs").mkdir(exist_ok=True)
         (folder / f"{name}.py").rename(folder / "theirs" / f"{name}.py")
@@ -61,12 +57,8 @@ def received(folder, kind, how, algo="vdn"):
 
 COMMANDS = {
     "evaluate": lambda path, **more: evaluate.evaluate(evaluate.Config(run_dir=str(path), **more)),
-    "collect": lambda path, **more: collect.collect(
-        collect.Config(run_dir=str(path), out=f"{path}.jds", **more)
-    ),
-    "decompose": lambda path, **more: decompose.decompose(
-        decompose.Config(run_dir=str(path), **more)
-    ),
+    "collect": lambda path, **more: collect.collect(collect.Config(run_dir=str(path), out=f"{path}.jds", **more)),
+    "decompose": lambda path, **more: decompose.decompose(decompose.Config(run_dir=str(path), **more)),
 }
 
 
@@ -104,9 +96,7 @@ def test_what_the_message_tells_to_repeat_is_understood(folder):
         trust.run_settings(path, trust.Permission())
     listed = str(error.value).split("command line (")[1].split(") or say")[0]
     for config in (evaluate.Config, collect.Config, decompose.Config):
-        assert cli.small_config(config, [f"run_dir={path}", *shlex.split(listed)]).plugins == [
-            value
-        ]
+        assert cli.small_config(config, [f"run_dir={path}", *shlex.split(listed)]).plugins == [value]
 
 
 def test_the_loggers_of_a_run_are_not_imported_to_look_at_it(folder):
@@ -116,9 +106,7 @@ def test_the_loggers_of_a_run_are_not_imported_to_look_at_it(folder):
 
 
 def test_an_installed_entry_needs_no_word(folder):
-    outside.distribution(
-        folder, "plug-offer", {"envs": {"plug_offer": "plug_offer"}}, plug_offer=outside.GAME
-    )
+    outside.distribution(folder, "plug-offer", {"envs": {"plug_offer": "plug_offer"}}, plug_offer=outside.GAME)
     tree = run_folder.plain(cli.settings(["algo=vdn", "env=matrix"]))
     origins = (
         {"how": "installed", "module": "plug_offer", "package": "plug-offer", "version": "0.9"},
@@ -179,14 +167,10 @@ def test_a_file_that_moved_or_changed(folder):
     assert trust.run_settings(folder / "run", named).env.pay == settings.env.pay
 
     moved.write_text(outside.GAME + "# changed\n")
-    with pytest.raises(
-        RefusedError, match=r"env=coin: .*coin.py has changed since .* say trust=true"
-    ):
+    with pytest.raises(RefusedError, match=r"env=coin: .*coin.py has changed since .* say trust=true"):
         trust.run_settings(folder / "run", named)
     assert trust.run_settings(folder / "run", trust.Permission(trust=True, plugins=[str(moved)]))
-    with pytest.raises(
-        RefusedError, match=r"plugins=\[other.thing\] is nothing that .* needs: coin"
-    ):
+    with pytest.raises(RefusedError, match=r"plugins=\[other.thing\] is nothing that .* needs: coin"):
         trust.run_settings(folder / "run", trust.Permission(plugins=["other.thing"]))
 
 

@@ -57,9 +57,7 @@ def game(site):
 
 
 def test_what_is_registered_is_there_by_its_name():
-    registry.register(
-        "algo", "mine", SimpleNamespace(Config=Config, make=lambda config, spec: None)
-    )
+    registry.register("algo", "mine", SimpleNamespace(Config=Config, make=lambda config, spec: None))
     settings = cli.settings(["algo=mine", "algo.size=5", "env=matrix"])
     assert (settings.algo_name, settings.algo) == ("mine", Config(5))
     assert "mine" in registry.names("algo")
@@ -77,12 +75,7 @@ def test_an_environment_may_be_an_object_or_a_function():
     registry.register("env", "made", lambda: env)
     assert registry.get("env", "made").make(cli.settings(["env=made"]).env) is env
     assert registry.register_env(env) == "matrix_climbing"
-    assert (
-        registry.register_env(
-            dataclasses.replace(env, spec=dataclasses.replace(env.spec, name="smax"))
-        )
-        == "smax_"
-    )
+    assert registry.register_env(dataclasses.replace(env, spec=dataclasses.replace(env.spec, name="smax"))) == "smax_"
     assert isinstance(registry.get("env", "smax_").make(None), Env)
 
 
@@ -134,9 +127,7 @@ def test_a_modifier_is_not_called_as_a_setting_is():
 def test_files_and_dotted_paths_on_the_command_line(game, site):
     (site / "plug_algo.py").write_text((outside.PROJECT / "team_games" / "averaged.py").read_text())
     (site / "plug_all").mkdir()
-    (site / "plug_all" / "__init__.py").write_text(
-        "from plug_algo import *\nimport plug_algo as renamed\n"
-    )
+    (site / "plug_all" / "__init__.py").write_text("from plug_algo import *\nimport plug_algo as renamed\n")
     settings = cli.settings([
         "algo=plug_all.renamed", "algo.weight=3", "env=games/coin.py", "env.pay=2", "modifiers=[differ,shrunk.py]",
         "shrunk.factor=0.25", "sweep.shrunk.factor=[0.1,0.2]",
@@ -162,9 +153,7 @@ def test_files_and_dotted_paths_on_the_command_line(game, site):
 
 
 def test_a_multirun_names_them_by_short_names_and_tells_other_processes(game):
-    line = arguments.understood(
-        ["-m", "env=matrix,games/coin.py", "modifiers=[shrunk.py],[]", "hydra.x=${a.b}"]
-    )
+    line = arguments.understood(["-m", "env=matrix,games/coin.py", "modifiers=[shrunk.py],[]", "hydra.x=${a.b}"])
     assert line == ["-m", "env=matrix,coin", "modifiers=[shrunk],[]", "hydra.x=${a.b}"]
     cli.register()
     cli.check_arguments([*line[1:3], "env.pay=1,2"], sweeping=True)
@@ -219,19 +208,12 @@ def packages(site):
         "envs": {"plug_game": "plug_mod"},
     }
     outside.distribution(site, "plug-bad", points)
-    outside.distribution(
-        site, "plug-worse", {"loggers": {"plug_log": "plug_log:nothing"}}, plug_log="x = 1\n"
-    )
+    outside.distribution(site, "plug-worse", {"loggers": {"plug_log": "plug_log:nothing"}}, plug_log="x = 1\n")
     return site
 
 
 def test_one_broken_package_breaks_nothing_else(packages, capsys, monkeypatch):
-    assert (
-        cli.settings(["env=matrix", "modifiers=[plug_mod]", "plug_mod.factor=2"])
-        .modifiers["plug_mod"]
-        .factor
-        == 2.0
-    )
+    assert cli.settings(["env=matrix", "modifiers=[plug_mod]", "plug_mod.factor=2"]).modifiers["plug_mod"].factor == 2.0
     assert cli.settings(["algo=qmix", "env=matrix"]).algo_name == "qmix"
     for argument, words in (
         (
@@ -265,10 +247,7 @@ def test_nothing_is_imported_before_it_is_asked_for(packages):
 
 
 def test_the_module_of_an_entry_point_is_that_entry(packages):
-    assert (
-        references.load("modifiers", "plug_mod").origin
-        == registry.entry("modifiers", "plug_mod").origin
-    )
+    assert references.load("modifiers", "plug_mod").origin == registry.entry("modifiers", "plug_mod").origin
     (packages.parent / "here" / "plug_mod.py").write_text(outside.MODIFIER)
     with pytest.raises(RefusedError, match="of the installed package plug-good is: rename"):
         cli.settings(["env=matrix", "modifiers=[./plug_mod.py]"])
@@ -296,12 +275,8 @@ plug_mod: {factor: 5e-1}
 def test_presets_of_a_package(packages, game):
     (packages / "plug_presets").mkdir()
     (packages / "plug_presets" / "deep").mkdir()
-    (packages / "plug_presets" / "deep" / "one.yaml").write_text(
-        PRESET.replace("../games", str(game.parent))
-    )
-    outside.distribution(
-        packages, "plug-presets", {"presets": {"their": "plug_presets", "differ": "plug_presets"}}
-    )
+    (packages / "plug_presets" / "deep" / "one.yaml").write_text(PRESET.replace("../games", str(game.parent)))
+    outside.distribution(packages, "plug-presets", {"presets": {"their": "plug_presets", "differ": "plug_presets"}})
     settings = cli.settings(["preset=their/deep/one", "env.pay=4"])
     assert (settings.algo_name, settings.env_name, settings.env.pay) == ("vdn", "coin", 4.0)
     assert settings.modifiers["plug_mod"].factor == 0.5
@@ -400,9 +375,7 @@ def test_going_on_needs_the_same_code(game, tmp_path):
     assert run_folder.open_run_dir(cli.settings([line[0], "env=coin.py", *line[2:]]))[1]
 
     moved.write_text(outside.GAME + "\n")
-    with pytest.raises(
-        RefusedError, match=r"env=coin was .*coin.py with sha256 .*, now .*coin.py with sha256"
-    ):
+    with pytest.raises(RefusedError, match=r"env=coin was .*coin.py with sha256 .*, now .*coin.py with sha256"):
         run_folder.open_run_dir(cli.settings([line[0], "env=coin.py", *line[2:]]))
     config = tmp_path / "run" / "config.yaml"
     config.write_text("\n".join(x for x in config.read_text().splitlines() if "sha256" not in x))
@@ -415,9 +388,7 @@ def test_going_on_imports_nothing_that_the_folder_names(game, tmp_path):
     game.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     entries._imported.clear()
     with pytest.raises(RefusedError, match="env was coin, now matrix"):
-        run_folder.open_run_dir(
-            cli.settings(["algo=vdn", "env=matrix", f"run_dir={tmp_path / 'run'}", "resume=auto"])
-        )
+        run_folder.open_run_dir(cli.settings(["algo=vdn", "env=matrix", f"run_dir={tmp_path / 'run'}", "resume=auto"]))
     assert not (tmp_path / "ran").exists()
 
 

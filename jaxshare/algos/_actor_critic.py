@@ -33,8 +33,25 @@ from jaxshare.models.base import sharing_groups
 from jaxshare.models.streams import ACTIVATIONS, INITS, Shape, Stream, StreamNetwork, stream_network
 from jaxshare.ops import returns
 from jaxshare.ops.masking import masked_mean
-from jaxshare.settings.fields import STEPS, UNITS, default, flag, nested, static, swept, swept_values
-from jaxshare.settings.shared import SWEPT, Adam, Agents, Averaging, CriticRate, Learning, TargetPeriod
+from jaxshare.settings.fields import (
+    STEPS,
+    UNITS,
+    default,
+    flag,
+    nested,
+    static,
+    swept,
+    swept_values,
+)
+from jaxshare.settings.shared import (
+    SWEPT,
+    Adam,
+    Agents,
+    Averaging,
+    CriticRate,
+    Learning,
+    TargetPeriod,
+)
 from jaxshare.settings.validate import check_record
 from jaxshare.types import (
     Algorithm,
@@ -309,7 +326,9 @@ class ActorCritic:
     critic_input: CriticInput
     prepare: Prepare
     loss: Loss
-    modules: dict[str, Any] = field(default_factory=dict)  # Network, or what agents have, such as a StreamNetwork
+    modules: dict[str, Any] = field(
+        default_factory=dict
+    )  # Network, or what agents have, such as a StreamNetwork
     stats: dict[str, Any] = field(default_factory=dict)
     relabel: tuple[Callable[..., tuple[Segment, dict[str, Any]]], ...] = ()
     after_update: tuple[Callable[..., tuple[LearnerState, Metrics]], ...] = ()
@@ -322,7 +341,9 @@ class ActorCritic:
     inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
     hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers, as "a_pps.x"
     owners: dict[str, str] = field(default_factory=dict)
-    yields: tuple[str, ...] = ()  # parts of its own that a modifier may replace all the same: ("loss",)
+    yields: tuple[
+        str, ...
+    ] = ()  # parts of its own that a modifier may replace all the same: ("loss",)
 
     @property
     def networks(self) -> dict[str, StreamNetwork]:
@@ -363,9 +384,16 @@ def actor_critic(
         "hidden_dim": config.hidden_dim, "activation": config.activation, "init": config.init, "body": config.body,
         "body_gain": config.body_gain,
     }  # fmt: skip
-    actor = Shape(**common, recurrent=config.recurrent, out_dim=out_dim, head_gain=0.01, log_std=log_std)
+    actor = Shape(
+        **common, recurrent=config.recurrent, out_dim=out_dim, head_gain=0.01, log_std=log_std
+    )
     critic_common = {**common, "hidden_dim": config.critic_dim or config.hidden_dim}
-    critic = Shape(**critic_common, recurrent=config.critic_recurrent, out_dim=critic_dim, head_gain=config.value_gain)
+    critic = Shape(
+        **critic_common,
+        recurrent=config.critic_recurrent,
+        out_dim=critic_dim,
+        head_gain=config.value_gain,
+    )
     return ActorCritic(
         name=name,
         config=config,
@@ -378,7 +406,9 @@ def actor_critic(
     )
 
 
-def local_input(config: ActorCriticConfig, spec: EnvSpec, obs: Array, state: Array, previous: Array) -> Array:
+def local_input(
+    config: ActorCriticConfig, spec: EnvSpec, obs: Array, state: Array, previous: Array
+) -> Array:
     """What an agent sees itself."""
     return inputs.build(obs, previous, spec, config.obs_last_action, config.obs_agent_id)
 
@@ -404,7 +434,9 @@ class CentralConfig(ActorCriticConfig):
     )
 
 
-def central_input(config: CentralConfig, spec: EnvSpec, obs: Array, state: Array, previous: Array) -> Array:
+def central_input(
+    config: CentralConfig, spec: EnvSpec, obs: Array, state: Array, previous: Array
+) -> Array:
     """z = [state (everybody's observation where there is none), own obs, last actions, index]: [T, B, N, D]."""
     agents = spec.num_agents
 
@@ -429,11 +461,19 @@ def central_input_dim(config: CentralConfig, spec: EnvSpec) -> int:
     agents, last = spec.num_agents, spec.num_agents * inputs.action_dim(spec)
     world = spec.state_dim or agents * spec.obs_dim
     flags = (config.critic_obs, config.critic_last_actions, config.critic_agent_id)
-    return world + sum(d for used, d in zip(flags, (spec.obs_dim, last, agents), strict=True) if used)
+    return world + sum(
+        d for used, d in zip(flags, (spec.obs_dim, last, agents), strict=True) if used
+    )
 
 
 def central_actor_critic(
-    name: str, config: CentralConfig, spec: EnvSpec, prepare: Prepare, loss: Loss, critic_dim: int = 1, more: int = 0
+    name: str,
+    config: CentralConfig,
+    spec: EnvSpec,
+    prepare: Prepare,
+    loss: Loss,
+    critic_dim: int = 1,
+    more: int = 0,
 ) -> ActorCritic:
     """A learner whose critics read `central_input`, and `more` numbers if it feeds them itself."""
     return actor_critic(
@@ -456,7 +496,13 @@ def previous_actions(segment: Segment, spec: EnvSpec) -> Array:
 def actor_stream(parts: ActorCritic, segment: Segment) -> Stream:
     """What the actors read at every step."""
     config, spec = parts.config, parts.spec
-    x = inputs.build(segment.obs, previous_actions(segment, spec), spec, config.obs_last_action, config.obs_agent_id)
+    x = inputs.build(
+        segment.obs,
+        previous_actions(segment, spec),
+        spec,
+        config.obs_last_action,
+        config.obs_agent_id,
+    )
     return Stream(x=x, keep=_keep(segment, spec) if config.recurrent else None)
 
 
@@ -466,8 +512,12 @@ def critic_stream(parts: ActorCritic, segment: Segment, after: bool) -> Stream:
     x = parts.critic_input(segment.obs, segment.state, previous_actions(segment, spec))
     later = None
     if after:
-        later = parts.critic_input(segment.next_obs, segment.next_state, inputs.encode(segment.action, spec))
-    return Stream(x=x, keep=_keep(segment, spec) if parts.config.critic_recurrent else None, after=later)
+        later = parts.critic_input(
+            segment.next_obs, segment.next_state, inputs.encode(segment.action, spec)
+        )
+    return Stream(
+        x=x, keep=_keep(segment, spec) if parts.config.critic_recurrent else None, after=later
+    )
 
 
 def _keep(segment: Segment, spec: EnvSpec) -> Array:
@@ -486,9 +536,13 @@ def taken(segment: Segment) -> Array:
     return segment.extras.get("drawn", segment.action)
 
 
-def values(parts: ActorCritic, params: Any, segment: Segment, after: bool = True) -> tuple[Array, Array]:
+def values(
+    parts: ActorCritic, params: Any, segment: Segment, after: bool = True
+) -> tuple[Array, Array]:
     """Values of every step and of its true successor, [T, B, N] each (zeros without `after`). params: the critics'."""
-    _, read = parts.critic.unroll(params, segment.carry.critic, critic_stream(parts, segment, after))
+    _, read = parts.critic.unroll(
+        params, segment.carry.critic, critic_stream(parts, segment, after)
+    )
     value = read.y[..., 0]
     return value, jnp.zeros_like(value) if read.after is None else read.after[..., 0]
 
@@ -517,14 +571,18 @@ def agent_means(parts: ActorCritic, x: Array, mask: Array) -> Array:
     return each.sum() if parts.config.over_agents == "sum" else each.mean()
 
 
-def prepare_own(parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array) -> Targets:
+def prepare_own(
+    parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array
+) -> Targets:
     """Targets of every agent from its own rewards and its own critic (the target critic, if there is one)."""
     value, next_value = values(parts, learner.params["critic"], segment)
     if parts.config.target_update != "none":
         _, next_value = values(parts, learner.target_params["critic"], segment)
     if parts.config.returns == "gae":
         discount, end = discounts(parts, segment, ctx), over_agents(segment.end, segment)
-        advantage = returns.gae(segment.reward, discount, value, next_value, end, ctx.hparams["gae_lambda"])
+        advantage = returns.gae(
+            segment.reward, discount, value, next_value, end, ctx.hparams["gae_lambda"]
+        )
         target = advantage + value
     else:
         target = returns_of(parts, segment, next_value, ctx)
@@ -541,7 +599,12 @@ def prepare_own(parts: ActorCritic, learner: LearnerState, segment: Segment, ctx
 
 
 def a2c_loss(
-    parts: ActorCritic, params: dict[str, Any], segment: Segment, targets: Targets, ctx: Context, key: Array
+    parts: ActorCritic,
+    params: dict[str, Any],
+    segment: Segment,
+    targets: Targets,
+    ctx: Context,
+    key: Array,
 ) -> tuple[Array, Metrics]:
     """sum_i {-mean[sg(A_i) log pi_i(a_i)] + c_v mean[(R_i - V_i)^2] - c_e mean[H(pi_i)]} (Mnih et al. 2016, sec. 4.3).
 
@@ -604,19 +667,27 @@ def groups(parts: ActorCritic) -> dict[str, tuple[str, ...]]:
 
 
 def _init(parts: ActorCritic, key: Array) -> LearnerState:
-    inits = {"actor": parts.actor.init, "critic": parts.critic.init, **{n: m.init for n, m in parts.modules.items()}}
+    inits = {
+        "actor": parts.actor.init,
+        "critic": parts.critic.init,
+        **{n: m.init for n, m in parts.modules.items()},
+    }
     keys = jax.random.split(key, len(inits))
     params = {name: init(k) for (name, init), k in zip(inits.items(), keys, strict=True)}
     h = {name: jnp.float32(value) for name, value in swept_values(parts.config.hparams).items()}
     opt_state = {
-        group: _per_set(parts, names, _optimizer(parts.config, group, h).init)({n: params[n] for n in names})
+        group: _per_set(parts, names, _optimizer(parts.config, group, h).init)(
+            {n: params[n] for n in names}
+        )
         for group, names in groups(parts).items()
     }
     target = {} if parts.config.target_update == "none" else {"critic": params["critic"]}
     return LearnerState(params=params, target_params=target, opt_state=opt_state, stats=parts.stats)
 
 
-def _optimizer(config: ActorCriticConfig, group: str, h: dict[str, Array]) -> optax.GradientTransformation:
+def _optimizer(
+    config: ActorCriticConfig, group: str, h: dict[str, Array]
+) -> optax.GradientTransformation:
     rate = "critic_lr" if group == "critic" else "lr"
     if getattr(config, "optimizer", "adam") == "rmsprop":
         return torch_rmsprop(h, rate)
@@ -627,21 +698,29 @@ def _optimizer(config: ActorCriticConfig, group: str, h: dict[str, Array]) -> op
     )
 
 
-def _per_set(parts: ActorCritic, names: tuple[str, ...], fn: Callable[..., Any]) -> Callable[..., Any]:
+def _per_set(
+    parts: ActorCritic, names: tuple[str, ...], fn: Callable[..., Any]
+) -> Callable[..., Any]:
     """`fn` on each parameter set alone, if every network of the group has the same number of sets, more than one."""
     networks = {"actor": parts.actor, "critic": parts.critic}
     sets = {max(networks[name].groups) + 1 if name in networks else 1 for name in names}
     return jax.vmap(fn) if parts.config.clip == "set" and len(sets) == 1 and max(sets) > 1 else fn
 
 
-def update_of(parts: ActorCritic, ctx: Context, group: str, names: tuple[str, ...]) -> Callable[..., Any]:
+def update_of(
+    parts: ActorCritic, ctx: Context, group: str, names: tuple[str, ...]
+) -> Callable[..., Any]:
     """(gradients, state) -> (updates, state) of an optimiser group."""
     return _per_set(parts, names, _optimizer(parts.config, group, ctx.hparams).update)
 
 
 def _initial_carry(parts: ActorCritic, batch: int) -> Memory:
     previous = jnp.zeros((batch, parts.spec.num_agents, inputs.action_dim(parts.spec)))
-    return Memory(actor=parts.actor.initial_carry(batch), critic=parts.critic.initial_carry(batch), previous=previous)
+    return Memory(
+        actor=parts.actor.initial_carry(batch),
+        critic=parts.critic.initial_carry(batch),
+        previous=previous,
+    )
 
 
 def _act(
@@ -655,7 +734,9 @@ def _act(
 ) -> tuple[Memory, Array, dict[str, Array]]:
     config, spec = parts.config, parts.spec
     previous = carry.previous[None]
-    x = inputs.build(timestep.obs[None], previous, spec, config.obs_last_action, config.obs_agent_id)
+    x = inputs.build(
+        timestep.obs[None], previous, spec, config.obs_last_action, config.obs_agent_id
+    )
     hidden, read = parts.actor.unroll(params["actor"], carry.actor, Stream(x=x))
     y = parts.explore(read.y[0], timestep.avail, ctx) if explore and parts.explore else read.y[0]
     policy = distributions.policy(y, timestep.avail, spec)
@@ -690,10 +771,14 @@ def _update(
         memory = jax.tree.map(lambda x: x[rows], segment.carry)
         now = ctx.replace(clock=clock)  # type: ignore[attr-defined]
         own_key = jax.random.fold_in(step_key, i)
-        learner, metrics = _step(parts, learner, part[0].replace(carry=memory), part[1], now, own_key)
+        learner, metrics = _step(
+            parts, learner, part[0].replace(carry=memory), part[1], now, own_key
+        )
         return (learner, clock._replace(updates=clock.updates + 1)), metrics
 
-    rows = minibatches(order_key, segment.mask.shape[1], parts.config.epochs, parts.config.minibatches)
+    rows = minibatches(
+        order_key, segment.mask.shape[1], parts.config.epochs, parts.config.minibatches
+    )
     (learner, _), metrics = jax.lax.scan(step, (learner, ctx.clock), (rows, jnp.arange(count)))
     return learner, metrics
 
@@ -721,7 +806,12 @@ def minibatches(key: Array, num_envs: int, epochs: int, minibatches: int) -> Arr
 
 
 def _step(
-    parts: ActorCritic, learner: LearnerState, segment: Segment, targets: Any, ctx: Context, key: Array
+    parts: ActorCritic,
+    learner: LearnerState,
+    segment: Segment,
+    targets: Any,
+    ctx: Context,
+    key: Array,
 ) -> tuple[LearnerState, Metrics]:
     """One optimiser step."""
     loss_key, *keys = jax.random.split(key, 1 + len(parts.after_update))
@@ -730,7 +820,11 @@ def _step(
         learner, targets, fitted = parts.fit(parts, learner, segment, targets, ctx)
     loss_fn = lambda params: parts.loss(parts, params, segment, targets, ctx, loss_key)  # noqa: E731
     grads, metrics = jax.grad(loss_fn, has_aux=True)(learner.params)
-    rest = {group: names for group, names in groups(parts).items() if not (parts.fit and group == "critic")}
+    rest = {
+        group: names
+        for group, names in groups(parts).items()
+        if not (parts.fit and group == "critic")
+    }
     learner, norms = optimised(partial(update_of, parts, ctx), rest, learner, grads)
     metrics = {**metrics, **norms, **fitted}
     for hook, own_key in zip(parts.after_update, keys, strict=True):
@@ -739,7 +833,9 @@ def _step(
     return parts.follow(learner) if parts.follow else followed(learner, parts.config, ctx), metrics
 
 
-def _inspect(parts: ActorCritic, learner: LearnerState, episode: Episode, ctx: Context) -> dict[str, Array]:
+def _inspect(
+    parts: ActorCritic, learner: LearnerState, episode: Episode, ctx: Context
+) -> dict[str, Array]:
     from jaxshare.rollout import as_segment
 
     segment = as_segment(episode, _initial_carry(parts, episode.mask.shape[1]))

@@ -17,13 +17,24 @@ def check(name: str, config: ActorCriticConfig) -> None:
     """Raise RefusedError for settings of the family that have no meaning here."""
     reasons = {
         "epochs": (1, "the loss has no ratio of policies, so what was collected serves one update"),
-        "minibatches": (1, "the loss has no ratio of policies, so what was collected serves one update"),
-        "critic_recurrent": (False, "its critic is asked about actions that nobody took, which no memory can follow"),
-        "standardise_advantage": (False, "the size of its advantages is set against the entropy coefficient"),
+        "minibatches": (
+            1,
+            "the loss has no ratio of policies, so what was collected serves one update",
+        ),
+        "critic_recurrent": (
+            False,
+            "its critic is asked about actions that nobody took, which no memory can follow",
+        ),
+        "standardise_advantage": (
+            False,
+            "the size of its advantages is set against the entropy coefficient",
+        ),
     }
     for key, (only, reason) in reasons.items():
         if getattr(config, key) != only:
-            raise RefusedError(f"algo.{key}={getattr(config, key)}: {name} has {key}={only} only; {reason}.")
+            raise RefusedError(
+                f"algo.{key}={getattr(config, key)}: {name} has {key}={only} only; {reason}."
+            )
 
 
 def num_choices(name: str, spec: EnvSpec) -> int:
@@ -37,12 +48,16 @@ def num_choices(name: str, spec: EnvSpec) -> int:
 
 def here(parts: ActorCritic, segment: Segment) -> Array:
     """z of every step, [T, B, N, D]."""
-    return parts.critic_input(segment.obs, segment.state, family.previous_actions(segment, parts.spec))
+    return parts.critic_input(
+        segment.obs, segment.state, family.previous_actions(segment, parts.spec)
+    )
 
 
 def beyond(parts: ActorCritic, segment: Segment) -> Array:
     """z of every step's true successor, [T, B, N, D]."""
-    return parts.critic_input(segment.next_obs, segment.next_state, inputs.encode(segment.action, parts.spec))
+    return parts.critic_input(
+        segment.next_obs, segment.next_state, inputs.encode(segment.action, parts.spec)
+    )
 
 
 def ask(critic: StreamNetwork, params: Any, z: Array, others: Array) -> Array:
@@ -51,7 +66,9 @@ def ask(critic: StreamNetwork, params: Any, z: Array, others: Array) -> Array:
     return critic.unroll(params, critic.initial_carry(x.shape[1]), Stream(x=x))[1].y
 
 
-def next_actions(parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array) -> Array:
+def next_actions(
+    parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array
+) -> Array:
     """What everybody does after each step, [T, B, N] i32.
 
     Inside an episode that is the action of step t + 1. After a step that ended its episode, and after the last one,
@@ -59,16 +76,24 @@ def next_actions(parts: ActorCritic, learner: LearnerState, segment: Segment, ct
     """
     config, spec = parts.config, parts.spec
     previous = inputs.encode(segment.action, spec)
-    after = inputs.build(segment.next_obs, previous, spec, config.obs_last_action, config.obs_agent_id)
+    after = inputs.build(
+        segment.next_obs, previous, spec, config.obs_last_action, config.obs_agent_id
+    )
     stream = family.actor_stream(parts, segment).replace(after=after)  # type: ignore[attr-defined]
     _, read = parts.actor.unroll(learner.params["actor"], segment.carry.actor, stream)
     assert read.after is not None
     y = parts.explore(read.after, segment.next_avail, ctx) if parts.explore else read.after
-    drawn = distributions.policy(y, segment.next_avail, spec).sample(seed=key).astype(segment.action.dtype)
+    drawn = (
+        distributions.policy(y, segment.next_avail, spec)
+        .sample(seed=key)
+        .astype(segment.action.dtype)
+    )
     followed = jnp.concatenate([segment.action[1:], drawn[-1:]])
     return jnp.where(segment.end[..., None], drawn, followed)
 
 
 def slow_critic(parts: ActorCritic, learner: LearnerState) -> Any:
     """Parameters of the critic that targets bootstrap from."""
-    return (learner.params if parts.config.target_update == "none" else learner.target_params)["critic"]
+    return (learner.params if parts.config.target_update == "none" else learner.target_params)[
+        "critic"
+    ]

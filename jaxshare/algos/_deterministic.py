@@ -209,7 +209,9 @@ class DeterministicLearner:
     inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
     hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers, as "differ.alpha"
     owners: dict[str, str] = field(default_factory=dict)
-    yields: tuple[str, ...] = ()  # parts of its own that a modifier may replace all the same: ("loss",)
+    yields: tuple[
+        str, ...
+    ] = ()  # parts of its own that a modifier may replace all the same: ("loss",)
 
     @property
     def networks(self) -> dict[str, AgentNetwork]:
@@ -252,7 +254,13 @@ def deterministic_learner(
     )
     critic = team_network(FeedForwardQ(config.hidden_dim, 1), critic_input_dim, 0, groups)
     return DeterministicLearner(
-        name=name, config=config, spec=spec, actor=actor, critic=critic, critic_input=critic_input, **parts
+        name=name,
+        config=config,
+        spec=spec,
+        actor=actor,
+        critic=critic,
+        critic_input=critic_input,
+        **parts,
     )
 
 
@@ -270,8 +278,12 @@ def _check(name: str, config: DeterministicConfig, spec: EnvSpec) -> None:
             f"algo.target_action=sample: the policies of algo={name} for continuous actions are deterministic. Use "
             "algo.target_action=greedy."
         )
-    if not all(-math.inf < low < high < math.inf for low, high in zip(box.low, box.high, strict=True)):
-        raise RefusedError(f"algo={name} needs actions between finite bounds, low < high; env={spec.name} has {box}.")
+    if not all(
+        -math.inf < low < high < math.inf for low, high in zip(box.low, box.high, strict=True)
+    ):
+        raise RefusedError(
+            f"algo={name} needs actions between finite bounds, low < high; env={spec.name} has {box}."
+        )
 
 
 # ------------------------------------------------------------------------------------------------------ what parts use
@@ -291,7 +303,9 @@ def greedy_actions(parts: DeterministicLearner, y: Array, avail: Array) -> Array
     return jnp.tanh(y)
 
 
-def drawn_actions(parts: DeterministicLearner, y: Array, avail: Array, ctx: Context, key: Array) -> Array:
+def drawn_actions(
+    parts: DeterministicLearner, y: Array, avail: Array, ctx: Context, key: Array
+) -> Array:
     """What the policies do, encoded, with a gradient: y [T, B, N, E], avail [T, B, N, A] -> [T, B, N, E]."""
     if not isinstance(parts.spec.action, Discrete):
         return jnp.tanh(y)
@@ -301,7 +315,12 @@ def drawn_actions(parts: DeterministicLearner, y: Array, avail: Array, ctx: Cont
 
 
 def next_actions(
-    parts: DeterministicLearner, params: Any, x: Array, avail: Array, ctx: Context, key: Array | None
+    parts: DeterministicLearner,
+    params: Any,
+    x: Array,
+    avail: Array,
+    ctx: Context,
+    key: Array | None,
 ) -> Array:
     """Target actions of the slots after the first, [T, B, N, E]: x [T+1, B, N, D], params: the target actors'."""
     # code: EPyMARL starts its target's memory at t = 1; ours: at t = 0, as the actors that played
@@ -313,14 +332,18 @@ def next_actions(
     return greedy_actions(parts, y, allowed)
 
 
-def judged(parts: DeterministicLearner, params: Any, batch: Episode, after: int, own: Array, others: Array) -> Array:
+def judged(
+    parts: DeterministicLearner, params: Any, batch: Episode, after: int, own: Array, others: Array
+) -> Array:
     """Q_i [T, B, N] of encoded actions [T, B, N, E] in the slots 0..T-1, or 1..T with after=1. params: the critics'."""
     steps = slice(after, after + len(own))
     x = parts.critic_input(batch.obs[steps], batch.state[steps], own, others)
     return parts.critic.unroll(params, parts.critic.initial_carry(x.shape[1]), x)[1][..., 0]
 
 
-def mixed(parts: DeterministicLearner, params: dict[str, Any], batch: Episode, after: int, q: Array) -> Array:
+def mixed(
+    parts: DeterministicLearner, params: dict[str, Any], batch: Episode, after: int, q: Array
+) -> Array:
     """Q_tot [T, B] of q [T, B, N] in the slots 0..T-1, or 1..T with after=1."""
     if parts.mixer is None:
         raise RefusedError("this learner has no mixer")
@@ -340,7 +363,9 @@ def values_of(
     """What the critics' loss sees. Without a key target actions are the best ones."""
     config, spec = parts.config, parts.spec
     taken = inputs.encode(batch.action, spec)
-    following = next_actions(parts, target["actor"], actor_input(parts, batch), batch.avail, ctx, key)
+    following = next_actions(
+        parts, target["actor"], actor_input(parts, batch), batch.avail, ctx, key
+    )
     q_taken = judged(parts, params["critic"], batch, 0, taken, taken)
     next_q = jax.lax.stop_gradient(judged(parts, target["critic"], batch, 1, following, following))
     q_tot = next_q_tot = jnp.zeros(batch.mask.shape)
@@ -354,7 +379,9 @@ def values_of(
         next_q=next_q,
         q_tot=q_tot,
         next_q_tot=next_q_tot,
-        discount=td.discounts(ctx.hparams["gamma"], batch.terminated, batch.truncated, config.bootstrap_on_timeout),
+        discount=td.discounts(
+            ctx.hparams["gamma"], batch.terminated, batch.truncated, config.bootstrap_on_timeout
+        ),
         team_reward=team_reward(spec, batch),
         params={**params, "agent": params["critic"]},
         mix=partial(mixed, parts, params, batch, 0),
@@ -364,12 +391,16 @@ def values_of(
     )
 
 
-def lambda_loss(team: bool, values: Values, batch: Episode, ctx: Context, key: Array) -> tuple[Array, Metrics]:
+def lambda_loss(
+    team: bool, values: Values, batch: Episode, ctx: Context, key: Array
+) -> tuple[Array, Metrics]:
     """The mean of (G - Q)^2 over valid steps, and over agents unless `team`; G = `returns.td_lambda` of the target Q.
 
     code: build_td_lambda_targets of PyMARL's COMA, on FACMAC's Q_tot.
     """
-    wide = (lambda x: x) if team else (lambda x: jnp.broadcast_to(x[..., None], values.q_taken.shape))
+    wide = (
+        (lambda x: x) if team else (lambda x: jnp.broadcast_to(x[..., None], values.q_taken.shape))
+    )
     reward = values.team_reward if team else batch.reward
     value, after = (values.q_tot, values.next_q_tot) if team else (values.q_taken, values.next_q)
     end = wide(batch.terminated | batch.truncated)
@@ -384,7 +415,12 @@ def lambda_loss(team: bool, values: Values, batch: Episode, ctx: Context, key: A
 
 
 def actor_loss(
-    parts: DeterministicLearner, actor: Any, params: dict[str, Any], batch: Episode, ctx: Context, key: Array
+    parts: DeterministicLearner,
+    actor: Any,
+    params: dict[str, Any],
+    batch: Episode,
+    ctx: Context,
+    key: Array,
 ) -> tuple[Array, Metrics]:
     """- mean of Q(., pi) + c mean of pi^2, over valid steps: a gradient for `actor` only; params: all others'.
 
@@ -393,17 +429,31 @@ def actor_loss(
     x, avail = actor_input(parts, batch)[:-1], batch.avail[:-1]
     _, y = parts.actor.unroll(actor, parts.actor.initial_carry(x.shape[1]), x)
     own = drawn_actions(parts, y, avail, ctx, key)
-    others = inputs.encode(batch.action, parts.spec) if parts.others == "buffer" else jax.lax.stop_gradient(own)
+    others = (
+        inputs.encode(batch.action, parts.spec)
+        if parts.others == "buffer"
+        else jax.lax.stop_gradient(own)
+    )
     q = judged(parts, params["critic"], batch, 0, own, others)
     each = jnp.broadcast_to(batch.mask[..., None], q.shape)
     # code: FACMAC's continuous learners and EPyMARL take the mean over padding as well
-    best = masked_mean(q, each) if parts.mixer is None else masked_mean(mixed(parts, params, batch, 0, q), batch.mask)
+    best = (
+        masked_mean(q, each)
+        if parts.mixer is None
+        else masked_mean(mixed(parts, params, batch, 0, q), batch.mask)
+    )
     if isinstance(parts.spec.action, Discrete):
         size = gumbel.mean_square_logit(y, avail, batch.mask)
     else:
-        size = masked_mean(jnp.square(own), jnp.broadcast_to(batch.mask[..., None, None], own.shape))
+        size = masked_mean(
+            jnp.square(own), jnp.broadcast_to(batch.mask[..., None, None], own.shape)
+        )
     loss = -best + ctx.hparams["action_reg"] * size
-    return parts.weight * loss, {"loss/actor": loss, "q/policy_mean": best, "policy/mean_square": size}
+    return parts.weight * loss, {
+        "loss/actor": loss,
+        "q/policy_mean": best,
+        "policy/mean_square": size,
+    }
 
 
 # -------------------------------------------------------------------------------------------------------- assembly
@@ -443,13 +493,20 @@ def _groups(parts: DeterministicLearner) -> dict[str, tuple[str, ...]]:
     critics = tuple(name for name in _modules(parts) if name != "actor")
     # a modifier of utilities calls the critics "agent"
     given = parts.groups or {"critic": critics}
-    found = {group: tuple("critic" if n == "agent" else n for n in names) for group, names in given.items()}
+    found = {
+        group: tuple("critic" if n == "agent" else n for n in names)
+        for group, names in given.items()
+    }
     if sorted(name for names in found.values() for name in names) != sorted(critics):
-        raise ValueError(f"{parts.name}: optimiser groups {given} must name each of {sorted(critics)} once")
+        raise ValueError(
+            f"{parts.name}: optimiser groups {given} must name each of {sorted(critics)} once"
+        )
     return {"actor": ("actor",), **found}
 
 
-def _init(parts: DeterministicLearner, groups: dict[str, tuple[str, ...]], key: Array) -> LearnerState:
+def _init(
+    parts: DeterministicLearner, groups: dict[str, tuple[str, ...]], key: Array
+) -> LearnerState:
     modules = _modules(parts)
     keys = jax.random.split(key, len(modules))
     params = {name: init(k) for (name, init), k in zip(modules.items(), keys, strict=True)}
@@ -469,13 +526,17 @@ def _optimizer(group: str, h: dict[str, Array]) -> optax.GradientTransformation:
     )
 
 
-def _per_set(parts: DeterministicLearner, names: tuple[str, ...], fn: Callable[..., Any]) -> Callable[..., Any]:
+def _per_set(
+    parts: DeterministicLearner, names: tuple[str, ...], fn: Callable[..., Any]
+) -> Callable[..., Any]:
     """`fn` on each parameter set alone, if that is how norms are taken and the group has nothing but such sets."""
     several = set(names) <= set(parts.networks) and max(parts.actor.groups) > 0
     return jax.vmap(fn) if parts.config.clip == "set" and several else fn
 
 
-def _update_of(parts: DeterministicLearner, ctx: Context, group: str, names: tuple[str, ...]) -> Callable[..., Any]:
+def _update_of(
+    parts: DeterministicLearner, ctx: Context, group: str, names: tuple[str, ...]
+) -> Callable[..., Any]:
     return _per_set(parts, names, _optimizer(group, ctx.hparams).update)
 
 
@@ -495,13 +556,17 @@ def _act(
 ) -> tuple[tuple[Array, Array], Array, dict[str, Array]]:
     config, spec = parts.config, parts.spec
     hidden, previous = carry
-    x = inputs.build(timestep.obs[None], previous[None], spec, config.obs_last_action, config.obs_agent_id)
+    x = inputs.build(
+        timestep.obs[None], previous[None], spec, config.obs_last_action, config.obs_agent_id
+    )
     hidden, y = parts.actor.unroll(params["actor"], hidden, x)
     action = chosen(parts, y[0], timestep.avail, ctx, key, explore)
     return (hidden, inputs.encode(action, spec)), action, {}
 
 
-def chosen(parts: DeterministicLearner, y: Array, avail: Array, ctx: Context, key: Array, explore: bool) -> Array:
+def chosen(
+    parts: DeterministicLearner, y: Array, avail: Array, ctx: Context, key: Array, explore: bool
+) -> Array:
     """The actions to take, [B, N] or [B, N, U] in the box: y [B, N, E], avail [B, N, A].
 
     Exploring, discrete actions are samples of the policy, continuous ones have Gaussian noise on them; either are
@@ -512,7 +577,9 @@ def chosen(parts: DeterministicLearner, y: Array, avail: Array, ctx: Context, ke
     rate = jnp.where(ctx.env_steps < h["uniform_steps"], 1.0, rate)
     if isinstance(spec.action, Box):
         action = jnp.tanh(y)
-        return inputs.decode(cem.perturb(key, action, h["action_noise"], rate) if explore else action, spec.action)
+        return inputs.decode(
+            cem.perturb(key, action, h["action_noise"], rate) if explore else action, spec.action
+        )
     if not explore:
         return masked_argmax(y, avail)
     coin_key, uniform_key, own_key = jax.random.split(key, 3)
@@ -538,7 +605,11 @@ def _update(
         values = values_of(parts, params, learner.target_params, batch, ctx, target_key)
         loss, metrics = parts.loss(values, batch, ctx, loss_key)
         each = jnp.broadcast_to(batch.mask[..., None], values.q_taken.shape)
-        metrics = {**metrics, "loss/critic": loss, "q/taken_mean": masked_mean(values.q_taken, each)}
+        metrics = {
+            **metrics,
+            "loss/critic": loss,
+            "q/taken_mean": masked_mean(values.q_taken, each),
+        }
         return parts.weight * loss, metrics
 
     critics = {name: p for name, p in learner.params.items() if name != "actor"}
@@ -556,7 +627,9 @@ def _update(
     return followed(learner, parts.config, ctx), metrics
 
 
-def _inspect(parts: DeterministicLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:
+def _inspect(
+    parts: DeterministicLearner, learner: LearnerState, batch: Episode, ctx: Context
+) -> dict[str, Array]:
     values = values_of(parts, learner.params, learner.target_params, batch, ctx)
     found = {"q_taken": values.q_taken}
     for part in parts.inspect:

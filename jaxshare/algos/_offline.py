@@ -90,7 +90,9 @@ class TeamConfig(TargetPeriod, MixerWidth, OfflineConfig):
 
 
 Params = dict[str, Any]
-LossFn = Callable[..., tuple[Array, Metrics]]  # of (OfflineLearner, Params, Params, Episode, Context)
+LossFn = Callable[
+    ..., tuple[Array, Metrics]
+]  # of (OfflineLearner, Params, Params, Episode, Context)
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,12 @@ class OfflineLearner:
     @property
     def networks(self) -> dict[str, AgentNetwork]:
         """The agents' networks, by their names among the parts and the parameters."""
-        known = {"agent": self.agent, "actor": self.actor, "critic": self.critic, "behaviour": self.behaviour}
+        known = {
+            "agent": self.agent,
+            "actor": self.actor,
+            "critic": self.critic,
+            "behaviour": self.behaviour,
+        }
         used = {name: network for name, network in known.items() if network is not None}
         return {**used, **agents_modules(self.modules)}
 
@@ -186,7 +193,9 @@ def policy_network(name: str, config: OfflineConfig, spec: EnvSpec) -> AgentNetw
     if isinstance(box, Box) and not all(
         -math.inf < low < high < math.inf for low, high in zip(box.low, box.high, strict=True)
     ):
-        raise RefusedError(f"algo={name} needs actions between finite bounds, low < high; env={spec.name} has {box}.")
+        raise RefusedError(
+            f"algo={name} needs actions between finite bounds, low < high; env={spec.name} has {box}."
+        )
     return q_network(
         input_dim=inputs.input_dim(spec, config.obs_last_action, config.obs_agent_id),
         num_actions=inputs.action_dim(spec),
@@ -203,7 +212,11 @@ def unrolled(parts: OfflineLearner, name: str, params: Params, batch: Episode) -
     """What a network of the agents says in every slot, [T+1, B, N, A]."""
     config, spec, network = parts.config, parts.spec, parts.networks[name]
     x = inputs.build(
-        batch.obs, inputs.last_actions(batch.action, spec), spec, config.obs_last_action, config.obs_agent_id
+        batch.obs,
+        inputs.last_actions(batch.action, spec),
+        spec,
+        config.obs_last_action,
+        config.obs_agent_id,
     )
     return network.unroll(params[name], network.initial_carry(x.shape[1]), x)[1]
 
@@ -215,7 +228,9 @@ def per_agent(parts: OfflineLearner, x: Array) -> Array:
 
 def discounts(batch: Episode, ctx: Context) -> Array:
     """gamma * (1 - terminated), [T, B]: what is truncated goes on."""
-    return td.discounts(ctx.hparams["gamma"], batch.terminated, batch.truncated, bootstrap_on_timeout=True)
+    return td.discounts(
+        ctx.hparams["gamma"], batch.terminated, batch.truncated, bootstrap_on_timeout=True
+    )
 
 
 def lambda_target(parts: OfflineLearner, next_value: Array, batch: Episode, ctx: Context) -> Array:
@@ -226,17 +241,27 @@ def lambda_target(parts: OfflineLearner, next_value: Array, batch: Episode, ctx:
     follows = jnp.concatenate([batch.mask[1:], jnp.ones_like(batch.mask[:1])]) > 0
     end = batch.terminated | batch.truncated | ~follows
     target = returns.td_lambda(
-        team_reward(parts.spec, batch), discounts(batch, ctx), next_value, end, ctx.hparams["td_lambda"]
+        team_reward(parts.spec, batch),
+        discounts(batch, ctx),
+        next_value,
+        end,
+        ctx.hparams["td_lambda"],
     )
     return jax.lax.stop_gradient(target)
 
 
-def one_step_target(parts: OfflineLearner, next_value: Array, batch: Episode, ctx: Context) -> Array:
+def one_step_target(
+    parts: OfflineLearner, next_value: Array, batch: Episode, ctx: Context
+) -> Array:
     """R + discount * v' of the team, [T, B]; a constant."""
-    return jax.lax.stop_gradient(team_reward(parts.spec, batch) + discounts(batch, ctx) * next_value)
+    return jax.lax.stop_gradient(
+        team_reward(parts.spec, batch) + discounts(batch, ctx) * next_value
+    )
 
 
-def log_probability(parts: OfflineLearner, y: Array, batch: Episode, std: Array | None = None) -> Array:
+def log_probability(
+    parts: OfflineLearner, y: Array, batch: Episode, std: Array | None = None
+) -> Array:
     """log pi_i(a_i | tau_i) of the data's actions, [T, B, N], from what the actors say, y [T, B, N, A or U].
 
     Discrete: softmax over available actions. Continuous: a Gaussian around tanh y with a fixed deviation, std [].
@@ -255,7 +280,9 @@ def cloning_loss(
     return -masked_mean(log_probability(parts, y, batch, std), per_agent(parts, batch.mask)), y
 
 
-def td_metrics(parts: OfflineLearner, target: Array, q_tot: Array, q_taken: Array, batch: Episode) -> Metrics:
+def td_metrics(
+    parts: OfflineLearner, target: Array, q_tot: Array, q_taken: Array, batch: Episode
+) -> Metrics:
     """The metrics of a team's value: target and q_tot [T, B], q_taken [T, B, N]."""
     return {
         "td_error/abs_mean": masked_mean(jnp.abs(target - q_tot), batch.mask),
@@ -265,9 +292,13 @@ def td_metrics(parts: OfflineLearner, target: Array, q_tot: Array, q_taken: Arra
     }
 
 
-def utilities(parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:
+def utilities(
+    parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context
+) -> dict[str, Array]:
     """Of the actions taken, for people to look at: `agent`'s, [T, B, N]."""
-    return {"q_taken": take_last(unrolled(parts, "agent", learner.params, batch)[:-1], batch.action)}
+    return {
+        "q_taken": take_last(unrolled(parts, "agent", learner.params, batch)[:-1], batch.action)
+    }
 
 
 def best(said: dict[str, Array], avail: Array, ctx: Context, key: Array, explore: bool) -> Array:
@@ -275,7 +306,9 @@ def best(said: dict[str, Array], avail: Array, ctx: Context, key: Array, explore
     return masked_argmax(said["agent"], avail)
 
 
-def likeliest(said: dict[str, Array], avail: Array, ctx: Context, key: Array, explore: bool) -> Array:
+def likeliest(
+    said: dict[str, Array], avail: Array, ctx: Context, key: Array, explore: bool
+) -> Array:
     """The likeliest action, or one drawn from the policy to explore: `actor` [B, N, A] -> [B, N]."""
     log_pi = offline.log_policy(said["actor"], avail)
     return jax.random.categorical(key, log_pi, axis=-1) if explore else masked_argmax(log_pi, avail)
@@ -287,9 +320,13 @@ def from_policy(spec: EnvSpec) -> Choose:
     if isinstance(box, Discrete):
         return likeliest
 
-    def choose(said: dict[str, Array], avail: Array, ctx: Context, key: Array, explore: bool) -> Array:
+    def choose(
+        said: dict[str, Array], avail: Array, ctx: Context, key: Array, explore: bool
+    ) -> Array:
         mean = jnp.tanh(said["actor"])
-        return inputs.decode(offline.noisy(key, mean, ctx.hparams["action_std"]) if explore else mean, box)
+        return inputs.decode(
+            offline.noisy(key, mean, ctx.hparams["action_std"]) if explore else mean, box
+        )
 
     return choose
 
@@ -343,13 +380,21 @@ def _act(
     explore: bool,
 ) -> tuple[tuple[dict[str, Array], Array], Array, dict[str, Array]]:
     config, spec, (hidden, previous) = parts.config, parts.spec, carry
-    x = inputs.build(timestep.obs[None], previous[None], spec, config.obs_last_action, config.obs_agent_id)
-    found = {name: parts.networks[name].unroll(params[name], hidden[name], x) for name in parts.acting}
+    x = inputs.build(
+        timestep.obs[None], previous[None], spec, config.obs_last_action, config.obs_agent_id
+    )
+    found = {
+        name: parts.networks[name].unroll(params[name], hidden[name], x) for name in parts.acting
+    }
     said = {name: y[0] for name, (_, y) in found.items()}
     action = parts.choose(said, timestep.avail, ctx, key, explore)
     if isinstance(spec.action, Discrete):
         action = action.astype(jnp.int32)
-    return ({name: after for name, (after, _) in found.items()}, inputs.encode(action, spec)), action, {}
+    return (
+        ({name: after for name, (after, _) in found.items()}, inputs.encode(action, spec)),
+        action,
+        {},
+    )
 
 
 def _update(
@@ -359,7 +404,11 @@ def _update(
     metrics: Metrics = {}
     for i, (group, step) in enumerate(parts.steps.items()):
         # folded twice, so that these keys are no hook's
-        own = {"key": jax.random.fold_in(jax.random.fold_in(key, len(parts.after_update)), i)} if step.draws else {}
+        own = (
+            {"key": jax.random.fold_in(jax.random.fold_in(key, len(parts.after_update)), i)}
+            if step.draws
+            else {}
+        )
         learner, found = _step(parts, group, step, learner, batch, ctx, own)
         metrics.update(found)
     for i, hook in enumerate(parts.after_update):
@@ -385,10 +434,14 @@ def _step(
         own = {name: learner.params[name] for name in step.changes}
 
         def loss(own: Params) -> tuple[Array, Metrics]:
-            return step.loss(parts, {**learner.params, **own}, learner.target_params, batch, ctx, **more)
+            return step.loss(
+                parts, {**learner.params, **own}, learner.target_params, batch, ctx, **more
+            )
 
         grads, metrics = jax.grad(loss, has_aux=True)(own)
-        updates, state = torch_rmsprop(ctx.hparams, step.rate).update(grads, learner.opt_state[group])
+        updates, state = torch_rmsprop(ctx.hparams, step.rate).update(
+            grads, learner.opt_state[group]
+        )
         changed = learner.replace(  # type: ignore[attr-defined]
             params={**learner.params, **optax.apply_updates(own, updates)},
             opt_state={**learner.opt_state, group: state},
@@ -401,7 +454,9 @@ def _step(
     return jax.lax.cond(step.due(ctx), take, lambda: (learner, blank))
 
 
-def _inspect(parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:
+def _inspect(
+    parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context
+) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for part in parts.inspect:
         found.update(part(parts, learner, batch, ctx))

@@ -11,13 +11,26 @@ import jax
 import optax
 
 from jaxshare.ops.schedules import crossed
-from jaxshare.types import Array, Clock, Context, EnvSpec, Episode, LearnerState, Metrics, RefusedError
+from jaxshare.types import (
+    Array,
+    Clock,
+    Context,
+    EnvSpec,
+    Episode,
+    LearnerState,
+    Metrics,
+    RefusedError,
+)
 
 Record = TypeVar("Record")
 
 
 def claimed(
-    record: Record, owner: str, family_losses: tuple[Any, ...], wraps: tuple[str, ...] = (), **parts: Any
+    record: Record,
+    owner: str,
+    family_losses: tuple[Any, ...],
+    wraps: tuple[str, ...] = (),
+    **parts: Any,
 ) -> Record:
     """The record with single-owner parts replaced. Raises RefusedError naming both owners if one is taken.
 
@@ -27,7 +40,9 @@ def claimed(
     owners, name = record.owners, record.name  # type: ignore[attr-defined]
     for part in parts:
         if part in owners:
-            raise RefusedError(f"modifiers {owners[part]} and {owner} both replace the {part} of {name}: use one.")
+            raise RefusedError(
+                f"modifiers {owners[part]} and {owner} both replace the {part} of {name}: use one."
+            )
     if "loss" in parts and "loss" not in (*wraps, *record.yields):  # type: ignore[attr-defined]
         loss = record.loss  # type: ignore[attr-defined]
         if getattr(loss, "func", loss) not in family_losses:
@@ -68,7 +83,9 @@ def observing(parts: Any) -> Callable[..., LearnerState] | None:
 def preparing(parts: Any) -> Callable[..., LearnerState] | None:
     """`Algorithm.before_update`: the parts' in turn; None if there are none."""
 
-    def before_update(learner: LearnerState, play: Callable[..., Any], ctx: Context, key: Array) -> LearnerState:
+    def before_update(
+        learner: LearnerState, play: Callable[..., Any], ctx: Context, key: Array
+    ) -> LearnerState:
         for i, part in enumerate(parts.before_update):
             learner = part(learner, play, ctx, jax.random.fold_in(key, i))
         return learner
@@ -81,7 +98,9 @@ def team_reward(spec: EnvSpec, experience: Episode) -> Array:
     return experience.reward[..., 0] if spec.common_reward else experience.reward.sum(-1)
 
 
-def relabelled(parts: Any, learner: LearnerState, experience: Record, ctx: Context) -> tuple[Record, LearnerState]:
+def relabelled(
+    parts: Any, learner: LearnerState, experience: Record, ctx: Context
+) -> tuple[Record, LearnerState]:
     """What an update learns from, changed by each `relabel` in turn, and the learner with their statistics."""
     stats = learner.stats
     for relabel in parts.relabel:
@@ -119,7 +138,10 @@ def clip_each(limit: Array, groups: dict[str, tuple[int, ...]]) -> optax.Gradien
 
     def update(grads: dict[str, Any], params: Any = None) -> dict[str, Any]:
         many = {name: max(groups.get(name, (0,))) > 0 for name in grads}
-        return {name: (jax.vmap(clipped) if many[name] else clipped)(tree) for name, tree in grads.items()}
+        return {
+            name: (jax.vmap(clipped) if many[name] else clipped)(tree)
+            for name, tree in grads.items()
+        }
 
     return optax.stateless(update)
 
@@ -128,7 +150,9 @@ def torch_rmsprop(
     h: dict[str, Array], rate: str = "lr", clip: optax.GradientTransformation | None = None
 ) -> optax.GradientTransformation:
     """Clipped RMSprop. code: torch's has eps outside the square root and starts from 0; optax's default has neither."""
-    scale = optax.scale_by_rms(decay=h["rms_decay"], eps=h["rms_eps"], eps_in_sqrt=False, initial_scale=0.0)
+    scale = optax.scale_by_rms(
+        decay=h["rms_decay"], eps=h["rms_eps"], eps_in_sqrt=False, initial_scale=0.0
+    )
     clip = clip or optax.clip_by_global_norm(h["grad_clip"])
     return optax.chain(clip, scale, optax.scale_by_learning_rate(h[rate]))
 
@@ -139,7 +163,10 @@ def followed(learner: LearnerState, config: Any, ctx: Context) -> LearnerState:
     kind = getattr(config, "target_update", "hard")
     if kind == "none":
         return learner
-    online, target = {name: learner.params[name] for name in learner.target_params}, learner.target_params
+    online, target = (
+        {name: learner.params[name] for name in learner.target_params},
+        learner.target_params,
+    )
     if kind == "soft":
         target = optax.incremental_update(online, target, ctx.hparams["tau"])
     else:

@@ -76,16 +76,25 @@ class PPOConfig(family.ActorCriticConfig):
     hparams: PPOHParams = nested(PPOHParams)
 
 
-def prepare(parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array) -> Targets:
+def prepare(
+    parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array
+) -> Targets:
     """Targets with what the policy says before the update; advantages as they are, not yet standardised."""
-    plain = replace(parts, config=replace(parts.config, standardise_advantage=False, epochs=1, minibatches=1))
+    plain = replace(
+        parts, config=replace(parts.config, standardise_advantage=False, epochs=1, minibatches=1)
+    )
     targets = family.prepare_own(plain, learner, segment, ctx, key)
     log_prob = family.policies(parts, learner.params, segment).log_prob(family.taken(segment))
     return targets.replace(log_prob=log_prob)  # type: ignore[attr-defined]
 
 
 def loss(
-    parts: ActorCritic, params: dict[str, Any], segment: Segment, targets: Targets, ctx: Context, key: Array
+    parts: ActorCritic,
+    params: dict[str, Any],
+    segment: Segment,
+    targets: Targets,
+    ctx: Context,
+    key: Array,
 ) -> tuple[Array, Metrics]:
     """mean[policy_loss] + c_v mean[value_loss] - c_e mean[H] over the valid steps of all agents (or their sum)."""
     config, h = parts.config, ctx.hparams

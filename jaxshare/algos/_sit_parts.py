@@ -18,7 +18,17 @@ from jaxshare.models.base import Network, lift_apply
 from jaxshare.settings.fields import COUNT, UNITS, default, flag, nested, size, static, swept
 from jaxshare.settings.shared import SWEPT, CriticRate, Learning, PolicyWidth, RMSprop, TargetPeriod
 from jaxshare.settings.validate import check_record
-from jaxshare.types import Algorithm, Array, Clock, Context, EnvSpec, Episode, LearnerState, Metrics, RefusedError
+from jaxshare.types import (
+    Algorithm,
+    Array,
+    Clock,
+    Context,
+    EnvSpec,
+    Episode,
+    LearnerState,
+    Metrics,
+    RefusedError,
+)
 
 NO_DECOMPOSITION = "none"
 FILTERS = ("advantage", "q", "exponential", "binary")
@@ -262,7 +272,9 @@ class SitLearner:
     actor: AgentNetwork
     critic: AgentNetwork
     critic_apply: Callable[..., Any]  # of one agent, to be lifted
-    actor_sets: AgentNetwork  # the same parameters as `actor`, for rows [B, S] of the S parameter sets
+    actor_sets: (
+        AgentNetwork  # the same parameters as `actor`, for rows [B, S] of the S parameter sets
+    )
     buffers: tuple[int, ...]
     names: tuple[str, ...]
     stats: dict[str, Any] = field(default_factory=dict)
@@ -293,7 +305,10 @@ class SitLearner:
     @property
     def members(self) -> list[list[int]]:
         """The agents of each buffer."""
-        return [[i for i, b in enumerate(self.buffers) if b == buffer] for buffer in range(len(self.names))]
+        return [
+            [i for i, b in enumerate(self.buffers) if b == buffer]
+            for buffer in range(len(self.names))
+        ]
 
     def judge(self, params: Any, asked: Any) -> Array:
         """Q_i [T, B, S, K] of a Question with rows [B, S]."""
@@ -323,12 +338,19 @@ def own_inputs(parts: SitLearner, batch: Episode) -> Array:
 RATES = {"reward": "reward_lr", "critic": "critic_lr", "actor": "lr"}
 
 
-def first_opt_state(parts: SitLearner, params: dict[str, Any], h: dict[str, Array]) -> dict[str, Any]:
+def first_opt_state(
+    parts: SitLearner, params: dict[str, Any], h: dict[str, Array]
+) -> dict[str, Any]:
     """Of the ensemble, and of every parameter set of critics and actors."""
-    return {name: _over_sets(parts, name, torch_rmsprop(h, RATES[name]).init)({name: params[name]}) for name in RATES}
+    return {
+        name: _over_sets(parts, name, torch_rmsprop(h, RATES[name]).init)({name: params[name]})
+        for name in RATES
+    }
 
 
-def step(parts: SitLearner, learner: LearnerState, name: str, grads: Any, ctx: Context) -> tuple[LearnerState, Metrics]:
+def step(
+    parts: SitLearner, learner: LearnerState, name: str, grads: Any, ctx: Context
+) -> tuple[LearnerState, Metrics]:
     """One optimiser step of one network. Critics and actors are clipped each by its own norm; the largest is shown."""
     rule, own = torch_rmsprop(ctx.hparams, RATES[name]), {name: grads}
     updates, state = _over_sets(parts, name, rule.update)(own, learner.opt_state[name])

@@ -47,7 +47,9 @@ def learn_policy(
     gathered = replay.gather(data, episode.ravel())
     own = trajectories(parts, kept, gathered, episode, agent, ctx)
     start = parts.actor_sets.initial_carry(batch_size)
-    y, pullback = jax.vjp(lambda p: parts.actor_sets.unroll(p, start, own.history)[1], learner.params["actor"])
+    y, pullback = jax.vjp(
+        lambda p: parts.actor_sets.unroll(p, start, own.history)[1], learner.params["actor"]
+    )
     weight, fixed = _weight(parts, kept, own, ctx), jax.lax.stop_gradient(y)
 
     (loss, q), grads = jax.value_and_grad(partial(_critic_loss, parts), has_aux=True)(
@@ -78,7 +80,9 @@ def learn_policy(
 
 def _buffer_metrics(parts: SitLearner, kept: dict[str, Any]) -> Metrics:
     named = {
-        f"sit/{what}/type_{name}": kept[what][k] for what in ("ess", "alpha") for k, name in enumerate(parts.names)
+        f"sit/{what}/type_{name}": kept[what][k]
+        for what in ("ess", "alpha")
+        for k, name in enumerate(parts.names)
     }
     return {name.lower(): value for name, value in named.items()}
 
@@ -87,12 +91,19 @@ def copied(parts: SitLearner, learner: LearnerState, ctx: Context) -> LearnerSta
     """With new target critics after every period-th update of this stage."""
     made = ctx.clock.updates - parts.config.stage1_updates
     due = crossed(made, made + 1, parts.config.target_update_period)
-    target = jax.lax.cond(due, lambda: {"critic": learner.params["critic"]}, lambda: learner.target_params)
+    target = jax.lax.cond(
+        due, lambda: {"critic": learner.params["critic"]}, lambda: learner.target_params
+    )
     return learner.replace(target_params=target)  # type: ignore[attr-defined]
 
 
 def trajectories(
-    parts: SitLearner, kept: dict[str, Any], gathered: Episode, episode: Array, agent: Array, ctx: Context
+    parts: SitLearner,
+    kept: dict[str, Any],
+    gathered: Episode,
+    episode: Array,
+    agent: Array,
+    ctx: Context,
 ) -> Individual:
     """Agent `agent`'s part of each of the episodes gathered [T(+1), B * S, ...]; episode and agent [B, S]."""
     config, spec = parts.config, parts.spec
@@ -103,9 +114,13 @@ def trajectories(
     if config.mask_dead:
         mask = mask * _own(unfold(gathered.alive[:-1]), agent)
     found = {  # [B, S, T] -> [T, B, S]
-        name: jnp.moveaxis(kept[name][episode, :, agent], -1, 0)[:steps] for name in ("reward", "uncertainty")
+        name: jnp.moveaxis(kept[name][episode, :, agent], -1, 0)[:steps]
+        for name in ("reward", "uncertainty")
     }
-    gamma, ended = ctx.hparams["gamma"], jnp.zeros_like(terminated) if config.literal_bootstrap else terminated
+    gamma, ended = (
+        ctx.hparams["gamma"],
+        jnp.zeros_like(terminated) if config.literal_bootstrap else terminated,
+    )
     return Individual(
         history=jnp.concatenate([_own(obs, agent), previous], axis=-1),
         obs=obs,
@@ -142,9 +157,9 @@ def _weight(parts: SitLearner, kept: dict[str, Any], own: Individual, ctx: Conte
         weight = decompose.literal_weight(own.uncertainty, h["eta"])
     else:
         floor = h["omega_floor"] * kept["median"][jnp.array(parts.set_buffers)]
-        weight = jax.vmap(decompose.stable_weight, in_axes=(-1, -1, None, 0, None, None), out_axes=-1)(
-            own.uncertainty, own.mask, h["eta"], floor, h["omega_low"], h["omega_high"]
-        )
+        weight = jax.vmap(
+            decompose.stable_weight, in_axes=(-1, -1, None, 0, None, None), out_axes=-1
+        )(own.uncertainty, own.mask, h["eta"], floor, h["omega_low"], h["omega_high"])
     return 1.0 - h["kappa"] + h["kappa"] * weight
 
 
@@ -152,17 +167,28 @@ def _weight(parts: SitLearner, kept: dict[str, Any], own: Individual, ctx: Conte
 
 
 def _critic_loss(
-    parts: SitLearner, params: Any, target: Any, own: Individual, y: Array, weight: Array, ctx: Context, key: Array
+    parts: SitLearner,
+    params: Any,
+    target: Any,
+    own: Individual,
+    y: Array,
+    weight: Array,
+    ctx: Context,
+    key: Array,
 ) -> tuple[Array, Array]:
     """The sum over parameter sets of eq. 9, and Q [T, B, S] of the data."""
     steps = own.mask.shape[0]
     q = parts.judge(params, _ask(own, slice(0, steps), own.encoded[..., None, :]))[..., 0]
     following = jax.lax.stop_gradient(next_values(parts, target, own, y, ctx, key))
-    losses = jax.vmap(decompose.critic_loss, in_axes=-1)(q, own.reward + own.discount * following, weight, own.mask)
+    losses = jax.vmap(decompose.critic_loss, in_axes=-1)(
+        q, own.reward + own.discount * following, weight, own.mask
+    )
     return losses.sum(), q
 
 
-def next_values(parts: SitLearner, target: Any, own: Individual, y: Array, ctx: Context, key: Array) -> Array:
+def next_values(
+    parts: SitLearner, target: Any, own: Individual, y: Array, ctx: Context, key: Array
+) -> Array:
     """Q'(tau', a', o') of the data's next action, [T, B, S]; where an episode is cut its mean under the policy.
 
     y [T+1, B, S, .] from the actors. An episode is cut once, so that only one slot of it needs all actions.
@@ -181,7 +207,13 @@ def next_values(parts: SitLearner, target: Any, own: Individual, y: Array, ctx: 
 
 
 def _policy_value(
-    parts: SitLearner, params: Any, own: Individual, y: Array, slots: slice, ctx: Context, key: Array
+    parts: SitLearner,
+    params: Any,
+    own: Individual,
+    y: Array,
+    slots: slice,
+    ctx: Context,
+    key: Array,
 ) -> Array:
     """sum_a pi(a) Q(a) in these slots, [T', B, S]; over drawn actions where they are continuous. y [T', B, S, .]."""
     if isinstance(parts.spec.action, Discrete):
@@ -197,13 +229,23 @@ def _policy_value(
 
 
 def _actor_loss(
-    parts: SitLearner, y: Array, critic: Any, own: Individual, weight: Array, ctx: Context, key: Array
+    parts: SitLearner,
+    y: Array,
+    critic: Any,
+    own: Individual,
+    weight: Array,
+    ctx: Context,
+    key: Array,
 ) -> tuple[Array, Metrics]:
     """The sum over parameter sets of eq. 10, with log pi. y [T+1, B, S, .] from the actors."""
     steps = own.mask.shape[0]
     slots, fixed = slice(0, steps), jax.lax.stop_gradient(y[:-1])
     q = parts.judge(critic, _ask(own, slots, own.encoded[..., None, :]))[..., 0]
-    x = q if parts.config.filter == "q" else q - _policy_value(parts, critic, own, fixed, slots, ctx, key)
+    x = (
+        q
+        if parts.config.filter == "q"
+        else q - _policy_value(parts, critic, own, fixed, slots, ctx, key)
+    )
     kept = jax.vmap(partial(_filter, parts, ctx), in_axes=-1, out_axes=-1)(x, own.mask)
     log_pi = log_probability(parts, y[:-1], own, ctx)
     if parts.config.literal_actor:
@@ -225,7 +267,9 @@ def _filter(parts: SitLearner, ctx: Context, x: Array, mask: Array) -> Array:
         return decompose.exponential_filter(x, h["beta"], h["filter_cap"])
     if kind == "binary":
         return decompose.binary_filter(x)
-    return decompose.softmax_filter(x, mask, h["beta"], per_step=parts.config.filter_axis == "batch")
+    return decompose.softmax_filter(
+        x, mask, h["beta"], per_step=parts.config.filter_axis == "batch"
+    )
 
 
 def log_probability(parts: SitLearner, y: Array, own: Individual, ctx: Context) -> Array:
@@ -238,7 +282,9 @@ def log_probability(parts: SitLearner, y: Array, own: Individual, ctx: Context) 
     return offline.log_density(own.encoded, jnp.tanh(y), ctx.hparams["action_std"])
 
 
-def choose(parts: SitLearner, y: Array, avail: Array, ctx: Context, key: Array, explore: bool) -> Array:
+def choose(
+    parts: SitLearner, y: Array, avail: Array, ctx: Context, key: Array, explore: bool
+) -> Array:
     """The best action, or one drawn from the policy: y [B, N, .], avail [B, N, A] -> [B, N(, U)]."""
     box = parts.spec.action
     if isinstance(box, Discrete):
@@ -246,4 +292,6 @@ def choose(parts: SitLearner, y: Array, avail: Array, ctx: Context, key: Array, 
             return masked_argmax(y, avail)
         return jax.random.categorical(key, jnp.where(avail, y, NEG), axis=-1)
     mean = jnp.tanh(y)
-    return inputs.decode(offline.noisy(key, mean, ctx.hparams["action_std"]) if explore else mean, box)
+    return inputs.decode(
+        offline.noisy(key, mean, ctx.hparams["action_std"]) if explore else mean, box
+    )

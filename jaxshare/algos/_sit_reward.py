@@ -23,7 +23,13 @@ SLICE = 64  # episodes of the data set that are looked at together in the second
 
 
 def learn_reward(
-    parts: SitLearner, learner: LearnerState, data: Episode, floor: Array, ctx: Context, key: Array, batch_size: int
+    parts: SitLearner,
+    learner: LearnerState,
+    data: Episode,
+    floor: Array,
+    ctx: Context,
+    key: Array,
+    batch_size: int,
 ) -> tuple[LearnerState, Metrics]:
     """One update of the ensemble, on episodes drawn uniformly; all members see the same ones (ours)."""
     count = data.mask.shape[0]
@@ -44,7 +50,10 @@ def learn_reward(
         "sit/stage": jnp.float32(1),
         "sit/reward_mean": _agent_mean(mean, batch.mask),
         "sit/uncertainty_mean": _agent_mean(spread, batch.mask),
-        **{f"sit/reward_agent_{i}": masked_mean(mean[..., i], batch.mask) for i in range(parts.spec.num_agents)},
+        **{
+            f"sit/reward_agent_{i}": masked_mean(mean[..., i], batch.mask)
+            for i in range(parts.spec.num_agents)
+        },
         **norm,
     }
     return learner, metrics
@@ -61,7 +70,9 @@ def least_reward(parts: SitLearner, data: Episode) -> Array:
     return jnp.min(jnp.where(data.mask > 0, team_reward(parts.spec, data), 0.0), initial=0.0)
 
 
-def individual(parts: SitLearner, params: dict[str, Any], batch: Episode, floor: Array) -> tuple[Array, Array]:
+def individual(
+    parts: SitLearner, params: dict[str, Any], batch: Episode, floor: Array
+) -> tuple[Array, Array]:
     """r [T, B, N] and u [T, B, N] of a batch (eqs. 4, 5), 0 under mask 0; r_tot and 0 without a decomposition.
 
     floor: what the ensemble learned without, of which each agent gets an equal part back.
@@ -88,7 +99,9 @@ def first_tables(parts: SitLearner) -> dict[str, Any]:
     """
     capacity, agents, num = parts.config.capacity, parts.spec.num_agents, len(parts.names)
     shape = (capacity, parts.spec.episode_limit, agents)
-    trees = {f"tree_{k}": sum_tree.init(capacity * len(own)).nodes for k, own in enumerate(parts.members)}
+    trees = {
+        f"tree_{k}": sum_tree.init(capacity * len(own)).nodes for k, own in enumerate(parts.members)
+    }
     by_buffer = {name: jnp.zeros(num) for name in ("median", "alpha", "ess")}
     return {
         "reward": jnp.zeros(shape), "uncertainty": jnp.zeros(shape), "priority": jnp.zeros((capacity, agents)),
@@ -96,7 +109,9 @@ def first_tables(parts: SitLearner) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def judged(parts: SitLearner, params: dict[str, Any], data: Episode, floor: Array, ctx: Context) -> dict[str, Array]:
+def judged(
+    parts: SitLearner, params: dict[str, Any], data: Episode, floor: Array, ctx: Context
+) -> dict[str, Array]:
     """What the ensemble says of every trajectory of a data set; data: in the layout of a replay, of any size.
 
     reward, uncertainty [E, T, N]; priority [E, N], rescaled; log_weight [E, N], of eq. 7 up to a constant of each
@@ -114,11 +129,18 @@ def judged(parts: SitLearner, params: dict[str, Any], data: Episode, floor: Arra
         for place, agent in enumerate(members):
             columns[agent] = priority[:, place], log_weight[:, place]
     priority, log_weight = (jnp.stack(column, axis=1) for column in zip(*columns, strict=True))
-    each = {"reward": reward, "uncertainty": uncertainty, "priority": priority, "log_weight": log_weight}
+    each = {
+        "reward": reward,
+        "uncertainty": uncertainty,
+        "priority": priority,
+        "log_weight": log_weight,
+    }
     return {**each, **jax.tree.map(lambda *x: jnp.stack(x), *by_buffer)}
 
 
-def tables(parts: SitLearner, params: dict[str, Any], data: Episode, floor: Array, ctx: Context) -> dict[str, Any]:
+def tables(
+    parts: SitLearner, params: dict[str, Any], data: Episode, floor: Array, ctx: Context
+) -> dict[str, Any]:
     """Everything that the last stage reads besides the data: one pass over the data set, in slices."""
     found: dict[str, Any] = {**judged(parts, params, data, floor, ctx), "floor": floor}
     weight = jnp.exp(found.pop("log_weight"))
@@ -133,7 +155,9 @@ def tables(parts: SitLearner, params: dict[str, Any], data: Episode, floor: Arra
     return found
 
 
-def _look_at_all(parts: SitLearner, params: dict[str, Any], data: Episode, floor: Array) -> tuple[Array, Array]:
+def _look_at_all(
+    parts: SitLearner, params: dict[str, Any], data: Episode, floor: Array
+) -> tuple[Array, Array]:
     """`individual` of the whole data set: twice [E, T, N]."""
     count = data.mask.shape[0]
     size = min(SLICE, count)
@@ -149,23 +173,34 @@ def _raw_priority(parts: SitLearner, reward: Array, mask: Array, ctx: Context) -
     """p [E, N] before it is rescaled; reward and mask [E, T, N]."""
     if parts.config.priority == "uniform":
         return jnp.zeros(reward.shape[::2])
-    to_go = partial(decompose.returns_to_go, gamma=ctx.hparams["gamma"], literal=parts.config.literal_return)
+    to_go = partial(
+        decompose.returns_to_go, gamma=ctx.hparams["gamma"], literal=parts.config.literal_return
+    )
     first = lambda x: jnp.swapaxes(x, 0, 1)  # noqa: E731
     gain = to_go(first(reward))
-    return gain[0] if parts.config.priority == "return" else decompose.mean_over_steps(gain, first(mask))
+    return (
+        gain[0]
+        if parts.config.priority == "return"
+        else decompose.mean_over_steps(gain, first(mask))
+    )
 
 
 def _buffer(raw: Array, valid: Array, ctx: Context) -> tuple[Array, Array, dict[str, Array]]:
     """Of one buffer: rescaled priorities and log weights of eq. 7 up to a constant, each [E, n], and {alpha, ess}."""
     h, shape = ctx.hparams, raw.shape
-    priority, valid = decompose.rescaled(raw.ravel(), valid.ravel(), h["priority_range"]), valid.ravel()
+    priority, valid = (
+        decompose.rescaled(raw.ravel(), valid.ravel(), h["priority_range"]),
+        valid.ravel(),
+    )
     alpha = decompose.wide_enough(priority, valid, h["alpha"], h["min_ess"])
     log_weight = decompose.log_weights(priority, valid, alpha)
     found = {"alpha": alpha, "ess": decompose.effective_size(log_weight)}
     return priority.reshape(shape), log_weight.reshape(shape), found
 
 
-def draw(parts: SitLearner, kept: dict[str, Any], key: Array, batch_size: int) -> tuple[Array, Array]:
+def draw(
+    parts: SitLearner, kept: dict[str, Any], key: Array, batch_size: int
+) -> tuple[Array, Array]:
     """(episode, agent), each [B, S] i32: `batch_size` trajectories for every parameter set from its buffer.
 
     Stratified draws from the sum-tree, with replacement.

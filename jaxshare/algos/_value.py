@@ -34,7 +34,13 @@ from jaxshare.models.agents import AgentNetwork, q_network
 from jaxshare.models.base import sharing_groups
 from jaxshare.models.mixers import Mixer, MixerInputs
 from jaxshare.ops import td
-from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, masked_mean_square, take_last
+from jaxshare.ops.masking import (
+    masked_argmax,
+    masked_max,
+    masked_mean,
+    masked_mean_square,
+    take_last,
+)
 from jaxshare.ops.policy import epsilon_greedy
 from jaxshare.ops.schedules import exploration_rate
 from jaxshare.replay import uniform_without_replacement
@@ -107,8 +113,12 @@ class Values:
     mix: Callable[[Array], Array] = struct.field(pytree_node=False)
     target_q: Array | None = None  # [T+1, B, N, A] utilities of the target networks
     target_params: dict[str, Any] = struct.field(default_factory=dict)
-    features: Array | None = None  # [T+1, B, N, E] what the agent network gives besides utilities; E = 0 as a rule
-    extras: dict[str, Array] = struct.field(default_factory=dict)  # what a `shaping` leaves for the losses
+    features: Array | None = (
+        None  # [T+1, B, N, E] what the agent network gives besides utilities; E = 0 as a rule
+    )
+    extras: dict[str, Array] = struct.field(
+        default_factory=dict
+    )  # what a `shaping` leaves for the losses
 
 
 @struct.dataclass
@@ -142,18 +152,27 @@ def greedy_choice(
     hidden, q = parts.agent.unroll(params["agent"], hidden, x)
     q, _ = _split(parts, q)
     epsilon = exploration_rate(ctx.hparams, ctx.env_steps, ctx.total_env_steps)
-    return hidden, epsilon_greedy(key, q[0], timestep.avail, epsilon if explore else jnp.float32(0.0))
+    return hidden, epsilon_greedy(
+        key, q[0], timestep.avail, epsilon if explore else jnp.float32(0.0)
+    )
 
 
 def all_utilities(
-    parts: ValueLearner, params: dict[str, Any], target: dict[str, Any], x: Array, batch: Episode, key: Array | None
+    parts: ValueLearner,
+    params: dict[str, Any],
+    target: dict[str, Any],
+    x: Array,
+    batch: Episode,
+    key: Array | None,
 ) -> Utilities:
     """Discrete actions: one unroll gives the utilities of all, x [T+1, B, N, D]."""
     start = parts.agent.initial_carry(x.shape[1])
     x, target_x = _twice(parts, x, key)
     q, features = _split(parts, parts.agent.unroll(params["agent"], start, x)[1])
     # code: the target network is unrolled from t = 0 as well; starting it at t = 1 gives it another history
-    target_q, _ = _split(parts, jax.lax.stop_gradient(parts.agent.unroll(target["agent"], start, target_x)[1]))
+    target_q, _ = _split(
+        parts, jax.lax.stop_gradient(parts.agent.unroll(target["agent"], start, target_x)[1])
+    )
     frozen_q = jax.lax.stop_gradient(q)
     return Utilities(
         q=q,
@@ -163,7 +182,9 @@ def all_utilities(
         features=features,
         q_max=masked_max(frozen_q[:-1], batch.avail[:-1]),
         next_q_max=masked_max(target_q[1:], batch.avail[1:]),
-        next_action=masked_argmax((frozen_q if parts.config.double_q else target_q)[1:], batch.avail[1:]),
+        next_action=masked_argmax(
+            (frozen_q if parts.config.double_q else target_q)[1:], batch.avail[1:]
+        ),
     )
 
 
@@ -196,7 +217,9 @@ class ValueLearner:
     loss: LossFn
     choose: Callable[..., tuple[Array, Array]] = greedy_choice
     evaluate: Callable[..., Utilities] = all_utilities
-    modules: dict[str, Any] = field(default_factory=dict)  # Network, or what agents have, such as an AgentNetwork
+    modules: dict[str, Any] = field(
+        default_factory=dict
+    )  # Network, or what agents have, such as an AgentNetwork
     stats: dict[str, Any] = field(default_factory=dict)
     sample: Callable[[Array, Array, int, int, Context], Array] = uniform_without_replacement
     relabel: tuple[Callable[..., tuple[Episode, dict[str, Any]]], ...] = ()
@@ -210,7 +233,9 @@ class ValueLearner:
     inspect: tuple[Callable[..., dict[str, Array]], ...] = ()
     hparams: dict[str, float] = field(default_factory=dict)  # of the modifiers, as "differ.alpha"
     owners: dict[str, str] = field(default_factory=dict)
-    yields: tuple[str, ...] = ()  # parts of its own that a modifier may replace all the same: ("loss",)
+    yields: tuple[
+        str, ...
+    ] = ()  # parts of its own that a modifier may replace all the same: ("loss",)
 
     @property
     def networks(self) -> dict[str, AgentNetwork]:
@@ -233,10 +258,14 @@ class ValueLearner:
         return assemble(self)
 
 
-def value_learner(name: str, config: ValueConfig, spec: EnvSpec, mixer: Mixer | None, loss: LossFn) -> ValueLearner:
+def value_learner(
+    name: str, config: ValueConfig, spec: EnvSpec, mixer: Mixer | None, loss: LossFn
+) -> ValueLearner:
     """A learner with the family's agent network. Raises RefusedError for continuous actions."""
     if not isinstance(spec.action, Discrete):
-        raise RefusedError(f"algo={name} needs discrete actions; env={spec.name} has continuous ones (use algo=comix).")
+        raise RefusedError(
+            f"algo={name} needs discrete actions; env={spec.name} has continuous ones (use algo=comix)."
+        )
     agent = q_network(
         input_dim=inputs.input_dim(spec, config.obs_last_action, config.obs_agent_id),
         num_actions=spec.action.num_actions,
@@ -258,11 +287,15 @@ def team_td_loss(values: Values, batch: Episode, ctx: Context, key: Array) -> tu
         "loss/td": loss,
         "td_error/abs_mean": masked_mean(jnp.abs(delta), batch.mask),
         "q/tot_mean": masked_mean(values.q_tot, batch.mask),
-        "q/target_mean": masked_mean(values.team_reward + values.discount * values.next_q_tot, batch.mask),
+        "q/target_mean": masked_mean(
+            values.team_reward + values.discount * values.next_q_tot, batch.mask
+        ),
     }
 
 
-def individual_td_loss(values: Values, batch: Episode, ctx: Context, key: Array) -> tuple[Array, Metrics]:
+def individual_td_loss(
+    values: Values, batch: Episode, ctx: Context, key: Array
+) -> tuple[Array, Metrics]:
     """sum m (Q_i - y_i)^2 / (N sum m): every agent alone, on its own reward (the team's, if rewards are common)."""
     shape = values.q_taken.shape
     discount = jnp.broadcast_to(values.discount[..., None], shape)
@@ -310,17 +343,25 @@ def _groups(parts: ValueLearner, modules: dict[str, Any]) -> dict[str, tuple[str
         return {"joint": tuple(modules)}
     listed = [name for names in parts.groups.values() for name in names]
     if len(listed) != len(set(listed)) or not set(listed) <= set(modules):
-        raise ValueError(f"{parts.name}: optimiser groups {parts.groups} must name each of {sorted(modules)} once")
+        raise ValueError(
+            f"{parts.name}: optimiser groups {parts.groups} must name each of {sorted(modules)} once"
+        )
     rest = tuple(name for name in modules if name not in listed)
     return {**parts.groups, "modules": rest} if rest else parts.groups
 
 
-def _init(parts: ValueLearner, modules: dict[str, Any], groups: dict[str, tuple[str, ...]], key: Array) -> LearnerState:
+def _init(
+    parts: ValueLearner, modules: dict[str, Any], groups: dict[str, tuple[str, ...]], key: Array
+) -> LearnerState:
     keys = jax.random.split(key, len(modules))
     params = {name: init(k) for (name, init), k in zip(modules.items(), keys, strict=True)}
-    hparams = {name: jnp.float32(value) for name, value in swept_values(parts.config.hparams).items()}
+    hparams = {
+        name: jnp.float32(value) for name, value in swept_values(parts.config.hparams).items()
+    }
     optimizer = _optimizer(parts.config, hparams, _clip(parts, hparams))
-    opt_state = {group: optimizer.init({n: params[n] for n in names}) for group, names in groups.items()}
+    opt_state = {
+        group: optimizer.init({n: params[n] for n in names}) for group, names in groups.items()
+    }
     return LearnerState(params=params, target_params=params, opt_state=opt_state, stats=parts.stats)
 
 
@@ -336,7 +377,10 @@ def _optimizer(
 ) -> optax.GradientTransformation:
     if config.optimizer == "rmsprop":
         return torch_rmsprop(h, clip=clip)
-    scale, clip = optax.scale_by_adam(eps=h["adam_eps"]), clip or optax.clip_by_global_norm(h["grad_clip"])
+    scale, clip = (
+        optax.scale_by_adam(eps=h["adam_eps"]),
+        clip or optax.clip_by_global_norm(h["grad_clip"]),
+    )
     return optax.chain(clip, scale, optax.scale_by_learning_rate(h["lr"]))
 
 
@@ -356,9 +400,13 @@ def _act(
 ) -> tuple[tuple[Array, Array], Array, dict[str, Array]]:
     config, spec = parts.config, parts.spec
     hidden, previous = carry
-    x = inputs.build(timestep.obs[None], previous[None], spec, config.obs_last_action, config.obs_agent_id)
+    x = inputs.build(
+        timestep.obs[None], previous[None], spec, config.obs_last_action, config.obs_agent_id
+    )
     if parts.noise_dim:
-        x = _with_noise(parts, x, jax.random.fold_in(key, 2))  # splitting a key in two folds in 0 and 1
+        x = _with_noise(
+            parts, x, jax.random.fold_in(key, 2)
+        )  # splitting a key in two folds in 0 and 1
     hidden, action = parts.choose(parts, params, hidden, x, timestep, ctx, key, explore)
     return (hidden, inputs.encode(action, spec)), action, {}
 
@@ -368,8 +416,12 @@ def _with_noise(parts: ValueLearner, x: Array, key: Array | None) -> Array:
     shape = (*x.shape[1:-1], parts.noise_dim)
     if key is None:
         return jnp.concatenate([x, jnp.zeros((x.shape[0], *shape), x.dtype)], axis=-1)
-    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(x.shape[0]))  # cropping a batch keeps its draws
-    return jnp.concatenate([x, jax.vmap(lambda k: jax.random.normal(k, shape, x.dtype))(keys)], axis=-1)
+    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(
+        jnp.arange(x.shape[0])
+    )  # cropping a batch keeps its draws
+    return jnp.concatenate(
+        [x, jax.vmap(lambda k: jax.random.normal(k, shape, x.dtype))(keys)], axis=-1
+    )
 
 
 def _twice(parts: ValueLearner, x: Array, key: Array | None) -> tuple[Array, Array]:
@@ -382,7 +434,9 @@ def _twice(parts: ValueLearner, x: Array, key: Array | None) -> tuple[Array, Arr
 
 def _split(parts: ValueLearner, y: Array) -> tuple[Array, Array]:
     """What an agent network gives, as utilities [..., A] and features [..., E]."""
-    actions = parts.spec.action.num_actions if isinstance(parts.spec.action, Discrete) else y.shape[-1]
+    actions = (
+        parts.spec.action.num_actions if isinstance(parts.spec.action, Discrete) else y.shape[-1]
+    )
     return y[..., :actions], y[..., actions:]
 
 
@@ -412,7 +466,9 @@ def _values(
         next_q=seen.next_q,
         q_tot=q_tot,
         next_q_tot=next_q_tot,
-        discount=td.discounts(ctx.hparams["gamma"], batch.terminated, batch.truncated, config.bootstrap_on_timeout),
+        discount=td.discounts(
+            ctx.hparams["gamma"], batch.terminated, batch.truncated, config.bootstrap_on_timeout
+        ),
         team_reward=team_reward(spec, batch),
         params=params,
         mix=mix,
@@ -465,7 +521,9 @@ def _agent_mean(x: Array, mask: Array) -> Array:
     return masked_mean(x, jnp.broadcast_to(mask[..., None], x.shape))
 
 
-def _inspect(parts: ValueLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:
+def _inspect(
+    parts: ValueLearner, learner: LearnerState, batch: Episode, ctx: Context
+) -> dict[str, Array]:
     values = _values(parts, learner.params, learner.target_params, batch, ctx)
     found = {"q_taken": values.q_taken}
     for part in parts.inspect:

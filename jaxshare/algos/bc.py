@@ -24,7 +24,10 @@ from jaxshare.settings.fields import nested
 from jaxshare.settings.shared import PolicyWidth
 from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, LearnerState, Metrics
 
-RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
+RUN = {
+    "total_updates": 15_000,
+    "eval": {"every": 1_000},
+}  # paper: Table 11; the evaluations are ours
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ def make(config: Config, spec: EnvSpec) -> OfflineLearner:
     )
 
 
-def loss(parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context) -> tuple[Array, Metrics]:
+def loss(
+    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context
+) -> tuple[Array, Metrics]:
     """Eq. 11."""
     found, y = family.cloning_loss(parts, "actor", params, batch, ctx.hparams["action_std"])
     mask = family.per_agent(parts, batch.mask)
@@ -64,7 +69,9 @@ def loss(parts: OfflineLearner, params: Params, target: Params, batch: Episode, 
     return found, {"loss/actor": found, "policy/error": masked_mean(off, mask)}
 
 
-def shown(parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:
+def shown(
+    parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context
+) -> dict[str, Array]:
     """log pi_i(a_i | tau_i) of the actions taken, for people to look at, [T, B, N]."""
     y = family.unrolled(parts, "actor", learner.params, batch)[:-1]
     return {"log_prob": family.log_probability(parts, y, batch, ctx.hparams["action_std"])}

@@ -124,7 +124,9 @@ def make(config: Config, spec: EnvSpec) -> ActorCritic:
     if config.critic_steps == "batch":
         return parts
     follow = partial(copied, config) if config.target_update == "hard" else None
-    return replace(parts, fit=fit, follow=follow).extend(stats={"coma": Steps(jnp.int32(0), jnp.int32(0))})
+    return replace(parts, fit=fit, follow=follow).extend(
+        stats={"coma": Steps(jnp.int32(0), jnp.int32(0))}
+    )
 
 
 def explore(config: Config, y: Array, avail: Array, ctx: Context) -> Array:
@@ -136,9 +138,13 @@ def explore(config: Config, y: Array, avail: Array, ctx: Context) -> Array:
 
 def played(parts: ActorCritic, params: dict[str, Any], segment: Segment, ctx: Context) -> Any:
     """The policies that played the segment, exploration included; ctx is of that time, see `before`."""
-    _, read = parts.actor.unroll(params["actor"], segment.carry.actor, family.actor_stream(parts, segment))
+    _, read = parts.actor.unroll(
+        params["actor"], segment.carry.actor, family.actor_stream(parts, segment)
+    )
     assert isinstance(parts.config, Config)
-    return distributions.policy(explore(parts.config, read.y, segment.avail, ctx), segment.avail, parts.spec)
+    return distributions.policy(
+        explore(parts.config, read.y, segment.avail, ctx), segment.avail, parts.spec
+    )
 
 
 def before(ctx: Context, segment: Segment) -> Context:
@@ -148,17 +154,23 @@ def before(ctx: Context, segment: Segment) -> Context:
 
 def action_values(parts: ActorCritic, params: Any, z: Array, action: Array) -> Array:
     """Q(z, .) beside what the others did: z [T, B, N, D], action [T, B, N] -> [T, B, N, A]."""
-    return central.ask(parts.critic, params, z, pareto.others_only(action, central.num_choices("coma", parts.spec)))
+    return central.ask(
+        parts.critic, params, z, pareto.others_only(action, central.num_choices("coma", parts.spec))
+    )
 
 
-def prepare(parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array) -> Targets:
+def prepare(
+    parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array
+) -> Targets:
     """TD(lambda) targets of the target critic, advantages of the critic."""
     then = before(ctx, segment)
     q = action_values(parts, learner.params["critic"], central.here(parts, segment), segment.action)
     policy = played(parts, learner.params, segment, then)
     advantage, value = ops.counterfactual(q, policy.probs, segment.action)
     action = central.next_actions(parts, learner, segment, then, key)
-    following = action_values(parts, central.slow_critic(parts, learner), central.beyond(parts, segment), action)
+    following = action_values(
+        parts, central.slow_critic(parts, learner), central.beyond(parts, segment), action
+    )
     target = returns_of(parts, segment, take_last(following, action), ctx)
     return Targets(returns=target, advantage=advantage, log_prob=jnp.zeros_like(value), value=value)
 
@@ -173,7 +185,12 @@ def returns_of(parts: ActorCritic, segment: Segment, next_value: Array, ctx: Con
 
 
 def loss(
-    parts: ActorCritic, params: dict[str, Any], segment: Segment, targets: Targets, ctx: Context, key: Array
+    parts: ActorCritic,
+    params: dict[str, Any],
+    segment: Segment,
+    targets: Targets,
+    ctx: Context,
+    key: Array,
 ) -> tuple[Array, Metrics]:
     """L, the mean (or sum) over agents of L_i."""
     policy = played(parts, params, segment, before(ctx, segment))
@@ -184,7 +201,9 @@ def loss(
         q = action_values(parts, params["critic"], central.here(parts, segment), segment.action)
         critic = mean(jnp.square(targets.returns - take_last(q, segment.action)))
     total = actor + ctx.hparams["value_coef"] * critic - ctx.hparams["entropy_coef"] * entropy
-    return total, family.report(parts, segment, targets, actor=actor, critic=critic, entropy=entropy)
+    return total, family.report(
+        parts, segment, targets, actor=actor, critic=critic, entropy=entropy
+    )
 
 
 @struct.dataclass
@@ -207,13 +226,17 @@ def fit(
         square = jnp.square(returns - take_last(q, action))
         return ctx.hparams["value_coef"] * family.agent_means(parts, square, mask), q[0]
 
-    def step(carry: tuple[Any, Any, Array], at: tuple[Array, ...]) -> tuple[Any, tuple[Array, Array]]:
+    def step(
+        carry: tuple[Any, Any, Array], at: tuple[Array, ...]
+    ) -> tuple[Any, tuple[Array, Array]]:
         params, state, made = carry
         grads, q = jax.grad(error, has_aux=True)(params, at)
         updates, after = update({"critic": grads}, state)
         on = jnp.any(at[-1] > 0)
         stepped = (optax.apply_updates(params, updates["critic"]), after)
-        params, state = jax.tree.map(lambda new, old: jnp.where(on, new, old), stepped, (params, state))
+        params, state = jax.tree.map(
+            lambda new, old: jnp.where(on, new, old), stepped, (params, state)
+        )
         return (params, state, made + on.astype(made.dtype)), (q, optax.tree.norm(grads))
 
     update = family.update_of(parts, ctx, "critic", ("critic",))
@@ -227,7 +250,9 @@ def fit(
         opt_state={**learner.opt_state, "critic": state},
         stats={**learner.stats, "coma": stats.replace(made=made)},
     )
-    loss = family.agent_means(parts, jnp.square(targets.returns - take_last(q, segment.action)), segment.mask)
+    loss = family.agent_means(
+        parts, jnp.square(targets.returns - take_last(q, segment.action)), segment.mask
+    )
     scale = 1.0 / parts.spec.num_agents if parts.config.over_agents == "sum" else 1.0
     metrics = {
         "loss/critic": loss * scale,

@@ -136,21 +136,33 @@ def _bounded(spec: EnvSpec) -> Box:
             f"algo=comix needs continuous actions; env={spec.name} has discrete ones (use algo=qmix, or a continuous "
             "task such as env=mpe env.scenario=pred_prey_3a)."
         )
-    if not all(-math.inf < low < high < math.inf for low, high in zip(box.low, box.high, strict=True)):
-        raise RefusedError(f"algo=comix needs actions between finite bounds, low < high; env={spec.name} has {box}.")
+    if not all(
+        -math.inf < low < high < math.inf for low, high in zip(box.low, box.high, strict=True)
+    ):
+        raise RefusedError(
+            f"algo=comix needs actions between finite bounds, low < high; env={spec.name} has {box}."
+        )
     return box
 
 
 def _mixer(config: Config, spec: EnvSpec) -> Mixer:
     if config.mixer == "vdn" or spec.num_agents == 1:
         return vdn_mixer()
-    return qmix_mixer(spec.num_agents, spec.state_dim, config.embed_dim, config.hypernet_dim, config.hypernet_layers)
+    return qmix_mixer(
+        spec.num_agents,
+        spec.state_dim,
+        config.embed_dim,
+        config.hypernet_dim,
+        config.hypernet_layers,
+    )
 
 
 # -------------------------------------------------------------------------------------------------------- utilities
 
 
-def utility(agent: AgentNetwork, params: Any, hidden: Array, x: Array, action: Array) -> tuple[Array, Array]:
+def utility(
+    agent: AgentNetwork, params: Any, hidden: Array, x: Array, action: Array
+) -> tuple[Array, Array]:
     """(memory [B, N, H], Q_i of encoded actions [T, B, N]): hidden [B, N, H], x [T, B, N, D], action [T, B, N, U]."""
     hidden, q = agent.unroll(params, hidden, jnp.concatenate([x, action], axis=-1))
     return hidden, q[..., 0]
@@ -173,7 +185,9 @@ def best_action(
         return q.reshape(config.cem_samples, batch, agents)
 
     start = jnp.zeros((batch, agents, dim), x.dtype)
-    return cem.maximise(key, function, start, config.cem_samples, config.cem_elites, config.cem_rounds)
+    return cem.maximise(
+        key, function, start, config.cem_samples, config.cem_elites, config.cem_rounds
+    )
 
 
 def choose(
@@ -228,7 +242,9 @@ def evaluate(
     best, best_q = jax.lax.map(search, (keys, judged, x[1:]), batch_size=steps)
     next_q = _judge(agent, fixed, memory, x[1:], best) if config.double_q else best_q
     none = jnp.zeros((*x.shape[:-1], 0), x.dtype)
-    unread = jnp.full_like(q_taken, jnp.nan)  # no mixer of this file looks at a maximum, and it would cost a search
+    unread = jnp.full_like(
+        q_taken, jnp.nan
+    )  # no mixer of this file looks at a maximum, and it would cost a search
     return Utilities(
         q=none,
         q_taken=q_taken,
@@ -255,8 +271,12 @@ def memories(agent: AgentNetwork, params: Any, start: Array, x: Array, action: A
 
 def _judge(agent: AgentNetwork, params: Any, memory: Array, x: Array, action: Array) -> Array:
     """Q_i [T, B, N] of one action at each slot, from the memory [T, B, N, H] before it."""
-    return jax.vmap(lambda hidden, x, u: utility(agent, params, hidden, x[None], u[None])[1][0])(memory, x, action)
+    return jax.vmap(lambda hidden, x, u: utility(agent, params, hidden, x[None], u[None])[1][0])(
+        memory, x, action
+    )
 
 
 def _step_keys(key: Array, steps: int) -> Array:
-    return jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(steps))  # cropping a batch keeps its draws
+    return jax.vmap(lambda t: jax.random.fold_in(key, t))(
+        jnp.arange(steps)
+    )  # cropping a batch keeps its draws

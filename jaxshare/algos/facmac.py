@@ -94,7 +94,13 @@ def mixer_of(config: Config, spec: EnvSpec) -> Mixer:
     if config.mixer == "vdn" or spec.num_agents == 1:
         return vdn_mixer()
     make_mixer = qmix_mixer if config.mixer == "qmix" else free_mixer
-    return make_mixer(spec.num_agents, spec.state_dim, config.embed_dim, config.hypernet_dim, config.hypernet_layers)
+    return make_mixer(
+        spec.num_agents,
+        spec.state_dim,
+        config.embed_dim,
+        config.hypernet_dim,
+        config.hypernet_layers,
+    )
 
 
 def critic_input(obs: Array, state: Array, own: Array, others: Array) -> Array:

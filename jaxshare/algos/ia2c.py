@@ -14,7 +14,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.algos._actor_critic import EPYMARL_RUN, ActorCritic, EpymarlConfig, a2c_loss, actor_critic, prepare_own
+from jaxshare.algos._actor_critic import (
+    EPYMARL_RUN,
+    ActorCritic,
+    EpymarlConfig,
+    a2c_loss,
+    actor_critic,
+    prepare_own,
+)
 from jaxshare.types import EnvSpec
 
 RUN = EPYMARL_RUN

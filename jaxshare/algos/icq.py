@@ -45,9 +45,21 @@ from jaxshare.ops.masking import masked_mean, masked_mean_square, take_last
 from jaxshare.ops.schedules import linear
 from jaxshare.settings.fields import UNITS, default, flag, nested, size, static, swept
 from jaxshare.settings.shared import CriticRate, EpsilonRange, Lambda, PolicyWidth
-from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, LearnerState, Metrics, RefusedError
+from jaxshare.types import (
+    Array,
+    Context,
+    Discrete,
+    EnvSpec,
+    Episode,
+    LearnerState,
+    Metrics,
+    RefusedError,
+)
 
-RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
+RUN = {
+    "total_updates": 15_000,
+    "eval": {"every": 1_000},
+}  # paper: Table 11; the evaluations are ours
 
 
 @dataclass(frozen=True)
@@ -140,21 +152,35 @@ class Config(TeamConfig):
 
 def make(config: Config, spec: EnvSpec) -> OfflineLearner:
     """Policies, a critic and a linear mixer. Raises RefusedError for continuous actions without bounds."""
-    groups, discrete = sharing_groups(config.share_params, spec.groups), isinstance(spec.action, Discrete)
+    groups, discrete = (
+        sharing_groups(config.share_params, spec.groups),
+        isinstance(spec.action, Discrete),
+    )
     if config.mixture and not discrete:
         raise RefusedError(
             f"algo.mixture=true is of discrete actions, and env={spec.name} has continuous ones. Use "
             "algo.mixture=false."
         )
-    size, read = spec.state_dim + spec.obs_dim + spec.num_agents, 0 if discrete else inputs.action_dim(spec)
-    module = DuelingQ(config.critic_dim, inputs.action_dim(spec)) if discrete else FeedForwardQ(config.critic_dim, 1)
+    size, read = (
+        spec.state_dim + spec.obs_dim + spec.num_agents,
+        0 if discrete else inputs.action_dim(spec),
+    )
+    module = (
+        DuelingQ(config.critic_dim, inputs.action_dim(spec))
+        if discrete
+        else FeedForwardQ(config.critic_dim, 1)
+    )
     return OfflineLearner(
         "icq",
         config,
         spec,
         actor=family.policy_network("icq", config, spec),
         critic=team_network(module, size + read, 0, groups),
-        modules={"mixer": linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=config.form == "paper")},
+        modules={
+            "mixer": linear_mixer(
+                spec.num_agents, spec.state_dim, config.embed_dim, bias=config.form == "paper"
+            )
+        },
         steps={
             "critic": Step(critic_loss, ("critic", "mixer"), rate="critic_lr", draws=True),
             "actor": Step(actor_loss, ("actor",), draws=True),
@@ -166,13 +192,19 @@ def make(config: Config, spec: EnvSpec) -> OfflineLearner:
     )
 
 
-def judged(parts: OfflineLearner, params: Params, batch: Episode, action: Array | None = None) -> Array:
+def judged(
+    parts: OfflineLearner, params: Params, batch: Episode, action: Array | None = None
+) -> Array:
     """Q_i of every action in every slot, [T+1, B, N, A], or of encoded ones [T', B, N, U] in the first T', [T', B, N].
 
     code: the critic reads [s, o_i, i] and has no memory. A continuous action comes after those.
     """
     agents, critic = parts.spec.num_agents, parts.networks["critic"]
-    obs, state = (batch.obs, batch.state) if action is None else (batch.obs[: len(action)], batch.state[: len(action)])
+    obs, state = (
+        (batch.obs, batch.state)
+        if action is None
+        else (batch.obs[: len(action)], batch.state[: len(action)])
+    )
     shape = obs.shape[:3]
     seen = [jnp.broadcast_to(state[:, :, None], (*shape, state.shape[-1])), obs]
     seen.append(jnp.broadcast_to(jnp.eye(agents), (*shape, agents)))
@@ -185,7 +217,9 @@ def log_policy(parts: OfflineLearner, y: Array, avail: Array, ctx: Context) -> A
     """log of the policy that learns, from what the actors say: y [..., A], avail [..., A] bool -> [..., A]."""
     if parts.config.mixture:
         h = ctx.hparams
-        epsilon = linear(h["epsilon_start"], h["epsilon_end"], ctx.clock.updates, h["epsilon_anneal_updates"])
+        epsilon = linear(
+            h["epsilon_start"], h["epsilon_end"], ctx.clock.updates, h["epsilon_anneal_updates"]
+        )
         y = mix_all(y, avail, epsilon)
     return offline.log_policy(y, avail)
 
@@ -202,17 +236,26 @@ def of_policies(
 ) -> Array:
     """The mean of Q_i under the policies in every slot, [T+1, B, N]: y [T+1, B, N, A or U] from the actors."""
     if isinstance(parts.spec.action, Discrete):
-        return jnp.sum(jnp.exp(log_policy(parts, y, batch.avail, ctx)) * judged(parts, params, batch), axis=-1)
+        return jnp.sum(
+            jnp.exp(log_policy(parts, y, batch.avail, ctx)) * judged(parts, params, batch), axis=-1
+        )
     assert key is not None
     std, count = ctx.hparams["action_std"], parts.config.filter_samples
     drawn = offline.per_step(
         key, len(y), lambda key, y: offline.noisy(key, jnp.tanh(y)[None], std, (count, *y.shape)), y
     )
-    return jax.vmap(lambda action: judged(parts, params, batch, action))(jnp.moveaxis(drawn, 1, 0)).mean(0)
+    return jax.vmap(lambda action: judged(parts, params, batch, action))(
+        jnp.moveaxis(drawn, 1, 0)
+    ).mean(0)
 
 
 def critic_loss(
-    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context, key: Array | None = None
+    parts: OfflineLearner,
+    params: Params,
+    target: Params,
+    batch: Episode,
+    ctx: Context,
+    key: Array | None = None,
 ) -> tuple[Array, Metrics]:
     """The mean of (G - Q_tot)^2 over valid steps."""
     config, mixer = parts.config, parts.modules["mixer"]
@@ -229,17 +272,29 @@ def critic_loss(
 
 
 def followed(
-    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context, key: Array | None
+    parts: OfflineLearner,
+    params: Params,
+    target: Params,
+    batch: Episode,
+    ctx: Context,
+    key: Array | None,
 ) -> Array:
     """Q'_i of what the data do next, [T, B, N]; behind a time limit its mean under the policies."""
-    expected = of_policies(parts, target, family.unrolled(parts, "actor", params, batch), batch, ctx, key)[1:]
+    expected = of_policies(
+        parts, target, family.unrolled(parts, "actor", params, batch), batch, ctx, key
+    )[1:]
     taken = of_data(parts, target, batch)[1:]
     taken = jnp.concatenate([taken, expected[-1:]])  # nothing follows the last slot
     return jnp.where(family.per_agent(parts, batch.truncated), expected, taken)
 
 
 def actor_loss(
-    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context, key: Array | None = None
+    parts: OfflineLearner,
+    params: Params,
+    target: Params,
+    batch: Episode,
+    ctx: Context,
+    key: Array | None = None,
 ) -> tuple[Array, Metrics]:
     """-mean k_i F(A_i) log pi_i, or -mean F(k_i Q_i) log pi_i, over valid steps and agents."""
     config, mask = parts.config, family.per_agent(parts, batch.mask)
@@ -250,7 +305,9 @@ def actor_loss(
         score, front = k * q, jnp.ones_like(k)
     else:
         score, front = q - of_policies(parts, params, y, batch, ctx, key)[:-1], k
-    weight = offline.filter_weights(config.filter, score, mask, ctx.hparams["beta"], config.softmax_axis)
+    weight = offline.filter_weights(
+        config.filter, score, mask, ctx.hparams["beta"], config.softmax_axis
+    )
     weight, front = jax.lax.stop_gradient((weight, front))
     if parts.config.mixture:
         taken = take_last(log_policy(parts, y[:-1], batch.avail[:-1], ctx), batch.action)
@@ -265,6 +322,8 @@ def actor_loss(
     }
 
 
-def shown(parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:
+def shown(
+    parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context
+) -> dict[str, Array]:
     """Q_i of the actions taken, for people to look at, [T, B, N]."""
     return {"q_taken": of_data(parts, learner.params, batch)}

@@ -15,7 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxshare.algos import _actor_critic as family
-from jaxshare.algos._actor_critic import ActorCritic, CentralConfig, a2c_loss, central_actor_critic, prepare_own
+from jaxshare.algos._actor_critic import (
+    ActorCritic,
+    CentralConfig,
+    a2c_loss,
+    central_actor_critic,
+    prepare_own,
+)
 from jaxshare.settings.fields import default, nested
 from jaxshare.types import EnvSpec
 

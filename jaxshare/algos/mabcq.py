@@ -28,7 +28,10 @@ from jaxshare.ops.masking import masked_argmax, masked_mean, masked_mean_square,
 from jaxshare.settings.fields import COUNT, flag, nested, static, swept
 from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics
 
-RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
+RUN = {
+    "total_updates": 15_000,
+    "eval": {"every": 1_000},
+}  # paper: Table 11; the evaluations are ours
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,9 @@ def behaviour_loss(
     return found, {"loss/behaviour": found}
 
 
-def loss(parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context) -> tuple[Array, Metrics]:
+def loss(
+    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context
+) -> tuple[Array, Metrics]:
     """Eq. 12."""
     mixer: LinearMixer = parts.modules["mixer"]
     q = family.unrolled(parts, "agent", params, batch)
@@ -103,7 +108,9 @@ def loss(parts: OfflineLearner, params: Params, target: Params, batch: Episode, 
     allowed = familiar(mu, batch.avail, ctx)
     chooser = jax.lax.stop_gradient(q) if parts.config.double_q else slow_q
     next_q = take_last(slow_q[1:], masked_argmax(chooser[1:], allowed[1:]))
-    y = family.one_step_target(parts, mixer.apply(target["mixer"], next_q, batch.state[1:]), batch, ctx)
+    y = family.one_step_target(
+        parts, mixer.apply(target["mixer"], next_q, batch.state[1:]), batch, ctx
+    )
     q_taken = take_last(q[:-1], batch.action)
     q_tot = mixer.apply(params["mixer"], q_taken, batch.state[:-1])
     share = allowed[:-1].sum(-1) / batch.avail[:-1].sum(-1)

@@ -38,7 +38,10 @@ from jaxshare.settings.fields import default, nested, size, static, swept
 from jaxshare.settings.shared import Lambda
 from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics, RefusedError
 
-RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}  # paper: Table 11; the evaluations are ours
+RUN = {
+    "total_updates": 15_000,
+    "eval": {"every": 1_000},
+}  # paper: Table 11; the evaluations are ours
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,13 @@ def make(config: Config, spec: EnvSpec) -> OfflineLearner:
     """Utilities and a mixer. Raises RefusedError for continuous actions."""
     mixer: Any = linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=True)
     if config.mixer == "qmix":
-        mixer = qmix_mixer(spec.num_agents, spec.state_dim, config.embed_dim, config.hypernet_dim, hypernet_layers=2)
+        mixer = qmix_mixer(
+            spec.num_agents,
+            spec.state_dim,
+            config.embed_dim,
+            config.hypernet_dim,
+            hypernet_layers=2,
+        )
     return OfflineLearner(
         "macql",
         config,
@@ -110,7 +119,9 @@ def make(config: Config, spec: EnvSpec) -> OfflineLearner:
     )
 
 
-def loss(parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context) -> tuple[Array, Metrics]:
+def loss(
+    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context
+) -> tuple[Array, Metrics]:
     """Eq. 13."""
     q = family.unrolled(parts, "agent", params, batch)
     slow_q = jax.lax.stop_gradient(family.unrolled(parts, "agent", target, batch))
@@ -123,7 +134,11 @@ def loss(parts: OfflineLearner, params: Params, target: Params, batch: Episode, 
     price = masked_mean(penalty(parts, params, q[:-1], q_taken, q_tot, batch), batch.mask)
     error = masked_mean_square(y - q_tot, batch.mask)
     metrics = family.td_metrics(parts, y, q_tot, q_taken, batch)
-    return 0.5 * error + ctx.hparams["beta"] * price, {"loss/td": error, "loss/conservative": price, **metrics}
+    return 0.5 * error + ctx.hparams["beta"] * price, {
+        "loss/td": error,
+        "loss/conservative": price,
+        **metrics,
+    }
 
 
 def mixed(parts: OfflineLearner, params: Params, q: Array, state: Array) -> Array:
@@ -135,14 +150,18 @@ def mixed(parts: OfflineLearner, params: Params, q: Array, state: Array) -> Arra
     return mixer.apply(params["mixer"], q, MixerInputs(unread, unread, state))
 
 
-def penalty(parts: OfflineLearner, params: Params, q: Array, q_taken: Array, q_tot: Array, batch: Episode) -> Array:
+def penalty(
+    parts: OfflineLearner, params: Params, q: Array, q_taken: Array, q_tot: Array, batch: Episode
+) -> Array:
     """P - Q of every step, [T, B]: q [T, B, N, A], q_taken [T, B, N], q_tot [T, B]."""
     avail, state = batch.avail[:-1], batch.state[:-1]
     if parts.config.penalty == "counterfactual":
         return counterfactual(lambda q: mixed(parts, params, q, state), q, q_taken, avail) - q_tot
     weight, bias = parts.modules["mixer"].weights(params["mixer"], state)
     joint = offline.joint_excess(q, weight, avail, batch.action)
-    return joint + (parts.spec.num_agents - 1) * bias if parts.config.penalty == "printed" else joint
+    return (
+        joint + (parts.spec.num_agents - 1) * bias if parts.config.penalty == "printed" else joint
+    )
 
 
 def counterfactual(mix: Callable[[Array], Array], q: Array, q_taken: Array, avail: Array) -> Array:

@@ -74,7 +74,8 @@ def make(config: Config, spec: EnvSpec) -> DeterministicLearner:
         config,
         spec,
         critic_input=partial(critic_input, config, use_state),
-        critic_input_dim=size + spec.num_agents * (inputs.action_dim(spec) + config.critic_agent_id),
+        critic_input_dim=size
+        + spec.num_agents * (inputs.action_dim(spec) + config.critic_agent_id),
         mixer=None,
         loss=partial(lambda_loss, False) if config.target == "td_lambda" else individual_td_loss,
         others=config.others,
@@ -82,7 +83,9 @@ def make(config: Config, spec: EnvSpec) -> DeterministicLearner:
     )
 
 
-def critic_input(config: Config, use_state: bool, obs: Array, state: Array, own: Array, others: Array) -> Array:
+def critic_input(
+    config: Config, use_state: bool, obs: Array, state: Array, own: Array, others: Array
+) -> Array:
     """[z, joint action as critic i sees it, index i]: [T, B, N, D]."""
     parts = [world(obs, state, use_state), joint_actions(own, others)]
     if config.critic_agent_id:

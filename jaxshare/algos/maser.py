@@ -27,12 +27,25 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from jaxshare.algos._value import ValueConfig, ValueHParams, ValueLearner, Values, team_td_loss, value_learner
+from jaxshare.algos._value import (
+    ValueConfig,
+    ValueHParams,
+    ValueLearner,
+    Values,
+    team_td_loss,
+    value_learner,
+)
 from jaxshare.models.base import Network
 from jaxshare.models.embedding import embedding_network
 from jaxshare.models.mixers import Mixer, MixerInputs, qmix_mixer
 from jaxshare.ops import intrinsic, td
-from jaxshare.ops.masking import masked_argmax, masked_max, masked_mean, masked_mean_square, take_last
+from jaxshare.ops.masking import (
+    masked_argmax,
+    masked_max,
+    masked_mean,
+    masked_mean_square,
+    take_last,
+)
 from jaxshare.settings.fields import default, flag, nested, size, swept
 from jaxshare.settings.shared import HyperNetwork
 from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, Metrics
@@ -111,7 +124,13 @@ class Config(HyperNetwork, ValueConfig):
 
 def make(config: Config, spec: EnvSpec) -> ValueLearner:
     """QMIX with a shaped team reward and three further losses."""
-    mixer = qmix_mixer(spec.num_agents, spec.state_dim, config.embed_dim, config.hypernet_dim, config.hypernet_layers)
+    mixer = qmix_mixer(
+        spec.num_agents,
+        spec.state_dim,
+        config.embed_dim,
+        config.hypernet_dim,
+        config.hypernet_layers,
+    )
     parts = value_learner("maser", config, spec, mixer=mixer, loss=team_td_loss)
     assert isinstance(spec.action, Discrete)
     phi = embedding_network(spec.obs_dim, config.embedding_dim, spec.action.num_actions)
@@ -123,13 +142,17 @@ def make(config: Config, spec: EnvSpec) -> ValueLearner:
     )
 
 
-def shape(config: Config, mixer: Mixer, phi: Network, values: Values, batch: Episode, ctx: Context) -> Values:
+def shape(
+    config: Config, mixer: Mixer, phi: Network, values: Values, batch: Episode, ctx: Context
+) -> Values:
     """R' for R; goals and individual rewards into `extras`. Constants throughout."""
     online, target, avail = values.q[:-1], values.target_q[:-1], batch.avail[:-1]  # type: ignore[index]
     greedy = masked_argmax(online if config.double_q else target, avail)
     best = take_last(target, greedy)
     team = mixer.apply(
-        values.target_params["mixer"], best, MixerInputs(masked_max(target, avail), greedy, batch.state[:-1])
+        values.target_params["mixer"],
+        best,
+        MixerInputs(masked_max(target, avail), greedy, batch.state[:-1]),
     )
     step = intrinsic.goal_step(best, team, batch.mask, ctx.hparams["goal_alpha"])
     reward = -_to_goal(phi, values, batch, step)
@@ -167,7 +190,10 @@ def extra_loss(
 
 def individual_loss(values: Values, mask: Array, scale: Array) -> Array:
     """L_ind, summed over agents. mask [T, B, N], scale [] is lambda."""
-    reward = values.team_reward[..., None] * intrinsic.reward_share(values.next_q) + scale * values.extras[REWARD]
+    reward = (
+        values.team_reward[..., None] * intrinsic.reward_share(values.next_q)
+        + scale * values.extras[REWARD]
+    )
     discount = jnp.broadcast_to(values.discount[..., None], reward.shape)
     delta = td.td_error(reward, discount, values.next_q, values.q_taken)
     return masked_mean_square(delta, mask) * mask.shape[-1]
@@ -180,7 +206,9 @@ def _explore(config: Config, values: Values, batch: Episode, mask: Array) -> Arr
     return intrinsic.mean_over_time(intrinsic.kl_to_uniform(q[:-1], batch.avail[:-1]), mask * after)  # type: ignore[index]
 
 
-def _distance_error(config: Config, phi: Network, values: Values, batch: Episode, mask: Array) -> Array:
+def _distance_error(
+    config: Config, phi: Network, values: Values, batch: Episode, mask: Array
+) -> Array:
     """L_dist of each episode and agent, [B, N]."""
     goal, q, avail = values.extras[GOAL], values.target_q[:-1], batch.avail[:-1]  # type: ignore[index]
     q_goal, avail_goal = intrinsic.at_step(q, goal)[None], intrinsic.at_step(avail, goal)[None]

@@ -109,12 +109,19 @@ class Config(family.EpymarlConfig, CentralConfig):
 def make(config: Config, spec: EnvSpec) -> ActorCritic:
     """Agents with two critics each. Raises RefusedError for more joint actions than can be enumerated."""
     actions = central.num_choices("pac", spec)
-    config = replace(config, critic_agent_id=config.critic_agent_id and config.share_params != "none")
+    config = replace(
+        config, critic_agent_id=config.critic_agent_id and config.share_params != "none"
+    )
     enumerates(config, spec)
     build = partial(central_actor_critic, "pac", config, spec, prepare, loss)
     joint = build(critic_dim=actions, more=spec.num_agents * actions).critic
     parts = build()
-    return replace(parts, critic=both(parts.critic, joint), prepare=partial(prepare, joint), loss=partial(loss, joint))
+    return replace(
+        parts,
+        critic=both(parts.critic, joint),
+        prepare=partial(prepare, joint),
+        loss=partial(loss, joint),
+    )
 
 
 def enumerates(config: Config, spec: EnvSpec) -> bool:
@@ -144,7 +151,13 @@ def both(value: StreamNetwork, joint: StreamNetwork) -> StreamNetwork:
 
 
 def optimistic(
-    joint: StreamNetwork, parts: ActorCritic, params: Any, z: Array, action: Array, avail: Array, key: Array
+    joint: StreamNetwork,
+    parts: ActorCritic,
+    params: Any,
+    z: Array,
+    action: Array,
+    avail: Array,
+    key: Array,
 ) -> Array:
     """Q+ of the actions taken, [T, B, N]: z [T, B, N, D], action [T, B, N], avail [T, B, N, A], params of Q."""
     config, spec = parts.config, parts.spec
@@ -156,22 +169,33 @@ def optimistic(
     def at(step: tuple[Array, Array, Array, Array]) -> Array:
         z, action, avail, key = step
         if everything is None:
-            others = pareto.others_only(pareto.drawn_joint_actions(key, action, avail, count), actions)
+            others = pareto.others_only(
+                pareto.drawn_joint_actions(key, action, avail, count), actions
+            )
         else:
             others = pareto.without_own(jnp.asarray(everything), actions)[:, None]
             others = jnp.broadcast_to(others, (count, batch, *others.shape[2:]))
         seen = jnp.broadcast_to(z[None], (count, *z.shape))
         fold = lambda x: x.reshape(1, count * batch, *x.shape[2:])  # noqa: E731
-        q = central.ask(joint, params, fold(seen), fold(others)).reshape(count, batch, agents, actions)
+        q = central.ask(joint, params, fold(seen), fold(others)).reshape(
+            count, batch, agents, actions
+        )
         own = take_last(q, jnp.broadcast_to(action[None], (count, *action.shape)))
         return pareto.best(own, pareto.possible(others, avail))
 
     steps = max(1, ROWS // (count * batch * agents))
-    return jax.lax.map(at, (z, action, avail, jax.random.split(key, len(z))), batch_size=min(steps, len(z)))
+    return jax.lax.map(
+        at, (z, action, avail, jax.random.split(key, len(z))), batch_size=min(steps, len(z))
+    )
 
 
 def prepare(
-    joint: StreamNetwork, parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array
+    joint: StreamNetwork,
+    parts: ActorCritic,
+    learner: LearnerState,
+    segment: Segment,
+    ctx: Context,
+    key: Array,
 ) -> Targets:
     """Targets of the target critics, optimistic advantages of the critics."""
     next_key, here_key, beyond_key = jax.random.split(key, 3)
@@ -180,16 +204,22 @@ def prepare(
     slow = central.slow_critic(parts, learner)["joint"]
     following = look(slow, central.beyond(parts, segment), action, segment.next_avail, beyond_key)
     online = learner.params["critic"]
-    hoped = look(online["joint"], central.here(parts, segment), segment.action, segment.avail, here_key)
+    hoped = look(
+        online["joint"], central.here(parts, segment), segment.action, segment.avail, here_key
+    )
     value, _ = family.values(parts, online, segment, after=False)
     target = family.returns_of(parts, segment, following, ctx)
-    return Targets(returns=target, advantage=hoped - value, log_prob=jnp.zeros_like(value), value=value)
+    return Targets(
+        returns=target, advantage=hoped - value, log_prob=jnp.zeros_like(value), value=value
+    )
 
 
 def entropy_coefficient(ctx: Context) -> Array:
     """c_e at this moment, []."""
     h = ctx.hparams
-    return linear(h["entropy_coef"], h["entropy_end"], ctx.env_steps, h["entropy_share"] * ctx.total_env_steps)
+    return linear(
+        h["entropy_coef"], h["entropy_end"], ctx.env_steps, h["entropy_share"] * ctx.total_env_steps
+    )
 
 
 def loss(
@@ -202,8 +232,13 @@ def loss(
     q = central.ask(joint, params["critic"]["joint"], central.here(parts, segment), others)
     value, _ = family.values(parts, params["critic"], segment, after=False)
     mean, square = partial(family.agent_means, parts, mask=segment.mask), jnp.square
-    actor, entropy = mean(-targets.advantage * policy.log_prob(segment.action)), mean(policy.entropy())
-    critic = mean(square(targets.returns - take_last(q, segment.action))) + mean(square(targets.returns - value))
+    actor, entropy = (
+        mean(-targets.advantage * policy.log_prob(segment.action)),
+        mean(policy.entropy()),
+    )
+    critic = mean(square(targets.returns - take_last(q, segment.action))) + mean(
+        square(targets.returns - value)
+    )
     coefficient = entropy_coefficient(ctx)
     total = actor + ctx.hparams["value_coef"] * critic - coefficient * entropy
     metrics = family.report(parts, segment, targets, actor=actor, critic=critic, entropy=entropy)

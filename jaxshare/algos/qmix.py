@@ -22,5 +22,11 @@ class Config(HyperNetwork, ValueConfig):
 
 def make(config: Config, spec: EnvSpec) -> ValueLearner:
     """The monotone mixer, one team loss."""
-    mixer = qmix_mixer(spec.num_agents, spec.state_dim, config.embed_dim, config.hypernet_dim, config.hypernet_layers)
+    mixer = qmix_mixer(
+        spec.num_agents,
+        spec.state_dim,
+        config.embed_dim,
+        config.hypernet_dim,
+        config.hypernet_layers,
+    )
     return value_learner("qmix", config, spec, mixer=mixer, loss=team_td_loss)

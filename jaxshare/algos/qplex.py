@@ -31,8 +31,22 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
-from jaxshare.algos._value import LossFn, ValueConfig, ValueHParams, ValueLearner, Values, team_td_loss, value_learner
-from jaxshare.models.mixers import AttentionWeights, HyperWeights, Importance, qplex_mixer, transformation
+from jaxshare.algos._value import (
+    LossFn,
+    ValueConfig,
+    ValueHParams,
+    ValueLearner,
+    Values,
+    team_td_loss,
+    value_learner,
+)
+from jaxshare.models.mixers import (
+    AttentionWeights,
+    HyperWeights,
+    Importance,
+    qplex_mixer,
+    transformation,
+)
 from jaxshare.ops.masking import masked_argmax, masked_mean
 from jaxshare.settings.fields import UNITS, default, flag, nested, size, static, swept
 from jaxshare.settings.shared import MixerWidth
@@ -115,7 +129,9 @@ class Config(MixerWidth, ValueConfig):
     def _refuse_what_only_qatten_reads(self) -> None:
         for key in ("weighted_head", "nonlinear", "unit_dim"):
             if getattr(self, key):
-                raise RefusedError(f"algo.{key}={getattr(self, key)} needs algo.mixer=qatten; dmaq does not read it.")
+                raise RefusedError(
+                    f"algo.{key}={getattr(self, key)} needs algo.mixer=qatten; dmaq does not read it."
+                )
 
 
 def make(config: Config, spec: EnvSpec) -> ValueLearner:
@@ -157,7 +173,9 @@ def _weights(config: Config, spec: EnvSpec) -> HyperWeights | AttentionWeights:
 def _penalty(weights: AttentionWeights) -> LossFn:
     def penalty(values: Values, batch: Episode, ctx: Context, key: Array) -> tuple[Array, Metrics]:
         q = jax.lax.stop_gradient(values.q_taken)
-        size = masked_mean(transformation(weights, values.params["mixer"], q, batch.state[:-1])[2], batch.mask)
+        size = masked_mean(
+            transformation(weights, values.params["mixer"], q, batch.state[:-1])[2], batch.mask
+        )
         return ctx.hparams["attention_penalty"] * size, {"loss/attention": size}
 
     return penalty

@@ -29,11 +29,25 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
-from jaxshare.algos._value import ValueConfig, ValueHParams, ValueLearner, Values, team_td_loss, value_learner
+from jaxshare.algos._value import (
+    ValueConfig,
+    ValueHParams,
+    ValueLearner,
+    Values,
+    team_td_loss,
+    value_learner,
+)
 from jaxshare.models import inputs
 from jaxshare.models.base import Network, sharing_groups
 from jaxshare.models.mixers import qmix_mixer
-from jaxshare.models.roles import NORMS, Roles, RoleSizes, inference_network, role_network, unlikeness_network
+from jaxshare.models.roles import (
+    NORMS,
+    Roles,
+    RoleSizes,
+    inference_network,
+    role_network,
+    unlikeness_network,
+)
 from jaxshare.ops import roles as ops
 from jaxshare.ops.masking import masked_mean
 from jaxshare.settings.fields import default, flag, nested, size, static, swept
@@ -110,19 +124,30 @@ class Config(HyperNetwork, ValueConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.recurrent:
-            raise RefusedError("algo.recurrent=false leaves algo=roma nothing to infer roles from: leave it true.")
+            raise RefusedError(
+                "algo.recurrent=false leaves algo=roma nothing to infer roles from: leave it true."
+            )
 
 
 def make(config: Config, spec: EnvSpec) -> ValueLearner:
     """QMIX with agents that have roles, and two networks to train them by."""
-    mixer = qmix_mixer(spec.num_agents, spec.state_dim, config.embed_dim, config.hypernet_dim, config.hypernet_layers)
+    mixer = qmix_mixer(
+        spec.num_agents,
+        spec.state_dim,
+        config.embed_dim,
+        config.hypernet_dim,
+        config.hypernet_layers,
+    )
     parts = value_learner("roma", config, spec, mixer=mixer, loss=team_td_loss)
     assert isinstance(spec.action, Discrete)
     sizes = RoleSizes(config.role_dim, config.role_hidden_dim, config.var_floor, config.norm)
     width = inputs.input_dim(spec, config.obs_last_action, config.obs_agent_id)
     groups = sharing_groups(config.share_params, spec.groups)
     agent = role_network(sizes, width, spec.action.num_actions, config.hidden_dim, groups)
-    inference, unlikeness = inference_network(sizes, width + config.hidden_dim), unlikeness_network(sizes)
+    inference, unlikeness = (
+        inference_network(sizes, width + config.hidden_dim),
+        unlikeness_network(sizes),
+    )
     return replace(parts, agent=agent, noise_dim=config.role_dim).extend(
         modules={"inference": inference, "unlikeness": unlikeness},
         aux=lambda *args: role_loss(config, spec, inference, unlikeness, *args),
@@ -145,9 +170,15 @@ def role_loss(
     roles = Roles.split(values.features[:-1], config.role_dim)  # type: ignore[index]
     mask = batch.mask if config.mask_padding else jnp.ones_like(batch.mask)
     inferred_mean, inferred_var = _infer(config, spec, inference, values, batch, roles)
-    entropies, divergences = ops.entropy(roles.var), ops.kl(roles.mean, roles.var, inferred_mean, inferred_var)
+    entropies, divergences = (
+        ops.entropy(roles.var),
+        ops.kl(roles.mean, roles.var, inferred_mean, inferred_var),
+    )
     identity = ops.identity_loss(entropies, divergences, mask, h["entropy_coef"], h["kl_coef"])
-    fit, unlike = ops.role_fit(roles.role, roles.mean, roles.var), _unlike(unlikeness, values, roles.role)
+    fit, unlike = (
+        ops.role_fit(roles.role, roles.mean, roles.var),
+        _unlike(unlikeness, values, roles.role),
+    )
     diversity = ops.step_mean(ops.diversity_loss(fit, unlike, h["soft_coef"]), mask)
     coef = h["diversity_coef"] * (ctx.env_steps >= h["diversity_start"])
     on = mask.max(1)
@@ -169,7 +200,9 @@ def _infer(
     previous = inputs.last_actions(batch.action, spec, batch.mask)[:-1]
     x = inputs.build(batch.obs[:-1], previous, spec, config.obs_last_action, config.obs_agent_id)
     seen = jnp.concatenate([jax.lax.stop_gradient(roles.before), x], axis=-1)
-    rows = seen.reshape(seen.shape[0], -1, seen.shape[-1])  # batch normalisation is over all rows of a step
+    rows = seen.reshape(
+        seen.shape[0], -1, seen.shape[-1]
+    )  # batch normalisation is over all rows of a step
     mean, var = inference.apply(values.params["inference"], rows)
     return mean.reshape(roles.mean.shape), var.reshape(roles.mean.shape)
 

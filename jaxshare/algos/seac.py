@@ -32,7 +32,14 @@ from jaxshare.settings.fields import nested, static, swept
 from jaxshare.types import Array, Context, EnvSpec, LearnerState, Metrics, RefusedError, Segment
 
 RUN = {"num_envs": 4}  # paper: Table 2
-BINS = (0.0, 0.5, 0.8, 1.25, 1.5, 2.0)  # of the ratios, as shares of all of them; the last bin is open
+BINS = (
+    0.0,
+    0.5,
+    0.8,
+    1.25,
+    1.5,
+    2.0,
+)  # of the ratios, as shares of all of them; the last bin is open
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,12 @@ class Config(family.ActorCriticConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, only in {"epochs": 1, "minibatches": 1, "returns": "n_step", "target_update": "none"}.items():
+        for key, only in {
+            "epochs": 1,
+            "minibatches": 1,
+            "returns": "n_step",
+            "target_update": "none",
+        }.items():
             if getattr(self, key) != only:
                 raise RefusedError(f"algo.{key}={getattr(self, key)}: seac has {key}={only} only.")
 
@@ -86,7 +98,9 @@ def make(config: Config, spec: EnvSpec) -> ActorCritic:
     return actor_critic("seac", config, spec, prepare, loss)
 
 
-def prepare(parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array) -> Shared:
+def prepare(
+    parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Context, key: Array
+) -> Shared:
     """Returns of every agent's steps, for every learner."""
     stream = family.critic_stream(parts, segment, after=True)
     read = parts.critic.every(learner.params["critic"], segment.carry.critic, stream)
@@ -95,21 +109,33 @@ def prepare(parts: ActorCritic, learner: LearnerState, segment: Segment, ctx: Co
     own_value, own_after = sharing.own_sets(value, sets), sharing.own_sets(after, sets)
     own_returns = family.returns_of(parts, segment, own_after, ctx)
     own = family.Targets(
-        returns=own_returns, advantage=own_returns - own_value, log_prob=jnp.zeros_like(own_value), value=own_value
+        returns=own_returns,
+        advantage=own_returns - own_value,
+        log_prob=jnp.zeros_like(own_value),
+        value=own_value,
     )
     if parts.config.bootstrap == "owner":  # type: ignore[attr-defined]
         returns = jnp.broadcast_to(own_returns[None], value.shape)
     else:
-        returns = jax.vmap(lambda next_value: family.returns_of(parts, segment, next_value, ctx))(after)
+        returns = jax.vmap(lambda next_value: family.returns_of(parts, segment, next_value, ctx))(
+            after
+        )
     return Shared(returns=jnp.moveaxis(returns, 0, -1), own=own)
 
 
 def loss(
-    parts: ActorCritic, params: dict[str, Any], segment: Segment, targets: Shared, ctx: Context, key: Array
+    parts: ActorCritic,
+    params: dict[str, Any],
+    segment: Segment,
+    targets: Shared,
+    ctx: Context,
+    key: Array,
 ) -> tuple[Array, Metrics]:
     """The N x N loss, summed over learners."""
     h, sets = ctx.hparams, parts.actor.groups
-    read = parts.actor.every(params["actor"], segment.carry.actor, family.actor_stream(parts, segment))
+    read = parts.actor.every(
+        params["actor"], segment.carry.actor, family.actor_stream(parts, segment)
+    )
     avail = jnp.broadcast_to(segment.avail[None], (read.y.shape[0], *segment.avail.shape))
     policy = distributions.policy(read.y, avail, parts.spec)
     drawn = family.taken(segment)
@@ -120,15 +146,25 @@ def loss(
     delta = jnp.moveaxis(targets.returns, -1, 0) - value
     weight = sharing.weights(sets, parts.spec.groups, h["sharing"])
     mean = partial(_means, mask=segment.mask)  # [S, T, B, N] -> [S, N]
-    actor, critic = mean(sharing.policy_loss(ratio, delta, log_prob)), mean(ratio * jnp.square(delta))
+    actor, critic = (
+        mean(sharing.policy_loss(ratio, delta, log_prob)),
+        mean(ratio * jnp.square(delta)),
+    )
     entropy = mean(policy.entropy())
     own = sharing.weights(sets, parts.spec.groups, jnp.float32(0.0))
-    total = (weight * (actor + h["value_coef"] * critic)).sum() - h["entropy_coef"] * (own * entropy).sum()
+    total = (weight * (actor + h["value_coef"] * critic)).sum() - h["entropy_coef"] * (
+        own * entropy
+    ).sum()
     if parts.config.over_agents == "mean":
         total = total / parts.spec.num_agents
-    found = {name: (own * x).sum() for name, x in (("actor", actor), ("critic", critic), ("entropy", entropy))}
+    found = {
+        name: (own * x).sum()
+        for name, x in (("actor", actor), ("critic", critic), ("entropy", entropy))
+    }
     scale = 1.0 if parts.config.over_agents == "sum" else 1.0 / parts.spec.num_agents
-    metrics = family.report(parts, segment, targets.own, **{name: x * scale for name, x in found.items()})
+    metrics = family.report(
+        parts, segment, targets.own, **{name: x * scale for name, x in found.items()}
+    )
     return total, {**metrics, **_histogram(ratio, weight - own, segment.mask)}
 
 
@@ -142,7 +178,8 @@ def _histogram(ratio: Array, shared: Array, mask: Array) -> Metrics:
     count = jnp.maximum(used.sum(), 1)
     tops = (*BINS[1:], jnp.inf)
     found = {
-        f"ratio/from_{round(100 * low)}_percent": (used & (ratio >= low) & (ratio < top)).sum() / count
+        f"ratio/from_{round(100 * low)}_percent": (used & (ratio >= low) & (ratio < top)).sum()
+        / count
         for low, top in zip(BINS, tops, strict=True)
     }
     inside = jnp.where(used, ratio, 0.0)

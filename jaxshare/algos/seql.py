@@ -101,7 +101,9 @@ class Config(ValueConfig):
 
 def make(config: Config, spec: EnvSpec) -> ValueLearner:
     """IQL on exchanged views."""
-    parts = value_learner("seql", config, spec, mixer=None, loss=lambda *args: loss(config, spec, *args))
+    parts = value_learner(
+        "seql", config, spec, mixer=None, loss=lambda *args: loss(config, spec, *args)
+    )
     return parts.extend(relabel=lambda *args: relabel(config, spec, *args))
 
 
@@ -117,7 +119,8 @@ def relabel(
         batch = batch.replace(**{name: _repeat(x, repeats) for name, x in vars(batch).items()})  # type: ignore[attr-defined]
     source, _ = sources(config, spec, batch.mask.shape[1], ctx)
     per_agent = ("obs", "avail", "alive", "action", "reward")
-    return batch.replace(**{name: sharing.exchange(getattr(batch, name), source) for name in per_agent}), stats  # type: ignore[attr-defined]
+    exchanged = {name: sharing.exchange(getattr(batch, name), source) for name in per_agent}
+    return batch.replace(**exchanged), stats  # type: ignore[attr-defined]
 
 
 def _repeat(x: Any, repeats: int) -> Any:

@@ -59,7 +59,17 @@ from jaxshare.models.attention import (
 )
 from jaxshare.models.base import lift_apply, lift_init, sharing_groups
 from jaxshare.settings.fields import swept_values
-from jaxshare.types import Algorithm, Array, Context, EnvSpec, Episode, LearnerState, Metrics, RefusedError, TimeStep
+from jaxshare.types import (
+    Algorithm,
+    Array,
+    Context,
+    EnvSpec,
+    Episode,
+    LearnerState,
+    Metrics,
+    RefusedError,
+    TimeStep,
+)
 
 RUN = {
     "total_updates": 35_000,
@@ -99,7 +109,9 @@ def make(config: Config, spec: EnvSpec) -> SitLearner:
         return critic.apply({"params": params}, carry, question)  # type: ignore[return-value]
 
     def actor(groups: tuple[int, ...]) -> AgentNetwork:
-        return q_network(spec.obs_dim + size, size, config.hidden_dim, recurrent=True, groups=groups)
+        return q_network(
+            spec.obs_dim + size, size, config.hidden_dim, recurrent=True, groups=groups
+        )
 
     critics = AgentNetwork(
         init=lift_init(lambda key: critic.init(key, jnp.zeros((1, 0)), asked)["params"], groups),
@@ -112,7 +124,9 @@ def make(config: Config, spec: EnvSpec) -> SitLearner:
         name="sit",
         config=config,
         spec=spec,
-        reward=decomposition_ensemble(module, config.ensemble, spec.state_dim, spec.num_agents, spec.obs_dim + size),
+        reward=decomposition_ensemble(
+            module, config.ensemble, spec.state_dim, spec.num_agents, spec.obs_dim + size
+        ),
         actor=actor(groups),
         critic=critics,
         critic_apply=judge,
@@ -138,7 +152,9 @@ def assemble(parts: SitLearner) -> Algorithm:
         )
 
     def unused(*args: Any) -> Any:
-        raise RefusedError("algo=sit learns from a whole data set and takes no batches: name one, as in data=set.jds.")
+        raise RefusedError(
+            "algo=sit learns from a whole data set and takes no batches: name one, as in data=set.jds."
+        )
 
     return Algorithm(
         name=parts.name,
@@ -166,7 +182,9 @@ def _init(parts: SitLearner, key: Array) -> LearnerState:
     inits = {"reward": parts.reward.init, "critic": parts.critic.init, "actor": parts.actor.init}
     keys = jax.random.split(key, len(inits))
     params = {name: init(k) for (name, init), k in zip(inits.items(), keys, strict=True)}
-    hparams = {name: jnp.float32(value) for name, value in swept_values(parts.config.hparams).items()}
+    hparams = {
+        name: jnp.float32(value) for name, value in swept_values(parts.config.hparams).items()
+    }
     return LearnerState(
         params=params,
         target_params={"critic": params["critic"]},
@@ -176,7 +194,12 @@ def _init(parts: SitLearner, key: Array) -> LearnerState:
 
 
 def update_from(
-    parts: SitLearner, learner: LearnerState, data: Episode, ctx: Context, key: Array, batch_size: int
+    parts: SitLearner,
+    learner: LearnerState,
+    data: Episode,
+    ctx: Context,
+    key: Array,
+    batch_size: int,
 ) -> tuple[LearnerState, Metrics]:
     """One update of whichever stage it is; the clock is common to all runs, so that these are real branches.
 
@@ -185,9 +208,13 @@ def update_from(
     _check(parts, data, batch_size)
     made, first = ctx.clock.updates, parts.config.stage1_updates
     kept = learner.stats[KEPT]
-    floor = jax.lax.cond(made <= first, lambda: least_reward(parts, data), lambda: learner.stats[KEPT]["floor"])
+    floor = jax.lax.cond(
+        made <= first, lambda: least_reward(parts, data), lambda: learner.stats[KEPT]["floor"]
+    )
     kept = {**kept, "floor": floor}
-    kept = jax.lax.cond(made == first, lambda: tables(parts, learner.params, data, floor, ctx), lambda: kept)
+    kept = jax.lax.cond(
+        made == first, lambda: tables(parts, learner.params, data, floor, ctx), lambda: kept
+    )
     # the tables go round the second branch: what passes through one is copied
     rest = learner.replace(  # type: ignore[attr-defined]
         stats={name: x for name, x in learner.stats.items() if name != KEPT}
@@ -249,7 +276,9 @@ def _act(
     return (hidden, inputs.encode(action, parts.spec)), action, {}
 
 
-def _inspect(parts: SitLearner, learner: LearnerState, batch: Episode, ctx: Context) -> dict[str, Array]:
+def _inspect(
+    parts: SitLearner, learner: LearnerState, batch: Episode, ctx: Context
+) -> dict[str, Array]:
     """Decomposed rewards and their uncertainty, and what the critics say about the actions taken, [T, B, N]."""
     reward, uncertainty = individual(parts, learner.params, batch, learner.stats[KEPT]["floor"])
     encoded = inputs.encode(batch.action, parts.spec)

@@ -10,7 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.algos._actor_critic import ActorCritic, ActorCriticConfig, a2c_loss, actor_critic, prepare_own
+from jaxshare.algos._actor_critic import (
+    ActorCritic,
+    ActorCriticConfig,
+    a2c_loss,
+    actor_critic,
+    prepare_own,
+)
 from jaxshare.settings.fields import default
 from jaxshare.types import EnvSpec
 

@@ -11,7 +11,9 @@ from jaxshare.types import RefusedError
 KEYWORDS = ("null", "true", "false", "nan", "inf")  # what hydra reads as something else than text
 
 
-def arguments(keywords: Mapping[str, Any], known: Iterable[str], owners: Iterable[str]) -> list[str]:
+def arguments(
+    keywords: Mapping[str, Any], known: Iterable[str], owners: Iterable[str]
+) -> list[str]:
     """`key=value` for each keyword.
 
     known: all keys that there are, groups included, such as "eval" and "eval.every".

@@ -42,7 +42,9 @@ class Policy:
         carry = self._program.algorithm.initial_carry(1 if batch is None else batch)
         return carry if batch is not None else jax.tree.map(_first, carry)
 
-    def act(self, timestep: TimeStep, carry: Any, key: Array, explore: bool = False) -> tuple[Array, Any]:
+    def act(
+        self, timestep: TimeStep, carry: Any, key: Array, explore: bool = False
+    ) -> tuple[Array, Any]:
         """(action [B, N] i32 or [B, N, U] f32, carry): what all agents do, and their new memory.
 
         explore: act as in training (epsilon-greedy, or drawn from the policy), not greedily.

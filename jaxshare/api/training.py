@@ -52,7 +52,9 @@ def load_own(run_dir: pathlib.Path) -> Run:
     return load(run_dir, trust=True)
 
 
-def arguments(algo: str | None, env: str | Env | None, modifiers: Sequence[str], named: Mapping[str, Any]) -> list[str]:
+def arguments(
+    algo: str | None, env: str | Env | None, modifiers: Sequence[str], named: Mapping[str, Any]
+) -> list[str]:
     """The command line that says the same. Raises RefusedError for a name that is no setting."""
     named = dict(named)
     if isinstance(env, Env):
@@ -69,7 +71,9 @@ def arguments(algo: str | None, env: str | Env | None, modifiers: Sequence[str],
     return [*lines, *keywords.arguments(named, cli.known_keys(lines), owners)]
 
 
-def report(runs: str | pathlib.Path | Run | Iterable[str | pathlib.Path | Run], **settings: Any) -> Any:
+def report(
+    runs: str | pathlib.Path | Run | Iterable[str | pathlib.Path | Run], **settings: Any
+) -> Any:
     """Compare runs, as `python -m jaxshare.report` does: tables, pictures and a page.
 
     runs: run directories, folders of them, or runs.

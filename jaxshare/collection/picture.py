@@ -9,7 +9,12 @@ import numpy as np
 
 from jaxshare.results.figures import new_figure, png
 
-COLOURS = {"random": "tab:red", "medium": "tab:orange", "expert": "tab:green", "unknown": "tab:gray"}
+COLOURS = {
+    "random": "tab:red",
+    "medium": "tab:orange",
+    "expert": "tab:green",
+    "unknown": "tab:gray",
+}
 COLUMNS = 5  # of panels, at most
 
 

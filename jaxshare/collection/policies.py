@@ -31,7 +31,9 @@ ACTING = ("agent", "actor", "behaviour")  # names of the networks that teams act
 class Policies:
     """Checkpoints as policies, with their returns, and behind them uniformly random actions."""
 
-    params: dict[str, Any]  # of acting networks, by name; leaves [P, N, ...]: every agent's own part
+    params: dict[
+        str, Any
+    ]  # of acting networks, by name; leaves [P, N, ...]: every agent's own part
     returns: np.ndarray  # [P + 1]; the last one's is that of uniformly random actions
     names: list[str]  # which checkpoint of which run
 
@@ -47,7 +49,9 @@ class Sample:
 def check_in_jax(settings: Settings) -> None:
     """Raise RefusedError for runs in environments of which no data are collected."""
     if getattr(registry.get("env", settings.env_name), "HOST", False):
-        raise RefusedError(f"env={settings.env_name} is on the host: data sets are collected in JAX environments only.")
+        raise RefusedError(
+            f"env={settings.env_name} is on the host: data sets are collected in JAX environments only."
+        )
 
 
 def measure(run: SavedRun, sample: Sample, bar: Progress) -> Policies:
@@ -124,7 +128,9 @@ def random_return(program: Program, sample: Sample) -> float:
     return float(jax.jit(play)(jax.random.key(sample.seed)))
 
 
-def act_at_random(space: Any, params: Any, carry: Any, timestep: Any, ctx: Any, key: Any, explore: bool) -> Any:
+def act_at_random(
+    space: Any, params: Any, carry: Any, timestep: Any, ctx: Any, key: Any, explore: bool
+) -> Any:
     """Acts uniformly at random: any available action [B, N], or any point of the box [B, N, U].
 
     space: of the actions; the rest is what every algorithm's `act` takes.

@@ -37,7 +37,9 @@ class Schedule:
     component: np.ndarray  # [E]: of the composition
 
 
-def schedule(composition: Composition, members: dict[int, np.ndarray], episodes: int, seed: int) -> Schedule:
+def schedule(
+    composition: Composition, members: dict[int, np.ndarray], episodes: int, seed: int
+) -> Schedule:
     """The episodes of a composition, in an order that mixes its components.
 
     members: policies of each level; every agent of every episode draws one anew.
@@ -51,7 +53,9 @@ def schedule(composition: Composition, members: dict[int, np.ndarray], episodes:
     return Schedule(level, policy, component)
 
 
-def play(player: Callable[..., Any], params: Any, schedule: Schedule, batch: int, seed: int) -> Iterator[Dataset]:
+def play(
+    player: Callable[..., Any], params: Any, schedule: Schedule, batch: int, seed: int
+) -> Iterator[Dataset]:
     """Play the episodes of a schedule, `batch` at a time, and label them.
 
     player, params: of `make_player` and `Policies`.

@@ -43,7 +43,9 @@ def collect(config: Config) -> pathlib.Path:
     """Measure checkpoints, play the composition, write the data set: its path. Raises RefusedError."""
     for key in ("run_dir", "out"):
         if not getattr(config, key):
-            raise RefusedError(f"{key} is missing: python -m jaxshare.collect run_dir=RUN out=SET.jds.")
+            raise RefusedError(
+                f"{key} is missing: python -m jaxshare.collect run_dir=RUN out=SET.jds."
+            )
     check_record(config)
     from jaxshare.collection import policies
     from jaxshare.data import target
@@ -53,7 +55,9 @@ def collect(config: Config) -> pathlib.Path:
     output.check_writable(pathlib.Path(config.out), "out", folder=True)
 
     permission = Permission(config.trust, takes_env=False, plugins=config.plugins)
-    with closing(open_run(config.run_dir, permission=permission, suitable=policies.check_in_jax)) as run:
+    with closing(
+        open_run(config.run_dir, permission=permission, suitable=policies.check_in_jax)
+    ) as run:
         return _collect(config, run)
 
 

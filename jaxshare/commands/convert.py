@@ -41,8 +41,12 @@ class Config:
         help="type of observations and states in jaxshare's own format; null: as they are read",
         source="ours",
     )
-    lossy: bool = flag(False, help="write also what the other format cannot hold in full", source="ours")
-    overwrite: bool = flag(False, help="replace a data set of the same name and format", source="ours")
+    lossy: bool = flag(
+        False, help="write also what the other format cannot hold in full", source="ours"
+    )
+    overwrite: bool = flag(
+        False, help="replace a data set of the same name and format", source="ours"
+    )
     progress: bool = flag(True, help="the bar on the console", source="ours")
     dataset: DatasetConfig = nested(
         DatasetConfig,
@@ -78,7 +82,9 @@ def convert(config: Config) -> pathlib.Path:
     """Read, check, write and tell: the path of what was written. Raises RefusedError."""
     for key in ("data", "out"):
         if not getattr(config, key):
-            raise RefusedError(f"{key} is missing: python -m jaxshare.convert data=SET.jds out=SET.h5.")
+            raise RefusedError(
+                f"{key} is missing: python -m jaxshare.convert data=SET.jds out=SET.h5."
+            )
     check_record(config)
     from jaxshare.data import converting, open_any, open_like
     from jaxshare.data import target as targets

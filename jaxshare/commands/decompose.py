@@ -85,7 +85,9 @@ def _data(config: Config, settings: Settings) -> pathlib.Path:
     path = pathlib.Path(config.data or settings.run.data)
     if not path.exists():
         why = "" if config.data else ", from which the run learned, is there no more: it"
-        raise RefusedError(f"data={path}{why} does not exist. Name the data set, as in data=sets/2s3z_low.jds.")
+        raise RefusedError(
+            f"data={path}{why} does not exist. Name the data set, as in data=sets/2s3z_low.jds."
+        )
     return path
 
 

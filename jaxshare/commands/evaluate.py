@@ -42,7 +42,9 @@ def _check(config: Config) -> None:
         raise RefusedError("run_dir is missing: name a run directory, as in run_dir=runs/demo.")
     check_record(config)
     if config.final and config.checkpoint != BEST:
-        raise RefusedError("final=true has no effect: the final checkpoint is played anyway. Add checkpoint=best.")
+        raise RefusedError(
+            "final=true has no effect: the final checkpoint is played anyway. Add checkpoint=best."
+        )
     for key in ("out", "gif"):
         if getattr(config, key):
             output.check_writable(pathlib.Path(getattr(config, key)), key)
@@ -60,7 +62,11 @@ def evaluate(config: Config) -> dict[str, Any]:
     from jaxshare.run.watch import host_errors
     from jaxshare.terminal import open_console
 
-    run = open_run(config.run_dir, config.checkpoint, Permission(config.trust, config.env, plugins=config.plugins))
+    run = open_run(
+        config.run_dir,
+        config.checkpoint,
+        Permission(config.trust, config.env, plugins=config.plugins),
+    )
     trained = run.settings.run.eval
     run = run.with_settings(scores.settings_with(run, config.episodes, config.policy, config.seed))
     with closing(run), host_errors(run.program.evaluator):

@@ -77,20 +77,31 @@ def _print_entry(entry: Entry) -> None:
 def _outside_presets() -> list[str]:
     """Presets of installed packages, with these."""
     names = presets.names()  # which knows their packages from then on
-    packages = {first: entry.origin.words() for first, entry in imported("preset").items() if entry.origin}
+    packages = {
+        first: entry.origin.words() for first, entry in imported("preset").items() if entry.origin
+    }
     return [f"{name} ({packages[name.partition('/')[0]]})" for name in names]
 
 
 def _filled(text: str, first: str = INDENT, rest: str = INDENT) -> str:
-    return textwrap.fill(text, 118, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    return textwrap.fill(
+        text, 118, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+    )
 
 
 def _print_table() -> None:
     modifiers = {"(none)": (), **{name: (name,) for name in registry.loaded("modifiers")}}
-    kinds: dict[str, Discrete | Box] = {"discrete actions": Discrete(3), "continuous actions": Box(1, (-1.0,), (1.0,))}
+    kinds: dict[str, Discrete | Box] = {
+        "discrete actions": Discrete(3),
+        "continuous actions": Box(1, (-1.0,), (1.0,)),
+    }
     reasons: dict[str, list[str]] = {}  # reason, with {} for the algorithm -> algorithms
     print("which go together (+ allowed, o with algo.share_params=none, - refused)")
-    print(f"  {'':<{WIDTH}} " + " ".join(f"{name:>{WIDTH}}" for name in modifiers) + "   environments with")
+    print(
+        f"  {'':<{WIDTH}} "
+        + " ".join(f"{name:>{WIDTH}}" for name in modifiers)
+        + "   environments with"
+    )
     for algo in registry.loaded("algo"):
         allowed = [kind for kind, action in kinds.items() if refusal(algo, (), action) is None]
         if not allowed:  # one from outside, for other tasks than the made-up one
@@ -103,6 +114,10 @@ def _print_table() -> None:
             cells.append("+" if reason is None else "o" if alone is None else "-")
             if reason and alone:
                 reasons.setdefault(reason.replace(f"algo={algo}", "algo={}"), []).append(algo)
-        print(f"  {algo:<{WIDTH}} " + " ".join(f"{cell:>{WIDTH}}" for cell in cells) + f"   {', '.join(allowed)}")
+        print(
+            f"  {algo:<{WIDTH}} "
+            + " ".join(f"{cell:>{WIDTH}}" for cell in cells)
+            + f"   {', '.join(allowed)}"
+        )
     for reason, algos in reasons.items():
         print(_filled(reason.replace("{}", "|".join(algos)), "  - ", "    "))

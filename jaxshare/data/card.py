@@ -47,14 +47,26 @@ def provenance() -> Card:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"versions": versions, "git_commit": _commit(pathlib.Path(__file__).resolve().parents[2])}
+    return {
+        "versions": versions,
+        "git_commit": _commit(pathlib.Path(__file__).resolve().parents[2]),
+    }
 
 
 def _commit(checkout: pathlib.Path) -> str | None:
     """Hash of the checkout's commit, with "-dirty" if files differ from it; None if it is not a checkout of ours."""
     if not (checkout / ".git").exists():
         return None
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = [
+        "git",
+        "-C",
+        str(checkout),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -80,7 +92,9 @@ def summary(returns: Array, lengths: Array, level: Array, component: Array) -> C
         "histogram": {
             "edges": edges.tolist(),
             "all": _histogram(returns, edges),
-            "agents": [_by_level(returns, level[:, agent], edges) for agent in range(level.shape[1])],
+            "agents": [
+                _by_level(returns, level[:, agent], edges) for agent in range(level.shape[1])
+            ],
         },
     }
 
@@ -97,7 +111,10 @@ def _histogram(values: Array, edges: Array) -> list[int]:
 def _by_level(returns: Array, level: Array, edges: Array) -> dict[str, list[int]]:
     """Histograms of the team returns of the episodes in which one agent played at a level, by its name."""
     names = {UNKNOWN: "unknown"} | dict(enumerate(LEVELS))
-    return {names[int(number)]: _histogram(returns[level == number], edges) for number in np.unique(level)}
+    return {
+        names[int(number)]: _histogram(returns[level == number], edges)
+        for number in np.unique(level)
+    }
 
 
 def _statistics(values: Array) -> dict[str, float]:

@@ -26,11 +26,21 @@ def check(dataset: Dataset, where: str = "data set") -> None:
         for name, values in flat(block).items():
             if np.issubdtype(values.dtype, np.floating) or values.dtype.name == "bfloat16":
                 bad = ~np.isfinite(values.astype(np.float32, copy=False))
-                _refuse(bad, f"{where}: {name} is not a finite number", first, "Leave such episodes out.")
+                _refuse(
+                    bad,
+                    f"{where}: {name} is not a finite number",
+                    first,
+                    "Leave such episodes out.",
+                )
         _check_ends(block, where, first)
         _check_actions(block, where, first)
     bad = (dataset.level < -1) | (dataset.level >= len(LEVELS))
-    _refuse(bad, f"{where}: level is none of 0 random, 1 medium, 2 expert, -1 unknown", 0, "Correct the label.")
+    _refuse(
+        bad,
+        f"{where}: level is none of 0 random, 1 medium, 2 expert, -1 unknown",
+        0,
+        "Correct the label.",
+    )
 
 
 def check_flags(values: Array, name: str, where: object) -> None:
@@ -57,8 +67,15 @@ def check_shapes(dataset: Dataset, where: str) -> None:
         raise RefusedError(
             f"{where}: mask has shape {episode.mask.shape}: no episode, or none with a step. Collect some."
         )
-    if episode.reward.ndim != 3 or episode.obs.ndim != 4 or episode.state.ndim != 3 or episode.avail.ndim != 4:
-        shapes = {name: getattr(episode, name).shape for name in ("obs", "state", "avail", "reward")}
+    if (
+        episode.reward.ndim != 3
+        or episode.obs.ndim != 4
+        or episode.state.ndim != 3
+        or episode.avail.ndim != 4
+    ):
+        shapes = {
+            name: getattr(episode, name).shape for name in ("obs", "state", "avail", "reward")
+        }
         raise RefusedError(
             f"{where}: shapes {shapes} are not obs [E, T+1, N, O], state [E, T+1, G], avail [E, T+1, N, A] and "
             "reward [E, T, N]. Lay the arrays out so."
@@ -82,10 +99,14 @@ def check_shapes(dataset: Dataset, where: str) -> None:
     for name, values in flat(dataset).items():
         wanted = expected.get(name, (num, steps, *values.shape[2:]))
         if values.shape != wanted:
-            raise RefusedError(f"{where}: {name} has shape {values.shape}, the other fields ask for {wanted}.")
+            raise RefusedError(
+                f"{where}: {name} has shape {values.shape}, the other fields ask for {wanted}."
+            )
     for name in ("avail", "alive", "terminated", "truncated", "mask"):
         if getattr(episode, name).dtype != bool:
-            raise RefusedError(f"{where}: {name} is {getattr(episode, name).dtype}, not bool. Convert it.")
+            raise RefusedError(
+                f"{where}: {name} is {getattr(episode, name).dtype}, not bool. Convert it."
+            )
     if discrete != (episode.avail.shape[-1] > 0):
         kind = "whole numbers" if discrete else "real numbers"
         raise RefusedError(
@@ -97,15 +118,30 @@ def check_shapes(dataset: Dataset, where: str) -> None:
 def _check_ends(block: Dataset, where: str, first: int) -> None:
     episode: Any = block.episodes
     mask = episode.mask
-    _refuse(~mask[:, :1], f"{where}: the episode has no step (mask is 0 at its first)", first, "Leave it out.")
+    _refuse(
+        ~mask[:, :1],
+        f"{where}: the episode has no step (mask is 0 at its first)",
+        first,
+        "Leave it out.",
+    )
     off = np.zeros_like(mask[:, :1])
     again = mask & ~np.concatenate([~off, mask[:, :-1]], axis=1)
     _refuse(again, f"{where}: mask is not a run of ones", first, "Pad at the end only.")
     last = mask & ~np.concatenate([mask[:, 1:], off], axis=1)
     end = episode.terminated | episode.truncated
     remedy = "Exactly the last step of an episode is terminated or truncated; leave partial episodes out."
-    _refuse(last & ~end, f"{where}: the last step of the episode is neither terminated nor truncated", first, remedy)
-    _refuse(end & ~last, f"{where}: terminated or truncated where the episode does not end", first, remedy)
+    _refuse(
+        last & ~end,
+        f"{where}: the last step of the episode is neither terminated nor truncated",
+        first,
+        remedy,
+    )
+    _refuse(
+        end & ~last,
+        f"{where}: terminated or truncated where the episode does not end",
+        first,
+        remedy,
+    )
 
 
 def _check_actions(block: Dataset, where: str, first: int) -> None:
@@ -113,13 +149,28 @@ def _check_actions(block: Dataset, where: str, first: int) -> None:
     if not episode.avail.shape[-1]:
         return
     none = ~episode.avail.any(-1)
-    _refuse(none, f"{where}: no action is available to the agent", first, "Give it one (all of them after the end).")
+    _refuse(
+        none,
+        f"{where}: no action is available to the agent",
+        first,
+        "Give it one (all of them after the end).",
+    )
     action = episode.action.astype(np.int64)
     outside = (action < 0) | (action >= episode.avail.shape[-1])
-    _refuse(outside, f"{where}: action is none of {episode.avail.shape[-1]}", first, "Correct it, or widen avail.")
+    _refuse(
+        outside,
+        f"{where}: action is none of {episode.avail.shape[-1]}",
+        first,
+        "Correct it, or widen avail.",
+    )
     taken = np.take_along_axis(episode.avail[:, :-1], action[..., None], axis=-1)[..., 0]
     bad = ~taken & episode.mask[..., None]
-    _refuse(bad, f"{where}: the action taken is not available", first, "Record the action that took effect.")
+    _refuse(
+        bad,
+        f"{where}: the action taken is not available",
+        first,
+        "Record the action that took effect.",
+    )
 
 
 def _refuse(bad: Array, what: str, first: int, remedy: str) -> None:
@@ -128,7 +179,9 @@ def _refuse(bad: Array, what: str, first: int, remedy: str) -> None:
         return
     episode, *rest = (int(i) for i in np.argwhere(bad)[0])
     place = f"episode {first + episode}" + (f" at {rest}" if rest else "")
-    raise RefusedError(f"{what} ({place}; {int(bad.sum())} times in a row of {len(bad)} episodes). {remedy}")
+    raise RefusedError(
+        f"{what} ({place}; {int(bad.sum())} times in a row of {len(bad)} episodes). {remedy}"
+    )
 
 
 def check_spec(dataset: Dataset, spec: EnvSpec, where: str = "data set") -> None:
@@ -173,25 +226,49 @@ def _compared(dataset: Dataset, spec: EnvSpec) -> list[tuple[str, Any, Any]]:
         ("state_dim", episode.state.shape[-1], spec.state_dim),
         ("action", _action_of(dataset), _action_sizes(spec)),
     ]
-    pairs += [(name, known[name], theirs[name]) for name in ("name", "groups", "group_names") if name in known]
+    pairs += [
+        (name, known[name], theirs[name])
+        for name in ("name", "groups", "group_names")
+        if name in known
+    ]
     if "common_reward" in dataset.card:
         pairs.append(("common_reward", dataset.common_reward, spec.common_reward))
     if "episode_limit" in known:
         pairs.append(("episode_limit", known["episode_limit"], spec.episode_limit))
     elif dataset.num_steps > spec.episode_limit:
-        pairs.append(("steps of the longest episode", dataset.num_steps, f"at most {spec.episode_limit}"))
-    if isinstance(spec.action, Box) and episode.action.shape[-1] == spec.action.dim and episode.action.ndim == 4:
-        pairs.append(("actions within their bounds", _within(episode.action[episode.mask], spec.action), True))
+        pairs.append(
+            ("steps of the longest episode", dataset.num_steps, f"at most {spec.episode_limit}")
+        )
+    if (
+        isinstance(spec.action, Box)
+        and episode.action.shape[-1] == spec.action.dim
+        and episode.action.ndim == 4
+    ):
+        pairs.append(
+            (
+                "actions within their bounds",
+                _within(episode.action[episode.mask], spec.action),
+                True,
+            )
+        )
     return pairs
 
 
 def _action_of(dataset: Dataset) -> str:
     episode: Any = dataset.episodes
-    return f"{episode.avail.shape[-1]} choices" if episode.action.ndim == 3 else f"{episode.action.shape[-1]} numbers"
+    return (
+        f"{episode.avail.shape[-1]} choices"
+        if episode.action.ndim == 3
+        else f"{episode.action.shape[-1]} numbers"
+    )
 
 
 def _action_sizes(spec: EnvSpec) -> str:
-    return f"{spec.action.num_actions} choices" if isinstance(spec.action, Discrete) else f"{spec.action.dim} numbers"
+    return (
+        f"{spec.action.num_actions} choices"
+        if isinstance(spec.action, Discrete)
+        else f"{spec.action.dim} numbers"
+    )
 
 
 def _within(action: Array, box: Box) -> bool:
@@ -206,20 +283,34 @@ def spec_card(spec: EnvSpec) -> dict[str, Any]:
     if isinstance(spec.action, Discrete):
         action: dict[str, Any] = {"num_actions": spec.action.num_actions}
     else:
-        action = {"dim": spec.action.dim, "low": list(spec.action.low), "high": list(spec.action.high)}
+        action = {
+            "dim": spec.action.dim,
+            "low": list(spec.action.low),
+            "high": list(spec.action.high),
+        }
     names = ("name", "num_agents", "obs_dim", "state_dim", "episode_limit", "common_reward", "pure")
     plain = {name: getattr(spec, name) for name in names}
-    return plain | {"action": action, "groups": list(spec.groups), "group_names": list(spec.group_names)}
+    return plain | {
+        "action": action,
+        "groups": list(spec.groups),
+        "group_names": list(spec.group_names),
+    }
 
 
 def spec_from_card(card: dict[str, Any]) -> EnvSpec:
     """The EnvSpec of the environment that a data set was collected in. Raises RefusedError if its card has none."""
     kept = card.get("spec")
     if not kept:
-        raise RefusedError("The card of this data set does not describe its environment: name one (env=...).")
+        raise RefusedError(
+            "The card of this data set does not describe its environment: name one (env=...)."
+        )
     plain: dict[str, Any] = dict(kept)
     action = plain.pop("action")
     discrete = "num_actions" in action
-    space = Discrete(**action) if discrete else Box(action["dim"], tuple(action["low"]), tuple(action["high"]))
+    space = (
+        Discrete(**action)
+        if discrete
+        else Box(action["dim"], tuple(action["low"]), tuple(action["high"]))
+    )
     names: dict[str, Any] = {name: tuple(plain.pop(name)) for name in ("groups", "group_names")}
     return EnvSpec(**plain, **names, action=space)

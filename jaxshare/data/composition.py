@@ -34,7 +34,10 @@ RULES = {  # paper: SIT tables 4-6
     "30/40/30": (Fraction(3, 10), Fraction(7, 10)),
     "thirds": (Fraction(1, 3), Fraction(2, 3)),
 }
-WINDOWS = {"low": (0.04, 0.28), "medium": (0.35, 0.61)}  # paper: SIT tables 7-9, normalised and rounded outwards
+WINDOWS = {
+    "low": (0.04, 0.28),
+    "medium": (0.35, 0.61),
+}  # paper: SIT tables 7-9, normalised and rounded outwards
 MOST_AGENTS = 1000  # ours: a longer "r*..." is a slip of the keyboard
 
 
@@ -51,7 +54,9 @@ class Pools:
 
     def level(self, returns: Sequence[float] | Array) -> Array:
         """Level of each return, i8 of the same shape: an index into LEVELS."""
-        return np.searchsorted(np.asarray(self.cuts), np.asarray(returns), side="right").astype(np.int8)
+        return np.searchsorted(np.asarray(self.cuts), np.asarray(returns), side="right").astype(
+            np.int8
+        )
 
     def quality(self, returns: float) -> float:
         """Normalised score (R - R_lo) / W."""
@@ -86,7 +91,9 @@ def within(kind: str, score: float) -> bool:
 
 def _ordered(low: float, high: float) -> None:
     if not low < high:  # also where one is nan
-        raise RefusedError(f"The best return, {high}, is not above that of a random policy, {low}. Train it longer.")
+        raise RefusedError(
+            f"The best return, {high}, is not above that of a random policy, {low}. Train it longer."
+        )
 
 
 # --------------------------------------------------------------------------------------------------------- compositions
@@ -143,15 +150,27 @@ def parse(text: str, num_agents: int | None = None) -> Composition:
     first = parsed[0]
     for begin, share, levels in parsed:
         if len(levels) != len(first[2]):
-            parser.fail(f"begins {len(levels)} levels, but the first component has {len(first[2])}", begin)
+            parser.fail(
+                f"begins {len(levels)} levels, but the first component has {len(first[2])}", begin
+            )
         if (share is None) != (first[1] is None):
-            parser.fail("begins a component with a share beside one without: give all shares or none", begin)
+            parser.fail(
+                "begins a component with a share beside one without: give all shares or none", begin
+            )
     if num_agents is not None and len(first[2]) != num_agents:
-        raise RefusedError(f"composition={text} is for {len(first[2])} agents, the environment has {num_agents}.")
+        raise RefusedError(
+            f"composition={text} is for {len(first[2])} agents, the environment has {num_agents}."
+        )
     shares = [Fraction(1, len(parsed)) if share is None else share for _, share, _ in parsed]
     if sum(shares) != 1:
-        raise RefusedError(f"composition={text}: the shares add up to {_percent(sum(shares, Fraction(0)))}%, not 100%.")
-    return Composition(tuple(Component(share, levels) for share, (_, _, levels) in zip(shares, parsed, strict=True)))
+        raise RefusedError(
+            f"composition={text}: the shares add up to {_percent(sum(shares, Fraction(0)))}%, not 100%."
+        )
+    return Composition(
+        tuple(
+            Component(share, levels) for share, (_, _, levels) in zip(shares, parsed, strict=True)
+        )
+    )
 
 
 class _Parser:
@@ -319,7 +338,8 @@ def preset(environment: str, scenario: str, name: str) -> Preset:
 def describe(composition: Composition) -> str:
     """A composition in words, for cards and messages."""
     parts = [
-        f"{_percent(c.share)}%: " + ", ".join(f"{c.levels.count(i)} {LEVELS[i]}" for i in sorted(set(c.levels)))
+        f"{_percent(c.share)}%: "
+        + ", ".join(f"{c.levels.count(i)} {LEVELS[i]}" for i in sorted(set(c.levels)))
         for c in composition.components
     ]
     return "; ".join(parts)

@@ -61,7 +61,9 @@ def losses(source: Source, dataset: Dataset, target: Target) -> list[str]:
         lost.append("the reward of each agent alone (the team's, their sum, is held)")
     cut = _count_ends(dataset, truncated=True, terminated=False)
     if target.format == "vault" and cut:
-        lost.append(f"what the last step of {_episodes(cut)} that were cut off led to, so that it is not learned from")
+        lost.append(
+            f"what the last step of {_episodes(cut)} that were cut off led to, so that it is not learned from"
+        )
     return lost
 
 

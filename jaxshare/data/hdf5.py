@@ -40,7 +40,16 @@ from jaxshare.types import Episode, RefusedError
 
 INSTALL = "pip install 'jaxshare[hdf5]'"
 REQUIRED = ("obs", "actions", "reward", "terminated", "filled")
-ARRAYS = (*REQUIRED, "state", "avail_actions", "actions_onehot", "alive", "level", "policy", "component")
+ARRAYS = (
+    *REQUIRED,
+    "state",
+    "avail_actions",
+    "actions_onehot",
+    "alive",
+    "level",
+    "policy",
+    "component",
+)
 CARD = "jaxshare"  # attribute
 CHECKSUM = "jaxshare_sha256"  # attribute: of the card's text
 BLOCK = 256  # episodes that are written at a time
@@ -71,7 +80,11 @@ class Stored:
     @property
     def layout(self) -> dict[str, Any]:
         """Shapes of an episode and dtypes: what parts of one data set agree in."""
-        return {name: (*self._shapes[name][1:], str(self._dtypes[name])) for name in ARRAYS if name in self._shapes}
+        return {
+            name: (*self._shapes[name][1:], str(self._dtypes[name]))
+            for name in ARRAYS
+            if name in self._shapes
+        }
 
     def _is_discrete(self) -> bool:
         """Whether actions are choices: whole numbers, or real ones beside what only choices have."""
@@ -84,7 +97,9 @@ class Stored:
     def _read_ends(self) -> None:
         """Which steps count, which of them are the ends, and the return of every episode."""
         everything = np.arange(self._shapes["filled"][0])
-        limits.check_memory(self.path, 8 * sum(math.prod(self._shapes[name]) for name in ("filled", "reward")))
+        limits.check_memory(
+            self.path, 8 * sum(math.prod(self._shapes[name]) for name in ("filled", "reward"))
+        )
         filled = self._column("filled", everything)
         check_flags(filled, "filled", self.path)
         ended = self._column("terminated", everything)
@@ -106,7 +121,9 @@ class Stored:
         mask = self._mask[chosen]
         reward = np.where(mask[..., None], self._values("reward", chosen)[:, :-1], 0.0)
         if not np.isfinite(reward).all():
-            raise RefusedError(f"{self.path}: reward is not a finite number in some steps. Leave such episodes out.")
+            raise RefusedError(
+                f"{self.path}: reward is not a finite number in some steps. Leave such episodes out."
+            )
         rows = options.rewards_as_asked(reward[mask], self._rewards, str(self.path))
         reward[mask] = rows
         return reward
@@ -131,7 +148,9 @@ class Stored:
         """The file's own card, or one made from its name, with the numbers of its episodes."""
         notes = []
         if self._discrete and not np.issubdtype(self._dtypes["actions"], np.integer):
-            notes.append("actions are stored as real numbers and read as choices, as actions_onehot has them.")
+            notes.append(
+                "actions are stored as real numbers and read as choices, as actions_onehot has them."
+            )
         return {
             "environment": "",
             "scenario": self.path.stem,
@@ -165,10 +184,16 @@ class Stored:
         num, columns, agents, size = (*self._shapes["obs"], 0, 0, 0, 0)[:4]
         choices = (*self._shapes.get("avail_actions", (0, 0, 0, 0)), 0)[3]
         if self._discrete and not choices:
-            raise RefusedError(f"{self.path} has discrete actions and no avail_actions. Choose another.")
+            raise RefusedError(
+                f"{self.path} has discrete actions and no avail_actions. Choose another."
+            )
         if num < 1 or columns < 2:
-            raise RefusedError(f"{self.path} holds no episode with a step (obs has shape {self._shapes['obs']}).")
-        expected: dict[str, tuple[int, ...]] = dict.fromkeys(("terminated", "filled"), (num, columns, 1))
+            raise RefusedError(
+                f"{self.path} holds no episode with a step (obs has shape {self._shapes['obs']})."
+            )
+        expected: dict[str, tuple[int, ...]] = dict.fromkeys(
+            ("terminated", "filled"), (num, columns, 1)
+        )
         each = agents if self._shapes["reward"][-1:] == (agents,) else 1
         if each == 1 < agents and self._rewards == "individual":
             raise RefusedError(
@@ -177,15 +202,26 @@ class Stored:
             )
         expected["reward"] = (num, columns, each)
         expected["obs"] = (num, columns, agents, size)
-        expected["actions"] = (num, columns, agents, 1 if self._discrete else (*self._shapes["actions"], 0, 0, 0, 0)[3])
+        expected["actions"] = (
+            num,
+            columns,
+            agents,
+            1 if self._discrete else (*self._shapes["actions"], 0, 0, 0, 0)[3],
+        )
         expected |= {"avail_actions": (num, columns, agents, choices)} if self._discrete else {}
-        expected |= {"state": (num, columns, (*self._shapes["state"], 0, 0, 0)[2])} if "state" in self._shapes else {}
+        expected |= (
+            {"state": (num, columns, (*self._shapes["state"], 0, 0, 0)[2])}
+            if "state" in self._shapes
+            else {}
+        )
         expected |= {"alive": (num, columns, agents)} if "alive" in self._shapes else {}
         expected |= {name: (num, agents) for name in ("level", "policy") if name in self._shapes}
         expected |= {"component": (num,)} if "component" in self._shapes else {}
         for name, wanted in expected.items():
             if self._shapes[name] != wanted:
-                raise RefusedError(f"{self.path}: {name} has shape {self._shapes[name]}, the others ask for {wanted}.")
+                raise RefusedError(
+                    f"{self.path}: {name} has shape {self._shapes[name]}, the others ask for {wanted}."
+                )
 
     def _values(self, name: str, chosen: Array) -> Array:
         """An array of the file at episodes [K] in any order, [K, ...]."""
@@ -221,7 +257,9 @@ class Stored:
         if self._discrete:
             avail = self._flags("avail_actions", chosen, reached) | ~reached[..., None, None]
         terminated = self._terminated[chosen]
-        avail[:, 1:] |= terminated[..., None, None]  # nothing is asked of the slot behind a true end
+        avail[:, 1:] |= terminated[
+            ..., None, None
+        ]  # nothing is asked of the slot behind a true end
         action = self._values("actions", chosen)[:, :-1]
         action = self._choices(action[..., 0], chosen, mask) if self._discrete else action
         alive = np.ones((*reached.shape, agents), bool)
@@ -249,7 +287,9 @@ class Stored:
     def _episode_bytes(self) -> int:
         """Bytes of an episode in memory."""
         return sum(
-            math.prod(shape[1:]) * self._dtypes[name].itemsize for name, shape in self._shapes.items() if name in ARRAYS
+            math.prod(shape[1:]) * self._dtypes[name].itemsize
+            for name, shape in self._shapes.items()
+            if name in ARRAYS
         )
 
     def _flags(self, name: str, chosen: Array, reached: Array) -> Array:
@@ -290,7 +330,9 @@ def _arrays(path: pathlib.Path, file: Any) -> dict[str, tuple[tuple[int, ...], A
     arrays = {}
     for name in file:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            raise RefusedError(f"{path}: {name} is a link: a data set holds its own arrays. Copy what it stands for.")
+            raise RefusedError(
+                f"{path}: {name} is a link: a data set holds its own arrays. Copy what it stands for."
+            )
         array = file[name]
         if not isinstance(array, h5py.Dataset):
             continue
@@ -298,16 +340,26 @@ def _arrays(path: pathlib.Path, file: Any) -> dict[str, tuple[tuple[int, ...], A
         if name not in ARRAYS:
             continue
         if array.dtype.kind not in "biuf":
-            raise RefusedError(f"{path}: {name} holds {array.dtype}, which are no numbers. Choose another file.")
+            raise RefusedError(
+                f"{path}: {name} holds {array.dtype}, which are no numbers. Choose another file."
+            )
         if array.is_virtual or array.external:
-            raise RefusedError(f"{path}: {name} lies in other files: a data set holds its own. Copy them into it.")
+            raise RefusedError(
+                f"{path}: {name} lies in other files: a data set holds its own. Copy them into it."
+            )
         description = array.id.get_create_plist()
         filters = [description.get_filter(i)[0] for i in range(description.get_nfilters())]
         if len(filters) != len(set(filters)):
-            raise RefusedError(f"{path}: {name} is compressed twice. It is not read; get the data set again.")
+            raise RefusedError(
+                f"{path}: {name} is compressed twice. It is not read; get the data set again."
+            )
         chunk = math.prod(array.chunks or (0,)) * array.dtype.itemsize
         limits.check_chunk(path, name, chunk, array.size * array.dtype.itemsize)
-    used = [math.prod(shape) * dtype.itemsize for name, (shape, dtype) in arrays.items() if name in ARRAYS]
+    used = [
+        math.prod(shape) * dtype.itemsize
+        for name, (shape, dtype) in arrays.items()
+        if name in ARRAYS
+    ]
     limits.check_size(path, sum(used), limits.bytes_on_disk(path))
     return arrays
 
@@ -339,9 +391,13 @@ def write(
     check(dataset)
     path = pathlib.Path(path)
     if path.exists() and not overwrite:
-        raise RefusedError(f"{path} exists and is not overwritten. Choose another name, or remove it.")
+        raise RefusedError(
+            f"{path} exists and is not overwritten. Choose another name, or remove it."
+        )
     if path.exists() and not is_hdf5(path):
-        raise RefusedError(f"{path} is not an HDF5 file and is not overwritten. Choose another name.")
+        raise RefusedError(
+            f"{path} is not an HDF5 file and is not overwritten. Choose another name."
+        )
     if not dataset.common_reward:
         raise RefusedError(
             f"{path}: PyMARL's format has one reward per team, and these agents have rewards of their own "
@@ -436,9 +492,13 @@ def _check_columns(path: pathlib.Path, filled: Array, terminated: Array) -> None
     """Raise RefusedError unless filled [E, K] is a run of ones, at least two, and no end is in its last column."""
     if not filled[:, :2].all():
         episode = int(np.flatnonzero(~filled[:, :2].all(1))[0])
-        raise RefusedError(f"{path}: episode {episode} has no step (filled has fewer than two columns). Leave it out.")
+        raise RefusedError(
+            f"{path}: episode {episode} has no step (filled has fewer than two columns). Leave it out."
+        )
     if (filled[:, 1:] & ~filled[:, :-1]).any():
-        raise RefusedError(f"{path}: filled is not a run of ones from the first column on. Repair the file.")
+        raise RefusedError(
+            f"{path}: filled is not a run of ones from the first column on. Repair the file."
+        )
     last = filled & ~np.concatenate([filled[:, 1:], np.zeros_like(filled[:, :1])], axis=1)
     if (terminated & last).any():
         episode = int(np.flatnonzero((terminated & last).any(1))[0])

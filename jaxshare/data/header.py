@@ -42,13 +42,19 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     unfinished = path.with_name(path.name + UNFINISHED)
     if not path.exists():
         if unfinished.exists():
-            raise RefusedError(f"{path} is unfinished: its writer was stopped ({unfinished.name}). Collect it again.")
+            raise RefusedError(
+                f"{path} is unfinished: its writer was stopped ({unfinished.name}). Collect it again."
+            )
         raise RefusedError(f"{path} does not exist. Check the path.")
     if not (path / CARD).is_file():
-        raise RefusedError(f"{path} is not a data set of jaxshare: it has no {CARD}. Check the path, or the format.")
+        raise RefusedError(
+            f"{path} is not a data set of jaxshare: it has no {CARD}. Check the path, or the format."
+        )
     header = limits.json_object(path, CARD)
     if header.get("format") != FORMAT:
-        raise RefusedError(f"{path} is not a data set of jaxshare: {CARD} does not say so. Check the path.")
+        raise RefusedError(
+            f"{path} is not a data set of jaxshare: {CARD} does not say so. Check the path."
+        )
     if header.get("version") != VERSION:
         raise RefusedError(
             f"{path} has version {header.get('version')} of the format, this jaxshare reads {VERSION}. "
@@ -74,7 +80,9 @@ def _problems(header: dict[str, Any]) -> Iterable[str]:
     if not isinstance(fields, dict):
         yield "it has no fields"
         return
-    yield from (f"it has no field {name}" for name in (*SLOTS, *STEPS, *LABELS) if name not in fields)
+    yield from (
+        f"it has no field {name}" for name in (*SLOTS, *STEPS, *LABELS) if name not in fields
+    )
     for name, about in fields.items():
         yield from _field_problems(name, about)
     if CHECKSUMS in header:
@@ -103,7 +111,9 @@ def _checksum_problems(sums: Any, fields: dict[str, Any]) -> Iterable[str]:
     for part in ("arrays", "chunks"):
         if not isinstance(sums[part], dict) or not set(sums[part]) <= set(fields):
             yield f"its {CHECKSUMS} of {part} are not those of its fields"
-        elif part == "chunks" and not all(isinstance(chunks, list) for chunks in sums[part].values()):
+        elif part == "chunks" and not all(
+            isinstance(chunks, list) for chunks in sums[part].values()
+        ):
             yield f"its {CHECKSUMS} of {part} are no lists"
 
 
@@ -156,7 +166,9 @@ def check_arrays(path: pathlib.Path, header: dict[str, Any]) -> None:
         raise damaged(path, f"{CARD} is not what was written: its checksum differs")
 
 
-def check_chunks(path: pathlib.Path, name: str, numbers: Iterable[int], header: dict[str, Any]) -> None:
+def check_chunks(
+    path: pathlib.Path, name: str, numbers: Iterable[int], header: dict[str, Any]
+) -> None:
     """Raise RefusedError unless chunks of a field are those that were written; the codec checks their content."""
     sums = header.get(CHECKSUMS)
     if sums is None:

@@ -17,8 +17,12 @@ from jaxshare import parallel
 from jaxshare.data.records import damaged
 from jaxshare.types import RefusedError
 
-MOST_TEXT = 64 * 2**20  # bytes of a JSON file; that of a set of 1 TB in our own format takes about 15 MB
-MOST_RATIO = 1000  # ours: bytes in memory per byte on disk; measured: 49 of SMAX 3m; gzip never reaches 1033
+MOST_TEXT = (
+    64 * 2**20
+)  # bytes of a JSON file; that of a set of 1 TB in our own format takes about 15 MB
+MOST_RATIO = (
+    1000  # ours: bytes in memory per byte on disk; measured: 49 of SMAX 3m; gzip never reaches 1033
+)
 ALWAYS = 256 * 2**20  # bytes that are read whatever they take on disk
 LARGEST_CHUNK = 64 * 2**20  # bytes of a chunk in memory, unless the array itself is larger
 MEMORY_SHARE = 0.9  # of what is free may be used
@@ -55,7 +59,9 @@ def json_object(path: pathlib.Path, name: str) -> dict[str, Any]:
     try:
         size = file.stat().st_size
         if size > MOST_TEXT:
-            raise RefusedError(f"{file} has {_bytes(size)}; at most {_bytes(MOST_TEXT)} are read. Get it again.")
+            raise RefusedError(
+                f"{file} has {_bytes(size)}; at most {_bytes(MOST_TEXT)} are read. Get it again."
+            )
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
         raise damaged(path, f"{name} cannot be read", error) from error

@@ -22,7 +22,9 @@ OF_HDF5 = ("rewards",)
 OF_VAULT = tuple(DEFAULTS)
 
 
-def check(options: dict[str, Any], known: tuple[str, ...] = OF_VAULT, what: str = "a vault") -> None:
+def check(
+    options: dict[str, Any], known: tuple[str, ...] = OF_VAULT, what: str = "a vault"
+) -> None:
     """Raise RefusedError for a value that does not exist, and for one that is no default and has no effect.
 
     known: names of the options that the format has; what: its name.

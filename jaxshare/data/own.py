@@ -31,11 +31,16 @@ from jaxshare.replay import DTYPES, LOSSY
 from jaxshare.types import EnvSpec, RefusedError
 
 SUFFIX = ".jds"
-CHUNK_BYTES = 2**20  # of a chunk before compression, about: small enough to read single batches from disk
+CHUNK_BYTES = (
+    2**20
+)  # of a chunk before compression, about: small enough to read single batches from disk
 CHUNK_EPISODES = 1024  # at most
 CODECS = (
     {"name": "bytes", "configuration": {"endian": "little"}},
-    {"name": "zstd", "configuration": {"level": 1}},  # measured: level 3, and blosc's shuffles, are no smaller on SMAX
+    {
+        "name": "zstd",
+        "configuration": {"level": 1},
+    },  # measured: level 3, and blosc's shuffles, are no smaller on SMAX
     {"name": "crc32c"},
 )
 
@@ -51,7 +56,11 @@ class Stored:
         self._fields: dict[str, dict[str, Any]] = header["fields"]
         # compare sizes before anything is opened
         limits.check_size(path, self._episodes * self._episode_bytes(), limits.bytes_on_disk(path))
-        self._arrays = {name: self._open(name) for name, about in self._fields.items() if not _empty(about["shape"])}
+        self._arrays = {
+            name: self._open(name)
+            for name, about in self._fields.items()
+            if not _empty(about["shape"])
+        }
         headers.check_arrays(path, header)
 
     def __len__(self) -> int:
@@ -60,7 +69,8 @@ class Stored:
     def _episode_bytes(self, dtype: str | None = None) -> int:
         """Bytes of an episode in memory, with its place in an index; dtype: of obs and state, by default as on disk."""
         return 8 + sum(
-            math.prod(about["shape"]) * _numpy(dtype if dtype and name in LOSSY else about["dtype"]).itemsize
+            math.prod(about["shape"])
+            * _numpy(dtype if dtype and name in LOSSY else about["dtype"]).itemsize
             for name, about in self._fields.items()
         )
 
@@ -72,8 +82,14 @@ class Stored:
             array: Any = tensorstore.open(_location(self.path, name), read=True).result()
         except FAILURES as error:
             raise damaged(self.path, f"{name} cannot be opened", error) from error
-        if (list(array.shape), array.dtype.name) != ([self._episodes, *about["shape"]], about["dtype"]):
-            raise damaged(self.path, f"{name} is {array.dtype.name}{list(array.shape)}, {CARD} says something else")
+        if (list(array.shape), array.dtype.name) != (
+            [self._episodes, *about["shape"]],
+            about["dtype"],
+        ):
+            raise damaged(
+                self.path,
+                f"{name} is {array.dtype.name}{list(array.shape)}, {CARD} says something else",
+            )
         item = _numpy(about["dtype"]).itemsize
         chunk = math.prod(array.chunk_layout.read_chunk.shape) * item
         limits.check_chunk(self.path, name, chunk, math.prod(array.shape) * item)
@@ -82,7 +98,9 @@ class Stored:
     def field(self, name: str, episodes: Index = None) -> Array:
         """One array by its name in `records.flat`, of the episodes at an index, in the dtype on disk."""
         if name not in self._fields:
-            raise RefusedError(f"{self.path} has no field {name}. It has {', '.join(self._fields)}.")
+            raise RefusedError(
+                f"{self.path} has no field {name}. It has {', '.join(self._fields)}."
+            )
         chosen = records.indices(episodes, len(self))
         about = self._fields[name]
         if name not in self._arrays:
@@ -124,7 +142,9 @@ def load(path: str | pathlib.Path, episodes: Index = None, dtype: str | None = N
     return open(path).read(episodes, dtype)
 
 
-def save(dataset: Dataset, path: str | pathlib.Path, dtype: str = "float16", overwrite: bool = False) -> pathlib.Path:
+def save(
+    dataset: Dataset, path: str | pathlib.Path, dtype: str = "float16", overwrite: bool = False
+) -> pathlib.Path:
     """Write a data set that is in memory."""
     with Writer(path, dataset.card, dtype, overwrite=overwrite) as writer:
         writer.append(dataset)
@@ -147,7 +167,12 @@ class Writer:
         spec: EnvSpec | None = None,
         overwrite: bool = False,
     ) -> None:
-        self.path, self.card, self.dtype, self.spec = pathlib.Path(path), dict(card or {}), _known_dtype(dtype), spec
+        self.path, self.card, self.dtype, self.spec = (
+            pathlib.Path(path),
+            dict(card or {}),
+            _known_dtype(dtype),
+            spec,
+        )
         self.folder = self.path.with_name(self.path.name + UNFINISHED)
         self._num, self._arrays = 0, dict[str, Any]()
         self._fields: dict[str, dict[str, Any]] = {}
@@ -164,7 +189,9 @@ class Writer:
     def append(self, dataset: Dataset) -> None:
         """Add episodes. Raises RefusedError for those that fail a check, leaving the earlier ones as they are."""
         self.card.setdefault("common_reward", dataset.common_reward)
-        dataset = Dataset(dataset.episodes, dataset.level, dataset.policy, dataset.component, self.card)
+        dataset = Dataset(
+            dataset.episodes, dataset.level, dataset.policy, dataset.component, self.card
+        )
         check(dataset, f"{self.path} after {len(self)} episodes")
         if self.spec is not None:
             check_spec(dataset, self.spec, str(self.path))
@@ -172,14 +199,27 @@ class Writer:
             name: rounded(name, values, self.dtype) if name in LOSSY else values
             for name, values in records.flat(dataset).items()
         }
-        about = {name: {"shape": list(x.shape[1:]), "dtype": x.dtype.name} for name, x in fields.items()}
+        about = {
+            name: {"shape": list(x.shape[1:]), "dtype": x.dtype.name} for name, x in fields.items()
+        }
         if not self._fields:
             self._create(about)
         elif about != self._fields:
-            differing = [name for name in {**about, **self._fields} if about.get(name) != self._fields.get(name)]
-            raise RefusedError(f"{self.path}: {', '.join(differing)} differ in shape or dtype from the batches before.")
+            differing = [
+                name
+                for name in {**about, **self._fields}
+                if about.get(name) != self._fields.get(name)
+            ]
+            raise RefusedError(
+                f"{self.path}: {', '.join(differing)} differ in shape or dtype from the batches before."
+            )
         self._seen.append(
-            (records.returns(dataset), records.lengths(dataset), dataset.level.copy(), dataset.component.copy())
+            (
+                records.returns(dataset),
+                records.lengths(dataset),
+                dataset.level.copy(),
+                dataset.component.copy(),
+            )
         )
         self._waiting.append(fields)
         self._flush(len(self) - len(self) % self._chunk)
@@ -189,7 +229,9 @@ class Writer:
 
         for name, field in about.items():
             if not headers.is_name(name):
-                raise RefusedError(f"{name} cannot be the name of a field: use letters, digits, '_', '.' and '-'.")
+                raise RefusedError(
+                    f"{name} cannot be the name of a field: use letters, digits, '_', '.' and '-'."
+                )
             if _empty(field["shape"]):
                 continue
             chunk = _chunk(field)
@@ -197,7 +239,10 @@ class Writer:
             metadata = {
                 "shape": [0, *field["shape"]],
                 "data_type": field["dtype"],
-                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [chunk, *field["shape"]]}},
+                "chunk_grid": {
+                    "name": "regular",
+                    "configuration": {"chunk_shape": [chunk, *field["shape"]]},
+                },
                 "codecs": list(CODECS),
             }
             where = _location(self.folder, name) | {"metadata": metadata}
@@ -209,7 +254,9 @@ class Writer:
         """Write waiting episodes up to number `until`."""
         if until <= self._num:
             return
-        joined = {name: np.concatenate([batch[name] for batch in self._waiting]) for name in self._fields}
+        joined = {
+            name: np.concatenate([batch[name] for batch in self._waiting]) for name in self._fields
+        }
         count = until - self._num
         writes = []
         for name, array in self._arrays.items():
@@ -254,14 +301,20 @@ class Writer:
         chunks = {}
         for name, array in self._arrays.items():
             count = math.ceil(self._num / array.chunk_layout.write_chunk.shape[0])
-            chunks[name] = [headers.chunk_checksum(self.folder / name, number, array.rank) for number in range(count)]
+            chunks[name] = [
+                headers.chunk_checksum(self.folder / name, number, array.rank)
+                for number in range(count)
+            ]
         return {"arrays": arrays, "chunks": chunks}
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if kind is None:
             self.close()
@@ -270,15 +323,21 @@ class Writer:
 def _make_room(path: pathlib.Path, folder: pathlib.Path, overwrite: bool) -> None:
     """Clear what an earlier writer left at `folder`; refuse unless nothing, or something of ours, is in the way."""
     if path.suffix != SUFFIX:
-        raise RefusedError(f"{path}: the name of a data set ends with {SUFFIX}, as in {path.name}{SUFFIX}.")
+        raise RefusedError(
+            f"{path}: the name of a data set ends with {SUFFIX}, as in {path.name}{SUFFIX}."
+        )
     for there in (path, folder):
         if not there.exists():
             continue
         if not overwrite:
             state = "exists" if there is path else "was left unfinished"
-            raise RefusedError(f"{there} {state}. Choose another name, remove it, or say overwrite=true.")
+            raise RefusedError(
+                f"{there} {state}. Choose another name, remove it, or say overwrite=true."
+            )
         if not (there / CARD).is_file():
-            raise RefusedError(f"{there} is not a data set of jaxshare and is not overwritten. Choose another name.")
+            raise RefusedError(
+                f"{there} is not a data set of jaxshare and is not overwritten. Choose another name."
+            )
     if folder.exists():
         shutil.rmtree(folder)
 
@@ -289,7 +348,9 @@ def rounded(name: str, values: Array, dtype: str) -> Array:
         narrow = values.astype(_numpy(dtype), copy=False)
     if narrow is not values and not np.isfinite(narrow.astype(np.float32, copy=False)).all():
         most = float(np.abs(values).max())
-        raise RefusedError(f"dtype={dtype} cannot hold {name}, which reaches {most:.3g}. Use dtype=float32.")
+        raise RefusedError(
+            f"dtype={dtype} cannot hold {name}, which reaches {most:.3g}. Use dtype=float32."
+        )
     return narrow
 
 

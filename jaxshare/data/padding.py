@@ -44,4 +44,6 @@ def note(name: str, columns: Array) -> list[str]:
     """What to tell of the columns that pad, [] if there are none."""
     if not columns.any():
         return []
-    return [f"{int(columns.sum())} of {columns.size} columns of {name} are infinite throughout: padding, read as 0."]
+    return [
+        f"{int(columns.sum())} of {columns.size} columns of {name} are infinite throughout: padding, read as 0."
+    ]

@@ -53,7 +53,10 @@ class Stored:
         self._check_fit()
         self._until = np.cumsum([len(part) for part in self.parts])
         first = self.parts[0]
-        joined = {name: np.concatenate([part.numbers[name] for part in self.parts]) for name in first.numbers}
+        joined = {
+            name: np.concatenate([part.numbers[name] for part in self.parts])
+            for name in first.numbers
+        }
         self.card: Card = {
             **first.card,
             "scenario": first.card["scenario"] if first.own_card else self.path.name,
@@ -77,7 +80,11 @@ class Stored:
             for before, after in itertools.pairwise(numbers)
             if after != before + 1
         ]
-        return gaps + [f"{part.path.name}: {note}" for part in self.parts for note in part.card["source"]["notes"]]
+        return gaps + [
+            f"{part.path.name}: {note}"
+            for part in self.parts
+            for note in part.card["source"]["notes"]
+        ]
 
     def _check_fit(self) -> None:
         first = self.parts[0]

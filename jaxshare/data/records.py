@@ -29,8 +29,18 @@ LEVELS = ("random", "medium", "expert")
 UNKNOWN = -1
 SLOTS = ("obs", "state", "avail", "alive")  # T+1 slots
 STEPS = ("action", "reward", "terminated", "truncated", "mask")  # T steps
-LABELS = {"level": UNKNOWN, "policy": UNKNOWN, "component": 0}  # and what stands where nothing is known
-FAILURES = (ValueError, OSError, RuntimeError, KeyError, TypeError)  # what damaged files make readers raise
+LABELS = {
+    "level": UNKNOWN,
+    "policy": UNKNOWN,
+    "component": 0,
+}  # and what stands where nothing is known
+FAILURES = (
+    ValueError,
+    OSError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+)  # what damaged files make readers raise
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,9 @@ class Dataset:
         """The episodes at an index, as a data set. Raises RefusedError if there are none such."""
         chosen = indices(episodes, len(self))
         part = jax.tree.map(lambda x: x[chosen], self.episodes)
-        return Dataset(part, self.level[chosen], self.policy[chosen], self.component[chosen], self.card)
+        return Dataset(
+            part, self.level[chosen], self.policy[chosen], self.component[chosen], self.card
+        )
 
 
 class Source(Protocol):
@@ -89,7 +101,9 @@ def indices(episodes: Index, total: int) -> Array:
     try:
         return everything[wanted if wanted.size else wanted.astype(np.int64)]
     except IndexError as error:
-        raise RefusedError(f"episodes={episodes}: {error}. There are {total} episodes, from 0 on.") from error
+        raise RefusedError(
+            f"episodes={episodes}: {error}. There are {total} episodes, from 0 on."
+        ) from error
 
 
 def make(
@@ -121,7 +135,11 @@ def make(
     num, agents = len(stored.mask), stored.reward.shape[-1]
 
     def label(given: Array | None, shape: tuple[int, ...], missing: int, dtype: Any) -> Array:
-        return np.full(shape, missing, dtype) if given is None else np.asarray(given).astype(dtype, copy=False)
+        return (
+            np.full(shape, missing, dtype)
+            if given is None
+            else np.asarray(given).astype(dtype, copy=False)
+        )
 
     return Dataset(
         episodes=stored,
@@ -140,7 +158,9 @@ def from_rollout(batch: Episode, dtype: str = "float32", **labels: Any) -> Datas
     count = batch.mask.shape[1]
     ring = replay.add(replay.init(batch, count, dtype), batch, Clock(*[np.int32(0)] * 4))  # type: ignore[arg-type]
     if replay.any_outside(ring):
-        raise RefusedError(f"dtype={dtype} holds numbers within {replay.RANGES[dtype]} only. Use dtype=float32.")
+        raise RefusedError(
+            f"dtype={dtype} holds numbers within {replay.RANGES[dtype]} only. Use dtype=float32."
+        )
     return make(jax.tree.map(np.asarray, ring), **labels)
 
 
@@ -177,7 +197,9 @@ def flat(dataset: Dataset) -> dict[str, Array]:
 
 def unflat(fields: dict[str, Any], card: Card) -> Dataset:
     """The inverse of `flat`."""
-    extras = {name.removeprefix("extras."): x for name, x in fields.items() if name.startswith("extras.")}
+    extras = {
+        name.removeprefix("extras."): x for name, x in fields.items() if name.startswith("extras.")
+    }
     episodes = Episode(**{name: fields[name] for name in (*SLOTS, *STEPS)}, extras=extras)
     return Dataset(episodes, card=card, **{name: fields[name] for name in LABELS})
 

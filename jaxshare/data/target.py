@@ -37,7 +37,9 @@ def target_of(out: str, form: str | None, dtype: str | None, overwrite: bool) ->
     path = pathlib.Path(out)
     by_name = _format_of_name(path)
     if path.suffix == ".vlt":
-        raise RefusedError(f"out={out}: a vault holds data sets by their uid. Name one, as in out={out}/Good.")
+        raise RefusedError(
+            f"out={out}: a vault holds data sets by their uid. Name one, as in out={out}/Good."
+        )
     if form is None and by_name is None:
         raise RefusedError(
             f"out={out} does not say which format: end it with .jds (jaxshare's own), .vlt/UID (a "
@@ -49,7 +51,9 @@ def target_of(out: str, form: str | None, dtype: str | None, overwrite: bool) ->
         )
     chosen = form or by_name or ""
     if dtype is not None and chosen != "own":
-        raise RefusedError(f"dtype={dtype} has no effect on {FORMATS[chosen]}, which holds float32. Leave it out.")
+        raise RefusedError(
+            f"dtype={dtype} has no effect on {FORMATS[chosen]}, which holds float32. Leave it out."
+        )
     target = Target(path, chosen, dtype, overwrite)
     check_free(target)
     return target
@@ -58,7 +62,9 @@ def target_of(out: str, form: str | None, dtype: str | None, overwrite: bool) ->
 def check_apart(source: Source, target: Target) -> None:
     """Raise RefusedError if the target is the data set that is read, or lies in it."""
     if target.path.resolve().is_relative_to(source.path.resolve()):
-        raise RefusedError(f"out={target.path} is data={source.path} itself, or lies in it. Choose another place.")
+        raise RefusedError(
+            f"out={target.path} is data={source.path} itself, or lies in it. Choose another place."
+        )
 
 
 def _format_of_name(path: pathlib.Path) -> str | None:
@@ -71,16 +77,22 @@ def check_free(target: Target) -> None:
     """Raise RefusedError for what the writers refuse, before anything is read."""
     path = target.path
     if target.format == "own" and path.suffix != own.SUFFIX:
-        raise RefusedError(f"out={path}: the name of a data set ends with {own.SUFFIX}, as in {path.name}{own.SUFFIX}.")
+        raise RefusedError(
+            f"out={path}: the name of a data set ends with {own.SUFFIX}, as in {path.name}{own.SUFFIX}."
+        )
     unfinished = path.with_name(path.name + UNFINISHED)
     for there in (path, unfinished):
         if there.exists() and not target.overwrite:
             state = "exists" if there == path else "was left unfinished"
-            raise RefusedError(f"out={there} {state}. Choose another name, remove it, or say overwrite=true.")
+            raise RefusedError(
+                f"out={there} {state}. Choose another name, remove it, or say overwrite=true."
+            )
     is_of_format = {
         "own": (path / own.CARD).is_file(),
         "vault": (path / vault.METADATA).is_file(),
         "hdf5": hdf5.is_hdf5(path),
     }
     if path.exists() and not is_of_format[target.format]:
-        raise RefusedError(f"out={path} is not {FORMATS[target.format]} and is not overwritten. Choose another name.")
+        raise RefusedError(
+            f"out={path} is not {FORMATS[target.format]} and is not overwritten. Choose another name."
+        )

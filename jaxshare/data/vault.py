@@ -102,7 +102,11 @@ class Stored:
     def _find_episodes(self, last_step: str, drop_first: bool, episode_length: int) -> None:
         """First row, rows, steps that count, and way of ending of every episode."""
         ends = self._leaf("terminals", slice(self._rows)) != 0
-        cuts = ends & False if "truncations" not in self._leaves else self._leaf("truncations", slice(self._rows)) != 0
+        cuts = (
+            ends & False
+            if "truncations" not in self._leaves
+            else self._leaf("truncations", slice(self._rows)) != 0
+        )
         last = np.flatnonzero((ends | cuts).all(1))
         if episode_length:
             last = _also_every(last, self._rows, episode_length)
@@ -125,7 +129,9 @@ class Stored:
         """Which columns of a leaf pad, [N, O] or [G] bool."""
         if name not in self._leaves:
             return np.zeros(0, bool)
-        return padding.infinite_columns(lambda rows: self._leaf(name, rows), padding.blocks(self._rows))
+        return padding.infinite_columns(
+            lambda rows: self._leaf(name, rows), padding.blocks(self._rows)
+        )
 
     def _count_actions(self, num_actions: int | None) -> int:
         """A, or 0 of continuous actions."""
@@ -148,9 +154,18 @@ class Stored:
         team = reward[:, 0] if self._rewards != "individual" else reward.sum(1)
         returns = np.bincount(episode, weights=team, minlength=len(self))
         level, component = self._label("level", every), self._label("component", every)
-        about: Card = {"format": f"vault {VERSION}", "name": "/".join(self.path.parts[-4:]), "last_step": last_step}
-        about |= {"dropped_rows": self.dropped_rows, "masked_steps": int((self._length - self._steps).sum())}
-        about["notes"] = [line for name, columns in self._padding.items() for line in padding.note(name, columns)]
+        about: Card = {
+            "format": f"vault {VERSION}",
+            "name": "/".join(self.path.parts[-4:]),
+            "last_step": last_step,
+        }
+        about |= {
+            "dropped_rows": self.dropped_rows,
+            "masked_steps": int((self._length - self._steps).sum()),
+        }
+        about["notes"] = [
+            line for name, columns in self._padding.items() for line in padding.note(name, columns)
+        ]
         return {
             "environment": self.path.parent.parent.name,
             "scenario": self.path.parent.name.removesuffix(".vlt"),
@@ -195,7 +210,9 @@ class Stored:
         row_bytes = sum(_row_bytes(array) for array in self._leaves.values())
         limits.check_memory(self.path, count * (limit + 1) * row_bytes)
         taken = step < self._steps[chosen][place]  # rows whose step counts
-        whole = np.flatnonzero(self._length[chosen] == self._steps[chosen])  # whose last row needs a successor
+        whole = np.flatnonzero(
+            self._length[chosen] == self._steps[chosen]
+        )  # whose last row needs a successor
         after = self._steps[chosen][whole]
 
         def steps(values: Array) -> Array:
@@ -250,7 +267,9 @@ class Stored:
         if "infos.alive" in self._leaves:
             return self._leaf("infos.alive", row) != 0
         ended = self._leaf("terminals", row) != 0
-        dead = np.zeros((place[-1] + 1 if len(place) else 0, int(self._length.max()) + 1, ended.shape[1]), bool)
+        dead = np.zeros(
+            (place[-1] + 1 if len(place) else 0, int(self._length.max()) + 1, ended.shape[1]), bool
+        )
         dead[place, step + 1] = ended
         return ~np.logical_or.accumulate(dead, axis=1)[place, step]
 
@@ -265,7 +284,9 @@ def _also_every(last: Array, rows: int, length: int) -> Array:
     """Rows at which episodes end, [K], if they end at the rows `last` and `length` rows after they began."""
     begin = np.concatenate([[0], last + 1])
     end = np.concatenate([last + 1, [rows]])
-    cut = [np.arange(first + length - 1, stop, length) for first, stop in zip(begin, end, strict=True)]
+    cut = [
+        np.arange(first + length - 1, stop, length) for first, stop in zip(begin, end, strict=True)
+    ]
     return np.unique(np.concatenate([last, *cut]))
 
 
@@ -274,8 +295,14 @@ def _remedy(ended: Array, rows: Array, episode_length: int) -> str:
     if len(rows):
         return "Its episodes have one step: use dataset.last_step=keep, or choose another file."
     if episode_length:
-        return f"It has fewer rows than dataset.episode_length={episode_length}: choose a smaller one."
-    why = "Its flags are 0 throughout" if not ended.any() else "Its flags never say that all agents have ended"
+        return (
+            f"It has fewer rows than dataset.episode_length={episode_length}: choose a smaller one."
+        )
+    why = (
+        "Its flags are 0 throughout"
+        if not ended.any()
+        else "Its flags never say that all agents have ended"
+    )
     return f"{why}: say how long its episodes are, as in dataset.episode_length=25, or choose another file."
 
 
@@ -296,7 +323,9 @@ def write(
     check(dataset)
     path = pathlib.Path(path)
     if path.exists() and not overwrite:
-        raise RefusedError(f"{path} exists, and a vault is not overwritten. Choose another uid, or remove it.")
+        raise RefusedError(
+            f"{path} exists, and a vault is not overwritten. Choose another uid, or remove it."
+        )
     if path.exists() and not (path / METADATA).is_file():
         raise RefusedError(f"{path} is not a vault and is not overwritten. Choose another name.")
     folder = path.with_name(path.name + UNFINISHED)  # renamed when whole
@@ -359,14 +388,23 @@ def _digest(metadata: dict[str, Any]) -> str:
 
 
 def _write_leaf(
-    folder: pathlib.Path, name: str, values: Callable[[Array, Array], Array], dtype: str, episode: Array, step: Array
+    folder: pathlib.Path,
+    name: str,
+    values: Callable[[Array, Array], Array],
+    dtype: str,
+    episode: Array,
+    step: Array,
 ) -> tuple[int, ...]:
     """Write one leaf, a chunk at a time; its shape, with the rows in use. episode, step: of every row, [M]."""
     import tensorstore
 
     sizes = values(episode[:1], step[:1]).shape[1:]
-    spec = _spec(folder, f"{name}.") | {"metadata": {"compressor": {"id": "gzip", "level": 5}}}  # flashbax's default
-    array: Any = tensorstore.open(spec, shape=(1, LONGEST, *sizes), dtype=dtype, create=True).result()
+    spec = _spec(folder, f"{name}.") | {
+        "metadata": {"compressor": {"id": "gzip", "level": 5}}
+    }  # flashbax's default
+    array: Any = tensorstore.open(
+        spec, shape=(1, LONGEST, *sizes), dtype=dtype, create=True
+    ).result()
     block = _block(array)
     for first in range(0, len(episode), block):
         part = slice(first, min(first + block, len(episode)))
@@ -429,7 +467,9 @@ def _names(path: pathlib.Path, metadata: dict[str, Any]) -> list[str]:
     def walk(tree: dict[str, Any], above: str) -> list[str]:
         pairs = tree.items()
         return [
-            leaf for key, x in pairs for leaf in (walk(x, f"{above}{key}.") if isinstance(x, dict) else [above + key])
+            leaf
+            for key, x in pairs
+            for leaf in (walk(x, f"{above}{key}.") if isinstance(x, dict) else [above + key])
         ]
 
     structure = metadata.get("structure_shape")
@@ -449,12 +489,20 @@ def _folder(path: pathlib.Path) -> pathlib.Path:
         raise RefusedError(f"{path} {state}. Check the path.")
     if (path / METADATA).is_file():
         return path
-    within = sorted(child.name for child in path.iterdir() if (child / METADATA).is_file()) if path.is_dir() else []
+    within = (
+        sorted(child.name for child in path.iterdir() if (child / METADATA).is_file())
+        if path.is_dir()
+        else []
+    )
     if len(within) == 1:
         return path / within[0]
     if within:
-        raise RefusedError(f"{path} holds several data sets: {', '.join(within)}. Name one, as in {path / within[0]}.")
-    raise RefusedError(f"{path} is not a vault: it has no {METADATA}. Check the path, or the format.")
+        raise RefusedError(
+            f"{path} holds several data sets: {', '.join(within)}. Name one, as in {path / within[0]}."
+        )
+    raise RefusedError(
+        f"{path} is not a vault: it has no {METADATA}. Check the path, or the format."
+    )
 
 
 def _metadata(path: pathlib.Path) -> dict[str, Any]:
@@ -462,13 +510,22 @@ def _metadata(path: pathlib.Path) -> dict[str, Any]:
     metadata = limits.json_object(path, METADATA)
     version = metadata.get("version")
     if not isinstance(version, int | float) or isinstance(version, bool):
-        raise RefusedError(f"{path} is not a vault: {METADATA} has no version. Check the path, or the format.")
+        raise RefusedError(
+            f"{path} is not a vault: {METADATA} has no version. Check the path, or the format."
+        )
     if version // 1 != VERSION // 1:
         raise RefusedError(
             f"{path} is a vault of version {version}; {VERSION // 1:.0f}.x can be read. "
             "Convert it with the flashbax that knows it."
         )
-    unknown = set(metadata) - {"version", "structure_shape", "structure_dtype", "jaxshare", FILES, CHECKSUM}
+    unknown = set(metadata) - {
+        "version",
+        "structure_shape",
+        "structure_dtype",
+        "jaxshare",
+        FILES,
+        CHECKSUM,
+    }
     if "jaxshare" in metadata and unknown:
         raise damaged(path, f"{METADATA} has {min(unknown)!r}, which no version wrote")
     return metadata
@@ -477,7 +534,9 @@ def _metadata(path: pathlib.Path) -> dict[str, Any]:
 def _num_rows(path: pathlib.Path) -> int:
     rows = int(_read(path, INDEX, _array(path, INDEX))[0])
     if not 0 < rows <= LONGEST:
-        raise RefusedError(f"{path} is empty: its {INDEX} is {rows}. Choose one that was written to.")
+        raise RefusedError(
+            f"{path} is empty: its {INDEX} is {rows}. Choose one that was written to."
+        )
     return rows
 
 
@@ -486,9 +545,17 @@ def _check_leaves(path: pathlib.Path, leaves: dict[str, Any], rows: int) -> None
     for name in REQUIRED:
         if name not in leaves:
             has = ", ".join(leaves)
-            raise RefusedError(f"{path} has no {name}, but {has}: it is a vault of something else. Choose another.")
+            raise RefusedError(
+                f"{path} has no {name}, but {has}: it is a vault of something else. Choose another."
+            )
     agents = leaves["rewards"].shape[2] if len(leaves["rewards"].shape) == 3 else None
-    ranks = {"observations": (4,), "actions": (3, 4), "rewards": (3,), "terminals": (3,), "truncations": (3,)}
+    ranks = {
+        "observations": (4,),
+        "actions": (3, 4),
+        "rewards": (3,),
+        "terminals": (3,),
+        "truncations": (3,),
+    }
     ranks |= {"infos.state": (3,), "infos.legals": (4,)}
     for name, array in leaves.items():
         shape = tuple(array.shape)
@@ -512,7 +579,9 @@ def _row_bytes(array: Any) -> int:
     return math.prod(array.shape[2:]) * array.dtype.numpy_dtype.itemsize
 
 
-def _check_descriptions(path: pathlib.Path, leaves: dict[str, Any], metadata: dict[str, Any], rows: int) -> None:
+def _check_descriptions(
+    path: pathlib.Path, leaves: dict[str, Any], metadata: dict[str, Any], rows: int
+) -> None:
     """Raise RefusedError unless what each leaf says of itself agrees with metadata.json and with its chunks.
 
     It stands in the store without a checksum; a chunk that is looked for under another name would be read as zeros.
@@ -527,7 +596,9 @@ def _check_descriptions(path: pathlib.Path, leaves: dict[str, Any], metadata: di
             if stated is not None and stated != actual:
                 raise damaged(path, f"{name} has the {kind} {actual}, {METADATA} says {stated}")
         row_bytes = _row_bytes(array)
-        limits.check_chunk(path, name, _block(array) * row_bytes, max(rows * row_bytes, LARGEST_CHUNK))
+        limits.check_chunk(
+            path, name, _block(array) * row_bytes, max(rows * row_bytes, LARGEST_CHUNK)
+        )
 
         separator = re.escape(about.get("dimension_separator", "."))
         chunk = re.compile(separator.join([r"\d+"] * array.rank))
@@ -563,7 +634,10 @@ def _stated(metadata: dict[str, Any], kind: str, name: str) -> Any:
 
 
 def _spec(path: pathlib.Path, name: str) -> dict[str, Any]:
-    return {"driver": "zarr", "kvstore": {"driver": "ocdbt", "base": f"file://{path.absolute()}", "path": name}}
+    return {
+        "driver": "zarr",
+        "kvstore": {"driver": "ocdbt", "base": f"file://{path.absolute()}", "path": name},
+    }
 
 
 def _array(path: pathlib.Path, name: str) -> Any:

@@ -24,7 +24,12 @@ from jaxshare.results.figures import (
     png,
 )
 
-COLOURS = {"random": "tab:red", "medium": "tab:orange", "expert": "tab:green", "unknown": "tab:gray"}
+COLOURS = {
+    "random": "tab:red",
+    "medium": "tab:orange",
+    "expert": "tab:green",
+    "unknown": "tab:gray",
+}
 BINS = 40
 
 
@@ -37,7 +42,9 @@ class Row:
     level: np.ndarray  # [Z]
 
 
-def draw(result: dict[str, Any], curves: Curves, priority: list[np.ndarray], level: np.ndarray) -> bytes:
+def draw(
+    result: dict[str, Any], curves: Curves, priority: list[np.ndarray], level: np.ndarray
+) -> bytes:
     """Three panels as a PNG: rewards over stage I; priorities of each agent, and of each type, by level.
 
     result: what the command writes.

@@ -20,7 +20,9 @@ LEVEL_NAMES = {UNKNOWN: "unknown", **dict(enumerate(LEVELS))}
 
 def statistics(judgement: Judgement, level: np.ndarray, spec: EnvSpec) -> dict[str, Any]:
     """What a run made of the data set: {"agents": {name: [N]}, "types": {name: …}}; level [E, N]."""
-    agents = {name: judgement[name].mean(0).tolist() for name in ("reward", "uncertainty", "priority")}
+    agents = {
+        name: judgement[name].mean(0).tolist() for name in ("reward", "uncertainty", "priority")
+    }
     types = {}
     for group, name in enumerate(spec.group_names):
         members = [i for i, other in enumerate(spec.groups) if other == group]

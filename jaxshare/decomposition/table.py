@@ -61,5 +61,7 @@ def remarks(result: dict[str, Any]) -> list[str]:
         for what, reason in numbers["missing"].items():
             lines.append(f"{name}, {names[what]}: {reason}.")
     if result["settings"]["decomposition"] == "none":
-        lines.append("algo.decomposition=none: every agent has the whole team reward, and all orders are chance.")
+        lines.append(
+            "algo.decomposition=none: every agent has the whole team reward, and all orders are chance."
+        )
     return lines

@@ -19,10 +19,14 @@ Observe = Callable[[Array, Array, Array], Array]
 def _close_up(table: Array, seen: Array) -> Array:
     """The seen rows of table [K, 3] first, in order, then (-1, -1, 0)."""
     k = seen.shape[0]
-    before = jnp.sum(seen[None] & (np.arange(k)[None] < np.arange(k)[:, None]), axis=1)  # how many are seen before it
+    before = jnp.sum(
+        seen[None] & (np.arange(k)[None] < np.arange(k)[:, None]), axis=1
+    )  # how many are seen before it
     here = (before[None] == np.arange(k)[:, None]) & seen[None]  # [slot, row of the table]
     absent = np.array([-1, -1, 0], np.int32)
-    return jnp.sum(jnp.where(here[..., None], (table - absent[None])[None], 0), axis=1) + absent[None]
+    return (
+        jnp.sum(jnp.where(here[..., None], (table - absent[None])[None], 0), axis=1) + absent[None]
+    )
 
 
 def _self_first(table: Array) -> Array:
@@ -37,7 +41,9 @@ def observe_all(players: Array, foods: Array, present: Array) -> Array:
     """Full sight: [N, 3 * (F + N)]."""
     n = players.shape[0]
     remaining = _close_up(foods, present)
-    seen = jnp.concatenate([jnp.broadcast_to(remaining[None], (n, *remaining.shape)), _self_first(players)], axis=1)
+    seen = jnp.concatenate(
+        [jnp.broadcast_to(remaining[None], (n, *remaining.shape)), _self_first(players)], axis=1
+    )
     return seen.reshape(n, -1).astype(jnp.float32)
 
 
@@ -51,7 +57,10 @@ def observe_near(sight: int) -> Observe:
         listed = _self_first(players) - corner
         # code: at the top and left borders this reaches farther than the view of the foods
         visible = jnp.all((listed[..., :2] >= 0) & (listed[..., :2] <= 2 * sight), axis=2)
-        seen = [jax.vmap(_close_up)(foods[None] - corner, near), jax.vmap(_close_up)(listed, visible)]
+        seen = [
+            jax.vmap(_close_up)(foods[None] - corner, near),
+            jax.vmap(_close_up)(listed, visible),
+        ]
         return jnp.concatenate(seen, axis=1).reshape(players.shape[0], -1).astype(jnp.float32)
 
     return observe
@@ -62,7 +71,9 @@ def observe_grid(rows: int, cols: int, sight: int) -> Observe:
     offset = np.arange(-sight, sight + 1)
 
     def observe(players: Array, foods: Array, present: Array) -> Array:
-        row, col = (players[:, k, None] + offset[None] for k in (0, 1))  # [N, W] of the cells in view
+        row, col = (
+            players[:, k, None] + offset[None] for k in (0, 1)
+        )  # [N, W] of the cells in view
         free = within(row, rows)[:, :, None] & within(col, cols)[:, None, :]
         agents, food = jnp.zeros(free.shape, jnp.int32), jnp.zeros(free.shape, jnp.int32)
 
@@ -75,7 +86,11 @@ def observe_grid(rows: int, cols: int, sight: int) -> Observe:
         for j in range(len(foods)):
             food = jnp.where(at(foods[j]) & present[j], foods[j, 2], food)
             free &= ~(at(foods[j]) & present[j])
-        return jnp.stack([agents, food, free.astype(jnp.int32)], axis=1).reshape(len(players), -1).astype(jnp.float32)
+        return (
+            jnp.stack([agents, food, free.astype(jnp.int32)], axis=1)
+            .reshape(len(players), -1)
+            .astype(jnp.float32)
+        )
 
     return observe
 
@@ -101,7 +116,9 @@ def render(rows: int, cols: int) -> Callable[[Any], np.ndarray]:
             picture.box(j + 0.03, size - 1 - i + 0.03, 0.94, 0.94, _raster.WHITE)
         for i in np.flatnonzero(state.food_level):
             marks.append((state.food_row[i], state.food_col[i], state.food_level[i]))
-            picture.box(state.food_col[i] + 0.1, size - 0.9 - state.food_row[i], 0.8, 0.8, _raster.GREEN)
+            picture.box(
+                state.food_col[i] + 0.1, size - 0.9 - state.food_row[i], 0.8, 0.8, _raster.GREEN
+            )
         for i in np.arange(len(state.row)):
             marks.append((state.row[i], state.col[i], state.level[i]))
             picture.disc(state.col[i] + 0.5, size - 0.5 - state.row[i], 0.45, _raster.BLUE)

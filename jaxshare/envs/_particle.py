@@ -23,7 +23,13 @@ CONTACT_FORCE = 100.0
 CONTACT_MARGIN = 1e-3
 ARENA = 1.0  # start states lie within ±1, and the original charges the prey for leaving that square
 PICTURE = 1.5  # ours: half the width of the rendered square
-DIRECTIONS = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # what actions 0 to 4 push towards
+DIRECTIONS = (
+    (0.0, 0.0),
+    (-1.0, 0.0),
+    (1.0, 0.0),
+    (0.0, -1.0),
+    (0.0, 1.0),
+)  # what actions 0 to 4 push towards
 NUM_MOVES = len(DIRECTIONS)
 REACH = 0.2  # ours: how far ahead the fleeing prey looks; it covers at most 0.13 in one step
 
@@ -50,7 +56,9 @@ class Bodies:
     def advance(self, state: State, thrust: Array) -> State:
         """One step of 0.1 time units under `thrust` [M, 2]."""
         fixed = state.landmark[: len(self.obstacles)]
-        force = thrust + _push(state.position, fixed, np.array(self.radius + self.obstacles, np.float32))
+        force = thrust + _push(
+            state.position, fixed, np.array(self.radius + self.obstacles, np.float32)
+        )
         velocity = state.velocity * (1 - DAMPING) + force * DT
         speed = jnp.sqrt(jnp.sum(velocity**2, axis=1, keepdims=True))
         limit = np.array(self.max_speed, np.float32)[:, None]
@@ -76,7 +84,9 @@ def _push(position: Array, fixed: Array, radius: np.ndarray) -> Array:
 
 def thrust(action: Array, accel: float) -> Array:
     """Force [N, 2] of the moves [N] i32."""
-    signs = [(action == plus).astype(jnp.float32) - (action == minus) for minus, plus in ((1, 2), (3, 4))]
+    signs = [
+        (action == plus).astype(jnp.float32) - (action == minus) for minus, plus in ((1, 2), (3, 4))
+    ]
     return accel * jnp.stack(signs, axis=-1)
 
 

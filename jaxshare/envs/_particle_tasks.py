@@ -23,7 +23,9 @@ PREDATOR, PREY, OBSTACLE = 0.075, 0.05, 0.2  # radii of mpe2's simple_tag
 PREDATOR_ACCEL, PREDATOR_SPEED = 3.0, 1.0  # mpe2's simple_tag
 PREY_ACCEL, PREY_SPEED = 4.0, 1.3  # mpe2's simple_tag
 OBSTACLES, OBSTACLE_RANGE = 2, 0.9  # mpe2's simple_tag
-SLOW = 0.5  # ours, in sparse_tag_dense_penalty: the speed of a "slowly moving" prey, half a predator's
+SLOW = (
+    0.5  # ours, in sparse_tag_dense_penalty: the speed of a "slowly moving" prey, half a predator's
+)
 ADJACENT = 0.1  # ours, in sparse_tag_dense_penalty: a predator nearer to the prey, body to body, is adjacent
 TAG_START = 0.7  # ours: predators and prey of sparse_tag start within this of both centre lines
 NEEDED = 2  # paper: adjacent predators that catch the prey
@@ -67,7 +69,9 @@ def sparse_tag(hunt: Hunt) -> Env:
 
 def sparse_tag_dense_penalty(hunt: Hunt) -> Env:
     """The first version here: every step with a catch pays, and simple_tag's charge begins inside the map."""
-    task = _hunt("sparse_tag_dense_penalty", hunt, lambda state: _sparse_reward(state, hunt.predators))
+    task = _hunt(
+        "sparse_tag_dense_penalty", hunt, lambda state: _sparse_reward(state, hunt.predators)
+    )
     return _env(task, OBSTACLE)
 
 
@@ -77,7 +81,9 @@ def _hunt(name: str, hunt: Hunt, reward: Callable[[State], tuple[Array, dict[str
     obs_dim = 4 + 2 * OBSTACLES + 2 * predators + 2
     state_dim = predators * obs_dim
     return Task(
-        spec=_spec(name, predators, obs_dim, state_dim, hunt.max_steps, "predator", common_reward=False),
+        spec=_spec(
+            name, predators, obs_dim, state_dim, hunt.max_steps, "predator", common_reward=False
+        ),
         bodies=_tag_bodies(predators, hunt.prey_speed, hunt.predator_speed),
         landmarks=OBSTACLES,
         landmark_range=OBSTACLE_RANGE,
@@ -120,7 +126,14 @@ def pursuit(prey: str, max_steps: int) -> Env:
 
 
 def _spec(
-    name: str, agents: int, obs_dim: int, state_dim: int, max_steps: int, group: str, *, common_reward: bool = True
+    name: str,
+    agents: int,
+    obs_dim: int,
+    state_dim: int,
+    max_steps: int,
+    group: str,
+    *,
+    common_reward: bool = True,
 ) -> EnvSpec:
     return EnvSpec(
         name=f"mpe/{name}",
@@ -135,7 +148,9 @@ def _spec(
     )
 
 
-def _tag_bodies(predators: int, prey_speed: float, predator_speed: float = PREDATOR_SPEED) -> Bodies:
+def _tag_bodies(
+    predators: int, prey_speed: float, predator_speed: float = PREDATOR_SPEED
+) -> Bodies:
     return Bodies(
         radius=(PREDATOR,) * predators + (PREY,),
         max_speed=(predator_speed,) * predators + (prey_speed,),
@@ -229,7 +244,10 @@ def _near_view(state: State, agents: int, landmarks: int) -> tuple[Array, Array]
         near = _particle.nearest(state.landmark[None] - own[:, None], landmarks)
         parts.append(near.reshape(agents, -1))
     else:
-        parts += [state.position[None, agents] - own, jnp.broadcast_to(state.velocity[None, agents], own.shape)]
+        parts += [
+            state.position[None, agents] - own,
+            jnp.broadcast_to(state.velocity[None, agents], own.shape),
+        ]
     whole = [state.velocity.reshape(-1), state.position.reshape(-1), state.landmark.reshape(-1)]
     return jnp.concatenate(parts, axis=1), jnp.concatenate(whole)
 

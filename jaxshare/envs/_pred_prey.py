@@ -93,7 +93,9 @@ def _step(
         points = disc_points(key, preys)
         goal = farthest_point(hunted, predators, points) if prey == "flee" else points[:, :, 0]
         state = bodies.advance(state, jnp.concatenate([ACCEL * jnp.clip(action, -1.0, 1.0), goal]))
-        gap = _particle.distances(state.position[: spec.num_agents], state.position[spec.num_agents :])
+        gap = _particle.distances(
+            state.position[: spec.num_agents], state.position[spec.num_agents :]
+        )
         contacts = jnp.sum(gap < PREDATOR + PREY, dtype=jnp.float32)
         return state, _show(spec, state, view_radius, CONTACT_REWARD * contacts)
 
@@ -115,7 +117,10 @@ def farthest_point(hunted: Array, predators: Array, points: Array) -> Array:
     blocked = jnp.zeros(score.shape, bool)
     for predator in predators:  # unrolled: faster than a reduction over them
         blocked |= _squared(points, predator[None] - hunted) < (PREDATOR + PREY) ** 2
-    best = jnp.arange(points.shape[2])[None] == jnp.argmax(jnp.where(blocked, -1.0, score), axis=1)[:, None]
+    best = (
+        jnp.arange(points.shape[2])[None]
+        == jnp.argmax(jnp.where(blocked, -1.0, score), axis=1)[:, None]
+    )
     return jnp.sum(jnp.where((best & ~blocked)[:, None], points, 0.0), axis=2)
 
 

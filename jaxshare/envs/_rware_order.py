@@ -61,7 +61,13 @@ def _probes(value: int, slots: int) -> list[int]:
 
 
 def break_ties(
-    place: Array, contested: Array, follows: Array, target_free: Array, cell: Array, target: Array, known: Tables
+    place: Array,
+    contested: Array,
+    follows: Array,
+    target_free: Array,
+    cell: Array,
+    target: Array,
+    known: Tables,
 ) -> Array:
     """`place` [N] i32 (order in the whole graph), replaced by the order in a set where the original uses that.
 
@@ -70,7 +76,9 @@ def break_ties(
     """
     n = cell.shape[0]
     earlier = np.tri(n, k=-1, dtype=bool)
-    repeated = jnp.any((target[:, None] == target[None, :]) & target_free[None, :] & earlier, axis=1)
+    repeated = jnp.any(
+        (target[:, None] == target[None, :]) & target_free[None, :] & earlier, axis=1
+    )
     graph_size = n + jnp.sum(target_free & ~repeated, dtype=jnp.int32)
 
     def unsolved(carry: tuple[Array, Array]) -> Array:
@@ -88,7 +96,9 @@ def break_ties(
         by_set = (2 * size < graph_size) & (size <= LARGEST)
         return contested & ~member & ~first, jnp.where(member & by_set, solved, place)
 
-    contested = contested & (graph_size > 6)  # 2 * size < graph_size, and a tie has a size of 3 at least
+    contested = contested & (
+        graph_size > 6
+    )  # 2 * size < graph_size, and a tie has a size of 3 at least
     return jax.lax.while_loop(unsolved, solve, (contested, place))[1]
 
 
@@ -101,14 +111,18 @@ def _roots(follows: Array, target_free: Array, target: Array) -> Array:
     return jax.lax.fori_loop(0, target.shape[0] - 1, link, jnp.where(target_free, target, -1))
 
 
-def _set_order(member: Array, follows: Array, target_free: Array, cell: Array, size: Array, known: Tables) -> Array:
+def _set_order(
+    member: Array, follows: Array, target_free: Array, cell: Array, size: Array, known: Tables
+) -> Array:
     """The places [N] i32 of a component's cells in the set that the original iterates over. cell [N+1]: root last."""
     order = _breadth_first(member, follows, target_free)
     most = min(cell.shape[0], LARGEST)
     small, large = jnp.asarray(known.small)[cell], jnp.asarray(known.large)[cell]
     for _ in range(2):
         few = _fill(jnp.where(order < 5, order, LATE), small, min(most, 5))
-        resized = jnp.where(order < 5, _ranks(few), order)  # the fifth entry makes the set grow: it is filled anew
+        resized = jnp.where(
+            order < 5, _ranks(few), order
+        )  # the fifth entry makes the set grow: it is filled anew
         many = _fill(resized, large, most)
         order = _ranks(jnp.where(size > 4, many, few))
     return order[:-1]

@@ -20,7 +20,9 @@ from jaxshare.types import Array
 
 NOOP, FORWARD, LEFT, RIGHT, TOGGLE = range(5)
 UP, DOWN, WEST, EAST = range(4)  # of a robot: what the original calls up, down, left, right
-LOADED = 5  # the bit of "shelf" in a cell's code of seven: robot, its direction (4), shelf, requested
+LOADED = (
+    5  # the bit of "shelf" in a cell's code of seven: robot, its direction (4), shelf, requested
+)
 
 
 @struct.dataclass
@@ -64,7 +66,9 @@ class Layout:
 
     def is_highway(self, x: Any, y: Any) -> Any:
         """Whether no shelf may stand there: corridors, the last row, and the way to the goals."""
-        queue = (y > self.height - (self.column_height + 3)) & ((x == self.goals[0][0]) | (x == self.goals[1][0]))
+        queue = (y > self.height - (self.column_height + 3)) & (
+            (x == self.goals[0][0]) | (x == self.goals[1][0])
+        )
         return (x % 3 == 0) | (y % (self.column_height + 1) == 0) | (y == self.height - 1) | queue
 
     def shelf_cells(self) -> np.ndarray:
@@ -76,7 +80,9 @@ class Layout:
 def _row(words: Array, y: Array) -> Array:
     """words[y] for y [K], and 0 outside of the map; a comparison is faster here than a gather."""
     rows = np.arange(words.shape[0], dtype=np.int32)
-    return jnp.sum(jnp.where(y[:, None] == rows[None, :], words[None, :], 0), axis=1, dtype=jnp.uint32)
+    return jnp.sum(
+        jnp.where(y[:, None] == rows[None, :], words[None, :], 0), axis=1, dtype=jnp.uint32
+    )
 
 
 def _has(words: Array, x: Array, y: Array) -> Array:
@@ -130,7 +136,9 @@ def _movers(cell: Array, target: Array, forward: Array, known: _rware_order.Tabl
     place = jnp.minimum(own, jnp.min(jnp.where(follows, own[:, None] + 1, 2 * n), axis=0))
     if n > 3:
         tied = rivals & (behind[:, None] == behind[None, :]) & ~np.eye(n, dtype=bool)
-        place = _rware_order.break_ties(place, jnp.any(tied, axis=1), follows, target_free, cell, target, known)
+        place = _rware_order.break_ties(
+            place, jnp.any(tied, axis=1), follows, target_free, cell, target, known
+        )
     last = jnp.iinfo(jnp.int32).max // 2
     score = behind * (last // n) - place
     best = forward & (score == jnp.max(jnp.where(rivals, score[None, :], -last), axis=1))
@@ -158,7 +166,8 @@ def toggle(layout: Layout, state: State, action: Array) -> tuple[State, Array]:
         wanted=carrying & requested,
         delivered=state.delivered & ~unload,
         shelves=state.shelves ^ jnp.sum(changed, axis=0, dtype=jnp.uint32),
-        requests=state.requests ^ jnp.sum(jnp.where(requested[:, None], changed, 0), axis=0, dtype=jnp.uint32),
+        requests=state.requests
+        ^ jnp.sum(jnp.where(requested[:, None], changed, 0), axis=0, dtype=jnp.uint32),
     )
     return state, put_back
 
@@ -188,9 +197,13 @@ def delivering(layout: Layout) -> Callable[[State, Array], tuple[State, Array]]:
         place_in_row = jnp.sum(jnp.where(row, place - start, 0))
         rank = jax.lax.population_count(word & below).astype(jnp.int32)
         bit = np.uint32(1) << np.arange(layout.width, dtype=np.uint32)
-        chosen = jnp.sum(jnp.where((rank == place_in_row) & (word & bit != 0), bit, 0), dtype=jnp.uint32)
+        chosen = jnp.sum(
+            jnp.where((rank == place_in_row) & (word & bit != 0), bit, 0), dtype=jnp.uint32
+        )
         carried = state.carrying & ~state.wanted
-        rank = jnp.sum(count) + jnp.sum(jnp.where(earlier, carried[None, :], False), axis=1, dtype=jnp.int32)
+        rank = jnp.sum(count) + jnp.sum(
+            jnp.where(earlier, carried[None, :], False), axis=1, dtype=jnp.int32
+        )
         return state.replace(  # type: ignore[attr-defined]
             requests=state.requests | jnp.where(row & happens, chosen, 0),
             wanted=state.wanted | (carried & (rank == place) & happens),
@@ -213,8 +226,14 @@ def observing(layout: Layout, normalised: bool) -> Callable[[State], Array]:
     r = layout.sensor_range
     side = 2 * r + 1
     stride = layout.width + 2 * r  # so wide that a difference of positions names one offset only
-    offsets = (np.arange(-r, r + 1)[:, None] * stride + np.arange(-r, r + 1)[None, :]).reshape(-1).astype(np.int32)
-    columns, rows = ((np.arange(size) / (size - 1)).astype(np.float32) for size in (layout.width, layout.height))
+    offsets = (
+        (np.arange(-r, r + 1)[:, None] * stride + np.arange(-r, r + 1)[None, :])
+        .reshape(-1)
+        .astype(np.int32)
+    )
+    columns, rows = (
+        (np.arange(size) / (size - 1)).astype(np.float32) for size in (layout.width, layout.height)
+    )
     n = layout.num_agents
 
     def square(words: Array, state: State) -> Array:
@@ -223,18 +242,28 @@ def observing(layout: Layout, normalised: bool) -> Callable[[State], Array]:
         word = _row(words, y.reshape(-1)).reshape(n, side)
         word = word << jnp.maximum(r - state.x, 0).astype(jnp.uint32)[:, None]
         word = word >> jnp.maximum(state.x - r, 0).astype(jnp.uint32)[:, None]
-        return ((word[:, :, None] >> np.arange(side, dtype=np.uint32)[None, None, :]) & 1).reshape(n, side * side)
+        return ((word[:, :, None] >> np.arange(side, dtype=np.uint32)[None, None, :]) & 1).reshape(
+            n, side * side
+        )
 
     def observe(state: State) -> Array:
         d = state.direction.astype(jnp.uint32)
         facing = jnp.uint32(2) << d
-        robot = (1 | facing | (state.carrying << LOADED) | (state.wanted << LOADED + 1)).astype(jnp.uint32)
+        robot = (1 | facing | (state.carrying << LOADED) | (state.wanted << LOADED + 1)).astype(
+            jnp.uint32
+        )
         position = state.y * stride + state.x
         there = (position[None, :] - position[:, None])[:, None, :] == offsets[None, :, None]
         code = jnp.sum(jnp.where(there, robot[None, None, :], 0), axis=2, dtype=jnp.uint32)
         code = jnp.where(code == 0, 2, code)  # code: the direction of nobody is up
-        code = code | (square(state.shelves, state) << LOADED) | (square(state.requests, state) << LOADED + 1)
-        own = (state.carrying | facing | (layout.is_highway(state.x, state.y) << 5)).astype(jnp.uint32)[:, None]
+        code = (
+            code
+            | (square(state.shelves, state) << LOADED)
+            | (square(state.requests, state) << LOADED + 1)
+        )
+        own = (state.carrying | facing | (layout.is_highway(state.x, state.y) << 5)).astype(
+            jnp.uint32
+        )[:, None]
         # the barrier keeps the compiler from calculating a code anew for each of its bits
         code = jax.lax.optimization_barrier(jnp.concatenate([own, code], axis=1))
         bits = (code[:, :, None] >> np.arange(7, dtype=np.uint32)[None, None, :]) & 1

@@ -69,15 +69,31 @@ class UnitType(NamedTuple):
     layer: int = GROUND
     hits_air: bool = False
     heals: bool = False
-    splash: tuple[float, float] | None = None  # half the length and half the width of the line that a hit burns
+    splash: tuple[float, float] | None = (
+        None  # half the length and half the width of the line that a hit burns
+    )
 
 
 UNIT_TYPES = (
     # the seven numbers of these six are jaxmarl's; the rest is Liquipedia's
     UnitType("marine", 3.15, 9.0, 0.61, 5.0, 9.0, 0.375, 45.0, armour="light", hits_air=True),
-    UnitType("marauder", 2.25, 10.0, 1.07, 6.0, 10.0, 0.5625, 125.0, 10.0, "armoured", armour="armoured"),
     UnitType(
-        "stalker", 4.13, 13.0, 1.87, 6.0, 10.0, 0.625, 160.0, 5.0, "armoured", "armoured", flesh=False, hits_air=True
+        "marauder", 2.25, 10.0, 1.07, 6.0, 10.0, 0.5625, 125.0, 10.0, "armoured", armour="armoured"
+    ),
+    UnitType(
+        "stalker",
+        4.13,
+        13.0,
+        1.87,
+        6.0,
+        10.0,
+        0.625,
+        160.0,
+        5.0,
+        "armoured",
+        "armoured",
+        flesh=False,
+        hits_air=True,
     ),
     UnitType("zealot", 3.15, 8.0, 0.86, 2.0, 9.0, 0.5, 150.0, armour="light"),
     UnitType("zergling", 4.13, 5.0, 0.5, 2.0, 8.0, 0.375, 35.0, armour="light"),
@@ -133,16 +149,26 @@ MEDIVAC = NAMES.index("medivac")
 START_ENERGY, MAX_ENERGY = 50.0, 200.0  # Liquipedia
 ENERGY_PER_SECOND = 0.7875  # Liquipedia
 HEALTH_PER_ENERGY = 3.0  # Liquipedia, Heal
-HEALTH_PER_SECOND = 12.6  # Liquipedia: 9 in a second of speed "Normal", which is 1/1.4 of one of "Faster"
+HEALTH_PER_SECOND = (
+    12.6  # Liquipedia: 9 in a second of speed "Normal", which is 1/1.4 of one of "Faster"
+)
 
 SIDE = 32.0  # jaxmarl: of the square map
 SECONDS = 1 / 16  # jaxmarl: of one world step
 WORLD_STEPS = 8  # jaxmarl: in one step of the environment
-MOVES = ((0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0), (0.0, 0.0))  # actions 0 to 4; 4 is "stop"
+MOVES = (
+    (0.0, 1.0),
+    (1.0, 0.0),
+    (0.0, -1.0),
+    (-1.0, 0.0),
+    (0.0, 0.0),
+)  # actions 0 to 4; 4 is "stop"
 STOP, NUM_MOVES = 4, 5
 
 Army = tuple[str, ...]
-MAPS: dict[str, tuple[Army, Army]] = {  # allies, enemies: the table of SMAC's paper, types in the order of their names
+MAPS: dict[
+    str, tuple[Army, Army]
+] = {  # allies, enemies: the table of SMAC's paper, types in the order of their names
     "MMM": (("marauder",) * 2 + ("marine",) * 7 + ("medivac",),) * 2,
     "MMM2": (
         ("marauder",) * 2 + ("marine",) * 7 + ("medivac",),
@@ -191,10 +217,14 @@ class Skirmish:
     unit_type_names = NAMES
     unit_type_bits = len(NAMES)
 
-    def __init__(self, allies: Sequence[str], enemies: Sequence[str], attack_mode: str, enemy_shoots: bool):
+    def __init__(
+        self, allies: Sequence[str], enemies: Sequence[str], attack_mode: str, enemy_shoots: bool
+    ):
         self.attack_mode, self.enemy_shoots = attack_mode, enemy_shoots
         self.num_allies, self.num_enemies = n, m = len(allies), len(enemies)
-        self.scenario = kinds = np.array([NAMES.index(name) for name in (*allies, *enemies)], np.int32)
+        self.scenario = kinds = np.array(
+            [NAMES.index(name) for name in (*allies, *enemies)], np.int32
+        )
         self.agents = tuple(f"ally_{i}" for i in range(n))
         types = [UNIT_TYPES[kind] for kind in kinds]
         self.speed, self.reach, self.sight, self.radius, self.health, self.cooldown = (
@@ -208,7 +238,9 @@ class Skirmish:
         self._slots()
         self.num_ally_actions = NUM_MOVES + (max(n, m) if self.heals[:n].any() else m)
         self.num_enemy_actions = NUM_MOVES + (max(n, m) if self.heals[n:].any() else n)
-        self.last_action = np.array([self.num_ally_actions - 1] * n + [self.num_enemy_actions - 1] * m, np.float32)
+        self.last_action = np.array(
+            [self.num_ally_actions - 1] * n + [self.num_enemy_actions - 1] * m, np.float32
+        )
         self.teams = np.array([0] * n + [1] * m, np.float32)
         self.others = np.array([[j for j in range(n + m) if j != i] for i in range(n)])
         self.obs_size = (7 + len(NAMES)) * (n + m - 1) + 4 + len(NAMES)
@@ -222,29 +254,46 @@ class Skirmish:
         team = np.arange(len(types)) >= self.num_allies
         friends = team[:, None] == team[None, :]
         other = ~np.eye(len(types), dtype=bool)
-        self.damage = np.array([[damage(i, j) for j in types] for i in types], np.float32) * ~friends
-        self.can_heal = self.heals[:, None] & np.array([unit.flesh for unit in types])[None, :] & friends & other
+        self.damage = (
+            np.array([[damage(i, j) for j in types] for i in types], np.float32) * ~friends
+        )
+        self.can_heal = (
+            self.heals[:, None]
+            & np.array([unit.flesh for unit in types])[None, :]
+            & friends
+            & other
+        )
         layer = np.array([unit.layer for unit in types])
         self.pushes = ((layer[:, None] == layer[None, :]) & other).astype(np.float32)
         self.contact = self.radius[:, None] + self.radius[None, :]
         self.half_length, self.width = (
-            np.array([types[i].splash for i in self.splashers.tolist()], np.float32).reshape(-1, 2).T
+            np.array([types[i].splash for i in self.splashers.tolist()], np.float32)
+            .reshape(-1, 2)
+            .T
         )
 
     def _slots(self) -> None:
         """Action NUM_MOVES + k of unit i aims at unit first[i] + order[i] * k, for k below slots[i]."""
         n, m = self.num_allies, self.num_enemies
         enemy = np.arange(n + m) >= n
-        self.first = np.where(enemy, np.where(self.heals, n + m - 1, n - 1), np.where(self.heals, 0, n))
+        self.first = np.where(
+            enemy, np.where(self.heals, n + m - 1, n - 1), np.where(self.heals, 0, n)
+        )
         self.order = np.where(enemy, -1, 1)
         self.slots = np.where(enemy == self.heals, m, n)
 
     def reset(self, key: Array) -> tuple[dict[str, Array], State]:
         """Each team somewhere in a square of its own, at either side of the map."""
         n, m = self.num_allies, self.num_enemies
-        _, ally_key, enemy_key = jax.random.split(jax.random.split(key)[1], 3)  # code: the keys that jaxmarl uses
-        allies = jax.random.uniform(ally_key, (n, 2), minval=-2.0, maxval=2.0) + _point(SIDE / 4, SIDE / 2)
-        enemies = jax.random.uniform(enemy_key, (m, 2), minval=-2.0, maxval=2.0) + _point(SIDE / 4 * 3, SIDE / 2)
+        _, ally_key, enemy_key = jax.random.split(
+            jax.random.split(key)[1], 3
+        )  # code: the keys that jaxmarl uses
+        allies = jax.random.uniform(ally_key, (n, 2), minval=-2.0, maxval=2.0) + _point(
+            SIDE / 4, SIDE / 2
+        )
+        enemies = jax.random.uniform(enemy_key, (m, 2), minval=-2.0, maxval=2.0) + _point(
+            SIDE / 4 * 3, SIDE / 2
+        )
         x, y = jnp.concatenate([allies, enemies]).T
         health = jnp.asarray(self.health)
         x, y = self._pushed(x, y, health > 0)
@@ -272,15 +321,21 @@ class Skirmish:
         """One step. As in jaxmarl: observations, state, rewards, ends (left empty here) and infos (empty)."""
         key, policy_key = jax.random.split(key)
         orders, last_slot = self._enemy_orders(policy_key, state)
-        action = jnp.concatenate([jnp.stack([actions[agent] for agent in self.agents]).astype(jnp.int32), orders])
+        action = jnp.concatenate(
+            [jnp.stack([actions[agent] for agent in self.agents]).astype(jnp.int32), orders]
+        )
         units, lost = self._fought(key, state.state, action)
-        after = replace(state, state=units, last_slot=last_slot, lost_health=state.lost_health + lost)
+        after = replace(
+            state, state=units, last_slot=last_slot, lost_health=state.lost_health + lost
+        )
         reward = self._reward(state, after)
         return self._observed(units), after, dict.fromkeys(self.agents, reward), {}, {}
 
     def _fought(self, key: Array, units: Units, action: Array) -> tuple[Units, Array]:
         """The battlefield after all world steps of one step, and the health [M] that enemies lost on the way."""
-        moves = jnp.sum(jnp.where(_one_hot(action, NUM_MOVES)[:, :, None], jnp.array(MOVES)[None], 0.0), axis=1)
+        moves = jnp.sum(
+            jnp.where(_one_hot(action, NUM_MOVES)[:, :, None], jnp.array(MOVES)[None], 0.0), axis=1
+        )
         target = self._targets(action)
 
         def world_step(carry: Any, noise: Array) -> tuple[Any, None]:
@@ -295,7 +350,13 @@ class Skirmish:
             return (x, y, left, cooldown, lost + hurt[self.num_allies :]), None
 
         x, y = units.unit_positions.T
-        start = (x, y, units.unit_health, units.unit_weapon_cooldowns, jnp.zeros(self.num_enemies, jnp.float32))
+        start = (
+            x,
+            y,
+            units.unit_health,
+            units.unit_weapon_cooldowns,
+            jnp.zeros(self.num_enemies, jnp.float32),
+        )
         (x, y, health, cooldown, lost), _ = jax.lax.scan(world_step, start, self._noise(key))
         units = replace(
             units,
@@ -323,7 +384,11 @@ class Skirmish:
     def _targets(self, action: Array) -> Array:
         """The unit [N] that each unit's action aims at; itself for nobody."""
         slot = action - NUM_MOVES
-        return jnp.where((slot >= 0) & (slot < self.slots), self.first + self.order * slot, np.arange(len(self.first)))
+        return jnp.where(
+            (slot >= 0) & (slot < self.slots),
+            self.first + self.order * slot,
+            np.arange(len(self.first)),
+        )
 
     def _shots(
         self, x: Array, y: Array, health: Array, cooldown: Array, target: Array, noise: Array
@@ -345,19 +410,26 @@ class Skirmish:
             left, waiting = left + healed, jnp.where(self.heals, energy, waiting)
         return hurt, waiting, left
 
-    def _splash(self, x: Array, y: Array, target: Array, away_x: Array, away_y: Array, fired: Array) -> Array:
+    def _splash(
+        self, x: Array, y: Array, target: Array, away_x: Array, away_y: Array, fired: Array
+    ) -> Array:
         """Damage [N] to those beside the targets: who touches the capsule around the burnt line is hit."""
         i = self.splashers
         distance = jnp.sqrt(away_x[i] ** 2 + away_y[i] ** 2) + 1e-6
         line_x, line_y = (away_x[i] / distance)[:, None], (away_y[i] / distance)[:, None]
-        dx, dy = x[None, :] - x[target[i]][:, None], y[None, :] - y[target[i]][:, None]  # [splashers, N]
+        dx, dy = (
+            x[None, :] - x[target[i]][:, None],
+            y[None, :] - y[target[i]][:, None],
+        )  # [splashers, N]
         across = jnp.maximum(jnp.abs(dy * line_x - dx * line_y) - self.half_length[:, None], 0.0)
         along = dx * line_x + dy * line_y
         touched = across**2 + along**2 < (self.width[:, None] + self.radius[None, :]) ** 2
         beside = ~_one_hot(target[i], len(self.scenario))  # the target itself is paid for already
         return jnp.sum(jnp.where(touched & beside & fired[i][:, None], self.damage[i], 0.0), axis=0)
 
-    def _heals(self, health: Array, energy: Array, aim: Array, reached: Array) -> tuple[Array, Array]:
+    def _heals(
+        self, health: Array, energy: Array, aim: Array, reached: Array
+    ) -> tuple[Array, Array]:
         """Health gained [N] in one world step, and the energy [N] that healers then have."""
         i = self.healers
         healable = aim[i] & self.can_heal[i] & (health > 0)[None, :] & reached[i][:, None]
@@ -390,15 +462,21 @@ class Skirmish:
         n, m = self.num_allies, self.num_enemies
         units, sight, reach = state.state, self.sight[n:, None], self.reach[n:, None]
         move_key, attack_key = jax.vmap(jax.random.split, out_axes=1)(jax.random.split(key, m))
-        away = units.unit_positions[None, :n][:, ::-1] - units.unit_positions[n:, None]  # [M, n, 2], in slots
+        away = (
+            units.unit_positions[None, :n][:, ::-1] - units.unit_positions[n:, None]
+        )  # [M, n, 2], in slots
         distance = _length(away)
         alive, armed = units.unit_alive, self.damage[n:, :n][:, ::-1] > 0
         seen = alive[:n][None, ::-1] & alive[n:, None] & armed & (distance < sight)
         near = seen & (distance < reach)
-        choice = _drawn(attack_key, near) if self.attack_mode == "random" else _first(near, distance)
+        choice = (
+            _drawn(attack_key, near) if self.attack_mode == "random" else _first(near, distance)
+        )
         keeps = jnp.any(near & _one_hot(state.last_slot, n), axis=1)
         slot = jnp.where(jnp.any(near, axis=1), jnp.where(keeps, state.last_slot, choice), -1)
-        quarry = jnp.sum(jnp.where(_one_hot(_drawn(move_key, seen), n)[:, :, None], away, 0.0), axis=1)
+        quarry = jnp.sum(
+            jnp.where(_one_hot(_drawn(move_key, seen), n)[:, :, None], away, 0.0), axis=1
+        )
         rest = state.default_target - units.unit_positions[n:]
         move = _towards(jnp.where(jnp.any(seen, axis=1)[:, None], quarry, rest))
         orders = jnp.where((slot >= 0) & self.enemy_shoots, slot + NUM_MOVES, move)
@@ -414,7 +492,9 @@ class Skirmish:
         away = position[None, :] - position[:, None]
         distance = _length(away)
         hurt = self.can_heal[n:, n:] & alive[None, :] & (units.unit_health < self.health)[None, n:]
-        company = jnp.where(jnp.any(hurt, axis=1)[:, None], hurt, (alive & ~self.heals[n:])[None, :])
+        company = jnp.where(
+            jnp.any(hurt, axis=1)[:, None], hurt, (alive & ~self.heals[n:])[None, :]
+        )
         friend = _one_hot(_first(company, distance), m) & company
         reached = jnp.any(friend & (distance < self.reach[n:, None]), axis=1)
         heal = NUM_MOVES + m - 1 - _first(company, distance)
@@ -441,7 +521,11 @@ class Skirmish:
     def _observed(self, units: Units) -> dict[str, Array]:
         """Observations of the allies, and the world state; features and their order are jaxmarl's."""
         n = self.num_allies
-        alive, position, cooldown = units.unit_alive, units.unit_positions, units.unit_weapon_cooldowns[:, None]
+        alive, position, cooldown = (
+            units.unit_alive,
+            units.unit_positions,
+            units.unit_weapon_cooldowns[:, None],
+        )
         health = (units.unit_health / self.health)[:, None]
         types = np.eye(len(NAMES), dtype=np.float32)[self.scenario]
         waiting = jnp.clip(cooldown / self.cooldown[:, None], 0.0, 1.0)
@@ -449,12 +533,18 @@ class Skirmish:
         doing = jnp.concatenate([units.prev_movement_actions, attacked, waiting, types], axis=1)
         away = position[self.others] - position[:n, None]
         visible = (_length(away) < self.sight[:n, None]) & alive[self.others] & alive[:n, None]
-        seen = jnp.concatenate([health[self.others], away / self.sight[:n, None, None], doing[self.others]], axis=2)
+        seen = jnp.concatenate(
+            [health[self.others], away / self.sight[:n, None, None], doing[self.others]], axis=2
+        )
         seen = jnp.where(visible[:, :, None], seen, 0.0).reshape(n, -1)
-        own = jnp.concatenate([health, position / SIDE, waiting, types], axis=1)[:n] * alive[:n, None]
+        own = (
+            jnp.concatenate([health, position / SIDE, waiting, types], axis=1)[:n] * alive[:n, None]
+        )
         obs = jnp.concatenate([seen, own], axis=1)
         units_now = jnp.concatenate([health, position, cooldown, types], axis=1) * alive[:, None]
-        world = jnp.concatenate([units_now.reshape(-1), self.teams, self.scenario.astype(np.float32)])
+        world = jnp.concatenate(
+            [units_now.reshape(-1), self.teams, self.scenario.astype(np.float32)]
+        )
         return {**{agent: obs[i] for i, agent in enumerate(self.agents)}, "world_state": world}
 
 

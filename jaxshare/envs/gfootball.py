@@ -100,10 +100,14 @@ def scenarios() -> tuple[str, ...]:
 def make(config: Config) -> Env:
     """One academy task. Raises RefusedError for an unknown one and if gfootball is not installed."""
     check_record(config, "env.")
-    name = config.scenario if config.scenario.startswith("academy_") else f"academy_{config.scenario}"
+    name = (
+        config.scenario if config.scenario.startswith("academy_") else f"academy_{config.scenario}"
+    )
     if name not in TASKS:
         near = suggest(config.scenario, TASKS)
-        raise RefusedError(f"env.scenario={config.scenario} is not known.{near} Known: {', '.join(TASKS)}.")
+        raise RefusedError(
+            f"env.scenario={config.scenario} is not known.{near} Known: {', '.join(TASKS)}."
+        )
     task = TASKS[name]
     if config.ends == "literature" and not task.forward:
         raise RefusedError(
@@ -119,4 +123,6 @@ def make(config: Config) -> Env:
         "reward": config.reward,
         "ends": config.ends,
     }
-    return host_env(f"gfootball/{name}", "football.py:Academy", kwargs, config, Install(INSTALL, PACKAGES))
+    return host_env(
+        f"gfootball/{name}", "football.py:Academy", kwargs, config, Install(INSTALL, PACKAGES)
+    )

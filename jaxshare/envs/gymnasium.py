@@ -33,7 +33,11 @@ HOST = True
 PACKAGES = ("gymnasium",)
 INSTALL = "pip install 'jaxshare[gymnasium]', and the package that registers env.id (its module: env.imports=[module])"
 REWARDS = ("individual", "sum")
-HOMES = {"Foraging": "lbforaging", "rware": "rware", "smaclite": "smaclite"}  # who registers ids that begin so
+HOMES = {
+    "Foraging": "lbforaging",
+    "rware": "rware",
+    "smaclite": "smaclite",
+}  # who registers ids that begin so
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,12 @@ class HostState(NamedTuple):
 
 
 def host_env(
-    name: str, target: str, kwargs: dict[str, Any], config: HostConfig, install: Install | str, asked: str = ""
+    name: str,
+    target: str,
+    kwargs: dict[str, Any],
+    config: HostConfig,
+    install: Install | str,
+    asked: str = "",
 ) -> Env:
     """An `Env` whose slots are objects made by `target` ('file.py:Class' in hosted/, or 'module:Class') with `kwargs`.
 
@@ -112,9 +117,13 @@ def _located(target: str) -> str:
 def _check(config: HostConfig) -> None:
     check_record(config, "env.")
     if config.python and config.workers == 0:
-        raise RefusedError(f"env.python={config.python} needs worker processes: add env.workers=1 or more.")
+        raise RefusedError(
+            f"env.python={config.python} needs worker processes: add env.workers=1 or more."
+        )
     if config.python and not os.access(config.python, os.X_OK):
-        raise RefusedError(f"env.python={config.python} is not a program: name a Python interpreter by its path.")
+        raise RefusedError(
+            f"env.python={config.python} is not a program: name a Python interpreter by its path."
+        )
 
 
 def _env(name: str, pool: Pool) -> Env:
@@ -150,7 +159,9 @@ class HostControl:
 
     def settle(self) -> None:
         """After an error: JAX keeps the last computation with an effect, and would raise its error again at exit."""
-        jax.block_until_ready(jax.jit(lambda: io_callback(lambda: np.int32(0), jax.ShapeDtypeStruct((), jnp.int32)))())
+        jax.block_until_ready(
+            jax.jit(lambda: io_callback(lambda: np.int32(0), jax.ShapeDtypeStruct((), jnp.int32)))()
+        )
 
     def record(self) -> None:
         """Keep the pictures of the first slot from the next reset on, for `Env.render`."""
@@ -210,7 +221,9 @@ def _one_call(call: Callable[..., Any]) -> Callable[..., Any]:
 
     def rule(axis_size: int, in_batched: Any, *args: Array) -> Any:
         pairs = zip(args, in_batched, strict=True)
-        whole = [x if batched else jnp.broadcast_to(x, (axis_size, *x.shape)) for x, batched in pairs]
+        whole = [
+            x if batched else jnp.broadcast_to(x, (axis_size, *x.shape)) for x, batched in pairs
+        ]
         return call(*whole), True
 
     return rule
@@ -245,7 +258,13 @@ class Pool:
         asked: str = "",
         about: dict[str, Any] | None = None,
     ) -> None:
-        self.name, self.target, self.kwargs, self.config, self.install = name, target, kwargs, config, install
+        self.name, self.target, self.kwargs, self.config, self.install = (
+            name,
+            target,
+            kwargs,
+            config,
+            install,
+        )
         self.asked = asked
         self.failure: HostError | None = None
         self.interrupted = False  # by a second Ctrl-C, inside a callback
@@ -262,7 +281,9 @@ class Pool:
 
     def twin(self) -> Pool:
         """Another pool of the same environments."""
-        return Pool(self.name, self.target, self.kwargs, self.config, self.install, self.asked, self.about)
+        return Pool(
+            self.name, self.target, self.kwargs, self.config, self.install, self.asked, self.about
+        )
 
     def reset(self, seed: Any) -> np.ndarray:
         """Start an episode in every slot. seed: [...] uint32 -> rows of the block [..., width] as int32."""
@@ -282,7 +303,11 @@ class Pool:
             rows = request.reshape(-1, request.shape[-1])
             self._guard()
             if not np.array_equal(rows[:, 0], self._token):
-                self._fail(HostError(f"{self.name}: calls of the host bridge came out of order; please report this."))
+                self._fail(
+                    HostError(
+                        f"{self.name}: calls of the host bridge came out of order; please report this."
+                    )
+                )
             running = self._ends.sum(1) == 0
             action = self._arrays["action"]
             action.view(np.int32).reshape(len(rows), -1)[:] = rows[:, 1:]
@@ -336,7 +361,11 @@ class Pool:
     def _keep_frame(self) -> None:
         assert self.frames is not None
         try:
-            frame = self._local.render(0) if self._local else self._workers[0].call("render", self.config.timeout, 0)
+            frame = (
+                self._local.render(0)
+                if self._local
+                else self._workers[0].call("render", self.config.timeout, 0)
+            )
         except Exception as error:
             self._fail(HostError(f"{self.name}: the environment cannot draw itself: {error}"))
         if frame is None:
@@ -373,7 +402,9 @@ class Pool:
             for w in self._workers:
                 w.answer(name, max(0.0, deadline - time.monotonic()), self.config.timeout)
         except WorkerError as error:
-            self._fail(self._explained(error.facts) if error.facts else HostError(f"{self.name}: {error}"))
+            self._fail(
+                self._explained(error.facts) if error.facts else HostError(f"{self.name}: {error}")
+            )
 
     def _explained(self, facts: dict[str, Any]) -> HostError:
         where = "" if facts["slot"] is None else (
@@ -430,7 +461,9 @@ class Pool:
                 with _memory(hosted.size_of(layout)) as file:
                     for share in np.array_split(np.arange(slots), min(count, slots)):
                         self._workers.append(Worker(self.config.python, file.fileno(), share))
-                    self._arrays = hosted.arrays_in(mmap.mmap(file.fileno(), hosted.size_of(layout)), layout)
+                    self._arrays = hosted.arrays_in(
+                        mmap.mmap(file.fileno(), hosted.size_of(layout)), layout
+                    )
             except OSError as error:  # no more processes, files or memory
                 self._fail(HostError(f"{self.name}: workers cannot be started: {error}"))
             self._ask_all("open", *common, layout=layout)
@@ -484,7 +517,11 @@ class WorkerError(Exception):
 
 def _are_facts(value: Any) -> bool:
     """Whether this is a worker's account of an error."""
-    return isinstance(value, dict) and value.keys() == set(hosted.FACTS) and isinstance(value["traceback"], str)
+    return (
+        isinstance(value, dict)
+        and value.keys() == set(hosted.FACTS)
+        and isinstance(value["traceback"], str)
+    )
 
 
 class Worker:

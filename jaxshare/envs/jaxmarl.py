@@ -176,7 +176,9 @@ def _facts(config: Config) -> Facts:
         name=f"jaxmarl/{config.id}",
         num_agents=len(game.agents),
         obs_dim=max(sizes),
-        state_dim=len(game.agents) * max(sizes) if whole is None else jax.eval_shape(whole, obs, state).shape[0],
+        state_dim=len(game.agents) * max(sizes)
+        if whole is None
+        else jax.eval_shape(whole, obs, state).shape[0],
         action=action,
         episode_limit=limit,
         groups=groups,
@@ -206,7 +208,9 @@ def _game(config: Config) -> tuple[Any, int]:
         ticks = (limit + 1) * game.action_repeat
         return _made(config.id, kwargs | {"episode_length": ticks, "auto_reset": False}), limit
     if hasattr(game, "num_inner_steps"):
-        return _made(config.id, kwargs | {"num_outer_steps": limit // game.num_inner_steps + 2}), limit
+        return _made(
+            config.id, kwargs | {"num_outer_steps": limit // game.num_inner_steps + 2}
+        ), limit
     if hasattr(game, "max_steps"):
         getattr(game, "_env", game).max_steps = limit + (config.id != "overcooked")
     return game, limit
@@ -240,15 +244,21 @@ def _looked_up(config: Config) -> dict[str, Any]:
         try:
             kwargs["scenario"] = smax.map_name_to_scenario(kwargs["scenario"])
         except KeyError:
-            raise RefusedError(f"env.kwargs.scenario={kwargs['scenario']} is not known to jaxmarl's SMAX.") from None
+            raise RefusedError(
+                f"env.kwargs.scenario={kwargs['scenario']} is not known to jaxmarl's SMAX."
+            ) from None
     return kwargs
 
 
 def _made(name: str, kwargs: dict[str, Any]) -> Any:
     if name == LEARNED:
-        raise RefusedError(f"env.id={name} needs a trained network for the enemy; use env.id=HeuristicEnemySMAX.")
+        raise RefusedError(
+            f"env.id={name} needs a trained network for the enemy; use env.id=HeuristicEnemySMAX."
+        )
     if name not in IDS + BRAX + ROBOTARIUM:
-        raise RefusedError(f"env.id={name} is not known.{suggest(name, IDS)} Known: {', '.join(IDS)}.")
+        raise RefusedError(
+            f"env.id={name} is not known.{suggest(name, IDS)} Known: {', '.join(IDS)}."
+        )
     package = import_registration()
     try:
         with warnings.catch_warnings():
@@ -280,19 +290,28 @@ def _actions(
         )
     lows, highs = ([_bounds(space, side) for space in spaces] for side in ("low", "high"))
     if not np.isfinite(np.concatenate(lows + highs)).all():
-        raise RefusedError(f"env.id={name} has actions without bounds, which cannot be scaled or explored.")
+        raise RefusedError(
+            f"env.id={name} has actions without bounds, which cannot be scaled or explored."
+        )
     dim = max(len(low) for low in lows)
-    pairs = [{(low[k], high[k]) for low, high in zip(lows, highs, strict=True) if k < len(low)} for k in range(dim)]
+    pairs = [
+        {(low[k], high[k]) for low, high in zip(lows, highs, strict=True) if k < len(low)}
+        for k in range(dim)
+    ]
     same = all(len(found) == 1 for found in pairs)
     common = [found.pop() for found in pairs] if same else [(-1.0, 1.0)] * dim
     box = Box(dim, tuple(float(low) for low, _ in common), tuple(float(high) for _, high in common))
 
     def decode(action: Array) -> list[Array]:
-        given = jnp.clip(action, np.array(box.low, np.float32)[None], np.array(box.high, np.float32)[None])
+        given = jnp.clip(
+            action, np.array(box.low, np.float32)[None], np.array(box.high, np.float32)[None]
+        )
         parts = []
         for i, (low, high) in enumerate(zip(lows, highs, strict=True)):
             part = given[i, : len(low)]
-            parts.append((part if same else low + (part + 1) / 2 * (high - low)).reshape(spaces[i].shape))
+            parts.append(
+                (part if same else low + (part + 1) / 2 * (high - low)).reshape(spaces[i].shape)
+            )
         return parts
 
     return box, decode, ()
@@ -302,9 +321,14 @@ def _bounds(space: Any, side: str) -> np.ndarray:
     return np.broadcast_to(np.asarray(getattr(space, side), np.float32), space.shape).reshape(-1)
 
 
-def _groups(agents: Sequence[Any], sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _groups(
+    agents: Sequence[Any], sizes: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Agents with the same name but for the number, and the same sizes, are of one type."""
-    kinds = [(re.sub(r"_?\d+$", "", str(agent)) or "agent", *size) for agent, size in zip(agents, sizes, strict=True)]
+    kinds = [
+        (re.sub(r"_?\d+$", "", str(agent)) or "agent", *size)
+        for agent, size in zip(agents, sizes, strict=True)
+    ]
     present = list(dict.fromkeys(kinds))
     stems = [kind[0] for kind in present]
     names = [stem if stems.count(stem) == 1 else f"{stem}_{i}" for i, stem in enumerate(stems)]
@@ -339,15 +363,22 @@ def _whole(game: Any, obs: Any, state: Any) -> Callable[[Any, Any], Array] | Non
 
 def _views(game: Any, obs: Any) -> list[Array]:
     """What each agent sees, flattened."""
-    if isinstance(obs, dict) and game.agents[0] not in obs:  # code: storm: one picture each, and a table of inventories
-        table = obs["inventory"]  # [5, N]: own red, own blue, ready, and the two that the frozen show
+    if (
+        isinstance(obs, dict) and game.agents[0] not in obs
+    ):  # code: storm: one picture each, and a table of inventories
+        table = obs[
+            "inventory"
+        ]  # [5, N]: own red, own blue, ready, and the two that the frozen show
         shown = table[3:].reshape(-1)
         views = [(obs["observations"][i], table[:, i], shown) for i in range(len(game.agents))]
     elif isinstance(obs, dict):
         views = [obs[agent] for agent in game.agents]
     else:
         views = [obs[i] for i in range(len(game.agents))]
-    return [jnp.concatenate([x.reshape(-1).astype(jnp.float32) for x in jax.tree.leaves(view)]) for view in views]
+    return [
+        jnp.concatenate([x.reshape(-1).astype(jnp.float32) for x in jax.tree.leaves(view)])
+        for view in views
+    ]
 
 
 def _reset(facts: Facts) -> Callable[[Array], tuple[State, TimeStep]]:
@@ -357,7 +388,11 @@ def _reset(facts: Facts) -> Callable[[Array], tuple[State, TimeStep]]:
     def reset(key: Array) -> tuple[State, TimeStep]:
         obs, state = facts.game.reset(key)
         no = jnp.zeros((), bool)
-        start = State(game=_typed(facts.template, state), step=jnp.zeros((), jnp.int32), obs=_padded(facts, obs))
+        start = State(
+            game=_typed(facts.template, state),
+            step=jnp.zeros((), jnp.int32),
+            obs=_padded(facts, obs),
+        )
         return start, _show(facts, start, obs, jnp.zeros(n, jnp.float32), jnp.ones(n, bool), no)
 
     return reset
@@ -370,21 +405,36 @@ def _step(facts: Facts) -> Callable[[State, Array, Array], tuple[State, TimeStep
     def step(state: State, action: Array, key: Array) -> tuple[State, TimeStep]:
         parts = facts.decode(action)
         # code: storm_2p unpacks its actions, and from a dictionary it would get the keys
-        actions = tuple(parts) if facts.spec.name == "jaxmarl/storm_2p" else dict(zip(agents, parts, strict=True))
+        actions = (
+            tuple(parts)
+            if facts.spec.name == "jaxmarl/storm_2p"
+            else dict(zip(agents, parts, strict=True))
+        )
         obs, game, rewards, dones, _ = facts.game.step_env(key, state.game, actions)
-        each = [rewards[agent] if isinstance(rewards, dict) else rewards[i] for i, agent in enumerate(agents)]
+        each = [
+            rewards[agent] if isinstance(rewards, dict) else rewards[i]
+            for i, agent in enumerate(agents)
+        ]
         reward = jnp.stack([jnp.asarray(r, jnp.float32).reshape(()) for r in each])
         if facts.share:
             reward = jnp.broadcast_to(jnp.sum(reward), (n,))
-        alive = ~jnp.stack([dones[agent] for agent in agents]) if facts.mortal else jnp.ones(n, bool)
-        terminated = dones["__all__"].astype(bool).reshape(()) if facts.terminal else jnp.zeros((), bool)
-        state = State(game=_typed(facts.template, game), step=state.step + 1, obs=_padded(facts, obs))
+        alive = (
+            ~jnp.stack([dones[agent] for agent in agents]) if facts.mortal else jnp.ones(n, bool)
+        )
+        terminated = (
+            dones["__all__"].astype(bool).reshape(()) if facts.terminal else jnp.zeros((), bool)
+        )
+        state = State(
+            game=_typed(facts.template, game), step=state.step + 1, obs=_padded(facts, obs)
+        )
         return state, _show(facts, state, obs, reward, alive, terminated)
 
     return step
 
 
-def _show(facts: Facts, state: State, obs: Any, reward: Array, alive: Array, terminated: Array) -> TimeStep:
+def _show(
+    facts: Facts, state: State, obs: Any, reward: Array, alive: Array, terminated: Array
+) -> TimeStep:
     return TimeStep(
         obs=state.obs,
         state=state.obs.reshape(-1) if facts.whole is None else facts.whole(obs, state.game),
@@ -417,7 +467,11 @@ def _typed(template: Any, state: Any) -> Any:
     """`state` with the types of the first one, none of them weak, as a scan asks of its carry."""
 
     def convert(want: Any, x: Any) -> Array:
-        return x if jnp.issubdtype(want.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(x, want.dtype)
+        return (
+            x
+            if jnp.issubdtype(want.dtype, jax.dtypes.prng_key)
+            else jax.lax.convert_element_type(x, want.dtype)
+        )
 
     return jax.tree.map(convert, template, state)
 
@@ -435,7 +489,10 @@ def _render(state: State) -> np.ndarray:
         down = math.ceil(len(view) / across)
         cells = np.zeros((down, across))
         cells.reshape(-1)[: len(view)] = view
-        y, x = np.arange(len(rows)) * down // len(rows), np.arange(picture.shape[1]) * across // picture.shape[1]
+        y, x = (
+            np.arange(len(rows)) * down // len(rows),
+            np.arange(picture.shape[1]) * across // picture.shape[1],
+        )
         strength = cells[y][:, x]
         colour = np.where(strength[..., None] > 0, np.array(_raster.BLUE), np.array(_raster.RED))
         picture[rows] = (255 + np.abs(strength)[..., None] * (colour - 255)).astype(np.uint8)

@@ -76,7 +76,9 @@ SCENARIOS = (
     "15x15-4p-3f",
     "15x15-4p-5f",
 )
-PATTERN = re.compile(r"(?:foraging-)?(?:(\d+)s-)?(\d+)x(\d+)-(\d+)p-(\d+)f(-coop)?(?:-v3)?", re.IGNORECASE)
+PATTERN = re.compile(
+    r"(?:foraging-)?(?:(\d+)s-)?(\d+)x(\d+)-(\d+)p-(\d+)f(-coop)?(?:-v3)?", re.IGNORECASE
+)
 OLDER = re.compile(r"(?:foraging-)?((?:\d+s-)?\d+x\d+-\d+p-\d+f(?:-coop)?)-(v[12])", re.IGNORECASE)
 REWARDS = ("individual", "sum")
 RULES = ("v1", "v2", "v3")  # of the ids of lbforaging 1.0.15, 1.1.1 and 2.0.0
@@ -227,17 +229,29 @@ def parse(scenario: str, sight: int | None = None) -> Task:
     seen, *numbers, coop = match.groups()
     rows, cols, players, foods = (int(number) for number in numbers)
     if seen is not None and sight is not None and int(seen) != sight:
-        raise RefusedError(f"env.sight={sight} contradicts env.scenario={scenario}: leave out one of them.")
+        raise RefusedError(
+            f"env.sight={sight} contradicts env.scenario={scenario}: leave out one of them."
+        )
     if seen is not None:
         sight = int(seen)
     name = f"{'' if sight is None else f'{sight}s-'}{rows}x{cols}-{players}p-{foods}f{'-coop' if coop else ''}"
-    return Task(name, rows, cols, players, foods, coop is not None, max(rows, cols) if sight is None else sight)
+    return Task(
+        name,
+        rows,
+        cols,
+        players,
+        foods,
+        coop is not None,
+        max(rows, cols) if sight is None else sight,
+    )
 
 
 def _check(config: Config, task: Task) -> None:
     scenario = f"env.scenario={config.scenario}"
     if not all(SMALLEST <= side <= LARGEST for side in (task.rows, task.cols)):
-        raise RefusedError(f"{scenario}: both sides of the grid must lie between {SMALLEST} and {LARGEST}.")
+        raise RefusedError(
+            f"{scenario}: both sides of the grid must lie between {SMALLEST} and {LARGEST}."
+        )
     if task.players < 1 or task.foods < 1:
         raise RefusedError(f"{scenario}: needs at least one player and one food.")
     if task.foods > room(task):
@@ -246,7 +260,9 @@ def _check(config: Config, task: Task) -> None:
             "Take a larger grid or fewer foods."
         )
     if task.players > (task.rows * task.cols) // 2:
-        raise RefusedError(f"{scenario}: players may fill at most half of the cells ({task.rows * task.cols}).")
+        raise RefusedError(
+            f"{scenario}: players may fill at most half of the cells ({task.rows * task.cols})."
+        )
     check_value("env.sight", task.sight, ranges(Config)["sight"])  # which may be the scenario's
     check_record(config, "env.")
     if config.rules != RULES[-1] and config.max_food_level is not None:
@@ -266,7 +282,9 @@ def room(task: Task) -> int:
     return int(np.bincount(((row + 2 * col) % 5).ravel()).max())
 
 
-def _reset(config: Config, task: Task, show: Callable[..., TimeStep]) -> Callable[[Array], tuple[State, TimeStep]]:
+def _reset(
+    config: Config, task: Task, show: Callable[..., TimeStep]
+) -> Callable[[Array], tuple[State, TimeStep]]:
     n, f = task.players, task.foods
     row, col = (x.ravel().astype(np.int32) for x in np.mgrid[: task.rows, : task.cols])
     cell = row << COLUMN_BITS | col
@@ -281,7 +299,9 @@ def _reset(config: Config, task: Task, show: Callable[..., TimeStep]) -> Callabl
         Random tries until one is valid visit the cells in a random order. All share one order here, as none that was
         passed over becomes valid later.
         """
-        order = ((bits >> (CELL_BITS + 1)) << CELL_BITS).astype(jnp.int32) | cell  # the cell also breaks ties
+        order = ((bits >> (CELL_BITS + 1)) << CELL_BITS).astype(
+            jnp.int32
+        ) | cell  # the cell also breaks ties
         players, foods = [], []
         order = jnp.where(entry, order, -1)  # no inner cell is lost
         for _ in range(n):
@@ -292,7 +312,9 @@ def _reset(config: Config, task: Task, show: Callable[..., TimeStep]) -> Callabl
         for _ in range(f):
             best = jnp.max(order)
             taken = best & (2**CELL_BITS - 1)
-            away = jnp.abs(row - (taken >> COLUMN_BITS)) + jnp.abs(col - (taken & (2**COLUMN_BITS - 1)))
+            away = jnp.abs(row - (taken >> COLUMN_BITS)) + jnp.abs(
+                col - (taken & (2**COLUMN_BITS - 1))
+            )
             order = jnp.where(away > APART, order, -1)
             foods.append(jnp.where(best >= 0, taken, 2**CELL_BITS))
         found = jnp.stack(_ascending(foods))
@@ -302,7 +324,9 @@ def _reset(config: Config, task: Task, show: Callable[..., TimeStep]) -> Callabl
         bits = jax.random.bits(key, (cell.size + n + f,))
         drawn = (bits[cell.size :] >> 1).astype(jnp.int32)
         player, food = place(bits[: cell.size])
-        level = config.min_player_level + drawn[:n] % (config.max_player_level - config.min_player_level + 1)
+        level = config.min_player_level + drawn[:n] % (
+            config.max_player_level - config.min_player_level + 1
+        )
         lowest = sum(_ascending(list(level))[:3], start=jnp.zeros((), jnp.int32))
         most = lowest if config.max_food_level is None else jnp.int32(config.max_food_level)
         choices = most if config.rules == "v3" else jnp.maximum(most - 1, 1)
@@ -329,7 +353,10 @@ def _ascending(numbers: list[Array]) -> list[Array]:
     """Sorted by exchanges of neighbours: on so few XLA's own sort is slower, and slow to compile."""
     for k in range(len(numbers)):
         for i in range(k % 2, len(numbers) - 1, 2):
-            low, high = jnp.minimum(numbers[i], numbers[i + 1]), jnp.maximum(numbers[i], numbers[i + 1])
+            low, high = (
+                jnp.minimum(numbers[i], numbers[i + 1]),
+                jnp.maximum(numbers[i], numbers[i + 1]),
+            )
             numbers[i : i + 2] = [low, high]
     return numbers
 
@@ -371,7 +398,9 @@ def _step(
 
 def _moves(row: Array, col: Array, state: State) -> Array:
     """How many moves each of the cells [N] is away from each food's [F]."""
-    return jnp.abs(row[:, None] - state.food_row[None]) + jnp.abs(col[:, None] - state.food_col[None])
+    return jnp.abs(row[:, None] - state.food_row[None]) + jnp.abs(
+        col[:, None] - state.food_col[None]
+    )
 
 
 def _show(config: Config, task: Task) -> Callable[[State, Array, Array], TimeStep]:

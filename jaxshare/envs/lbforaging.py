@@ -60,7 +60,12 @@ def scenarios() -> tuple[str, ...]:
 def make(config: Config) -> Env:
     """lbforaging on one task. Raises RefusedError for an unknown id and if lbforaging is not installed."""
     check_record(config, "env.")
-    middle = config.scenario.removeprefix("lbforaging:").removeprefix("Foraging").removeprefix("-").removesuffix("-v3")
+    middle = (
+        config.scenario.removeprefix("lbforaging:")
+        .removeprefix("Foraging")
+        .removeprefix("-")
+        .removesuffix("-v3")
+    )
     without_version("lbforaging", config.scenario, middle, "v3")
     kwargs = {
         "id": f"Foraging-{middle}-v3",

@@ -40,7 +40,10 @@ PARTS = {
     "Reacher": ("2x1",),
     "Pusher": ("3p",),
 }
-SPELLINGS = {"manyagent_swimmer": "ManySegmentSwimmer", "manyagent_ant": "ManySegmentAnt"}  # code: FACMAC's names
+SPELLINGS = {
+    "manyagent_swimmer": "ManySegmentSwimmer",
+    "manyagent_ant": "ManySegmentAnt",
+}  # code: FACMAC's names
 SIT = {"HalfCheetah_2l": "HalfCheetah-2x3", "Walker_2l": "Walker2d-2x3"}  # paper: SIT
 SIT_STEPS = 200  # paper: SIT
 
@@ -82,7 +85,13 @@ def make(config: Config) -> Env:
         "agent_obsk": config.agent_obsk,
         "max_steps": config.max_steps or steps,
     }
-    return host_env(f"mamujoco/{config.scenario}", "parallel.py:MaMujoco", kwargs, config, Install(INSTALL, PACKAGES))
+    return host_env(
+        f"mamujoco/{config.scenario}",
+        "parallel.py:MaMujoco",
+        kwargs,
+        config,
+        Install(INSTALL, PACKAGES),
+    )
 
 
 def _task(scenario: str) -> tuple[str, str, int | None]:

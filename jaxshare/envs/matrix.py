@@ -46,7 +46,10 @@ TABLES: dict[str, list] = {
     "or": [[0, 10], [10, 10]],
     "two_step_b": [[0, 1], [1, 8]],
 }
-TWO_STEP = [[[7, 7], [7, 7]], TABLES["two_step_b"]]  # the first axis is the first agent's first action
+TWO_STEP = [
+    [[7, 7], [7, 7]],
+    TABLES["two_step_b"],
+]  # the first axis is the first agent's first action
 GAMES = (*TABLES, "penalty", "stag_hunt", "two_step", "recall")
 
 
@@ -89,7 +92,9 @@ def make(config: Config) -> Env:
     check_record(Config(**{f.name: getattr(config, f.name) for f in fields(Config)}), "env.")
     game = config.game
     if (config.payoff is not None) != (game == "custom"):
-        raise RefusedError(f"env.game={game}: env.payoff=[[1,5],[5,9]] goes with env.game=custom, and only with it.")
+        raise RefusedError(
+            f"env.game={game}: env.payoff=[[1,5],[5,9]] goes with env.game=custom, and only with it."
+        )
     if game == "two_step":
         return _two_step()
     if game == "recall":
@@ -122,7 +127,9 @@ def parse_payoff(payoff: Any) -> Any:
 def _plain(payoff: Any) -> Any:
     if isinstance(payoff, Sequence) and not isinstance(payoff, str):
         return [_plain(row) for row in payoff]
-    is_number = isinstance(payoff, int | float) and not isinstance(payoff, bool) and math.isfinite(payoff)
+    is_number = (
+        isinstance(payoff, int | float) and not isinstance(payoff, bool) and math.isfinite(payoff)
+    )
     return float(payoff) if is_number else None
 
 
@@ -187,7 +194,13 @@ def _recall(delay: int) -> Env:
         answer = jnp.full((2, 1), state.time == delay, jnp.float32)
         clock = (state.time / (delay + 1)).astype(jnp.float32)
         whole = jnp.concatenate([state.cue.astype(jnp.float32), clock[None]])
-        return _show(jnp.concatenate([shown, answer], axis=1), whole, avail, jnp.stack([reward, reward]), over)
+        return _show(
+            jnp.concatenate([shown, answer], axis=1),
+            whole,
+            avail,
+            jnp.stack([reward, reward]),
+            over,
+        )
 
     def reset(key: Array) -> tuple[RecallState, TimeStep]:
         state = RecallState(cue=jax.random.randint(key, (2,), 0, 2), time=jnp.int32(0))
@@ -203,7 +216,13 @@ def _recall(delay: int) -> Env:
 
 
 def _spec(
-    game: str, num_agents: int, num_actions: int, obs_dim: int, state_dim: int, limit: int, common_reward: bool = True
+    game: str,
+    num_agents: int,
+    num_actions: int,
+    obs_dim: int,
+    state_dim: int,
+    limit: int,
+    common_reward: bool = True,
 ) -> EnvSpec:
     return EnvSpec(
         name=f"matrix/{game}",
@@ -218,7 +237,9 @@ def _spec(
     )
 
 
-def _show(obs: Array, state: Array, avail: np.ndarray, reward: Array, terminated: Array | bool) -> TimeStep:
+def _show(
+    obs: Array, state: Array, avail: np.ndarray, reward: Array, terminated: Array | bool
+) -> TimeStep:
     return TimeStep(
         obs=obs,
         state=state,

@@ -215,7 +215,9 @@ def _game(config: Config) -> Any:
     limit = config.max_steps - 1  # code: jaxmarl tests the limit before it counts the step
     n = _num_agents(config)
     if config.scenario == "spread":
-        return mpe.SimpleSpreadMPE(num_agents=n, num_landmarks=n, local_ratio=config.local_ratio, max_steps=limit)
+        return mpe.SimpleSpreadMPE(
+            num_agents=n, num_landmarks=n, local_ratio=config.local_ratio, max_steps=limit
+        )
     if config.scenario == "tag":
         return mpe.SimpleTagMPE(num_adversaries=n, num_good_agents=1, max_steps=limit)
     return mpe.SimpleSpeakerListenerMPE(max_steps=limit)
@@ -236,7 +238,11 @@ def _team_and_spec(game: Any, config: Config) -> tuple[list[str], EnvSpec]:
         action=Discrete(max(game.action_spaces[agent].n for agent in team)),
         episode_limit=config.max_steps,
         groups=(0, 1) if pair else (0,) * len(team),
-        group_names=("speaker", "listener") if pair else ("predator",) if config.scenario == "tag" else ("agent",),
+        group_names=("speaker", "listener")
+        if pair
+        else ("predator",)
+        if config.scenario == "tag"
+        else ("agent",),
         common_reward=config.scenario != "spread" or config.local_ratio == 0.0,
     )
     return team, spec
@@ -248,7 +254,9 @@ def _reset(game: Any, team: list[str], spec: EnvSpec) -> Callable[[Array], tuple
     @lenient
     def reset(key: Array) -> tuple[Any, TimeStep]:
         obs, state = game.reset(key)
-        state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)  # its counter is weakly typed
+        state = jax.tree.map(
+            lambda x: jax.lax.convert_element_type(x, x.dtype), state
+        )  # its counter is weakly typed
         return state, show(obs, jnp.zeros(spec.num_agents, jnp.float32), jnp.zeros((), bool))
 
     return reset
@@ -270,13 +278,17 @@ def _step(
     return step
 
 
-def _show(game: Any, team: list[str], spec: EnvSpec) -> Callable[[dict[str, Array], Array, Array], TimeStep]:
+def _show(
+    game: Any, team: list[str], spec: EnvSpec
+) -> Callable[[dict[str, Array], Array, Array], TimeStep]:
     assert isinstance(spec.action, Discrete)
     choices = np.array([game.action_spaces[agent].n for agent in team])
     avail = np.arange(spec.action.num_actions)[None, :] < choices[:, None]
 
     def show(obs: dict[str, Array], reward: Array, truncated: Array) -> TimeStep:
-        padded = jnp.stack([jnp.pad(obs[agent], (0, spec.obs_dim - obs[agent].shape[0])) for agent in team])
+        padded = jnp.stack(
+            [jnp.pad(obs[agent], (0, spec.obs_dim - obs[agent].shape[0])) for agent in team]
+        )
         return TimeStep(
             obs=padded,
             state=padded.reshape(-1),
@@ -297,7 +309,8 @@ def _prey(game: Any, team: list[str], policy: str) -> Callable[[Any, Array], dic
 
     def random(state: Any, key: Array) -> dict[str, Array]:
         return {
-            agent: jax.random.randint(jax.random.fold_in(key, i), (), 0, NUM_MOVES) for i, agent in enumerate(others)
+            agent: jax.random.randint(jax.random.fold_in(key, i), (), 0, NUM_MOVES)
+            for i, agent in enumerate(others)
         }
 
     def flee(state: Any, key: Array) -> dict[str, Array]:

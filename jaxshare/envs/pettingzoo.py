@@ -38,7 +38,9 @@ PACKAGES = ("pettingzoo",)
 INSTALL = "pip install 'jaxshare[pettingzoo]', and the package of env.id if it is another than mpe2"
 STATES = ("auto", "concat")
 REWARDS = ("individual", "sum", "common")
-OURS = re.compile(r"mpe2\.simple\w*_v\d+(:parallel_env)?")  # tasks of the package that the default comes from
+OURS = re.compile(
+    r"mpe2\.simple\w*_v\d+(:parallel_env)?"
+)  # tasks of the package that the default comes from
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,12 @@ SCENARIOS = (
     "large-4ag",
     "large-8ag",
 )
-SIZES = {"tiny": (1, 3), "small": (2, 3), "medium": (2, 5), "large": (3, 5)}  # shelf rows, shelf columns
+SIZES = {
+    "tiny": (1, 3),
+    "small": (2, 3),
+    "medium": (2, 5),
+    "large": (3, 5),
+}  # shelf rows, shelf columns
 REQUESTS = {"-easy": 2.0, None: 1.0, "-hard": 0.5}  # per agent
 REWARDS = ("individual", "sum")
 REWARD_TYPES = ("individual", "global", "two-stage")
@@ -131,9 +136,13 @@ def make(config: Config) -> Env:
         episode_limit=config.max_steps,
         groups=(0,) * layout.num_agents,
         group_names=("robot",),
-        common_reward=config.reward == "sum" or layout.reward_type == "global" or layout.num_agents == 1,
+        common_reward=config.reward == "sum"
+        or layout.reward_type == "global"
+        or layout.num_agents == 1,
     )
-    return Env(spec=spec, reset=_reset(layout, config), step=_step(layout, config), render=_render(layout))
+    return Env(
+        spec=spec, reset=_reset(layout, config), step=_step(layout, config), render=_render(layout)
+    )
 
 
 def _check(config: Config) -> None:
@@ -150,19 +159,33 @@ def _layout(config: Config) -> Layout:
             "the form {tiny,small,medium,large}-<n>ag[-easy|-hard]."
         )
     said = found.groupdict()
-    rows, columns = SIZES[said["size"]] if said["size"] else (int(said["rows"]), int(said["columns"]))
+    rows, columns = (
+        SIZES[said["size"]] if said["size"] else (int(said["rows"]), int(said["columns"]))
+    )
     agents = int(said["agents"])
     if said["difficulty"] and said["requests"]:
-        raise RefusedError(f"env.scenario={name}: the number of requests is given twice; leave one out.")
-    requests = int(said["requests"]) if said["requests"] else int(agents * REQUESTS[said["difficulty"]])
+        raise RefusedError(
+            f"env.scenario={name}: the number of requests is given twice; leave one out."
+        )
+    requests = (
+        int(said["requests"]) if said["requests"] else int(agents * REQUESTS[said["difficulty"]])
+    )
     layout = Layout(
         shelf_rows=rows,
         shelf_columns=columns,
         column_height=int(said["height"] or 8),
         num_agents=agents,
         num_requests=requests,
-        sensor_range=_either(name, "sensor_range", config.sensor_range, said["sight"] and int(said["sight"]), 1),
-        reward_type=_either(name, "reward_type", config.reward_type, said["pays"] and PAYS[said["pays"]], "individual"),
+        sensor_range=_either(
+            name, "sensor_range", config.sensor_range, said["sight"] and int(said["sight"]), 1
+        ),
+        reward_type=_either(
+            name,
+            "reward_type",
+            config.reward_type,
+            said["pays"] and PAYS[said["pays"]],
+            "individual",
+        ),
     )
     _check_layout(name, layout, config)
     return layout
@@ -171,7 +194,9 @@ def _layout(config: Config) -> Layout:
 def _either(name: str, key: str, setting: Any, in_name: Any, usual: Any) -> Any:
     """What was set, else what the name says, else what is usual; refused where the first two differ."""
     if setting is not None and in_name is not None and setting != in_name:
-        raise RefusedError(f"env.{key}={setting}, but env.scenario={name} says {in_name}: leave one of them out.")
+        raise RefusedError(
+            f"env.{key}={setting}, but env.scenario={name} says {in_name}: leave one of them out."
+        )
     return next(value for value in (setting, in_name, usual) if value is not None)
 
 
@@ -180,7 +205,9 @@ def _check_layout(name: str, layout: Layout, config: Config) -> None:
     if min(layout.shelf_rows, layout.column_height, layout.num_agents) < 1:
         raise RefusedError(f"{key}: rows, column height and number of agents must be 1 or more.")
     if layout.shelf_columns % 2 == 0 or layout.width > WORD:
-        raise RefusedError(f"{key}: the number of shelf columns must be odd and at most 9 (1, 3, 5, 7 or 9).")
+        raise RefusedError(
+            f"{key}: the number of shelf columns must be odd and at most 9 (1, 3, 5, 7 or 9)."
+        )
     cells, shelves = layout.height * layout.width, int(layout.shelf_cells().sum())
     if layout.num_agents > cells:
         raise RefusedError(f"{key}: {layout.num_agents} agents do not fit in {cells} cells.")
@@ -215,14 +242,18 @@ def _reset(layout: Layout, config: Config) -> Callable[[Array], tuple[State, Tim
             carrying=jnp.zeros(n, bool),
             wanted=jnp.zeros(n, bool),
             delivered=jnp.zeros(n, bool),
-            shelves=jnp.asarray(np.sum(standing << np.arange(layout.width), axis=1, dtype=np.uint32)),
+            shelves=jnp.asarray(
+                np.sum(standing << np.arange(layout.width), axis=1, dtype=np.uint32)
+            ),
             requests=jnp.sum(jnp.where(in_row, bit[:, None], 0), axis=0, dtype=jnp.uint32),
             steps=jnp.int32(0),
             inactive=jnp.int32(0),
         )
         no = jnp.zeros((), bool)
         zero = jnp.zeros((), jnp.float32)
-        return state, _show(observe(state), jnp.zeros(n, jnp.float32), terminated=no, truncated=no, deliveries=zero)
+        return state, _show(
+            observe(state), jnp.zeros(n, jnp.float32), terminated=no, truncated=no, deliveries=zero
+        )
 
     return reset
 
@@ -237,7 +268,9 @@ def _distinct(key: Array, number: int, total: int) -> Array:
     return jax.lax.fori_loop(0, number, swap, jnp.arange(total))[:number]
 
 
-def _step(layout: Layout, config: Config) -> Callable[[State, Array, Array], tuple[State, TimeStep]]:
+def _step(
+    layout: Layout, config: Config
+) -> Callable[[State, Array, Array], tuple[State, TimeStep]]:
     drive, deliver = _rware_rules.driving(layout), _rware_rules.delivering(layout)
     observe = _rware_rules.observing(layout, config.normalised_coordinates)
 
@@ -253,7 +286,13 @@ def _step(layout: Layout, config: Config) -> Callable[[State, Array, Array], tup
         limit = config.max_inactivity_steps
         terminated = jnp.zeros((), bool) if limit is None else inactive >= limit
         truncated = ~terminated & (steps >= config.max_steps)
-        return state, _show(observe(state), reward, terminated=terminated, truncated=truncated, deliveries=deliveries)
+        return state, _show(
+            observe(state),
+            reward,
+            terminated=terminated,
+            truncated=truncated,
+            deliveries=deliveries,
+        )
 
     return step
 
@@ -266,7 +305,9 @@ def _reward(kind: str, paid: Array, put_back: Array, deliveries: Array) -> Array
     return paid.astype(jnp.float32)
 
 
-def _show(obs: Array, reward: Array, *, terminated: Array, truncated: Array, deliveries: Array) -> TimeStep:
+def _show(
+    obs: Array, reward: Array, *, terminated: Array, truncated: Array, deliveries: Array
+) -> TimeStep:
     n = obs.shape[0]
     return TimeStep(
         obs=obs,

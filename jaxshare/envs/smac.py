@@ -88,7 +88,11 @@ def scenarios() -> tuple[str, ...]:
 
 def foreign(config: Config) -> tuple[str, ...]:
     """Settings that name code which only the user may choose (see `jaxshare.trust`)."""
-    return ("sc2path",) if config.implementation == Config.implementation else ("sc2path", "implementation", "kwargs")
+    return (
+        ("sc2path",)
+        if config.implementation == Config.implementation
+        else ("sc2path", "implementation", "kwargs")
+    )
 
 
 def make(config: Config) -> Env:
@@ -110,4 +114,10 @@ def make(config: Config) -> Env:
         "time_limit": config.time_limit,
         "sc2path": config.sc2path,
     }
-    return host_env(f"smac/{config.scenario}", "starcraft.py:StarCraft", kwargs, config, Install(INSTALL, PACKAGES))
+    return host_env(
+        f"smac/{config.scenario}",
+        "starcraft.py:StarCraft",
+        kwargs,
+        config,
+        Install(INSTALL, PACKAGES),
+    )

@@ -65,7 +65,9 @@ def make(config: Config) -> Env:
     check_record(config, "env.")
     one_of("env.scenario", config.scenario, LIMITS)
     if config.map_file and config.max_steps is None:
-        raise RefusedError("env.max_steps=None: env.map_file needs a limit of its own, as in env.max_steps=100.")
+        raise RefusedError(
+            "env.max_steps=None: env.map_file needs a limit of its own, as in env.max_steps=100."
+        )
     limit = LIMITS[config.scenario] if config.max_steps is None else config.max_steps
     name = "custom" if config.map_file else config.scenario
     kwargs = {
@@ -74,4 +76,6 @@ def make(config: Config) -> Env:
         "reward": config.reward,
         "kwargs": {"map_file": config.map_file} if config.map_file else {},
     }
-    return host_env(f"smaclite/{name}", "starcraft.py:Lite", kwargs, config, Install(INSTALL, PACKAGES))
+    return host_env(
+        f"smaclite/{name}", "starcraft.py:Lite", kwargs, config, Install(INSTALL, PACKAGES)
+    )

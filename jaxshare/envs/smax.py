@@ -54,7 +54,10 @@ STOCK = (
 )
 LINEUPS = {  # allies, enemies: SMAC's, of units that jaxmarl has
     "8m_vs_9m": (("marine",) * 8, ("marine",) * 9),
-    "corridor_open": (("zealot",) * 6, ("zergling",) * 24),  # SMAC's corridor, whose choke point SMAX cannot have
+    "corridor_open": (
+        ("zealot",) * 6,
+        ("zergling",) * 24,
+    ),  # SMAC's corridor, whose choke point SMAX cannot have
 }
 SCENARIOS = (*STOCK, *LINEUPS, *_smax_units.MAPS)
 REWARDS = ("dense", "sparse")
@@ -107,7 +110,9 @@ def _game(config: Config) -> Any:
     smax = import_jaxmarl("smax")
     if config.scenario in LINEUPS:
         allies, enemies = LINEUPS[config.scenario]
-        types = jnp.array([_smax_units.NAMES.index(unit) for unit in (*allies, *enemies)], jnp.uint8)
+        types = jnp.array(
+            [_smax_units.NAMES.index(unit) for unit in (*allies, *enemies)], jnp.uint8
+        )
         scenario = smax.Scenario(types, len(allies), len(enemies), False, False)
     else:
         scenario = smax.map_name_to_scenario(config.scenario)
@@ -120,7 +125,9 @@ def _game(config: Config) -> Any:
 
 
 def _env(game: Any, config: Config) -> Env:
-    return Env(spec=_spec(game, config), reset=_reset(game), step=_step(game, config), render=_render(game))
+    return Env(
+        spec=_spec(game, config), reset=_reset(game), step=_step(game, config), render=_render(game)
+    )
 
 
 def _check(config: Config) -> None:
@@ -177,13 +184,22 @@ def _step(game: Any, config: Config) -> Callable[[Any, Array, Array], tuple[Any,
             reward = won.astype(jnp.float32) - lost.astype(jnp.float32)
         else:
             reward = config.reward_scale * rewards[game.agents[0]]
-        return state, _show(game, obs, state, reward=reward, terminated=terminated, truncated=truncated, won=won)
+        return state, _show(
+            game, obs, state, reward=reward, terminated=terminated, truncated=truncated, won=won
+        )
 
     return step
 
 
 def _show(
-    game: Any, obs: dict[str, Array], state: Any, *, reward: Array, terminated: Array, truncated: Array, won: Array
+    game: Any,
+    obs: dict[str, Array],
+    state: Any,
+    *,
+    reward: Array,
+    terminated: Array,
+    truncated: Array,
+    won: Array,
 ) -> TimeStep:
     """The record of what jaxmarl returned. The dead go on receiving the team reward."""
     avail = game.get_avail_actions(state)
@@ -205,7 +221,9 @@ def _normalised(game: Any, world_state: Array, unit_types: Array) -> Array:
     Cooldowns become what the observations show: a share of the type's own, between 0 and 1.
     """
     units = unit_types.shape[0]
-    features, teams, types = jnp.split(world_state, [world_state.shape[0] - 2 * units, world_state.shape[0] - units])
+    features, teams, types = jnp.split(
+        world_state, [world_state.shape[0] - 2 * units, world_state.shape[0] - units]
+    )
     health, position, cooldown, bits = jnp.split(features.reshape(units, -1), [1, 3, 4], axis=1)
     position = position / jnp.array([game.map_width, game.map_height], jnp.float32)
     cooldown = jnp.clip(cooldown / game.unit_type_weapon_cooldowns[unit_types][:, None], 0.0, 1.0)
@@ -230,14 +248,22 @@ def _render(game: Any) -> Callable[[Any], np.ndarray]:
         picture = _raster.canvas(0.0, float(game.map_width))
         for i in np.flatnonzero(units.unit_alive):
             (x, y), kind = units.unit_positions[i], _smax_units.UNIT_TYPES[units.unit_types[i]]
-            radius, health = radii[units.unit_types[i]], units.unit_health[i] / full[units.unit_types[i]]
+            radius, health = (
+                radii[units.unit_types[i]],
+                units.unit_health[i] / full[units.unit_types[i]],
+            )
             colour = _raster.BLUE if i < game.num_allies else _raster.RED
             if kind.speed == 0:
                 picture.box(x - radius, y - radius, 2 * radius, 2 * radius, colour)
             else:
                 picture.disc(x, y, radius, colour)
             if kind.layer != _smax_units.GROUND:
-                picture.disc(x, y, radius / 2, _raster.WHITE if kind.layer == _smax_units.AIR else _raster.GREY)
+                picture.disc(
+                    x,
+                    y,
+                    radius / 2,
+                    _raster.WHITE if kind.layer == _smax_units.AIR else _raster.GREY,
+                )
             picture.box(x - radius, y + radius + 0.1, 2 * radius, 0.2, _raster.GREY)
             picture.box(x - radius, y + radius + 0.1, 2 * radius * health, 0.2, _raster.GREEN)
         return picture.image

@@ -61,7 +61,9 @@ def _state_at(states: Any, step: int) -> Any:
     return jax.tree.map(lambda x: np.asarray(x[step, 0]), states)
 
 
-def write_frames(frames: list[Any], values: Any, reward: Any, title: str, path: pathlib.Path) -> None:
+def write_frames(
+    frames: list[Any], values: Any, reward: Any, title: str, path: pathlib.Path
+) -> None:
     """Frames [T+1] beside bars of values [T, N]; the team reward [T] of each step in the title."""
     low = min(np.nanmin(values), 0.0)
     high = max(np.nanmax(values), 0.0)

@@ -53,7 +53,11 @@ class GRU(nn.Module):
 
     @nn.compact
     def __call__(
-        self, carry: jax.Array, x: jax.Array, keep: jax.Array | None = None, after: jax.Array | None = None
+        self,
+        carry: jax.Array,
+        x: jax.Array,
+        keep: jax.Array | None = None,
+        after: jax.Array | None = None,
     ) -> Any:
         """All hidden states [T, rows, H]; keep [T, rows, 1] as in `gru_unroll`.
 
@@ -63,10 +67,15 @@ class GRU(nn.Module):
         square, vector = (self.hidden_dim, self.hidden_dim), (self.hidden_dim,)
         bias = {g: self.param(f"hidden_{g}_bias", init, vector) for g in ("reset", "update", "new")}
         weights = GRUWeights(
-            **{g: self.param(f"hidden_{g}_kernel", init, square) for g in ("reset", "update", "new")},
+            **{
+                g: self.param(f"hidden_{g}_kernel", init, square)
+                for g in ("reset", "update", "new")
+            },
             new_bias=bias["new"],
         )
-        kernel = {g: self.param(f"input_{g}_kernel", init, (x.shape[-1], self.hidden_dim)) for g in bias}
+        kernel = {
+            g: self.param(f"input_{g}_kernel", init, (x.shape[-1], self.hidden_dim)) for g in bias
+        }
         half_bias = {g: self.param(f"input_{g}_bias", init, vector) for g in bias}
 
         def gates(x: jax.Array) -> Gates:
@@ -81,7 +90,9 @@ class GRU(nn.Module):
         if after is None:
             return hidden
         rows = lambda y: y.reshape(1, -1, y.shape[-1])  # noqa: E731
-        return hidden, gru_unroll(weights, gates(rows(after)), rows(hidden)[0]).reshape(hidden.shape)
+        return hidden, gru_unroll(weights, gates(rows(after)), rows(hidden)[0]).reshape(
+            hidden.shape
+        )
 
 
 class FeedForwardQ(nn.Module):
@@ -106,7 +117,9 @@ def q_network(
     return team_network(module, input_dim, hidden_dim if recurrent else 0, groups)
 
 
-def team_network(module: nn.Module, input_dim: int, carry_dim: int, groups: tuple[int, ...]) -> AgentNetwork:
+def team_network(
+    module: nn.Module, input_dim: int, carry_dim: int, groups: tuple[int, ...]
+) -> AgentNetwork:
     """A network of one agent, (carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A]), lifted to a team."""
 
     def init(key: jax.Array) -> Any:

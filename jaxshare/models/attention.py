@@ -16,7 +16,11 @@ from jaxshare.ops.decompose import contributions, graph_weights, similarity
 
 DECOMPOSITIONS = ("attention", "sum", "monotone")
 GRAPHS = ("attention", "mean", "none")
-MIXER = {"embed_dim": 32, "hypernet_dim": 64, "hypernet_layers": 2}  # of `monotone`; code: PyMARL's qmix.yaml
+MIXER = {
+    "embed_dim": 32,
+    "hypernet_dim": 64,
+    "hypernet_layers": 2,
+}  # of `monotone`; code: PyMARL's qmix.yaml
 
 
 class Decomposition(nn.Module):
@@ -48,17 +52,25 @@ class Decomposition(nn.Module):
         size = self.attention_dim
         e_state = Embedding(size, size, name="state")(state)
         e_own = Embedding(size, size, name="own")(own)
-        query, key = (self.param(name, uniform_fan(size), (size, size)) for name in ("query", "key"))
-        score = similarity(e_state @ query @ key.T, e_own)  # W_k goes to the one query instead of the N keys
+        query, key = (
+            self.param(name, uniform_fan(size), (size, size)) for name in ("query", "key")
+        )
+        score = similarity(
+            e_state @ query @ key.T, e_own
+        )  # W_k goes to the one query instead of the N keys
         found = contributions(score / size**0.5 if self.scaled else score, reward)
         return found, found.sum(-1)
 
 
-def decomposition_ensemble(module: Decomposition, members: int, state_dim: int, agents: int, own_dim: int) -> Network:
+def decomposition_ensemble(
+    module: Decomposition, members: int, state_dim: int, agents: int, own_dim: int
+) -> Network:
     """Members of independent first parameters: apply(params, state, own) -> [M, ..., N], [M, ...]."""
 
     def init(key: jax.Array) -> Any:
-        return module.init(key, jnp.zeros((1, state_dim)), jnp.zeros((1, agents, own_dim)))["params"]
+        return module.init(key, jnp.zeros((1, state_dim)), jnp.zeros((1, agents, own_dim)))[
+            "params"
+        ]
 
     def apply(params: Any, state: jax.Array, own: jax.Array) -> tuple[jax.Array, jax.Array]:
         return module.apply({"params": params}, state, own)  # type: ignore[return-value]
@@ -98,7 +110,9 @@ class GraphCritic(nn.Module):
         seen = self._local(asked)  # [T, rows, K, H]
         if self.graph != "none":
             world = self._world(asked)[..., None, :]
-            seen = jnp.concatenate([seen, jnp.broadcast_to(world, (*seen.shape[:-1], world.shape[-1]))], axis=-1)
+            seen = jnp.concatenate(
+                [seen, jnp.broadcast_to(world, (*seen.shape[:-1], world.shape[-1]))], axis=-1
+            )
         return carry, Embedding(self.hidden_dim, 1, name="aggregate")(seen)[..., 0]
 
     def _local(self, asked: Question) -> jax.Array:
@@ -107,13 +121,18 @@ class GraphCritic(nn.Module):
         init = uniform_fan(before + size)
         kernel = self.param("local_kernel", init, (before + size, self.hidden_dim))
         bias = self.param("local_bias", init, (self.hidden_dim,))
-        hidden = add_bias(asked.history @ kernel[:before], bias)[..., None, :] + asked.action @ kernel[before:]
+        hidden = (
+            add_bias(asked.history @ kernel[:before], bias)[..., None, :]
+            + asked.action @ kernel[before:]
+        )
         return Linear(self.hidden_dim, name="local_out")(nn.relu(hidden))
 
     def _world(self, asked: Question) -> jax.Array:
         """e_global [T, rows, H]."""
         size = self.hidden_dim
-        first = self.param("graph_kernel", uniform_fan(asked.obs.shape[-1]), (asked.obs.shape[-1], size))
+        first = self.param(
+            "graph_kernel", uniform_fan(asked.obs.shape[-1]), (asked.obs.shape[-1], size)
+        )
         values = asked.obs @ first  # [T, rows, N, H]
         if self.graph == "mean":
             return values.mean(-2)

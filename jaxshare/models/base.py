@@ -72,7 +72,9 @@ def outer_sums(x: jax.Array, ys: list[jax.Array]) -> list[jax.Array]:
     """Sum over the leading axes of x^T y for each y: [..., D], [..., F] -> [D, F]."""
     transposed = x.reshape(-1, x.shape[-1]).T
     if jax.default_backend() == "cpu":
-        transposed = jax.lax.optimization_barrier(transposed)  # or it is folded into the products again
+        transposed = jax.lax.optimization_barrier(
+            transposed
+        )  # or it is folded into the products again
     return [transposed @ y.reshape(-1, y.shape[-1]) for y in ys]
 
 
@@ -109,7 +111,9 @@ def sharing_groups(share: str, types: tuple[int, ...]) -> tuple[int, ...]:
     return {"all": (0,) * len(types), "type": types, "none": tuple(range(len(types)))}[share]
 
 
-def lift_init(init: Callable[[jax.Array], Any], groups: tuple[int, ...]) -> Callable[[jax.Array], Any]:
+def lift_init(
+    init: Callable[[jax.Array], Any], groups: tuple[int, ...]
+) -> Callable[[jax.Array], Any]:
     """One parameter set if all agents share, else sets stacked along a leading axis."""
     num_sets = max(groups) + 1
     if num_sets == 1:
@@ -178,7 +182,9 @@ def lift_every(apply: Callable[..., Any], groups: tuple[int, ...]) -> Callable[.
     return jax.vmap(folded, in_axes=(0, None, None))
 
 
-def _folded(apply: Callable[..., Any], params: Any, carry: jax.Array, x: Any) -> tuple[jax.Array, Any]:
+def _folded(
+    apply: Callable[..., Any], params: Any, carry: jax.Array, x: Any
+) -> tuple[jax.Array, Any]:
     batch, agents = carry.shape[:2]
     fold = lambda a: a.reshape(a.shape[0], batch * agents, *a.shape[3:])  # noqa: E731
     carry, y = apply(params, carry.reshape(batch * agents, -1), jax.tree.map(fold, x))
@@ -195,7 +201,12 @@ def _by_type(
     parts = []
     for s, member in enumerate(members):
         index = jnp.array(member)
-        own, seen = jax.tree.map(lambda p, s=s: p[s], params), jax.tree.map(lambda a, i=index: a[:, :, i], x)
+        own, seen = (
+            jax.tree.map(lambda p, s=s: p[s], params),
+            jax.tree.map(lambda a, i=index: a[:, :, i], x),
+        )
         parts.append(_folded(apply, own, carry[:, index], seen))
     carry = jnp.concatenate([part[0] for part in parts], axis=1)[:, back]
-    return carry, jax.tree.map(lambda *y: jnp.concatenate(y, axis=2)[:, :, back], *[part[1] for part in parts])
+    return carry, jax.tree.map(
+        lambda *y: jnp.concatenate(y, axis=2)[:, :, back], *[part[1] for part in parts]
+    )

@@ -36,14 +36,18 @@ class FreeMixer(QMixer):
     def __call__(self, q: jax.Array, state: jax.Array) -> jax.Array:
         """Mix."""
         agents = q.shape[-1]
-        w1 = self._hyper("w1", agents * self.embed_dim)(state).reshape(*state.shape[:-1], agents, self.embed_dim)
+        w1 = self._hyper("w1", agents * self.embed_dim)(state).reshape(
+            *state.shape[:-1], agents, self.embed_dim
+        )
         b1 = Linear(self.embed_dim, name="b1")(state)
         w2 = self._hyper("w2", self.embed_dim)(state)
         bias = Linear(1, name="v_out")(nn.relu(Linear(self.embed_dim, name="v_hidden")(state)))
         return mix_two_layers(q, w1, b1, w2, bias[..., 0])
 
 
-def free_mixer(num_agents: int, state_dim: int, embed_dim: int, hypernet_dim: int, hypernet_layers: int) -> Mixer:
+def free_mixer(
+    num_agents: int, state_dim: int, embed_dim: int, hypernet_dim: int, hypernet_layers: int
+) -> Mixer:
     """`FreeMixer` of these sizes, with parameters by the names of QMIX's."""
     module = FreeMixer(embed_dim, hypernet_dim, hypernet_layers)
 

@@ -14,7 +14,11 @@ MASKED = -1e10  # logit of an action that is not available; f32 only, and never 
 
 def output_dim(spec: EnvSpec) -> tuple[int, int]:
     """Numbers that a network gives for one policy, and trainable numbers of their own after them."""
-    return (spec.action.num_actions, 0) if isinstance(spec.action, Discrete) else (spec.action.dim, spec.action.dim)
+    return (
+        (spec.action.num_actions, 0)
+        if isinstance(spec.action, Discrete)
+        else (spec.action.dim, spec.action.dim)
+    )
 
 
 def policy(y: jax.Array, avail: jax.Array, spec: EnvSpec) -> Any:
@@ -33,4 +37,6 @@ def policy(y: jax.Array, avail: jax.Array, spec: EnvSpec) -> Any:
 def action_bounds(box: Box, like: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Lowest and highest action, [1, ..., 1, U]."""
     shape = (1,) * (like.ndim - 1) + (box.dim,)
-    return jnp.array(box.low, like.dtype).reshape(shape), jnp.array(box.high, like.dtype).reshape(shape)
+    return jnp.array(box.low, like.dtype).reshape(shape), jnp.array(box.high, like.dtype).reshape(
+        shape
+    )

@@ -50,7 +50,9 @@ def last_actions(action: jax.Array, spec: EnvSpec, mask: jax.Array | None = None
     return jnp.concatenate([jnp.zeros_like(encoded[:1]), encoded])
 
 
-def build(obs: jax.Array, previous: jax.Array, spec: EnvSpec, last_action: bool, agent_id: bool) -> jax.Array:
+def build(
+    obs: jax.Array, previous: jax.Array, spec: EnvSpec, last_action: bool, agent_id: bool
+) -> jax.Array:
     """obs [T, B, N, O] and encoded previous action [T, B, N, A] -> inputs [T, B, N, D]."""
     parts = [obs]
     if last_action:

@@ -19,8 +19,12 @@ from jaxshare.models.base import Linear, uniform_fan
 class MixerInputs:
     """What a mixer may read besides the taken utilities: QMIX `state`, QPLEX all (and so only discrete actions)."""
 
-    q_max: jax.Array  # [T, B, N] best available utility; NaN where actions are continuous (it would cost a search)
-    action: jax.Array  # what the mixed utilities are of: [T, B, N] i32; continuous: [T, B, N, U] f32, in the box
+    q_max: (
+        jax.Array
+    )  # [T, B, N] best available utility; NaN where actions are continuous (it would cost a search)
+    action: (
+        jax.Array
+    )  # what the mixed utilities are of: [T, B, N] i32; continuous: [T, B, N, U] f32, in the box
     state: jax.Array  # [T, B, G]
 
 
@@ -52,7 +56,9 @@ class QMixer(nn.Module):
     def __call__(self, q: jax.Array, state: jax.Array) -> jax.Array:
         """Mix."""
         agents = q.shape[-1]
-        w1 = self._hyper("w1", agents * self.embed_dim)(state).reshape(*state.shape[:-1], agents, self.embed_dim)
+        w1 = self._hyper("w1", agents * self.embed_dim)(state).reshape(
+            *state.shape[:-1], agents, self.embed_dim
+        )
         b1 = Linear(self.embed_dim, name="b1")(state)
         w2 = self._hyper("w2", self.embed_dim)(state)
         bias = Linear(1, name="v_out")(nn.relu(Linear(self.embed_dim, name="v_hidden")(state)))
@@ -61,22 +67,31 @@ class QMixer(nn.Module):
     def _hyper(self, name: str, features: int) -> Callable[[jax.Array], jax.Array]:
         if self.hypernet_layers == 1:
             return Linear(features, name=name)
-        hidden, out = Linear(self.hypernet_dim, name=f"{name}_hidden"), Linear(features, name=f"{name}_out")
+        hidden, out = (
+            Linear(self.hypernet_dim, name=f"{name}_hidden"),
+            Linear(features, name=f"{name}_out"),
+        )
         return lambda state: out(nn.relu(hidden(state)))
 
 
-def mix_two_layers(q: jax.Array, w1: jax.Array, b1: jax.Array, w2: jax.Array, bias: jax.Array) -> jax.Array:
+def mix_two_layers(
+    q: jax.Array, w1: jax.Array, b1: jax.Array, w2: jax.Array, bias: jax.Array
+) -> jax.Array:
     """ELU(q W1 + b1) . W2 + V: q [..., N], w1 [..., N, E], b1 and w2 [..., E], bias [...] -> [...]."""
     # ours: multiply and sum instead of a batched product, which is N x E x 1 and slow on every backend
     hidden = nn.elu((q[..., None] * w1).sum(-2) + b1)
     return (hidden * w2).sum(-1) + bias
 
 
-def qmix_mixer(num_agents: int, state_dim: int, embed_dim: int, hypernet_dim: int, hypernet_layers: int) -> Mixer:
+def qmix_mixer(
+    num_agents: int, state_dim: int, embed_dim: int, hypernet_dim: int, hypernet_layers: int
+) -> Mixer:
     """QMIX's monotone mixer."""
     module = QMixer(embed_dim, hypernet_dim, hypernet_layers)
     return Mixer(
-        init=lambda key: module.init(key, jnp.zeros((1, num_agents)), jnp.zeros((1, state_dim)))["params"],
+        init=lambda key: module.init(key, jnp.zeros((1, num_agents)), jnp.zeros((1, state_dim)))[
+            "params"
+        ],
         apply=lambda params, q, inputs: module.apply({"params": params}, q, inputs.state),  # type: ignore[arg-type,return-value]
     )
 
@@ -84,7 +99,9 @@ def qmix_mixer(num_agents: int, state_dim: int, embed_dim: int, hypernet_dim: in
 # ----------------------------------------------------------------------------------------------------------- QPLEX
 
 
-def duplex(q: jax.Array, q_max: jax.Array, weight: jax.Array, bias: jax.Array, importance: jax.Array) -> jax.Array:
+def duplex(
+    q: jax.Array, q_max: jax.Array, weight: jax.Array, bias: jax.Array, importance: jax.Array
+) -> jax.Array:
     """sum_i Q'_i + sum_i (lambda_i - 1) sg(Q'_i - V'_i), with Q'_i = w_i Q_i + b_i and V'_i = w_i V_i + b_i.
 
     In value sum_i V'_i + sum_i lambda_i (Q'_i - V'_i) (Wang et al. 2021, sec. 3.2). All [..., N] -> [...].
@@ -115,7 +132,9 @@ class Kernels(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply all."""
         widths = (*[self.hidden_dim] * (self.layers - 1), self.features)
-        y = Linear(self.kernels * widths[0], name="first")(x).reshape(*x.shape[:-1], self.kernels, widths[0])
+        y = Linear(self.kernels * widths[0], name="first")(x).reshape(
+            *x.shape[:-1], self.kernels, widths[0]
+        )
         for i, (fan, width) in enumerate(itertools.pairwise(widths)):
             kernel = self.param(f"kernel_{i}", uniform_fan(fan), (self.kernels, fan, width))
             y = jnp.einsum("...kd,kdf->...kf", nn.relu(y), kernel)
@@ -141,9 +160,17 @@ class Importance(nn.Module):
         """Weigh the advantages."""
         agents = action.shape[-1]
         joint = jax.nn.one_hot(action, self.num_actions, dtype=state.dtype)
-        both = jnp.concatenate([state, joint.reshape(*state.shape[:-1], agents * self.num_actions)], axis=-1)
-        make = lambda features, name: Kernels(self.kernels, self.layers, self.hidden_dim, features, name=name)  # noqa: E731
-        return kernel_sum(make(1, "key")(state), make(agents, "agents")(state), make(agents, "actions")(both))
+        both = jnp.concatenate(
+            [state, joint.reshape(*state.shape[:-1], agents * self.num_actions)], axis=-1
+        )
+
+        def kernels(features: int, name: str) -> Kernels:
+            return Kernels(self.kernels, self.layers, self.hidden_dim, features, name=name)
+
+        key = kernels(1, "key")(state)
+        of_agents = kernels(agents, "agents")(state)
+        of_actions = kernels(agents, "actions")(both)
+        return kernel_sum(key, of_agents, of_actions)
 
 
 class HyperWeights(nn.Module):
@@ -159,7 +186,10 @@ class HyperWeights(nn.Module):
         """Make the transformation."""
         agents, hidden = q.shape[-1], self.hypernet_dim
         w, b = (
-            Linear(agents, name=f"{name}_out")(nn.relu(Linear(hidden, name=f"{name}_hidden")(state))) for name in "wb"
+            Linear(agents, name=f"{name}_out")(
+                nn.relu(Linear(hidden, name=f"{name}_hidden")(state))
+            )
+            for name in "wb"
         )
         return jnp.abs(w) + 1e-10, b, jnp.zeros_like(q[..., 0])
 
@@ -188,9 +218,13 @@ class AttentionWeights(nn.Module):
         unit = state[..., : agents * self.unit_dim].reshape(*lead, agents, self.unit_dim)
         if self.nonlinear:
             unit = jnp.concatenate([unit, q[..., None]], axis=-1)
-        query = Kernels(self.heads, 2, self.hypernet_dim, self.embed_dim, last_bias=False, name="query")(state)
+        query = Kernels(
+            self.heads, 2, self.hypernet_dim, self.embed_dim, last_bias=False, name="query"
+        )(state)
         shape = (unit.shape[-1], self.heads, self.embed_dim)
-        key = jnp.einsum("...d,dhe->...he", unit, self.param("key", uniform_fan(unit.shape[-1]), shape))
+        key = jnp.einsum(
+            "...d,dhe->...he", unit, self.param("key", uniform_fan(unit.shape[-1]), shape)
+        )
         logits = jnp.einsum("...he,...nhe->...hn", query, key)
         share = nn.softmax(logits / self.embed_dim**0.5, axis=-1)
         if self.weighted_head:
@@ -202,12 +236,19 @@ class AttentionWeights(nn.Module):
 
 
 def qplex_mixer(
-    num_agents: int, state_dim: int, weights: HyperWeights | AttentionWeights, importance: Importance
+    num_agents: int,
+    state_dim: int,
+    weights: HyperWeights | AttentionWeights,
+    importance: Importance,
 ) -> Mixer:
     """QPLEX's duplex dueling mixer: `weights` makes w and b, `importance` lambda. Parameters by these two names."""
 
     def init(key: jax.Array) -> Any:
-        q, state, action = jnp.zeros((1, num_agents)), jnp.zeros((1, state_dim)), jnp.zeros((1, num_agents), jnp.int32)
+        q, state, action = (
+            jnp.zeros((1, num_agents)),
+            jnp.zeros((1, state_dim)),
+            jnp.zeros((1, num_agents), jnp.int32),
+        )
         first, second = jax.random.split(key)
         return {
             "weights": weights.init(first, q, state)["params"],

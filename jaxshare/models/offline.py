@@ -58,7 +58,9 @@ class LinearWeights(nn.Module):
         if not self.bias:
             return weight, jnp.zeros(state.shape[:-1])
         value = Linear(1, name="v_out")(nn.relu(Linear(self.embed_dim, name="v_hidden")(state)))
-        return weight, (Linear(self.embed_dim, name="b1")(state) * jnp.abs(w2)).sum(-1) + value[..., 0]
+        return weight, (Linear(self.embed_dim, name="b1")(state) * jnp.abs(w2)).sum(-1) + value[
+            ..., 0
+        ]
 
 
 def linear_mixer(num_agents: int, state_dim: int, embed_dim: int, bias: bool) -> LinearMixer:

@@ -36,7 +36,9 @@ class Gates:
 
 
 @jax.custom_vjp
-def gru_unroll(weights: GRUWeights, gates: Gates, carry: jax.Array, keep: jax.Array | None = None) -> jax.Array:
+def gru_unroll(
+    weights: GRUWeights, gates: Gates, carry: jax.Array, keep: jax.Array | None = None
+) -> jax.Array:
     """Hidden states after each step: input halves `gates` [T, rows, H], carry [rows, H] -> [T, rows, H].
 
     keep: [T, rows, 1], 0 where memory is emptied before the step, else 1; None: it is kept throughout.
@@ -78,10 +80,14 @@ def _gru_bwd(saved, cotangent: jax.Array):
         d_reset, d_update = d_new * slope_r, dh * slope_z
         back = d_reset @ weights.reset.T + d_update @ weights.update.T + (d_new * r) @ weights.new.T
         back = dh * z + back
-        return back if kept is None else back * kept, Gates(reset=d_reset, update=d_update, new=d_new)
+        return back if kept is None else back * kept, Gates(
+            reset=d_reset, update=d_update, new=d_new
+        )
 
     per_step = (cotangent, slope_n, slope_r, slope_z, r, z)
-    d_carry, d_gates = jax.lax.scan(step, jnp.zeros_like(cotangent[0]), (per_step, keep), reverse=True)
+    d_carry, d_gates = jax.lax.scan(
+        step, jnp.zeros_like(cotangent[0]), (per_step, keep), reverse=True
+    )
     d_m = d_gates.new * r
     reset, update, new = outer_sums(before, [d_gates.reset, d_gates.update, d_m])
     d_weights = GRUWeights(reset=reset, update=update, new=new, new_bias=d_m.sum((0, 1)))

@@ -40,7 +40,12 @@ class Roles:
     def split(cls, features: jax.Array, role_dim: int) -> Roles:
         """From the features [..., 3 D + H] of `role_network`."""
         d = role_dim
-        return cls(features[..., :d], features[..., d : 2 * d], features[..., 2 * d : 3 * d], features[..., 3 * d :])
+        return cls(
+            features[..., :d],
+            features[..., d : 2 * d],
+            features[..., 2 * d : 3 * d],
+            features[..., 3 * d :],
+        )
 
 
 class Hidden(nn.Module):
@@ -54,7 +59,9 @@ class Hidden(nn.Module):
         x = Linear(self.sizes.hidden_dim, name="linear")(x)
         if self.sizes.norm != "none":
             over = (-1,) if self.sizes.norm == "layer" else (-2,)
-            x = nn.LayerNorm(epsilon=1e-5, reduction_axes=over, feature_axes=(-1,), use_fast_variance=False)(x)
+            x = nn.LayerNorm(
+                epsilon=1e-5, reduction_axes=over, feature_axes=(-1,), use_fast_variance=False
+            )(x)
         return nn.leaky_relu(x, 0.01)
 
 
@@ -110,7 +117,9 @@ class RoleQ(nn.Module):
     def __call__(self, carry: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Unroll over the leading axis."""
         x, noise = x[..., : -self.sizes.role_dim], x[..., -self.sizes.role_dim :]
-        hidden = GRU(self.hidden_dim, name="gru")(carry, nn.relu(Linear(self.hidden_dim, name="embed")(x)))
+        hidden = GRU(self.hidden_dim, name="gru")(
+            carry, nn.relu(Linear(self.hidden_dim, name="embed")(x))
+        )
         mean, var = RoleEncoder(self.sizes, name="role_encoder")(x)
         role = mean + jnp.sqrt(var) * noise
         q = GeneratedHead(self.sizes, self.num_actions, name="head")(role, hidden)
@@ -133,7 +142,9 @@ def role_network(
     sizes: RoleSizes, input_dim: int, num_actions: int, hidden_dim: int, groups: tuple[int, ...]
 ) -> AgentNetwork:
     """The utility network of a team with roles; its inputs end with `role_dim` standard normals."""
-    return team_network(RoleQ(sizes, hidden_dim, num_actions), input_dim + sizes.role_dim, hidden_dim, groups)
+    return team_network(
+        RoleQ(sizes, hidden_dim, num_actions), input_dim + sizes.role_dim, hidden_dim, groups
+    )
 
 
 def inference_network(sizes: RoleSizes, input_dim: int) -> Network:
@@ -148,4 +159,6 @@ def unlikeness_network(sizes: RoleSizes) -> Network:
 
 def _network(module: nn.Module, input_dim: int) -> Network:
     apply: Callable[..., Any] = lambda params, x: module.apply({"params": params}, x)  # noqa: E731
-    return Network(init=lambda key: module.init(key, jnp.zeros((1, input_dim)))["params"], apply=apply)
+    return Network(
+        init=lambda key: module.init(key, jnp.zeros((1, input_dim)))["params"], apply=apply
+    )

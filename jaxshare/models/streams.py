@@ -29,7 +29,9 @@ class Stream:
     """What a network reads."""
 
     x: jax.Array  # [T, B, N, D]
-    keep: jax.Array | None = None  # [T, B, N, 1]: 0 where memory is emptied before the step, else 1; None: all 1
+    keep: jax.Array | None = (
+        None  # [T, B, N, 1]: 0 where memory is emptied before the step, else 1; None: all 1
+    )
     after: jax.Array | None = None  # [T, B, N, D]: what it would read next, before any reset
 
 
@@ -101,7 +103,11 @@ class Torso(nn.Module):
         x, after = act(embed(stream.x)), None if stream.after is None else act(embed(stream.after))
         if s.recurrent:
             gru = GRU(s.hidden_dim, name="gru")
-            x, after = (gru(carry, x, stream.keep), None) if after is None else gru(carry, x, stream.keep, after)
+            x, after = (
+                (gru(carry, x, stream.keep), None)
+                if after is None
+                else gru(carry, x, stream.keep, after)
+            )
             carry = x[-1]
         layers: list[Callable[[jax.Array], jax.Array]] = []
         if s.body or not s.recurrent:
@@ -110,7 +116,11 @@ class Torso(nn.Module):
         layers.append(Dense(s.out_dim, s.init, s.head_gain, name="head"))
         if s.log_std:
             log_std = self.param("log_std", nn.initializers.zeros, (s.log_std,))
-            layers.append(lambda y: jnp.concatenate([y, add_bias(jnp.zeros((*y.shape[:-1], s.log_std)), log_std)], -1))
+            layers.append(
+                lambda y: jnp.concatenate(
+                    [y, add_bias(jnp.zeros((*y.shape[:-1], s.log_std)), log_std)], -1
+                )
+            )
         for layer in layers:
             x, after = layer(x), None if after is None else layer(after)
         return carry, Read(y=x, after=after)
@@ -121,7 +131,9 @@ def stream_network(shape: Shape, input_dim: int, groups: tuple[int, ...]) -> Str
     module, carry_dim = Torso(shape), shape.hidden_dim if shape.recurrent else 0
 
     def init(key: jax.Array) -> Any:
-        return module.init(key, jnp.zeros((1, carry_dim)), Stream(x=jnp.zeros((1, 1, input_dim))))["params"]
+        return module.init(key, jnp.zeros((1, carry_dim)), Stream(x=jnp.zeros((1, 1, input_dim))))[
+            "params"
+        ]
 
     def apply(params: Any, carry: jax.Array, stream: Stream) -> tuple[jax.Array, Read]:
         return module.apply({"params": params}, carry, stream)  # type: ignore[return-value]

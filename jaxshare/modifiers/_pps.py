@@ -36,7 +36,16 @@ from jaxshare.ops.masking import masked_sum
 from jaxshare.ops.schedules import crossed
 from jaxshare.settings.fields import COUNT, free_text, static, swept, swept_values
 from jaxshare.settings.validate import check_record
-from jaxshare.types import Array, Clock, Context, EnvSpec, Episode, LearnerState, Metrics, RefusedError
+from jaxshare.types import (
+    Array,
+    Clock,
+    Context,
+    EnvSpec,
+    Episode,
+    LearnerState,
+    Metrics,
+    RefusedError,
+)
 
 Parts = Any  # of a family: a ValueLearner, an ActorCritic, ...
 Scores = Callable[[LearnerState, Episode, Context], Array]  # (learner, batch, ctx) -> R [N]
@@ -158,9 +167,13 @@ class Sharing:
     config: PeriodicConfig
     spec: EnvSpec
     groups: tuple[int, ...]  # agents of one group average among themselves
-    tensors: dict[str, frozenset[str]]  # network -> dotted names of what is shared, such as "gru.hidden_new_kernel"
+    tensors: dict[
+        str, frozenset[str]
+    ]  # network -> dotted names of what is shared, such as "gru.hidden_new_kernel"
     personal: tuple[str, ...]  # all networks that agents have for themselves
-    updates_per_batch: int  # optimiser steps on what was collected once; 1 of a learner with a replay
+    updates_per_batch: (
+        int  # optimiser steps on what was collected once; 1 of a learner with a replay
+    )
     source: str | None  # of the scores: own, solo, individual; None: all agents count the same
     rule: str
     scores: Scores
@@ -181,7 +194,8 @@ def make(name: str, config: PeriodicConfig, parts: Parts) -> Parts:
         return parts  # the mean of one is that one
     sharing = _sharing(name, config, parts)
     parts = _started(config, parts, sharing.tensors).extend(
-        stats={name: _first_stats(sharing)}, after_update=lambda *args: _after_update(sharing, *args)
+        stats={name: _first_stats(sharing)},
+        after_update=lambda *args: _after_update(sharing, *args),
     )
     if sharing.source == "own":
         return parts.extend(observe=lambda *args: observe(sharing, *args))
@@ -196,7 +210,11 @@ def _started(config: PeriodicConfig, parts: Parts, names: Iterable[str]) -> Part
     for name in names:
         network = _starting(config, parts.networks[name])
         modules = {**modules, name: network} if name in modules else modules
-        parts = replace(parts, modules=modules) if name in modules else replace(parts, **{name: network})
+        parts = (
+            replace(parts, modules=modules)
+            if name in modules
+            else replace(parts, **{name: network})
+        )
     return parts
 
 
@@ -214,10 +232,13 @@ def _sharing(name: str, config: PeriodicConfig, parts: Parts) -> Sharing:
         groups=parts.spec.groups if config.within == "type" else (0,) * parts.spec.num_agents,
         tensors=_tensors(name, config, parts),
         personal=_personal(parts),
-        updates_per_batch=getattr(parts.config, "epochs", 1) * getattr(parts.config, "minibatches", 1),
+        updates_per_batch=getattr(parts.config, "epochs", 1)
+        * getattr(parts.config, "minibatches", 1),
         source=source,
         rule=getattr(config, "rule", "uniform"),
-        scores=individual_scores(parts) if source == "individual" else lambda *args: _kept_scores(name, source, *args),
+        scores=individual_scores(parts)
+        if source == "individual"
+        else lambda *args: _kept_scores(name, source, *args),
     )
 
 
@@ -316,8 +337,14 @@ def _tensors(name: str, config: PeriodicConfig, parts: Parts) -> dict[str, froze
     found: dict[str, set[str]] = {network: set() for network in chosen}
     for pattern in (config.share,) if isinstance(config.share, str) else config.share:
         for network, tensors in known.items():
-            found[network] |= {t for t in tensors if t.startswith(f"{pattern}.") or fnmatch.fnmatchcase(t, pattern)}
-        if not any(t.startswith(f"{pattern}.") or fnmatch.fnmatchcase(t, pattern) for ts in known.values() for t in ts):
+            found[network] |= {
+                t for t in tensors if t.startswith(f"{pattern}.") or fnmatch.fnmatchcase(t, pattern)
+            }
+        if not any(
+            t.startswith(f"{pattern}.") or fnmatch.fnmatchcase(t, pattern)
+            for ts in known.values()
+            for t in ts
+        ):
             tensors = list(dict.fromkeys(t for ts in known.values() for t in ts))
             modules = dict.fromkeys(t.split(".")[0] for t in tensors)
             raise RefusedError(
@@ -358,13 +385,19 @@ def _dotted(path: Any) -> str:
     return ".".join(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
 
 
-def shared_params(params: Any, tensors: dict[str, frozenset[str]], fn: Callable[[Array], Array]) -> Any:
+def shared_params(
+    params: Any, tensors: dict[str, frozenset[str]], fn: Callable[[Array], Array]
+) -> Any:
     """Parameters by network, {network: {module: {tensor: [N, ...]}}}, with `fn` applied to the shared tensors."""
     names = {f"{network}.{tensor}" for network, own in tensors.items() for tensor in own}
-    return jax.tree_util.tree_map_with_path(lambda path, x: fn(x) if _dotted(path) in names else x, params)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: fn(x) if _dotted(path) in names else x, params
+    )
 
 
-def shared_moments(opt_state: Any, tensors: dict[str, frozenset[str]], fn: Callable[[Array], Array]) -> Any:
+def shared_moments(
+    opt_state: Any, tensors: dict[str, frozenset[str]], fn: Callable[[Array], Array]
+) -> Any:
     """`shared_params` of the optimiser's moments of the agents, in whatever group other modifiers have put them."""
     return {group: shared_params(state, tensors, fn) for group, state in opt_state.items()}
 
@@ -382,7 +415,11 @@ def _after_update(
     name, last = sharing.name, learner.stats[sharing.name]
     metrics = {f"{name}/{key}": last[key] for key in ("distance_before", "distance_after")}
     shown = ("weight", "score") if sharing.source else ("weight",)
-    metrics |= {f"{name}/{key}/agent_{i}": last[key][i] for key in shown for i in range(sharing.spec.num_agents)}
+    metrics |= {
+        f"{name}/{key}/agent_{i}": last[key][i]
+        for key in shown
+        for i in range(sharing.spec.num_agents)
+    }
     if sharing.source == "solo":
         metrics[f"{name}/solo_steps"] = last["solo_steps"].astype(jnp.float32)
     return learner, metrics
@@ -391,14 +428,22 @@ def _after_update(
 def aggregate(sharing: Sharing, learner: LearnerState, scores: Array, ctx: Context) -> LearnerState:
     """Average the shared tensors with weights from scores [N]; distances and weights go into the statistics."""
     config, name = sharing.config, sharing.name
-    weight = pps.group_weights(scores, sharing.groups, sharing.rule, ctx.hparams.get(f"{name}.temperature", 1.0))
+    weight = pps.group_weights(
+        scores, sharing.groups, sharing.rule, ctx.hparams.get(f"{name}.temperature", 1.0)
+    )
     mean = lambda x: pps.average(x, weight, sharing.groups)  # noqa: E731
     before = {network: learner.params[network] for network in sharing.tensors}
-    after, target, opt_state = shared_params(before, sharing.tensors, mean), learner.target_params, learner.opt_state
+    after, target, opt_state = (
+        shared_params(before, sharing.tensors, mean),
+        learner.target_params,
+        learner.opt_state,
+    )
     if config.targets == "aggregate":
         target = shared_params(target, sharing.tensors, mean)
     if config.moments != "keep":
-        opt_state = shared_moments(opt_state, sharing.tensors, mean if config.moments == "average" else jnp.zeros_like)
+        opt_state = shared_moments(
+            opt_state, sharing.tensors, mean if config.moments == "average" else jnp.zeros_like
+        )
     distances = {"distance_before": pps.distance(before), "distance_after": pps.distance(after)}
     seen = {**learner.stats[name], "score": scores, "weight": weight, **distances}
     return learner.replace(  # type: ignore[attr-defined]
@@ -419,10 +464,15 @@ def observe(sharing: Sharing, stats: dict[str, Any], episode: Any, clock: Clock)
     returns = jnp.where(episode.mask[..., None] > 0, episode.reward, 0.0).sum(0)  # [B, N]
     kept = min(ring.shape[0], returns.shape[0])
     slot = (clock.episodes + returns.shape[0] - kept + jnp.arange(kept)) % ring.shape[0]
-    return {**stats, sharing.name: {**own, "returns": ring.at[slot].set(returns[-kept:], unique_indices=True)}}
+    return {
+        **stats,
+        sharing.name: {**own, "returns": ring.at[slot].set(returns[-kept:], unique_indices=True)},
+    }
 
 
-def _kept_scores(name: str, source: str | None, learner: LearnerState, batch: Episode, ctx: Context) -> Array:
+def _kept_scores(
+    name: str, source: str | None, learner: LearnerState, batch: Episode, ctx: Context
+) -> Array:
     kept = learner.stats[name]
     return own_scores(kept["returns"], ctx.clock) if source == "own" else kept["score"]
 
@@ -436,7 +486,9 @@ def play_alone(
     sharing: Sharing, learner: LearnerState, play: Callable[..., Any], ctx: Context, key: Array
 ) -> LearnerState:
     """If it is time to average, play `solo_episodes` with each agent's network in everybody's place."""
-    due = crossed(ctx.clock.updates, ctx.clock.updates + sharing.updates_per_batch, sharing.config.period)
+    due = crossed(
+        ctx.clock.updates, ctx.clock.updates + sharing.updates_per_batch, sharing.config.period
+    )
     episodes, last = sharing.scored.solo_episodes, learner.stats[sharing.name]
     own = {network: learner.params[network] for network in sharing.personal}
 
@@ -462,8 +514,14 @@ def individual_scores(parts: Parts) -> Scores:
         gradient = pullback(jnp.ones_like(q_tot))[0]
         delta = td.td_error(values.team_reward, values.discount, values.next_q_tot, q_tot)
         died = batch.alive[:-1] & ~batch.alive[1:]
-        discount = jnp.where(died, 0.0, jnp.broadcast_to(values.discount[..., None], gradient.shape))
-        return {"reward": differ.individual_reward(delta, gradient, values.q_taken, values.next_q, discount)}
+        discount = jnp.where(
+            died, 0.0, jnp.broadcast_to(values.discount[..., None], gradient.shape)
+        )
+        return {
+            "reward": differ.individual_reward(
+                delta, gradient, values.q_taken, values.next_q, discount
+            )
+        }
 
     shown = replace(parts, inspect=(decomposed,)).assemble()
 

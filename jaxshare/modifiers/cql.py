@@ -109,7 +109,9 @@ def loss(
     """The learner's own loss and the penalty. parts: before this modifier."""
     found, metrics = base(values, batch, ctx, key)
     penalty = excess(config, parts, values, batch, ctx, jax.random.fold_in(key, 1))
-    price = masked_mean(penalty, jnp.broadcast_to(batch.mask.reshape(_rows(batch, penalty)), penalty.shape))
+    price = masked_mean(
+        penalty, jnp.broadcast_to(batch.mask.reshape(_rows(batch, penalty)), penalty.shape)
+    )
     return found + 2.0 * ctx.hparams["cql.weight"] * price, {**metrics, "loss/conservative": price}
 
 
@@ -118,7 +120,12 @@ def _rows(batch: Episode, like: Array) -> tuple[int, ...]:
 
 
 def excess(
-    config: Config, parts: DeterministicLearner, values: Values, batch: Episode, ctx: Context, key: Array
+    config: Config,
+    parts: DeterministicLearner,
+    values: Values,
+    batch: Episode,
+    ctx: Context,
+    key: Array,
 ) -> Array:
     """P - Q(tau, a) of every step and agent, [T, B, N], or of every step, [T, B], where one joint action is judged."""
     taken = inputs.encode(batch.action, parts.spec)
@@ -130,8 +137,12 @@ def excess(
         return offline.masked_logsumexp(q, batch.avail[:-1]) - _of_data(values, team)
     drawn, density = candidates(config, parts, values, batch, ctx, key)
     if config.vary == "own":
-        return offline.log_integral(own_values(parts, values, batch, drawn, taken), density) - _of_data(values, team)
-    q = jax.vmap(lambda action: judged(parts, values.params["critic"], batch, 0, action, action))(drawn)
+        return offline.log_integral(
+            own_values(parts, values, batch, drawn, taken), density
+        ) - _of_data(values, team)
+    q = jax.vmap(lambda action: judged(parts, values.params["critic"], batch, 0, action, action))(
+        drawn
+    )
     density = density.sum(-1)
     if team:
         return offline.log_integral(jax.vmap(values.mix)(q), density) - values.q_tot
@@ -140,10 +151,14 @@ def excess(
 
 def _of_data(values: Values, team: bool) -> Array:
     """Q(tau, a) as each agent's action is judged, [T, B, N]."""
-    return jnp.broadcast_to(values.q_tot[..., None], values.q_taken.shape) if team else values.q_taken
+    return (
+        jnp.broadcast_to(values.q_tot[..., None], values.q_taken.shape) if team else values.q_taken
+    )
 
 
-def own_values(parts: DeterministicLearner, values: Values, batch: Episode, action: Array, taken: Array) -> Array:
+def own_values(
+    parts: DeterministicLearner, values: Values, batch: Episode, action: Array, taken: Array
+) -> Array:
     """Q of each agent's action [K, T, B, N, E] beside the others' of the data [T, B, N, E]: [K, T, B, N]."""
     q = jax.vmap(lambda own: judged(parts, values.params["critic"], batch, 0, own, taken))(action)
     if parts.mixer is None:
@@ -157,14 +172,25 @@ def own_values(parts: DeterministicLearner, values: Values, batch: Episode, acti
 
 
 def candidates(
-    config: Config, parts: DeterministicLearner, values: Values, batch: Episode, ctx: Context, key: Array
+    config: Config,
+    parts: DeterministicLearner,
+    values: Values,
+    batch: Episode,
+    ctx: Context,
+    key: Array,
 ) -> tuple[Array, Array]:
     """Encoded actions [K, T, B, N, U] of the three distributions and their log densities [K, T, B, N], constants."""
     x = actor_input(parts, batch)
     _, y = parts.actor.unroll(values.params["actor"], parts.actor.initial_carry(x.shape[1]), x)
-    mean, std, count = jax.lax.stop_gradient(jnp.tanh(y)), ctx.hparams["cql.action_std"], config.samples
+    mean, std, count = (
+        jax.lax.stop_gradient(jnp.tanh(y)),
+        ctx.hparams["cql.action_std"],
+        config.samples,
+    )
 
-    def draw(key: Array, now: Array, then: Array) -> tuple[Array, Array]:  # of one step, [B, N, U] each
+    def draw(
+        key: Array, now: Array, then: Array
+    ) -> tuple[Array, Array]:  # of one step, [B, N, U] each
         first, second, third = jax.random.split(key, 3)
         found = (
             offline.uniform_samples(first, (count, *now.shape)),

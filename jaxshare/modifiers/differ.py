@@ -134,13 +134,17 @@ def make(config: Config, parts: ValueLearner) -> ValueLearner:
         loss=lambda *args: loss(config, parts.spec, *args),
         groups={"agent": ("agent",), "mixer": ("mixer",)},
     )
-    return parts.extend(inspect=lambda values, batch, ctx: _inspect(config, values, batch), hparams=hparams)
+    return parts.extend(
+        inspect=lambda values, batch, ctx: _inspect(config, values, batch), hparams=hparams
+    )
 
 
 def schedule(hparams: HParams, ctx: Context) -> tuple[Array, Array]:
     """(eta, beta) at this environment step: eq. 5 and the linear IS exponent of the code."""
     h, total = hparams, jnp.float32(ctx.total_env_steps)
-    eta = linear(h["differ.eta_start"], h["differ.eta_end"], ctx.env_steps, h["differ.eta_portion"] * total)
+    eta = linear(
+        h["differ.eta_start"], h["differ.eta_end"], ctx.env_steps, h["differ.eta_portion"] * total
+    )
     return eta, linear(h["differ.beta_start"], h["differ.beta_end"], ctx.env_steps, total)
 
 
@@ -154,25 +158,33 @@ def loss(
     error = gradient * fixed[..., None]
     mask = batch.mask[..., None] * (batch.alive[:-1] if config.alive_mask else jnp.ones_like(error))
     eta, beta = schedule(ctx.hparams, ctx)
-    weight, count = jax.lax.stop_gradient(select(config, ctx.hparams, jnp.abs(error), mask, eta, beta, key))
+    weight, count = jax.lax.stop_gradient(
+        select(config, ctx.hparams, jnp.abs(error), mask, eta, beta, key)
+    )
     target = jax.lax.stop_gradient(values.q_taken) + error
     valid = jnp.sum(mask if config.normaliser == "individual" else batch.mask)
-    agent_loss = masked_sum(weight * jnp.square(jnp.where(mask > 0, target - values.q_taken, 0.0)), mask) / jnp.maximum(
-        valid, 1.0
-    )
+    agent_loss = masked_sum(
+        weight * jnp.square(jnp.where(mask > 0, target - values.q_taken, 0.0)), mask
+    ) / jnp.maximum(valid, 1.0)
     size = sum(jnp.sum(jnp.abs(p)) for p in jax.tree.leaves(values.params["agent"]))
     metrics = {
         "loss/td": mixer_loss,
         "loss/individual": agent_loss,
         "td_error/abs_mean": masked_mean(jnp.abs(delta), batch.mask),
-        "q/target_mean": masked_mean(values.team_reward + values.discount * values.next_q_tot, batch.mask),
-        "q/tot_mean": masked_mean(values.team_reward + values.discount * values.next_q_tot - delta, batch.mask),
+        "q/target_mean": masked_mean(
+            values.team_reward + values.discount * values.next_q_tot, batch.mask
+        ),
+        "q/tot_mean": masked_mean(
+            values.team_reward + values.discount * values.next_q_tot - delta, batch.mask
+        ),
         "differ/eta": eta,
         "differ/beta": beta,
         "differ/weight_mean": masked_mean(weight, mask),
         "differ/distinct": masked_mean((count > 0).astype(jnp.float32), mask),
         "differ/clamped": _clamped(config, gradient, mask),
-        **_spread_metrics(spec, _reward(values, batch, fixed, gradient), error, weight, count, mask),
+        **_spread_metrics(
+            spec, _reward(values, batch, fixed, gradient), error, weight, count, mask
+        ),
     }
     return mixer_loss + agent_loss + ctx.hparams["differ.l1_coef"] * size, metrics
 
@@ -187,16 +199,26 @@ def _decompose(config: Config, values: Values) -> tuple[Array, Array]:
 
 
 def select(
-    config: Config, hparams: HParams, abs_error: Array, mask: Array, eta: Array, beta: Array, key: Array
+    config: Config,
+    hparams: HParams,
+    abs_error: Array,
+    mask: Array,
+    eta: Array,
+    beta: Array,
+    key: Array,
 ) -> tuple[Array, Array]:
     """Selection weight w_j and number of draws (or expected draws) of each individual transition, both [T, B, N]."""
     num = differ.num_selected(eta, jnp.sum(mask))
     if config.select == "all":
         return mask, mask
     if config.select in ("greedy", "greedy_weight"):
-        weight = differ.greedy_weights(abs_error, mask, num, weighted=config.select == "greedy_weight")
+        weight = differ.greedy_weights(
+            abs_error, mask, num, weighted=config.select == "greedy_weight"
+        )
         return weight, (weight > 0).astype(jnp.float32)
-    probability = differ.priorities(abs_error, mask, hparams["differ.alpha"], hparams["differ.epsilon_p"])
+    probability = differ.priorities(
+        abs_error, mask, hparams["differ.alpha"], hparams["differ.epsilon_p"]
+    )
     if config.select == "per_expected":
         count = num * probability
     else:
@@ -225,7 +247,9 @@ def _inspect(config: Config, values: Values, batch: Episode) -> dict[str, Array]
     return {"individual_reward": _reward(values, batch, delta, gradient)}
 
 
-def _spread_metrics(spec: EnvSpec, reward: Array, error: Array, weight: Array, count: Array, mask: Array) -> Metrics:
+def _spread_metrics(
+    spec: EnvSpec, reward: Array, error: Array, weight: Array, count: Array, mask: Array
+) -> Metrics:
     """Per agent and type: mean reward, spread of |delta_i| (Fig. 9), sampled share (Fig. 12), effective sample size.
 
     ours: the rate, draws for each valid transition, 1 on average; the share is larger for those that live longer.

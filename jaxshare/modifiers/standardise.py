@@ -48,7 +48,9 @@ def make(config: Config, parts: Any) -> Any:
         )
     spec = parts.spec
     first = moments.start(1 if spec.common_reward else spec.num_agents)
-    return parts.extend(stats={"standardise": first}, relabel=lambda *args: relabel(config, spec, *args))
+    return parts.extend(
+        stats={"standardise": first}, relabel=lambda *args: relabel(config, spec, *args)
+    )
 
 
 def relabel(
@@ -57,5 +59,10 @@ def relabel(
     """The batch (reward [T, B, N], mask [T, B]) with standardised rewards, zeros under mask 0, and the new moments."""
     seen = batch.reward[..., :1] if spec.common_reward else batch.reward
     now = moments.merge(stats["standardise"], seen, batch.mask)
-    reward = jnp.where(batch.mask[..., None] > 0, moments.standardise(now, seen, config.centre), 0.0)
-    return batch.replace(reward=jnp.broadcast_to(reward, batch.reward.shape)), {**stats, "standardise": now}
+    reward = jnp.where(
+        batch.mask[..., None] > 0, moments.standardise(now, seen, config.centre), 0.0
+    )
+    return batch.replace(reward=jnp.broadcast_to(reward, batch.reward.shape)), {
+        **stats,
+        "standardise": now,
+    }

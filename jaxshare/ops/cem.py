@@ -31,7 +31,9 @@ def maximise(
     """
     mean, std = start, jnp.ones_like(start)
     for round_key in jax.random.split(key, iterations):
-        x = mean[None] + std[None] * jax.random.normal(round_key, (samples, *start.shape), start.dtype)
+        x = mean[None] + std[None] * jax.random.normal(
+            round_key, (samples, *start.shape), start.dtype
+        )
         value = function(jnp.tanh(x))
         elite, best = elite_samples(x, value, elites)
         mean, std = refit(elite)
@@ -52,13 +54,17 @@ def refit(elite: jax.Array) -> tuple[jax.Array, jax.Array]:
     return elite.mean(0), elite.std(0, ddof=1)
 
 
-def perturb(key: jax.Array, action: jax.Array, noise: jax.Array, uniform_rate: jax.Array) -> jax.Array:
+def perturb(
+    key: jax.Array, action: jax.Array, noise: jax.Array, uniform_rate: jax.Array
+) -> jax.Array:
     """Exploration in the box: action + N(0, noise^2) clipped to [-1, 1], or with `uniform_rate` a uniform one.
 
     action [..., U], noise and uniform_rate scalars -> [..., U]. Every row tosses its own coin.
     """
     noise_key, coin_key, uniform_key = jax.random.split(key, 3)
-    near = jnp.clip(action + noise * jax.random.normal(noise_key, action.shape, action.dtype), -1.0, 1.0)
+    near = jnp.clip(
+        action + noise * jax.random.normal(noise_key, action.shape, action.dtype), -1.0, 1.0
+    )
     anywhere = jax.random.uniform(uniform_key, action.shape, action.dtype, -1.0, 1.0)
     coin = jax.random.uniform(coin_key, action.shape[:-1]) < uniform_rate
     return jnp.where(coin[..., None], anywhere, near)

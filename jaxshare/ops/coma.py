@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jaxshare.ops.masking import NEG, take_last
 
 
-def counterfactual(q: jax.Array, probability: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+def counterfactual(
+    q: jax.Array, probability: jax.Array, action: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """A = Q(a) - b and the baseline b = sum_a pi(a) Q(a), what the agent expects if all others do as they did (eq. 4).
 
     q and probability [..., A], action [...] i32 -> [...], [...]. The mean of A under pi is 0.
@@ -27,7 +29,9 @@ def mix_uniform(logits: jax.Array, avail: jax.Array, epsilon: jax.Array) -> jax.
     chex.assert_equal_shape([logits, avail])
     log_pi = jax.nn.log_softmax(jnp.where(avail, logits, NEG), axis=-1)
     log_uniform = -jnp.log(jnp.maximum(avail.sum(-1, keepdims=True), 1).astype(logits.dtype))
-    mixed = jnp.logaddexp(jnp.log1p(-epsilon) + log_pi, jnp.log(epsilon) + jnp.broadcast_to(log_uniform, log_pi.shape))
+    mixed = jnp.logaddexp(
+        jnp.log1p(-epsilon) + log_pi, jnp.log(epsilon) + jnp.broadcast_to(log_uniform, log_pi.shape)
+    )
     return jnp.where(avail, mixed, NEG)
 
 

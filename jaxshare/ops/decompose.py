@@ -91,7 +91,9 @@ def effective_size(log_weight: jax.Array) -> jax.Array:
     return jnp.exp(2.0 * both[0] - both[1])
 
 
-def wide_enough(priority: jax.Array, valid: jax.Array, alpha: jax.Array, least: jax.Array) -> jax.Array:
+def wide_enough(
+    priority: jax.Array, valid: jax.Array, alpha: jax.Array, least: jax.Array
+) -> jax.Array:
     """alpha, or the smallest larger one whose effective size is min(least, half the valid items): [Z] -> [].
 
     ours: the paper's alpha gives a handful of trajectories where priorities are bell-shaped. By bisection of log alpha.
@@ -122,7 +124,9 @@ def graph_weights(own: jax.Array, other: jax.Array, slope: float = 0.2) -> jax.A
     return jax.nn.softmax(jax.nn.leaky_relu(own[..., None] + other, slope), axis=-1)
 
 
-def softmax_filter(x: jax.Array, mask: jax.Array, beta: jax.Array, per_step: bool = False) -> jax.Array:
+def softmax_filter(
+    x: jax.Array, mask: jax.Array, beta: jax.Array, per_step: bool = False
+) -> jax.Array:
     """F = n e^(x / beta) / Z over the n valid entries, whose mean is 1 (eq. 10's factor): [T, B], [T, B] -> [T, B].
 
     per_step: Z and n of each time index alone (code: ICQ, which counts padding). 0 where masked.
@@ -141,7 +145,12 @@ def binary_filter(advantage: jax.Array) -> jax.Array:
 
 
 def stable_weight(
-    uncertainty: jax.Array, mask: jax.Array, eta: jax.Array, floor: jax.Array, low: jax.Array, high: jax.Array
+    uncertainty: jax.Array,
+    mask: jax.Array,
+    eta: jax.Array,
+    floor: jax.Array,
+    low: jax.Array,
+    high: jax.Array,
 ) -> jax.Array:
     """omega = clip(eta (u + floor)^-1 / mean (u + floor)^-1, low, high) over valid steps: [T, B], [T, B] -> [T, B].
 
@@ -163,7 +172,9 @@ def critic_loss(q: jax.Array, target: jax.Array, weight: jax.Array, mask: jax.Ar
     return masked_mean(jax.lax.stop_gradient(weight) * jnp.square(error), mask)
 
 
-def actor_loss(log_pi: jax.Array, weight: jax.Array, filter_: jax.Array, mask: jax.Array) -> jax.Array:
+def actor_loss(
+    log_pi: jax.Array, weight: jax.Array, filter_: jax.Array, mask: jax.Array
+) -> jax.Array:
     """Mean of - omega F log pi(a | tau) over valid steps, omega and F held fixed: all [T, B] -> [].
 
     paper: eq. 10 prints Q in the place of log pi, and then no actor's parameter is in it. Eq. 14, and that a large beta
@@ -172,7 +183,9 @@ def actor_loss(log_pi: jax.Array, weight: jax.Array, filter_: jax.Array, mask: j
     return masked_mean(-jax.lax.stop_gradient(weight * filter_) * log_pi, mask)
 
 
-def literal_actor_loss(q: jax.Array, weight: jax.Array, filter_: jax.Array, mask: jax.Array) -> jax.Array:
+def literal_actor_loss(
+    q: jax.Array, weight: jax.Array, filter_: jax.Array, mask: jax.Array
+) -> jax.Array:
     """Eq. 10 as printed, the mean of - omega F Q with omega and F held fixed: all [T, B] -> [].
 
     Q is of the data's actions, so that no actor's parameter is in it.
@@ -188,7 +201,10 @@ def masked_median(x: jax.Array, mask: jax.Array) -> jax.Array:
     chex.assert_equal_shape([x, mask])
     ordered = jnp.sort(jnp.where(mask > 0, x, jnp.inf).ravel())
     count = jnp.sum(mask > 0)
-    low, high = ordered[jnp.maximum(count - 1, 0) // 2], ordered[jnp.minimum(count // 2, ordered.size - 1)]
+    low, high = (
+        ordered[jnp.maximum(count - 1, 0) // 2],
+        ordered[jnp.minimum(count // 2, ordered.size - 1)],
+    )
     return jnp.where(count > 0, (low + high) / 2.0, 0.0)
 
 
@@ -199,7 +215,9 @@ def auroc(score: jax.Array, positive: jax.Array) -> jax.Array:
     """
     chex.assert_equal_shape([score, positive])
     score, positive = score.ravel(), positive.ravel()
-    negatives = jnp.sort(jnp.where(positive, jnp.inf, score))  # positives stand behind all finite scores
+    negatives = jnp.sort(
+        jnp.where(positive, jnp.inf, score)
+    )  # positives stand behind all finite scores
     below, upto = (jnp.searchsorted(negatives, score, side=side) for side in ("left", "right"))
     wins = jnp.where(positive, (below + upto) / 2.0, 0.0).sum()
     return wins / (jnp.sum(positive, dtype=score.dtype) * jnp.sum(~positive, dtype=score.dtype))
@@ -230,5 +248,7 @@ def pair_order(score: jax.Array, level: jax.Array, groups: tuple[int, ...]) -> j
 def share_of(log_weight: jax.Array, chosen: jax.Array, among: jax.Array) -> jax.Array:
     """P(chosen | among) if items are drawn with probability ~ exp(log_weight): [Z], [Z] bool, [Z] bool -> []."""
     chex.assert_equal_shape([log_weight, chosen, among])
-    part, whole = (jax.nn.logsumexp(jnp.where(own, log_weight, -jnp.inf)) for own in (chosen & among, among))
+    part, whole = (
+        jax.nn.logsumexp(jnp.where(own, log_weight, -jnp.inf)) for own in (chosen & among, among)
+    )
     return jnp.exp(part - whole)

@@ -21,7 +21,11 @@ SELECTIONS = ("all", "greedy", "greedy_weight", "per", "per_expected")
 
 
 def individual_reward(
-    delta: jax.Array, gradient: jax.Array, q_taken: jax.Array, next_q: jax.Array, discount: jax.Array
+    delta: jax.Array,
+    gradient: jax.Array,
+    q_taken: jax.Array,
+    next_q: jax.Array,
+    discount: jax.Array,
 ) -> jax.Array:
     """r_i of eq. 2. delta [T, B]; gradient, q_taken, next_q, discount [T, B, N] -> [T, B, N].
 
@@ -36,7 +40,9 @@ def num_selected(ratio: jax.Array, num_valid: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.floor(ratio * num_valid + 1e-4), 1.0)
 
 
-def priorities(abs_error: jax.Array, mask: jax.Array, alpha: jax.Array, epsilon: jax.Array) -> jax.Array:
+def priorities(
+    abs_error: jax.Array, mask: jax.Array, alpha: jax.Array, epsilon: jax.Array
+) -> jax.Array:
     """P_j = p_j^alpha / sum_k p_k^alpha with p_j = |delta_j| + epsilon_p (eq. 3); 0 where masked."""
     chex.assert_equal_shape([abs_error, mask])
     scaled = jnp.where(mask > 0, (jnp.where(mask > 0, abs_error, 0.0) + epsilon) ** alpha, 0.0)
@@ -47,10 +53,14 @@ def importance(probability: jax.Array, mask: jax.Array, beta: jax.Array) -> jax.
     """omega_j = (1/(n P_j))^beta / max_k (...) = (P_min / P_j)^beta over valid items (eq. 4; n cancels)."""
     smallest = jnp.min(jnp.where(mask > 0, probability, jnp.inf))
     safe = jnp.where(mask > 0, probability, 1.0)
-    return jnp.where(mask > 0, (jnp.where(jnp.isfinite(smallest), smallest, 1.0) / safe) ** beta, 0.0)
+    return jnp.where(
+        mask > 0, (jnp.where(jnp.isfinite(smallest), smallest, 1.0) / safe) ** beta, 0.0
+    )
 
 
-def greedy_weights(abs_error: jax.Array, mask: jax.Array, num: jax.Array, weighted: bool) -> jax.Array:
+def greedy_weights(
+    abs_error: jax.Array, mask: jax.Array, num: jax.Array, weighted: bool
+) -> jax.Array:
     """Weights of `greedy`: 1 for |delta_j| >= the n-th largest, ties kept; or of `greedy_weight`:
     (|delta_j| - pivot) / max.
 

@@ -18,7 +18,10 @@ import jax.numpy as jnp
 
 from jaxshare.ops.masking import NEG
 
-TINY, MOST = float(jnp.finfo(jnp.float32).tiny), 1.0 - 2.0**-24  # so that neither logarithm is infinite
+TINY, MOST = (
+    float(jnp.finfo(jnp.float32).tiny),
+    1.0 - 2.0**-24,
+)  # so that neither logarithm is infinite
 
 
 def noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -33,7 +36,9 @@ def noise_per_step(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.vmap(lambda k: noise(k, shape[1:]))(keys)
 
 
-def relaxed(logits: jax.Array, avail: jax.Array, gumbel: jax.Array, temperature: jax.Array) -> jax.Array:
+def relaxed(
+    logits: jax.Array, avail: jax.Array, gumbel: jax.Array, temperature: jax.Array
+) -> jax.Array:
     """y, exactly 0 where an action is not available. logits, avail bool and gumbel [..., A] -> [..., A]."""
     chex.assert_equal_shape([logits, avail, gumbel])
     return jax.nn.softmax(jnp.where(avail, (logits + gumbel) / temperature, NEG), axis=-1)
@@ -54,7 +59,9 @@ def straight_through(y: jax.Array) -> jax.Array:
 
 
 @straight_through.defjvp
-def _straight_through_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _straight_through_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     return first_maximum(primals[0]), tangents[0]
 
 

@@ -39,7 +39,9 @@ def reward_share(next_q: jax.Array) -> jax.Array:
     return jax.nn.softmax(next_q, axis=-1)
 
 
-def cosine_distance(x: jax.Array, x_avail: jax.Array, y: jax.Array, y_avail: jax.Array) -> jax.Array:
+def cosine_distance(
+    x: jax.Array, x_avail: jax.Array, y: jax.Array, y_avail: jax.Array
+) -> jax.Array:
     """1 - cos(x, y), each with its unavailable entries as 0: [..., A] -> [...]; 1 where one of them is all 0."""
     x, y = jnp.where(x_avail, x, 0.0), jnp.where(y_avail, y, 0.0)
     length = jnp.sqrt(jnp.square(x).sum(-1) * jnp.square(y).sum(-1))

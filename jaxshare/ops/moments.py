@@ -24,7 +24,9 @@ class Moments:
 
     mean: jax.Array  # [F]
     var: jax.Array  # [F]
-    count: jax.Array  # [] samples of each; f32, so that beyond 2^24 new samples keep a small constant weight
+    count: (
+        jax.Array
+    )  # [] samples of each; f32, so that beyond 2^24 new samples keep a small constant weight
 
 
 def start(features: int) -> Moments:

@@ -59,7 +59,9 @@ def joint_excess(q: jax.Array, weight: jax.Array, avail: jax.Array, action: jax.
     return excess(weight[..., None] * q, avail, action).sum(-1)
 
 
-def filter_weights(kind: str, x: jax.Array, mask: jax.Array, beta: jax.Array, axis: str = "batch_time") -> jax.Array:
+def filter_weights(
+    kind: str, x: jax.Array, mask: jax.Array, beta: jax.Array, axis: str = "batch_time"
+) -> jax.Array:
     """How much each step of the data counts, by x: [T, B, ...], mask of the same shape -> [T, B, ...], 0 where masked.
 
     softmax: n e^(x / beta) / sum e^(x / beta), whose mean is 1 (Yang et al. 2021, ICQ); sum and count n are over the
@@ -99,7 +101,9 @@ def log_density(action: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array
     return -(0.5 * jnp.square(normed) + jnp.log(std) + 0.5 * jnp.log(2.0 * jnp.pi)).sum(-1)
 
 
-def noisy(key: jax.Array, mean: jax.Array, std: jax.Array, shape: tuple[int, ...] | None = None) -> jax.Array:
+def noisy(
+    key: jax.Array, mean: jax.Array, std: jax.Array, shape: tuple[int, ...] | None = None
+) -> jax.Array:
     """mean + N(0, std^2), clipped to the box: [..., U], or of `shape` that mean is broadcast to."""
     noise = jax.random.normal(key, mean.shape if shape is None else shape, mean.dtype)
     return jnp.clip(mean + std * noise, -1.0, 1.0)
@@ -117,17 +121,23 @@ def uniform_samples(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, 
     return action, jnp.full(shape[:-1], -shape[-1] * jnp.log(2.0))
 
 
-def gaussian_samples(key: jax.Array, mean: jax.Array, std: jax.Array, samples: int) -> tuple[jax.Array, jax.Array]:
+def gaussian_samples(
+    key: jax.Array, mean: jax.Array, std: jax.Array, samples: int
+) -> tuple[jax.Array, jax.Array]:
     """Actions of N(mean, std^2) given that they are in the box [samples, ..., U], and their log density [samples, ...].
 
     mean [..., U] in the box. code: clips what falls outside, and takes the density before that; then the weights 1 / p
     of those that were clipped have no mean. ours: the normal distribution cut off at the bounds.
     """
     low, high = (-1.0 - mean) / std, (1.0 - mean) / std
-    normed = jax.random.truncated_normal(key, low[None], high[None], (samples, *mean.shape), mean.dtype)
+    normed = jax.random.truncated_normal(
+        key, low[None], high[None], (samples, *mean.shape), mean.dtype
+    )
     action = jnp.clip(mean[None] + std * normed, -1.0, 1.0)
     inside = jnp.log(jax.scipy.special.ndtr(high) - jax.scipy.special.ndtr(low)).sum(-1)
-    return action, log_density(action, jnp.broadcast_to(mean[None], action.shape), std) - inside[None]
+    return action, log_density(action, jnp.broadcast_to(mean[None], action.shape), std) - inside[
+        None
+    ]
 
 
 def log_integral(values: jax.Array, density: jax.Array) -> jax.Array:

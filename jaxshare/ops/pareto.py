@@ -13,10 +13,14 @@ from jaxshare.ops.masking import masked_max
 def all_joint_actions(num_actions: int, num_agents: int) -> np.ndarray:
     """For every agent the A^(N-1) joint actions of the others: [K, N, N] i32, row [k, i] with agent i's own entry 0."""
     others = np.indices((num_actions,) * (num_agents - 1)).reshape(num_agents - 1, -1).T
-    return np.stack([np.insert(others, i, 0, axis=1) for i in range(num_agents)], axis=1).astype(np.int32)
+    return np.stack([np.insert(others, i, 0, axis=1) for i in range(num_agents)], axis=1).astype(
+        np.int32
+    )
 
 
-def drawn_joint_actions(key: jax.Array, taken: jax.Array, avail: jax.Array, samples: int) -> jax.Array:
+def drawn_joint_actions(
+    key: jax.Array, taken: jax.Array, avail: jax.Array, samples: int
+) -> jax.Array:
     """The joint action taken, and further ones drawn evenly from what is available: [samples, B, N] i32.
 
     taken [B, N], avail [B, N, A] bool.

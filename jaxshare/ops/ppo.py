@@ -16,7 +16,9 @@ def policy_loss(ratio: jax.Array, advantage: jax.Array, clip_eps: jax.Array) -> 
     further would pay.
     """
     chex.assert_equal_shape([ratio, advantage])
-    return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps) * advantage)
+    return -jnp.minimum(
+        ratio * advantage, jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps) * advantage
+    )
 
 
 def value_loss(value: jax.Array, target: jax.Array) -> jax.Array:
@@ -25,7 +27,9 @@ def value_loss(value: jax.Array, target: jax.Array) -> jax.Array:
     return 0.5 * jnp.square(value - target)
 
 
-def clipped_value_loss(value: jax.Array, old_value: jax.Array, target: jax.Array, clip_eps: jax.Array) -> jax.Array:
+def clipped_value_loss(
+    value: jax.Array, old_value: jax.Array, target: jax.Array, clip_eps: jax.Array
+) -> jax.Array:
     """max((V - R)^2, (V_old + clip(V - V_old, -eps, eps) - R)^2) / 2, [...].
 
     Yu et al. 2022 (MAPPO); code: JaxMARL, with the eps of the policy.

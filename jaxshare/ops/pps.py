@@ -66,9 +66,15 @@ def average(x: jax.Array, weights: jax.Array, groups: tuple[int, ...]) -> jax.Ar
 
 def distance(tree: Any) -> jax.Array:
     """sqrt((1/N) sum_i |w_i - mean_k w_k|^2) of leaves [N, ...], scalar: how far agents are from their plain mean."""
-    square = [jnp.sum(jnp.square(x - x.mean(0, keepdims=True))) / x.shape[0] for x in jax.tree.leaves(tree)]
+    square = [
+        jnp.sum(jnp.square(x - x.mean(0, keepdims=True))) / x.shape[0]
+        for x in jax.tree.leaves(tree)
+    ]
     return jnp.sqrt(jnp.sum(jnp.stack(square)))
 
 
 def _members(groups: tuple[int, ...]) -> list[jax.Array]:
-    return [jnp.array([i for i, g in enumerate(groups) if g == group]) for group in range(max(groups) + 1)]
+    return [
+        jnp.array([i for i, g in enumerate(groups) if g == group])
+        for group in range(max(groups) + 1)
+    ]

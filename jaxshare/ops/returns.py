@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 
 
-def n_step(reward: jax.Array, discount: jax.Array, next_value: jax.Array, end: jax.Array, n: int) -> jax.Array:
+def n_step(
+    reward: jax.Array, discount: jax.Array, next_value: jax.Array, end: jax.Array, n: int
+) -> jax.Array:
     """R_t = r_t + discount_t * (end_t, t = T - 1 or n steps are made ? v(t+1) : R_{t+1}), [T, ...].
 
     Mnih et al. 2016, section 4; n >= T is SEAC's return (Christianos et al. 2020, eq. 4 in its n-step form).
@@ -30,7 +32,11 @@ def n_step(reward: jax.Array, discount: jax.Array, next_value: jax.Array, end: j
 
 
 def td_lambda(
-    reward: jax.Array, discount: jax.Array, next_value: jax.Array, end: jax.Array, lambda_: jax.Array
+    reward: jax.Array,
+    discount: jax.Array,
+    next_value: jax.Array,
+    end: jax.Array,
+    lambda_: jax.Array,
 ) -> jax.Array:
     """G_t = r_t + discount_t * ((1 - lambda) v(t+1) + lambda G_{t+1}); v(t+1) alone at an end and at T - 1: [T, ...].
 
@@ -41,7 +47,12 @@ def td_lambda(
 
 
 def gae(
-    reward: jax.Array, discount: jax.Array, value: jax.Array, next_value: jax.Array, end: jax.Array, lambda_: jax.Array
+    reward: jax.Array,
+    discount: jax.Array,
+    value: jax.Array,
+    next_value: jax.Array,
+    end: jax.Array,
+    lambda_: jax.Array,
 ) -> jax.Array:
     """A_t = delta_t + discount_t lambda A_{t+1}, delta_t = r_t + discount_t v(t+1) - v_t: [T, ...].
 
@@ -59,7 +70,9 @@ def gae(
     return jax.lax.scan(step, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)[1]
 
 
-def _backwards(reward: jax.Array, discount: jax.Array, next_value: jax.Array, weight: jax.Array) -> jax.Array:
+def _backwards(
+    reward: jax.Array, discount: jax.Array, next_value: jax.Array, weight: jax.Array
+) -> jax.Array:
     """G_t = r_t + discount_t * (weight_t v(t+1) + (1 - weight_t) G_{t+1}), and G_T = v(T)."""
 
     def step(after: jax.Array, at: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
@@ -67,4 +80,6 @@ def _backwards(reward: jax.Array, discount: jax.Array, next_value: jax.Array, we
         now = reward + discount * (weight * value + (1.0 - weight) * after)
         return now, now
 
-    return jax.lax.scan(step, next_value[-1], (reward, discount, next_value, weight), reverse=True, unroll=5)[1]
+    return jax.lax.scan(
+        step, next_value[-1], (reward, discount, next_value, weight), reverse=True, unroll=5
+    )[1]

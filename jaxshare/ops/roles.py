@@ -8,7 +8,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-SHIFT = 13.9  # code: added to log-densities, and the largest amount by which the sum may be negative
+SHIFT = (
+    13.9  # code: added to log-densities, and the largest amount by which the sum may be negative
+)
 CEILING = 2000.0  # code: of the identifiability loss before the softplus
 
 
@@ -64,13 +66,19 @@ def diversity_loss(fit: jax.Array, unlike: jax.Array, soft_weight: jax.Array) ->
 
 
 def identity_loss(
-    entropies: jax.Array, divergences: jax.Array, mask: jax.Array, entropy_coef: jax.Array, kl_coef: jax.Array
+    entropies: jax.Array,
+    divergences: jax.Array,
+    mask: jax.Array,
+    entropy_coef: jax.Array,
+    kl_coef: jax.Array,
 ) -> jax.Array:
     """log(1 + exp(min(2000, w_H mean H + w_KL mean KL))) of each step, means over agents and real episodes.
 
     entropies, divergences [T, B, N], mask [T, B] -> [T].
     """
-    total = entropy_coef * step_mean(entropies.mean(-1), mask) + kl_coef * step_mean(divergences.mean(-1), mask)
+    total = entropy_coef * step_mean(entropies.mean(-1), mask) + kl_coef * step_mean(
+        divergences.mean(-1), mask
+    )
     return jax.nn.softplus(jnp.minimum(total, CEILING))
 
 

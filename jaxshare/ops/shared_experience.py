@@ -18,7 +18,9 @@ def weights(sets: tuple[int, ...], types: tuple[int, ...], lambda_: jax.Array) -
     num_sets = max(sets) + 1
     kind = [types[sets.index(s)] for s in range(num_sets)]
     own = jnp.array([[float(sets[k] == s) for k in range(len(sets))] for s in range(num_sets)])
-    alike = jnp.array([[float(types[k] == kind[s]) for k in range(len(sets))] for s in range(num_sets)])
+    alike = jnp.array(
+        [[float(types[k] == kind[s]) for k in range(len(sets))] for s in range(num_sets)]
+    )
     return own + lambda_ * (1.0 - own) * alike
 
 

@@ -29,7 +29,10 @@ def all_sources(groups: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """
     members = _members(groups)
     rounds = np.arange(max(len(member) for member in members))
-    source = [np.array(members[g])[(members[g].index(i) + rounds) % len(members[g])] for i, g in enumerate(groups)]
+    source = [
+        np.array(members[g])[(members[g].index(i) + rounds) % len(members[g])]
+        for i, g in enumerate(groups)
+    ]
     fresh = [rounds < len(members[g]) for g in groups]
     return np.stack(source, 1), np.stack(fresh, 1)
 
@@ -49,7 +52,9 @@ def uniform_mean(square: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.mean(_per_agent(square, mask))
 
 
-def own_plus_others(square: jax.Array, mask: jax.Array, own: jax.Array, weight: jax.Array) -> jax.Array:
+def own_plus_others(
+    square: jax.Array, mask: jax.Array, own: jax.Array, weight: jax.Array
+) -> jax.Array:
     """Mean over one's own experience + weight * mean over that of the others, code; averaged over agents.
 
     square, mask [T, B, N]; own [B, N] bool; weight [] -> [].

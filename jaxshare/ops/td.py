@@ -21,7 +21,9 @@ def next_q(q: jax.Array, target_q: jax.Array, avail: jax.Array, double: bool) ->
     return take_last(target_q[1:], masked_argmax(q[1:], avail[1:]))
 
 
-def discounts(gamma: jax.Array, terminated: jax.Array, truncated: jax.Array, bootstrap_on_timeout: bool) -> jax.Array:
+def discounts(
+    gamma: jax.Array, terminated: jax.Array, truncated: jax.Array, bootstrap_on_timeout: bool
+) -> jax.Array:
     """gamma * (1 - end), [T, B]; a time limit counts as an end unless `bootstrap_on_timeout`.
 
     paper: SMAC's standard configuration stores a time-out as terminal (continuing_episode = False).
@@ -30,7 +32,9 @@ def discounts(gamma: jax.Array, terminated: jax.Array, truncated: jax.Array, boo
     return gamma * (1.0 - end.astype(jnp.float32))
 
 
-def td_error(reward: jax.Array, discount: jax.Array, next_value: jax.Array, value: jax.Array) -> jax.Array:
+def td_error(
+    reward: jax.Array, discount: jax.Array, next_value: jax.Array, value: jax.Array
+) -> jax.Array:
     """delta = sg(r + discount * v') - v: target minus prediction. All of one shape."""
     chex.assert_equal_shape([reward, discount, next_value, value])
     return jax.lax.stop_gradient(reward + discount * next_value) - value

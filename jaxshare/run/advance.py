@@ -117,7 +117,9 @@ class Offline(Advance):
         clock = fleet.clock
         for wave, hparams in enumerate(fleet.hparams):
             state = fleet.take_state(wave)
-            (fleet.states[wave], chunk), clock = self._chunk(state, hparams, (fleet.clock, self._data))
+            (fleet.states[wave], chunk), clock = self._chunk(
+                state, hparams, (fleet.clock, self._data)
+            )
             metrics.append(chunk)
         fleet.clock = clock
         return metrics
@@ -176,7 +178,9 @@ class Hosted(Advance):
                 fleet.failure = error
                 break
             state = fleet.states[0]
-            (fleet.states[0], iteration), fleet.clock = self._learn(state, fleet.hparams[0], played, fleet.clock)
+            (fleet.states[0], iteration), fleet.clock = self._learn(
+                state, fleet.hparams[0], played, fleet.clock
+            )
             fleet.learned()
             metrics.append(iteration)
         return [_stacked(metrics)] if metrics else []

@@ -34,7 +34,11 @@ FREE_TO_CHANGE = (
     "env.workers", "env.timeout", "env.python", "env.sc2path",
 )  # fmt: skip
 RESTORE = "Restore it from a copy, or choose another run_dir."
-OPTIONAL: dict[str, Any] = {"env": {}, "modifiers": {}, "sweep": {}}  # of config.yaml, where they are missing
+OPTIONAL: dict[str, Any] = {
+    "env": {},
+    "modifiers": {},
+    "sweep": {},
+}  # of config.yaml, where they are missing
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,13 @@ def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
     except OSError as error:
         raise _unwritable(run_dir, error) from error
     if not (run_dir / CONFIG).exists() or not _ours(run_dir):
-        raise RefusedError(f"run_dir={run_dir} holds something that is not a jaxshare run: choose another run_dir.")
+        raise RefusedError(
+            f"run_dir={run_dir} holds something that is not a jaxshare run: choose another run_dir."
+        )
     if settings.run.resume == "never":
-        raise RefusedError(f"run_dir={run_dir} already holds a run: go on with resume=auto, or choose another run_dir.")
+        raise RefusedError(
+            f"run_dir={run_dir} already holds a run: go on with resume=auto, or choose another run_dir."
+        )
     _refuse_differences(run_dir, settings)
     return run_dir, True
 
@@ -129,14 +137,20 @@ def how_to_go_on(run_dir: pathlib.Path) -> str:
 
 
 def _unwritable(run_dir: pathlib.Path, error: OSError) -> RefusedError:
-    return RefusedError(f"run_dir={run_dir} cannot be written ({error.strerror or error}): choose another run_dir.")
+    return RefusedError(
+        f"run_dir={run_dir} cannot be written ({error.strerror or error}): choose another run_dir."
+    )
 
 
 def _used(run_dir: pathlib.Path) -> bool:
     """Whether there is something to lose. A run that died before its first checkpoint leaves nothing."""
     metrics = run_dir / METRICS
     folder = run_dir / FOLDER
-    saved = [path for path in folder.iterdir() if UNFINISHED not in path.name] if folder.is_dir() else []
+    saved = (
+        [path for path in folder.iterdir() if UNFINISHED not in path.name]
+        if folder.is_dir()
+        else []
+    )
     foreign = (run_dir / CONFIG).exists() and not _ours(run_dir)
     return bool(saved) or foreign or (metrics.exists() and metrics.stat().st_size > 0)
 

@@ -150,7 +150,9 @@ def _parsed(content: bytes) -> Holder | None:
 def _left_behind(path: pathlib.Path, holder: Holder) -> bool:
     """Whether the holder is known to be gone."""
     if holder.boot != _boot():
-        return bool(_boot()) and holder.host == socket.gethostname()  # this machine was started anew
+        return (
+            bool(_boot()) and holder.host == socket.gethostname()
+        )  # this machine was started anew
     if holder.namespace == _namespace():
         return _started(holder.pid) != holder.started
     return _nobody_holds(path)
@@ -185,11 +187,15 @@ def _no_lock(path: pathlib.Path) -> str:
 def _started(pid: int) -> str:
     """When a process was started, in the kernel's ticks since the machine's start; "" if there is none."""
     try:
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        fields = (
+            pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        )
     except OSError:
         return _started_by_ps(pid) if not os.path.exists("/proc/self/stat") else ""
     state = fields[0]
-    return "" if state in "ZX" else fields[19]  # one that ended, of which its parent was not told yet
+    return (
+        "" if state in "ZX" else fields[19]
+    )  # one that ended, of which its parent was not told yet
 
 
 def _started_by_ps(pid: int) -> str:

@@ -97,14 +97,18 @@ def _parsed(line: bytes, kind: Record) -> tuple[dict[str, Any] | None, str]:
     return (None, problem) if problem else (value, "")
 
 
-def read(run_dir: pathlib.Path, counters: tuple[str, ...] = COUNTERS) -> tuple[list[dict[str, Any]], list[str]]:
+def read(
+    run_dir: pathlib.Path, counters: tuple[str, ...] = COUNTERS
+) -> tuple[list[dict[str, Any]], list[str]]:
     """(records, what cannot be read: one sentence each, with file and line). A last line without an end is left out.
 
     Raises RefusedError if there is no log, OSError if it cannot be read.
     """
     path = run_dir / METRICS
     if not path.is_file():
-        raise RefusedError(f"{path} does not exist: there is nothing to show. Name a run directory that has one.")
+        raise RefusedError(
+            f"{path} does not exist: there is nothing to show. Name a run directory that has one."
+        )
     records = []
     problems = []
     for row in rows(path, counters):

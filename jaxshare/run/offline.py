@@ -21,10 +21,16 @@ def learning_from(settings: Settings, algorithm: Algorithm) -> Algorithm:
     used, data = f"algo={settings.algo_name}", settings.run.data
     if not data:
         if algorithm.experience == "dataset":
-            raise RefusedError(f"{used} learns from a data set: name one, as in data=sets/2s3z_low.jds.")
+            raise RefusedError(
+                f"{used} learns from a data set: name one, as in data=sets/2s3z_low.jds."
+            )
         _refuse_options(settings)
         return algorithm
-    if algorithm.experience not in ("replay", "dataset") or algorithm.before_update or algorithm.observe:
+    if (
+        algorithm.experience not in ("replay", "dataset")
+        or algorithm.before_update
+        or algorithm.observe
+    ):
         raise RefusedError(
             f"data={data}: {used} with these modifiers must play to learn. Use an algorithm that learns from stored "
             "episodes, such as qmix, without modifiers that play or watch."
@@ -36,7 +42,9 @@ def _refuse_options(settings: Settings) -> None:
     """Raise RefusedError for settings of how a data set is read, where none is."""
     for name, value in dataclasses.asdict(settings.run.dataset).items():
         if value != getattr(DatasetConfig(), name):
-            raise RefusedError(f"dataset.{name}={value} has no effect without data=SET: name one, or leave it out.")
+            raise RefusedError(
+                f"dataset.{name}={value} has no effect without data=SET: name one, or leave it out."
+            )
 
 
 def open_set(settings: Settings) -> Any:
@@ -59,7 +67,6 @@ def load(settings: Settings, program: Program) -> Any:
             f"batch_size={batch_size}: data={settings.run.data} holds {len(source)} episodes, and a "
             f"batch is drawn without replacement. Use batch_size={len(source)} at most."
         )
-
 
     # read, check, and tell what its reader had to remark
     dataset = source.read()
@@ -96,7 +103,9 @@ def fitted(settings: Settings) -> Settings:
     if fit is None or not settings.run.data:
         return settings
     episodes = len(open_set(settings))
-    return dataclasses.replace(settings, algo=fit(settings.algo, episodes, settings.run.total_updates))
+    return dataclasses.replace(
+        settings, algo=fit(settings.algo, episodes, settings.run.total_updates)
+    )
 
 
 def num_bytes(settings: Settings, program: Program) -> int:

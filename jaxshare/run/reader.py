@@ -68,7 +68,9 @@ CONFIG = Record(
                 "total_updates": WHOLE,
                 "data": OrNull(TEXT),
                 "run_dir": OrNull(TEXT),
-                "eval": Record(optional={"every": WHOLE, "episodes": WHOLE, "seed": WHOLE, "policy": TEXT}),
+                "eval": Record(
+                    optional={"every": WHOLE, "episodes": WHOLE, "seed": WHOLE, "policy": TEXT}
+                ),
             }
         ),
         "algo": Record(),
@@ -176,7 +178,9 @@ def read_text(path: pathlib.Path, most: int = MOST_BYTES) -> str:
     with open(path, "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise RefusedError(f"{path} cannot be read: it has more than {most // 1024:,} KiB, which no run writes.")
+        raise RefusedError(
+            f"{path} cannot be read: it has more than {most // 1024:,} KiB, which no run writes."
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

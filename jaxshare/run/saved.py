@@ -37,7 +37,9 @@ def open_run(
     """
     checkpoint = LATEST if checkpoint is None else checkpoint
     if isinstance(checkpoint, str) and checkpoint not in (LATEST, BEST):
-        raise RefusedError(f"checkpoint={checkpoint} is neither the iteration of a checkpoint nor {BEST}.")
+        raise RefusedError(
+            f"checkpoint={checkpoint} is neither the iteration of a checkpoint nor {BEST}."
+        )
     run_dir = pathlib.Path(run_dir)
     settings = run_settings(run_dir, permission or Permission(), suitable)
     return SavedRun(run_dir, settings, checkpoint)
@@ -88,7 +90,9 @@ class SavedRun:
         if restored is None:
             raise self._missing(steps)
         if self.checkpoint == BEST and restored.best is None:
-            raise RefusedError(f"checkpoint=best: run_dir={self.run_dir} holds none. Train with checkpoint.best=true.")
+            raise RefusedError(
+                f"checkpoint=best: run_dir={self.run_dir} holds none. Train with checkpoint.best=true."
+            )
         return restored
 
     def _missing(self, steps: list[int]) -> RefusedError:
@@ -98,7 +102,9 @@ class SavedRun:
             )
         available = ", ".join(map(str, steps))
         number = f" {self.checkpoint}" if isinstance(self.checkpoint, int) else ""
-        return RefusedError(f"run_dir={self.run_dir} has no checkpoint{number}; it has: {available}.")
+        return RefusedError(
+            f"run_dir={self.run_dir} has no checkpoint{number}; it has: {available}."
+        )
 
     def checkpoints(self) -> Checkpoints:
         """All checkpoints, for reading: a context."""

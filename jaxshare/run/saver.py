@@ -160,7 +160,9 @@ class Saver:
             "evaluated": training.evaluate.evaluated.tolist(),
             "total_env_steps": run.total_env_steps,
         }
-        filled = min(int(fleet.clock.stored), run.replay.capacity) if run.checkpoint.replay else None
+        filled = (
+            min(int(fleet.clock.stored), run.replay.capacity) if run.checkpoint.replay else None
+        )
         states = fleet.unstacked(filled)
 
         # a loss and a gradient can be finite while the step they lead to is not

@@ -17,8 +17,13 @@ from typing import Any
 
 NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGXCPU")
 ENDS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
-ALWAYS = (signal.SIGTERM, signal.SIGINT)  # the others stay ignored where they are, as SIGHUP is under nohup
-CLOSING_SECONDS = 3.0  # ours: what closing environments may take when the process ends in the middle of something
+ALWAYS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+)  # the others stay ignored where they are, as SIGHUP is under nohup
+CLOSING_SECONDS = (
+    3.0  # ours: what closing environments may take when the process ends in the middle of something
+)
 
 
 class StoppedError(Exception):
@@ -111,7 +116,9 @@ class Watch(Sequence[int]):
             )  # fmt: skip
 
     def _farewell(self, signum: int) -> str:
-        return f"Stopped by {signal.Signals(signum).name}; {self.then or 'nothing was learned yet'}."
+        return (
+            f"Stopped by {signal.Signals(signum).name}; {self.then or 'nothing was learned yet'}."
+        )
 
     def _leave(self, signum: int) -> None:
         """End the process now, from whatever thread."""
@@ -146,7 +153,9 @@ def watching(at_once: bool = False) -> Iterator[Watch]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     earlier = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    thread = threading.Thread(target=_listen, args=(reading, watch, earlier), name="signals", daemon=True)
+    thread = threading.Thread(
+        target=_listen, args=(reading, watch, earlier), name="signals", daemon=True
+    )
     thread.start()
     try:
         yield watch

@@ -77,9 +77,13 @@ class Training:
 
     def introduce(self, size: int, new_name: bool) -> None:
         """Say what is about to run, and what there is to remark. size: bytes of memory, about."""
-        self.console.start(self.settings, self.program, self.layout, size, self.run_dir, self._resuming)
+        self.console.start(
+            self.settings, self.program, self.layout, size, self.run_dir, self._resuming
+        )
         if new_name and self.settings.run.resume == "auto":
-            self.console.warn("resume=auto goes on with a run whose run_dir is named; this is a new one.")
+            self.console.warn(
+                "resume=auto goes on with a run whose run_dir is named; this is a new one."
+            )
 
     # ------------------------------------------------------------------------- what callbacks use
 
@@ -148,7 +152,9 @@ class Training:
     def _begin_runs(self, data: Any, start: Start | None) -> None:
         """New runs with a full enough replay and their first evaluation, or the restored ones."""
         with self.console.phase("compiling"):
-            self.fleet = Fleet(self.program, self.layout, self.settings, data=data, learned=self.watch.learned)
+            self.fleet = Fleet(
+                self.program, self.layout, self.settings, data=data, learned=self.watch.learned
+            )
             with self.watch.computing("compiling"):
                 if self._begin.fresh:
                     with self.timeline.timing("compile"):
@@ -157,7 +163,9 @@ class Training:
                     with self.timeline.timing("start"):
                         self._fill(start)
                 except HostError as error:
-                    raise HostError(f"{error}\nThe run is stopped before anything was learned.") from error
+                    raise HostError(
+                        f"{error}\nThe run is stopped before anything was learned."
+                    ) from error
 
             # else a signal cut the prefill short
             prefilled = int(self.fleet.clock.iteration) >= self.program.prefill_iterations
@@ -185,7 +193,9 @@ class Training:
         if self._begin.exact:
             self.fleet.place(clock, states)
             return
-        self.console.warn("the checkpoint holds no replay: it is filled anew, and the run goes on inexactly.")
+        self.console.warn(
+            "the checkpoint holds no replay: it is filled anew, and the run goes on inexactly."
+        )
         self.fleet.place(clock._replace(stored=clock.stored * 0), states)
         self.fleet.prefill(self.watch)
 

@@ -36,7 +36,9 @@ def read_start(settings: Settings, program: Program) -> Start | None:
         raise RefusedError(f"{where} does not exist: name the run directory of a training run.")
     checkpoints = Checkpoints(run_dir, read_only=True, spec=program.env.spec)
     try:
-        newest = checkpoints.newest(lambda step: (checkpoints.meta(step), checkpoints.learners(step)))
+        newest = checkpoints.newest(
+            lambda step: (checkpoints.meta(step), checkpoints.learners(step))
+        )
     finally:
         checkpoints.close()
     if newest is None:
@@ -50,7 +52,9 @@ def read_start(settings: Settings, program: Program) -> Start | None:
     )
 
 
-def _check_shapes(learner: dict[str, Any], meta: dict[str, Any], program: Program, where: str) -> None:
+def _check_shapes(
+    learner: dict[str, Any], meta: dict[str, Any], program: Program, where: str
+) -> None:
     """Raise RefusedError that names the first parameter that does not fit."""
     ours = program.state_shapes().learner
     for part, shapes in (("params", ours.params), ("target_params", ours.target_params)):

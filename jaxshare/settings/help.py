@@ -67,7 +67,9 @@ def help_text(template: str, arguments: Sequence[str]) -> str:
     )
 
 
-def small_command(template: str, config: type, command: Callable[[Any], Any], arguments: Sequence[str]) -> None:
+def small_command(
+    template: str, config: type, command: Callable[[Any], Any], arguments: Sequence[str]
+) -> None:
     """Call a command without groups with its settings, or print its help.
 
     template, config: as in `small_help`.

@@ -27,7 +27,7 @@ CHASE = ("env=mpe", "env.scenario=pred_prey_3a", "env.max_steps=3")  # continuou
 SMALL = {
     "hidden_dim": 8, "embed_dim": 4, "hypernet_dim": 4, "critic_dim": 4, "reward_dim": 4, "attention_dim": 4,
     "cem_samples": 4, "cem_elites": 2, "cem_rounds": 1, "target_update_period": 3, "stage1_updates": 2, "ensemble": 2,
-    "capacity": 8,
+    "capacity": 16,
 }  # fmt: skip
 SIZES = ("num_envs=4", "batch_size=4", "replay.capacity=8", "eval.episodes=4", "progress=false")
 STEPS = ("total_env_steps=64", "eval.every=32")

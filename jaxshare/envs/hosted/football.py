@@ -18,7 +18,10 @@ class Academy:
         ends="literature",
     ):  # fmt: skip
         self.agents, self.opponents, self.max_steps, self.ends = agents, opponents, max_steps, ends
-        self.simple, self.controlled = representation == "simple115v2", representation == "controlled"
+        self.simple, self.controlled = (
+            representation == "simple115v2",
+            representation == "controlled",
+        )
         self.literature, self.steps = reward == "literature", 0
         self.env = importlib.import_module("gfootball.env").create_environment(
             env_name=scenario, representation="simple115v2" if self.simple else "raw", rewards="scoring",
@@ -45,20 +48,33 @@ class Academy:
         # code: which team the engine moves first is drawn with the first episode of a game object and kept; drawn anew,
         # an episode depends on its seed alone
         self.env.unwrapped._config._values.pop("reverse_team_processing", None)
-        return {**self.shown(self.env.reset()), "reward": 0.0, "terminated": False, "truncated": False}
+        return {
+            **self.shown(self.env.reset()),
+            "reward": 0.0,
+            "terminated": False,
+            "truncated": False,
+        }
 
     def step(self, action):
         """See `hosted.worker`."""
         self.steps += 1
         obs, reward, done, info = self.env.step([int(a) for a in action])
         game, goal = self.game(), float(np.ravel(reward)[0])
-        timeout = bool(done) and game["steps_left"] == 0 and info["score_reward"] == 0  # the engine's own limit
+        timeout = (
+            bool(done) and game["steps_left"] == 0 and info["score_reward"] == 0
+        )  # the engine's own limit
         ended = (bool(done) and not timeout) or (self.ends == "literature" and self.retreated(game))
         if self.literature:
             over = ended or timeout or self.steps >= self.max_steps
             goal = GOAL if goal > 0 else OTHER_END if over else 0.0
         won = {"won": float(info["score_reward"] > 0)}
-        return {**self.shown(obs), "reward": goal, "terminated": ended, "truncated": timeout, "info": won}
+        return {
+            **self.shown(obs),
+            "reward": goal,
+            "terminated": ended,
+            "truncated": timeout,
+            "info": won,
+        }
 
     def close(self):
         """See `hosted.worker`."""
@@ -88,14 +104,26 @@ def features(game, ours, opponents):
     Observation: own position; the others' relative to it; own velocity, the others'; the other team's relative
     positions and velocities; the ball's relative position, height, and velocity. State: the same, absolute.
     """
-    place, speed = np.asarray(game["left_team"])[ours], np.asarray(game["left_team_direction"])[ours]
+    place, speed = (
+        np.asarray(game["left_team"])[ours],
+        np.asarray(game["left_team_direction"])[ours],
+    )
     their_place = np.asarray(game["right_team"])[:opponents]
     their_speed = np.asarray(game["right_team_direction"])[:opponents]
     ball, ball_speed = np.asarray(game["ball"]), np.asarray(game["ball_direction"])
     obs = []
     for i, own in enumerate(place):
-        parts = [own, np.delete(place, i, 0) - own, speed[i], np.delete(speed, i, 0), their_place - own, their_speed]
+        parts = [
+            own,
+            np.delete(place, i, 0) - own,
+            speed[i],
+            np.delete(speed, i, 0),
+            their_place - own,
+            their_speed,
+        ]
         parts += [ball[:2] - own, ball[2:], ball_speed]
         obs.append(np.concatenate([np.ravel(part) for part in parts]))
-    state = np.concatenate([np.ravel(x) for x in (place, speed, their_place, their_speed, ball, ball_speed)])
+    state = np.concatenate(
+        [np.ravel(x) for x in (place, speed, their_place, their_speed, ball, ball_speed)]
+    )
     return {"obs": obs, "state": state}

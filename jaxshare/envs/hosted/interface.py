@@ -5,7 +5,9 @@ import importlib
 import os
 import runpy
 
-SPACES = runpy.run_path(os.path.join(os.path.dirname(__file__), "spaces.py"))  # no package here: a worker has none
+SPACES = runpy.run_path(
+    os.path.join(os.path.dirname(__file__), "spaces.py")
+)  # no package here: a worker has none
 Misfit = SPACES["Misfit"]
 RESULTS = ("observations", "rewards", "terminations", "truncations", "infos")  # of a step
 MASK = "action_mask"
@@ -41,13 +43,19 @@ def first_shown(env, seed):
     except TypeError as error:
         if "unexpected keyword argument" not in str(error) or "seed" not in str(error):
             raise
-        raise Misfit("its reset() takes no seed: PettingZoo's is reset(seed=None, options=None)") from error
+        raise Misfit(
+            "its reset() takes no seed: PettingZoo's is reset(seed=None, options=None)"
+        ) from error
     if isinstance(result, dict):
         raise Misfit(
             "its reset() returns observations only, as the old interface had it: (observations, infos) is expected"
         )
     if not (isinstance(result, (tuple, list)) and len(result) == 2):
-        raise Misfit("its reset() returns {}: (observations, infos) is expected".format(SPACES["text_of"](result)))
+        raise Misfit(
+            "its reset() returns {}: (observations, infos) is expected".format(
+                SPACES["text_of"](result)
+            )
+        )
     return dicts_of(("observations", "infos"), result, "reset")
 
 

@@ -41,7 +41,15 @@ def decode(message):
     text, _, block = rest.partition(b"\n")
     try:
         value, used = _unpacked(json.loads(text.decode()), block, 0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise MessageError("{}: {}".format(type(error).__name__, error)) from error
     if used != len(block):
         raise MessageError("{} bytes of arrays, but {} were announced".format(len(block), used))

@@ -9,13 +9,20 @@ import tempfile
 
 import numpy as np
 
-INTERFACE = runpy.run_path(os.path.join(os.path.dirname(__file__), "interface.py"))  # no package: a worker has none
+INTERFACE = runpy.run_path(
+    os.path.join(os.path.dirname(__file__), "interface.py")
+)  # no package: a worker has none
 SPACES = INTERFACE["SPACES"]
 MASK = INTERFACE["MASK"]
 Misfit = SPACES["Misfit"]
 number_of = SPACES["number_of"]
 flag_of = SPACES["flag_of"]
-LIMITS = ("max_cycles", "max_steps", "max_episode_steps", "episode_limit")  # how environments call their time limit
+LIMITS = (
+    "max_cycles",
+    "max_steps",
+    "max_episode_steps",
+    "episode_limit",
+)  # how environments call their time limit
 
 SEGMENTED = {
     "ManySegmentSwimmer": ("many_segment_swimmer", "Swimmer-v5"),
@@ -38,12 +45,16 @@ class Parallel:
 
     global_random = True  # unknown packages may draw from the global generators
 
-    def __init__(self, id, kwargs=None, max_steps=None, state="auto", reward="individual", draw=False):
+    def __init__(
+        self, id, kwargs=None, max_steps=None, state="auto", reward="individual", draw=False
+    ):
         self.max_steps, self.reward_kind = max_steps, reward
         self.kwargs = kwargs or {}
         self.env = INTERFACE["made"](id, self.kwargs, draw)
         self.names = list(self.env.possible_agents)
-        self.obs_spaces = [INTERFACE["without_mask"](self.env.observation_space(name)) for name in self.names]
+        self.obs_spaces = [
+            INTERFACE["without_mask"](self.env.observation_space(name)) for name in self.names
+        ]
         self.action_spaces = [self.env.action_space(name) for name in self.names]
         self.actions = SPACES["actions_of"](self.action_spaces)
         self.readers = [SPACES["Reader"](space) for space in self.obs_spaces]
@@ -85,11 +96,20 @@ class Parallel:
     def limit(self):
         """The time limit: ours, or what the environment says of its own."""
         inner = getattr(self.env, "aec_env", None)
-        holders = [self.env, getattr(self.env, "unwrapped", None), inner, getattr(inner, "unwrapped", None)]
+        holders = [
+            self.env,
+            getattr(self.env, "unwrapped", None),
+            inner,
+            getattr(inner, "unwrapped", None),
+        ]
         told = [self.kwargs.get(key) for key in LIMITS]
         told += [getattr(holder, key, None) for holder in holders for key in LIMITS]
         told += [getattr(self.env, "metadata", {}).get(key) for key in LIMITS]
-        told += [getattr(getattr(getattr(self.env, "single_agent_env", None), "spec", None), LIMITS[2], None)]
+        told += [
+            getattr(
+                getattr(getattr(self.env, "single_agent_env", None), "spec", None), LIMITS[2], None
+            )
+        ]
         for steps in [self.max_steps, *told]:
             if isinstance(steps, int) and steps > 0:
                 return steps
@@ -110,8 +130,12 @@ class Parallel:
         """See `hosted.worker`."""
         playing = [name for name in self.names if name in self.env.agents]
         rows = zip(self.names, self.action_spaces, action)
-        chosen = {name: SPACES["action_for"](space, a) for name, space, a in rows if name in playing}
-        obs, rewards, terminations, truncations, infos = INTERFACE["checked_results"](self.env.step(chosen))
+        chosen = {
+            name: SPACES["action_for"](space, a) for name, space, a in rows if name in playing
+        }
+        obs, rewards, terminations, truncations, infos = INTERFACE["checked_results"](
+            self.env.step(chosen)
+        )
         self.check_names()
         self.met.update(self.env.agents)
         self.note_leaving(playing, terminations, truncations)
@@ -146,7 +170,10 @@ class Parallel:
         terminated = ended and all(self.left.get(name, False) for name in self.met)
         alive = [self.alive(name, played, ended, terminated) for name in self.names]
         cut = ended and not terminated
-        flat = [self.flat(i, obs) if here else np.zeros(self.sizes[i], np.float32) for i, here in enumerate(alive)]
+        flat = [
+            self.flat(i, obs) if here else np.zeros(self.sizes[i], np.float32)
+            for i, here in enumerate(alive)
+        ]
         return {
             "obs": flat,
             "state": self.state(flat, ended),
@@ -231,12 +258,19 @@ class Parallel:
             return
         mask, count = np.ravel(mask), int(self.action_spaces[i].n)
         if mask.size != count:
-            raise Misfit("agent {} has {} actions, but its mask has {} entries".format(self.names[i], count, mask.size))
+            raise Misfit(
+                "agent {} has {} actions, but its mask has {} entries".format(
+                    self.names[i], count, mask.size
+                )
+            )
         row[:count] &= mask.astype(bool)
 
     def reward(self, rewards, played):
         """A number, or one per agent."""
-        values = [number_of(rewards.get(name, 0.0), "the reward of agent {}".format(name)) for name in self.names]
+        values = [
+            number_of(rewards.get(name, 0.0), "the reward of agent {}".format(name))
+            for name in self.names
+        ]
         if self.reward_kind == "common":
             return values[self.names.index(played[0])] if played else 0.0
         return sum(values) if self.reward_kind == "sum" else values
@@ -266,7 +300,13 @@ class MaMujoco(Parallel):
             kwargs["render_mode"] = "rgb_array"
         if scenario in SEGMENTED:
             kwargs["gym_env"] = segmented(scenario, agent_conf, max_steps)
-        super().__init__("gymnasium_robotics:mamujoco_v1.parallel_env", kwargs, max_steps, reward="common", draw=draw)
+        super().__init__(
+            "gymnasium_robotics:mamujoco_v1.parallel_env",
+            kwargs,
+            max_steps,
+            reward="common",
+            draw=draw,
+        )
 
     def render(self):
         """See `hosted.worker`."""

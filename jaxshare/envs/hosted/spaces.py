@@ -92,7 +92,9 @@ class Reader:
         """What is no Box and holds no others; a Discrete value becomes one-hot."""
         if self.kind in ("Discrete", "MultiDiscrete"):
             counts = np.ravel(getattr(self.space, "nvec", getattr(self.space, "n", 0)))
-            index = self._integers(value, counts.size, agent) - np.ravel(getattr(self.space, "start", 0))
+            index = self._integers(value, counts.size, agent) - np.ravel(
+                getattr(self.space, "start", 0)
+            )
             if (index < 0).any() or (index >= counts).any():
                 raise self._misfit(value, agent)
             vector = np.zeros(self.size, np.float32)
@@ -112,14 +114,20 @@ class Reader:
     def _integers(self, value, count, agent):
         """So many whole numbers."""
         array = np.ravel(value)
-        if array.size != count or array.dtype.kind not in NUMBERS or (array != np.rint(array)).any():
+        if (
+            array.size != count
+            or array.dtype.kind not in NUMBERS
+            or (array != np.rint(array)).any()
+        ):
             raise self._misfit(value, agent)
         return array.astype(np.int64)
 
     def _misfit(self, value, agent):
         place = " as " + self.place if self.place else ""
         return Misfit(
-            "agent {} shows {}{}, which is not in its space {}".format(agent, text_of(value), place, self.space)
+            "agent {} shows {}{}, which is not in its space {}".format(
+                agent, text_of(value), place, self.space
+            )
         )
 
 
@@ -140,14 +148,23 @@ def actions_of(spaces):
     if kinds == ["Discrete"]:
         return {"num_actions": max(int(space.n) for space in spaces)}
     if kinds != ["Box"]:
-        raise Misfit("actions of kind {}: all agents must have Discrete ones, or all Boxes".format(", ".join(kinds)))
+        raise Misfit(
+            "actions of kind {}: all agents must have Discrete ones, or all Boxes".format(
+                ", ".join(kinds)
+            )
+        )
     bounds = {"low": [], "high": []}
     for space in spaces:
         margin = 0.5 if is_whole(space) else 0.0
         low, high = (np.ravel(side).astype(np.float64) for side in (space.low, space.high))
-        unbounded = is_whole(space) and max(abs(low).max(initial=0), abs(high).max(initial=0)) > MOST_INTEGER
+        unbounded = (
+            is_whole(space)
+            and max(abs(low).max(initial=0), abs(high).max(initial=0)) > MOST_INTEGER
+        )
         if unbounded or not (np.isfinite(low).all() and np.isfinite(high).all()):
-            raise Misfit("a Box of actions has no bounds, to which numbers in [-1, 1] could be scaled")
+            raise Misfit(
+                "a Box of actions has no bounds, to which numbers in [-1, 1] could be scaled"
+            )
         bounds["low"].append((low - margin).tolist())
         bounds["high"].append((high + margin).tolist())
     return bounds

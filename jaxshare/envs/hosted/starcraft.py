@@ -7,7 +7,8 @@ import os
 import numpy as np
 
 HOW_SC2 = (
-    "Install StarCraft II 4.10 for Linux and put the SMAC maps under Maps/SMAC_Maps, then set SC2PATH (or env.sc2path)"
+    "Install StarCraft II 4.10 for Linux and put the SMAC maps under Maps/SMAC_Maps, then set SC2PATH "
+    "(or env.sc2path)"
 )
 HOW_SMAC = "the installed package smac is AutoML's SMAC3, not StarCraft: uninstall it first"
 
@@ -20,7 +21,15 @@ class StarCraft:
     The game takes a seed when it starts, not at each reset: only the first episode of a slot is its seed's.
     """
 
-    def __init__(self, map_name, implementation, kwargs=None, time_limit="truncated", sc2path="", group_name="unit"):
+    def __init__(
+        self,
+        map_name,
+        implementation,
+        kwargs=None,
+        time_limit="truncated",
+        sc2path="",
+        group_name="unit",
+    ):
         if sc2path:
             os.environ["SC2PATH"] = sc2path
         module, _, name = implementation.partition(":")
@@ -68,7 +77,12 @@ class StarCraft:
             # code: a protocol error; SMAC has started another game, and would start a third at its next reset without
             # ending that one, so this object is given up
             self.close()
-            return {**self.shown, "reward": 0.0, "truncated": True, "info": {"lost_connection": 1.0}}
+            return {
+                **self.shown,
+                "reward": 0.0,
+                "truncated": True,
+                "info": {"lost_connection": 1.0},
+            }
         late = bool(info.get("episode_limit")) and self.time_limit == "truncated"
         shown = self.look(reward)
         shown["terminated"], shown["truncated"] = terminated and not late, terminated and late
@@ -110,7 +124,9 @@ def check_game(map_name):
         raise FileNotFoundError("StarCraft II is not in {}. {}".format(folder, HOW_SC2))
     pattern = os.path.join(glob.escape(folder), "Maps", "**", glob.escape(map_name) + ".SC2Map")
     if not glob.glob(pattern, recursive=True):
-        raise FileNotFoundError("the map {}.SC2Map is not under {}/Maps. {}".format(map_name, folder, HOW_SC2))
+        raise FileNotFoundError(
+            "the map {}.SC2Map is not under {}/Maps. {}".format(map_name, folder, HOW_SC2)
+        )
 
 
 class Lite:
@@ -153,7 +169,13 @@ class Lite:
     def look(self, obs, reward):
         """The record of one step. The dead may do action 0 only, the living may not."""
         avail = np.asarray(self.game.get_avail_actions(), bool)
-        return {"obs": obs, "state": self.game.get_state(), "avail": avail, "alive": ~avail[:, 0], "reward": reward}
+        return {
+            "obs": obs,
+            "state": self.game.get_state(),
+            "avail": avail,
+            "alive": ~avail[:, 0],
+            "reward": reward,
+        }
 
     def close(self):
         """See `hosted.worker`."""

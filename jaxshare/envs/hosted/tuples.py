@@ -6,11 +6,18 @@ import runpy
 
 import numpy as np
 
-SPACES = runpy.run_path(os.path.join(os.path.dirname(__file__), "spaces.py"))  # no package here: a worker has none
+SPACES = runpy.run_path(
+    os.path.join(os.path.dirname(__file__), "spaces.py")
+)  # no package here: a worker has none
 Misfit = SPACES["Misfit"]
 text_of = SPACES["text_of"]
 RESULTS = ("observations", "reward", "terminated", "truncated", "info")  # of a step
-LIMITS = ("max_steps", "_max_episode_steps", "max_cycles", "episode_limit")  # how environments call their time limit
+LIMITS = (
+    "max_steps",
+    "_max_episode_steps",
+    "max_cycles",
+    "episode_limit",
+)  # how environments call their time limit
 
 
 class Tuples:
@@ -26,7 +33,9 @@ class Tuples:
 
     global_random = True  # unknown packages may draw from the global generators
 
-    def __init__(self, id, max_steps=None, kwargs=None, imports=(), common_reward=False, draw=False):
+    def __init__(
+        self, id, max_steps=None, kwargs=None, imports=(), common_reward=False, draw=False
+    ):
         import gymnasium
 
         for name in imports:
@@ -89,8 +98,14 @@ class Tuples:
         except TypeError as error:
             if "unexpected keyword argument" not in str(error):
                 raise
-            raise Misfit("its reset() is not reset(*, seed=None, options=None): {}".format(error)) from error
-        new = isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[1], (dict, type(None)))
+            raise Misfit(
+                "its reset() is not reset(*, seed=None, options=None): {}".format(error)
+            ) from error
+        new = (
+            isinstance(result, (tuple, list))
+            and len(result) == 2
+            and isinstance(result[1], (dict, type(None)))
+        )
         if not new or not isinstance(result[0], (tuple, list, np.ndarray)):
             raise Misfit(
                 "its reset() returns {}, as the old interface had it: (observations, info) is expected".format(
@@ -130,7 +145,9 @@ class Tuples:
     def shown(self, obs, reward, terminated, truncated):
         """The record of one step. Without a `get_state` the state is the observations, one after the other."""
         if len(obs) != len(self.readers):
-            raise Misfit("it shows observations of {} agents, but has {}".format(len(obs), len(self.readers)))
+            raise Misfit(
+                "it shows observations of {} agents, but has {}".format(len(obs), len(self.readers))
+            )
         flat = [reader(value, i) for i, (reader, value) in enumerate(zip(self.readers, obs))]
         gone = self.per_agent(terminated, "terminated")
         ended = gone | self.per_agent(truncated, "truncated")
@@ -148,21 +165,27 @@ class Tuples:
         state = self.whole()
         vector = np.ravel(state)
         if vector.dtype.kind not in SPACES["NUMBERS"]:
-            raise Misfit("its get_state() gives {}: an array of numbers is expected".format(text_of(state)))
+            raise Misfit(
+                "its get_state() gives {}: an array of numbers is expected".format(text_of(state))
+            )
         return vector
 
     def per_agent(self, flags, what):
         """[N] or [1] bool: a flag of each agent, or of all."""
         flags = np.ravel(flags)
         if flags.size not in (1, len(self.readers)) or flags.dtype.kind not in SPACES["NUMBERS"]:
-            raise Misfit("`{}` is {}: a flag, or one per agent, is expected".format(what, text_of(flags)))
+            raise Misfit(
+                "`{}` is {}: a flag, or one per agent, is expected".format(what, text_of(flags))
+            )
         return flags.astype(bool)
 
     def reward(self, reward):
         """A number, or one per agent."""
         values = np.ravel(reward)
         if values.size not in (1, len(self.readers)) or values.dtype.kind not in SPACES["NUMBERS"]:
-            raise Misfit("its reward is {}: a number, or one per agent, is expected".format(text_of(reward)))
+            raise Misfit(
+                "its reward is {}: a number, or one per agent, is expected".format(text_of(reward))
+            )
         return values.sum() if self.common_reward or values.size == 1 else values
 
     def render(self):
@@ -206,7 +229,9 @@ class Foraging(Tuples):
     def __init__(self, id, max_steps, kwargs=None, common_reward=False, mask_actions=False):
         super().__init__(id, max_steps, kwargs, ("lbforaging",), common_reward)
         self.mask_actions = mask_actions
-        self.game._max_episode_steps = max_steps + 1  # code: its own limit looks like the end of the food
+        self.game._max_episode_steps = (
+            max_steps + 1
+        )  # code: its own limit looks like the end of the food
         self.own = None
 
     def describe(self):
@@ -233,11 +258,17 @@ class Foraging(Tuples):
         if self.game.current_step == 0:
             self.spawned = self.left = left
         before, self.left = self.left, left
-        found = {"obs": obs, "reward": np.sum(reward) if self.common_reward else reward, "terminated": terminated}
+        found = {
+            "obs": obs,
+            "reward": np.sum(reward) if self.common_reward else reward,
+            "terminated": terminated,
+        }
         found["info"] = {"food_eaten": (before - left) / max(self.spawned, 1)}
         if self.mask_actions:
             valid = self.game._valid_actions
-            found["avail"] = np.array([[a in {v.value for v in valid[p]} for a in range(6)] for p in self.game.players])
+            found["avail"] = np.array(
+                [[a in {v.value for v in valid[p]} for a in range(6)] for p in self.game.players]
+            )
         return found
 
     def render(self):
@@ -271,7 +302,11 @@ class Warehouse(Tuples):
     def shown(self, obs, reward, terminated, truncated):
         """The record of one step; info: rewards are deliveries, unless kwargs say otherwise."""
         team = float(np.sum(reward))
-        return {"obs": obs, "reward": team if self.common_reward else reward, "info": {"deliveries": team}}
+        return {
+            "obs": obs,
+            "reward": team if self.common_reward else reward,
+            "info": {"deliveries": team},
+        }
 
     def render(self):
         """See `hosted.worker`."""

@@ -30,16 +30,30 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-MESSAGES = runpy.run_path(os.path.join(os.path.dirname(__file__), "messages.py"))  # no package here: a worker has none
+MESSAGES = runpy.run_path(
+    os.path.join(os.path.dirname(__file__), "messages.py")
+)  # no package here: a worker has none
 FAILURES = (Exception, SystemExit)  # of an environment
-FACTS = ("slot", "episode", "seed", "step", "doing", "pid", "error", "missing", "traceback")  # that a SlotError holds
+FACTS = (
+    "slot",
+    "episode",
+    "seed",
+    "step",
+    "doing",
+    "pid",
+    "error",
+    "missing",
+    "traceback",
+)  # that a SlotError holds
 
 
 def load(target):
     """'file.py:Class' or 'package.module:attribute' -> the object."""
     where, _, name = target.rpartition(":")
     if where.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(os.path.basename(where)[:-3] + "_hosted", where)
+        spec = importlib.util.spec_from_file_location(
+            os.path.basename(where)[:-3] + "_hosted", where
+        )
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     else:
@@ -81,7 +95,10 @@ class Columns:
         found = {name: row[self.slices[name]].reshape(self.shapes[name]) for name in self.FIELDS}
         found["obs"] = list(found["obs"])
         found["flat"] = row[self.slices["obs"]]
-        return {**found, "ends": row[self.slices["terminated"].start : self.slices["truncated"].stop]}
+        return {
+            **found,
+            "ends": row[self.slices["terminated"].start : self.slices["truncated"].stop],
+        }
 
 
 def words_of(error):
@@ -141,8 +158,13 @@ class Slots:
         self.about, self.mine, self.arrays = about, list(mine), arrays
         columns = Columns(about)
         self.views = {s: columns.views(arrays["block"][s]) for s in self.mine}
-        self.block = arrays["block"][self.mine[0] : self.mine[-1] + 1]  # slots of a worker lie side by side
-        self.avail, self.avail_shape = columns.slices["avail"], (len(self.mine), *columns.shapes["avail"])
+        self.block = arrays["block"][
+            self.mine[0] : self.mine[-1] + 1
+        ]  # slots of a worker lie side by side
+        self.avail, self.avail_shape = (
+            columns.slices["avail"],
+            (len(self.mine), *columns.shapes["avail"]),
+        )
         self.envs, self.running, self.steps, self.random = {}, {}, {}, {}
         self.episodes, self.seeds = dict.fromkeys(self.mine, 0), {}
         self.obs_shapes = [(about["obs_dim"],)] * about["num_agents"]
@@ -151,7 +173,9 @@ class Slots:
         self.bounds, self.global_random = None, False
         if not about.get("num_actions"):
             pairs = zip(about["low"], about["high"])
-            self.bounds = [(np.asarray(low, np.float32), np.asarray(high, np.float32)) for low, high in pairs]
+            self.bounds = [
+                (np.asarray(low, np.float32), np.asarray(high, np.float32)) for low, high in pairs
+            ]
 
     def reset(self):
         """Start an episode in every slot, each from its seed."""
@@ -195,7 +219,9 @@ class Slots:
             closed(env)
 
     def _failed(self, slot, doing, error):
-        return SlotError(slot, self.episodes[slot], self.seeds[slot], self.steps[slot], doing, error)
+        return SlotError(
+            slot, self.episodes[slot], self.seeds[slot], self.steps[slot], doing, error
+        )
 
     def _call(self, slot, name, argument):
         """Reset or step an environment, with generators of its own if it uses the global ones."""
@@ -247,7 +273,9 @@ class Slots:
             view["reward"][:] = reward
         else:
             reward = np.asarray(reward)
-            view["reward"][:] = reward if reward.ndim == 0 else _checked(reward, view["reward"], "reward")
+            view["reward"][:] = (
+                reward if reward.ndim == 0 else _checked(reward, view["reward"], "reward")
+            )
         for name in ("avail", "alive"):
             if shown.get(name) is not None:
                 _fill(view[name], shown[name], name)
@@ -258,7 +286,9 @@ class Slots:
             view["ends"].fill(0)
         else:
             terminated = bool(shown.get("terminated", False))
-            ended = terminated or bool(shown.get("truncated", False)) or self.steps[slot] >= self.limit
+            ended = (
+                terminated or bool(shown.get("truncated", False)) or self.steps[slot] >= self.limit
+            )
             if ended:
                 view["ends"][:] = terminated, not terminated
         if self.info:
@@ -268,7 +298,9 @@ class Slots:
 
     def _write_obs(self, view, obs):
         if len(obs) != self.about["num_agents"]:
-            raise ValueError("obs of {} agents, but {} were declared".format(len(obs), self.about["num_agents"]))
+            raise ValueError(
+                "obs of {} agents, but {} were declared".format(len(obs), self.about["num_agents"])
+            )
         if [np.shape(values) for values in obs] == self.obs_shapes:
             np.concatenate(obs, out=view["flat"], casting="same_kind")
             return
@@ -283,7 +315,9 @@ class Slots:
         """Numbers that would spoil the training without a word, in any slot: looked for once a call, which is cheap."""
         block = self.block
         sound = np.isfinite(block).all()
-        if sound and (self.bounds is not None or block[:, self.avail].reshape(self.avail_shape).any(2).all()):
+        if sound and (
+            self.bounds is not None or block[:, self.avail].reshape(self.avail_shape).any(2).all()
+        ):
             return
         for slot in self.mine:
             try:
@@ -299,7 +333,9 @@ class Slots:
             if not np.isfinite(view[name]).all():
                 raise ValueError(f"{name} is not finite (nan or inf)")
         if self.bounds is None and not view["avail"].any(1).all():
-            raise ValueError("agent {} has no available action".format(int(view["avail"].any(1).argmin())))
+            raise ValueError(
+                "agent {} has no available action".format(int(view["avail"].any(1).argmin()))
+            )
 
 
 def _fill(view, values, name):
@@ -338,7 +374,11 @@ def main(descriptor, memory, lifeline):
             try:
                 reply = MESSAGES["encode"]("ok", getattr(server, name)(*(args or ())))
             except FAILURES as error:
-                failed = error if isinstance(error, SlotError) else SlotError(None, None, None, None, name, error)
+                failed = (
+                    error
+                    if isinstance(error, SlotError)
+                    else SlotError(None, None, None, None, name, error)
+                )
                 reply = MESSAGES["encode"]("error", failed.facts)
             connection.send_bytes(reply)
     finally:
@@ -395,7 +435,11 @@ def layout_of(about, slots):
     n = about["num_agents"]
     discrete = bool(about.get("num_actions"))
     action = ((slots, n), "int32") if discrete else ((slots, n, box_dim(about)), "float32")
-    return {"seed": ((slots,), "uint32"), "action": action, "block": ((slots, Columns(about).width), "float32")}
+    return {
+        "seed": ((slots,), "uint32"),
+        "action": action,
+        "block": ((slots, Columns(about).width), "float32"),
+    }
 
 
 def box_dim(about):

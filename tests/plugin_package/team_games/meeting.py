@@ -21,9 +21,7 @@ class Config:
 
 def make(config: Config) -> Env:
     """The game. State: positions [2] and time []."""
-    spec = EnvSpec(
-        "meeting", 2, config.cells, 2 * config.cells, Discrete(3), LIMIT, (0, 0), ("walker",)
-    )
+    spec = EnvSpec("meeting", 2, config.cells, 2 * config.cells, Discrete(3), LIMIT, (0, 0), ("walker",))
 
     def show(position, time):
         place = jax.nn.one_hot(position, config.cells)
