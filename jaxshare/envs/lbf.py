@@ -282,11 +282,9 @@ def room(task: Task) -> int:
     return int(np.bincount(((row + 2 * col) % 5).ravel()).max())
 
 
-def _reset(
-    config: Config, task: Task, show: Callable[..., TimeStep]
-) -> Callable[[Array], tuple[State, TimeStep]]:
-    n, f = task.players, task.foods
-    row, col = (x.ravel().astype(np.int32) for x in np.mgrid[: task.rows, : task.cols])
+def _placing(config: Config, task: Task) -> Callable[[Array], tuple[Array, Array]]:
+    """See `place` in it."""
+    row, col = _cells(task)
     cell = row << COLUMN_BITS | col
     entry = np.ones(cell.size, bool)  # cells where players start
     if config.rules == "v1":  # code: numpy's randint, whose upper end is not drawn
@@ -296,34 +294,53 @@ def _reset(
     def place(bits: Array) -> tuple[Array, Array]:
         """Cells of the players [N] and of the foods [F] in scan order, -1 for those without room.
 
-        Random tries until one is valid visit the cells in a random order. All share one order here, as none that was
-        passed over becomes valid later.
+        Random tries until one is valid visit the cells in a random order. All share one order here,
+        as none that was passed over becomes valid later.
         """
-        order = ((bits >> (CELL_BITS + 1)) << CELL_BITS).astype(
-            jnp.int32
-        ) | cell  # the cell also breaks ties
-        players, foods = [], []
-        order = jnp.where(entry, order, -1)  # no inner cell is lost
-        for _ in range(n):
+        # the cell also breaks ties
+        order = ((bits >> (CELL_BITS + 1)) << CELL_BITS).astype(jnp.int32) | cell
+
+        # players: the first cells of the order, no inner one is lost
+        players = []
+        order = jnp.where(entry, order, -1)
+        for _ in range(task.players):
             best = jnp.max(order)
             order = jnp.where(order == best, -1, order)
             players.append(best & (2**CELL_BITS - 1))
+
+        # foods: the first inner cells that are not too near to another
+        foods = []
         order = jnp.where(inner, order, -1)
-        for _ in range(f):
+        for _ in range(task.foods):
             best = jnp.max(order)
             taken = best & (2**CELL_BITS - 1)
-            away = jnp.abs(row - (taken >> COLUMN_BITS)) + jnp.abs(
-                col - (taken & (2**COLUMN_BITS - 1))
-            )
-            order = jnp.where(away > APART, order, -1)
+            rows_away = jnp.abs(row - (taken >> COLUMN_BITS))
+            cols_away = jnp.abs(col - (taken & (2**COLUMN_BITS - 1)))
+            order = jnp.where(rows_away + cols_away > APART, order, -1)
             foods.append(jnp.where(best >= 0, taken, 2**CELL_BITS))
-        found = jnp.stack(_ascending(foods))
-        return jnp.stack(players), jnp.where(found < 2**CELL_BITS, found, -1)
+        ordered = jnp.stack(_ascending(foods))
+        return jnp.stack(players), jnp.where(ordered < 2**CELL_BITS, ordered, -1)
+
+    return place
+
+
+def _cells(task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of every cell of the grid, in scan order."""
+    row, col = np.mgrid[: task.rows, : task.cols]
+    return row.ravel().astype(np.int32), col.ravel().astype(np.int32)
+
+
+def _reset(
+    config: Config, task: Task, show: Callable[..., TimeStep]
+) -> Callable[[Array], tuple[State, TimeStep]]:
+    n, f = task.players, task.foods
+    num_cells = task.rows * task.cols
+    place = _placing(config, task)
 
     def reset(key: Array) -> tuple[State, TimeStep]:
-        bits = jax.random.bits(key, (cell.size + n + f,))
-        drawn = (bits[cell.size :] >> 1).astype(jnp.int32)
-        player, food = place(bits[: cell.size])
+        bits = jax.random.bits(key, (num_cells + n + f,))
+        drawn = (bits[num_cells:] >> 1).astype(jnp.int32)
+        player, food = place(bits[:num_cells])
         level = config.min_player_level + drawn[:n] % (
             config.max_player_level - config.min_player_level + 1
         )
