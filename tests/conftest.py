@@ -8,6 +8,7 @@ CACHE = pathlib.Path(__file__).parent.parent / ".cache" / "jax"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+import tiny  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.devices()  # JAX starts here, with two devices: later a run of one seed would ask for one, for all tests after it
@@ -20,7 +21,6 @@ jax.config.update("jax_disable_most_optimizations", True)
 
 @pytest.fixture(scope="module")
 def optimised():
-    """As users compile: without optimisations the order of a sum may depend on the number of devices."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
+    """As users compile, in a whole module."""
+    with tiny.optimised():
+        yield

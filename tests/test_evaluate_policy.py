@@ -91,7 +91,8 @@ def scripted(seen):
 
 @pytest.fixture(scope="module")
 def run_dir(scripted, tmp_path_factory):
-    return tiny.train(tmp_path_factory.mktemp("best") / "run", *ARGUMENTS)
+    # one device: a program that other tests compile as well
+    return tiny.train(tmp_path_factory.mktemp("best") / "run", *ARGUMENTS, "parallel.devices=1")
 
 
 @cache

@@ -27,8 +27,9 @@ FINISHED = (*RECALL, "total_env_steps=40", "eval.every=64")
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    """Two seeds times two sweep points, with TensorBoard."""
-    return tiny.train(tmp_path_factory.mktemp("logged") / "run", *SWEPT, "logger=[tensorboard]")
+    """Two seeds times two sweep points, with TensorBoard; compiled as test_algorithms compiles the same program."""
+    with tiny.optimised():
+        return tiny.train(tmp_path_factory.mktemp("logged") / "run", *SWEPT, "logger=[tensorboard]")
 
 
 @pytest.fixture(scope="module")

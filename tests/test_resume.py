@@ -1,6 +1,5 @@
 """Stopping a run, in whatever way, changes nothing but wall-clock time."""
 
-import itertools
 import os
 import shutil
 import signal
@@ -12,10 +11,6 @@ import jax
 import numpy as np
 import pytest
 import tiny
-
-sys.path.insert(0, str(tiny.REPOSITORY / "benchmarks"))
-
-from _faults_forgetful import ForgetfulDisk
 
 from jaxshare.checkpoint import Checkpoints
 from jaxshare.commands import train
@@ -183,14 +178,6 @@ def test_without_its_replay_a_run_goes_on_inexactly_and_says_so(tmp_path, capsys
     assert all(np.all(np.isfinite(x)) for state in states for x in jax.tree.leaves(state.learner))
 
 
-@pytest.mark.parametrize(("minutes", "saved"), [(1e-9, [1, 3, 5, 7, 9]), (60, [1, 9]), (0, [1, 9])])
-def test_checkpoints_by_the_clock(tmp_path, minutes, saved):
-    """Beside those by environment steps: after the prefill, after each chunk whose time has come, and at the end."""
-    arguments = (*tiny.PLAIN, "algo.recurrent=false", "checkpoint.every=0", "checkpoint.keep=9")
-    tiny.train(tmp_path, *arguments, f"checkpoint.minutes={minutes}")
-    assert tiny.steps_saved(tmp_path) == saved
-
-
 # ---------------------------------------------------------------------------------------------------------- signals
 
 
@@ -277,37 +264,6 @@ def test_the_earlier_checkpoint_stays_until_the_new_one_is_complete(half, monkey
     tiny.train(half, *ARGUMENTS, "checkpoint.keep=1", RESUME, max_chunks=1)
     assert [after for _, after in seen] == [[7]]
     assert 5 in seen[0][0]
-
-
-def test_after_power_loss_the_same_command_goes_on_or_starts_anew(tmp_path):
-    """Configuration, versions, metrics and checkpoints: at every moment of a run what is read is on the disk."""
-    disk = ForgetfulDisk(tmp_path / "disk")
-    disk.root.mkdir()
-    images = []
-    moments = itertools.count()
-
-    def lose_power():
-        moment = next(moments)
-        if moment % 7 == 0:
-            images.append(disk.image(tmp_path / f"image{moment}", all_names=moment % 2 == 0))
-
-    with disk.watch(lose_power):
-        tiny.train(disk.root / "run", *tiny.PLAIN, "checkpoint.every=16", max_chunks=2)
-        images.append(disk.image(tmp_path / "last", all_names=False))
-    assert len(images) > 9
-
-    ends = []
-    for image in images:
-        run_dir = image / "run"
-        _, resuming = open_run_dir(tiny.settings(run_dir, *tiny.PLAIN, RESUME))
-        checkpoints = Checkpoints(run_dir)
-        ends.append(checkpoints.latest() if resuming else None)
-        if resuming:
-            meta = checkpoints.meta(checkpoints.latest())
-            assert (run_dir / "metrics.jsonl").stat().st_size >= meta["metrics_bytes"]
-    assert ends[0] is None
-    assert ends[-1] == tiny.steps_saved(disk.root / "run")[-1]
-    assert sorted(ends, key=lambda end: end or 0) == ends
 
 
 @pytest.mark.slow

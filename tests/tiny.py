@@ -1,5 +1,6 @@
 """The smallest runs that still do everything, and how to compare what they leave behind."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,6 +32,16 @@ TWO_STEP = ("env=matrix", "env.game=two_step", "total_env_steps=64")
 DIFFER = ("modifiers=[differ]",)
 FULL = (*TWO_STEP, *QMIX, *DIFFER, *SIZES)
 PLAIN = (*TWO_STEP, "algo=vdn", *SIZES)
+
+
+@contextlib.contextmanager
+def optimised():
+    """Compile as users do: without optimisations the order of a sum may depend on the number of devices."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 def settings(run_dir, *arguments):

@@ -40,7 +40,7 @@ class Diary(Callback):
         self.events.append(("end", int(training.counters.env_steps.min())))
 
 
-ARGUMENTS = (*tiny.PLAIN, "eval.every=32", "checkpoint.every=0")
+ARGUMENTS = (*tiny.PLAIN, "checkpoint.every=0")
 
 
 @pytest.fixture(scope="module")
