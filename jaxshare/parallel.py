@@ -109,10 +109,8 @@ def _squeezed(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def prepare(config: ParallelConfig, num_runs: int, pure: bool) -> None:
     """Set what must be set before JAX starts: CPU devices, and a scheduler that does not hang vmapped runs."""
-    count, flags = (
-        min(config.devices or os.cpu_count() or 1, num_runs),
-        os.environ.get("XLA_FLAGS", ""),
-    )
+    count = min(config.devices or os.cpu_count() or 1, num_runs)
+    flags = os.environ.get("XLA_FLAGS", "")
     vmapped = config.strategy == "vmap" or (not pure and num_runs > 1)
     if vmapped:
         # ours: vmapped runs hang on jaxlib 0.10.2's concurrency-optimised CPU scheduler (seen with two cores)
@@ -123,6 +121,9 @@ def prepare(config: ParallelConfig, num_runs: int, pure: bool) -> None:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError as error:  # JAX has started in this process: its devices are what they are
         if vmapped and jax.devices()[0].platform == "cpu" and flag not in flags:
+            os.environ["XLA_FLAGS"] = (
+                flags  # which came too late: the next try must be refused, too
+            )
             what = (
                 "parallel.strategy=vmap"
                 if pure

@@ -149,15 +149,25 @@ def register(kind: str, name: str, module: Any) -> None:
 def register_env(env: Any) -> str:
     """Register an `Env` as an entry without settings; returns its name, which is made of the environment's.
 
-    A character that a name cannot have is a `_`; behind the name of another entry there is one more.
+    A character that a name cannot have is a `_`; behind the name of another entry, or of another
+    environment that was registered, there is one more.
     """
     name = re.sub(r"\W", "_", env.spec.name)
     if not entries.NAME.fullmatch(name):
         name = f"env_{name}"
-    while name in modules("env") or name in installed.offers("env"):
+    while name in modules("env") or name in installed.offers("env") or _is_another(name, env):
         name += "_"
     register("env", name, env)
+    _environments[name] = env
     return name
+
+
+_environments: dict[str, Any] = {}  # that `register_env` has registered, by name
+
+
+def _is_another(name: str, env: Any) -> bool:
+    """Whether something else than this very environment is registered by a name."""
+    return name in entries.imported("env") and _environments.get(name) is not env
 
 
 def lacking(module: ModuleType) -> str | None:

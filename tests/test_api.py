@@ -13,6 +13,7 @@ import pytest
 import tiny
 
 import jaxshare
+from jaxshare import registry
 from jaxshare.api import keywords
 from jaxshare.api.training import arguments
 from jaxshare.envs import matrix
@@ -122,10 +123,13 @@ def test_an_environment_of_the_users_own(tmp_path):
         ({"total_env_steps": np.int64(5)}, ["total_env_steps=5"]),
         ({"lr": jnp.float32(0.5)}, ["algo.hparams.lr=0.5"]),
         ({"run_dir": pathlib.Path("a b")}, ["run_dir=a b"]),
+        ({"run_dir": "a,b"}, ["run_dir='a,b'"]),
+        ({"run_dir": "null"}, ["run_dir='null'"]),
+        ({"sweep": {"lr": np.array([0.5, 0.25])}}, ["sweep.lr=[0.5,0.25]"]),
     ],
 )
 def test_keywords_are_the_command_line(named, lines):
-    made = arguments("qmix", "smax", ["differ"], named)
+    made = arguments("qmix", "smax", "differ", named)
     assert made == ["algo=qmix", "env=smax", "modifiers=[differ]", *lines]
 
 
@@ -142,6 +146,47 @@ def test_mistakes_are_named(named, words, tmp_path):
     with pytest.raises(jaxshare.RefusedError, match=re.escape(words)):
         jaxshare.train(algo="qmix", env="matrix", run_dir=tmp_path / "run", **named)
     assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_are_handed_on_to_a_package():
+    made = arguments("iql", "gymnasium", (), {"id": "rware-tiny-2ag-v2", "kwargs": {"my-key": [1, "a b"], "x": None}})
+    assert made[2:] == ["env.id=rware-tiny-2ag-v2", "env.kwargs={my-key:[1,'a b'],x:null}"]
+    with pytest.raises(jaxshare.RefusedError, match="the key 'a b' of a mapping"):
+        arguments("iql", "gymnasium", (), {"kwargs": {"a b": 1}})
+
+
+def test_a_setting_of_a_report_that_there_is_not():
+    with pytest.raises(jaxshare.RefusedError, match="outt is not a setting of it. Did you mean out"):
+        jaxshare.report("runs/x", outt="y")
+
+
+def test_environments_of_one_name_are_told_apart():
+    payoffs = {}
+    for number in (1, 2, 1):
+        game = matrix.make(matrix.Config(game="climbing"))
+        payoffs.setdefault(number, game)
+    first, again, second = (registry.register_env(payoffs[number]) for number in (1, 1, 2))
+    assert first == again != second
+    assert registry.get("env", first).make(None) is payoffs[1]
+
+
+def test_vmapped_seeds_are_refused_every_time_once_jax_has_started(tmp_path):
+    for _ in range(2):
+        with pytest.raises(jaxshare.RefusedError, match="once JAX has started"):
+            jaxshare.train(algo="vdn", env="matrix", seeds=2, parallel={"strategy": "vmap"}, run_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize("checkpoint", [1.0, pathlib.Path("1"), "newest"])
+def test_a_checkpoint_is_an_iteration_or_a_word(run, checkpoint):
+    assert jaxshare.load(run.run_dir, checkpoint=np.int64(1))._saved.checkpoint == 1
+    with pytest.raises(jaxshare.RefusedError, match="neither the iteration of a checkpoint nor best nor latest"):
+        jaxshare.load(run.run_dir, checkpoint=checkpoint)
+
+
+def test_a_run_is_chosen_by_its_place_too(run):
+    np.testing.assert_array_equal(run.curve(run=1)[1], run.curve(seed=1)[1])
+    with pytest.raises(jaxshare.RefusedError, match="run=2 with seed=None"):
+        run.policy(run=2)
 
 
 def test_a_name_of_several_is_refused():

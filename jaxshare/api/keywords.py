@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxshare import registry, spelling
 from jaxshare.types import RefusedError
 
+SPECIAL = re.compile(r"""['"\\\\,$={}\[\]()]""")  # what hydra reads more into than text
 KEYWORDS = ("null", "true", "false", "nan", "inf")  # what hydra reads as something else than text
 
 
@@ -31,8 +34,8 @@ def arguments(
 
 def full_key(name: str, known: set[str], owners: Iterable[str]) -> str:
     """The key of the command line that a keyword stands for."""
-    free = name.split(".")[0] == "sweep" or "kwargs" in name.split(".")
-    if free or name in known:
+    parts = name.split(".")
+    if parts[0] == "sweep" or "kwargs" in parts[1:] or name in known:
         return name
     keys = [f"{owner}.{name}" for owner in owners if f"{owner}.{name}" in known]
     if len(keys) > 1:
@@ -49,7 +52,7 @@ def full_key(name: str, known: set[str], owners: Iterable[str]) -> str:
 def _lines(key: str, value: Any, known: set[str]) -> list[str]:
     is_group = isinstance(value, Mapping) and key.rpartition(".")[2] != "kwargs"
     if not is_group:
-        return [f"{key}={spelled(value, outermost=True)}"]
+        return [f"{key}={_argument(key, value)}"]
     lines = []
     for name, inner in value.items():
         inner_key = f"{key}.{name}"
@@ -60,10 +63,24 @@ def _lines(key: str, value: Any, known: set[str]) -> list[str]:
     return lines
 
 
-def spelled(value: Any, outermost: bool = False) -> str:
-    """A value as the command line takes it: text as it stands, quoted inside of lists."""
+def _argument(key: str, value: Any) -> str:
+    """A value behind `key=`: text as it stands, in quotes where hydra would read more into it."""
+    value = _plain(value)
+    if not isinstance(value, str):
+        return spelled(value)
+    kind = spelling.training_kinds().get(key, spelling.Kind())
+    is_special = bool(SPECIAL.search(value)) or value.lower() in KEYWORDS
+    return spelling.quoted(value) if kind.text and is_special else value
+
+
+def spelled(value: Any) -> str:
+    """A value in hydra's grammar; text in quotes, unless it is plainly a name.
+
+    Raises RefusedError for keys of mappings that hydra cannot read.
+    """
+    value = _plain(value)
     if isinstance(value, Mapping):
-        pairs = [f"{spelled(name)}:{spelled(inner)}" for name, inner in value.items()]
+        pairs = [f"{_key(name)}:{spelled(inner)}" for name, inner in value.items()]
         return "{" + ",".join(pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(spelled(inner) for inner in value) + "]"
@@ -71,9 +88,23 @@ def spelled(value: Any, outermost: bool = False) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str) and not outermost:
+    if isinstance(value, str):
         is_name = value.isidentifier() and value.lower() not in KEYWORDS
         return value if is_name else spelling.quoted(value)
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a number of numpy or JAX
-        return spelled(value.item(), outermost)
     return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Paths as text, and numbers and arrays of numpy or JAX as Python has them."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _key(name: Any) -> str:
+    if not re.fullmatch(r"[\w.-]+", str(name), re.ASCII):
+        raise RefusedError(
+            f"the key {name!r} of a mapping cannot be written as a setting: use letters, digits, "
+            "dots, minus signs and underscores."
+        )
+    return str(name)

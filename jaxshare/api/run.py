@@ -44,7 +44,10 @@ def evaluate(run: str | pathlib.Path | Run, **settings: Any) -> dict[str, Any]:
 
 
 class Run:
-    """A run directory. Everything is read when it is asked for. R runs: seeds by sweep points."""
+    """A run directory. R runs: seeds by sweep points.
+
+    Metrics are read when they are asked for; the checkpoint is read once, when it is first needed.
+    """
 
     def __init__(self, saved: SavedRun) -> None:
         self._saved = saved
@@ -76,13 +79,16 @@ class Run:
         """
         return [_columns(self._of(label)) for label in self.labels]
 
-    def curve(self, name: str = "eval/return", seed: int | None = None) -> tuple[Any, Any]:
+    def curve(
+        self, name: str = "eval/return", seed: int | None = None, run: int | None = None
+    ) -> tuple[Any, Any]:
         """(environment steps [points], values [points]) of one metric, for plotting.
 
-        seed: default the first one. Of a data set's learner the first are updates.
+        seed: which run; default the first one. run: its place in `labels` instead, as for the
+        points of a sweep. Of a data set's learner the first are updates.
         Raises RefusedError for a metric that was never logged.
         """
-        records = self._of(self.labels[self._index(seed)])
+        records = self._of(self.labels[self._index(seed, run)])
         points = [record for record in records if name in record]
         if not points:
             known = sorted({key for record in records for key in record})
@@ -95,9 +101,13 @@ class Run:
         wanted = label.items()
         return [record for record in self._saved.records if wanted <= record.items()]
 
-    def policy(self, seed: int | None = None) -> Policy:
-        """The agents of one run at the checkpoint; default the first seed. Raises RefusedError."""
-        return Policy(self._saved, self._index(seed))
+    def policy(self, seed: int | None = None, run: int | None = None) -> Policy:
+        """The agents of one run at the checkpoint; default the first seed.
+
+        run: its place in `labels` instead of a seed, as for the points of a sweep.
+        Raises RefusedError.
+        """
+        return Policy(self._saved, self._index(seed, run))
 
     def evaluate(
         self, episodes: int = 128, policy: str | None = None, seed: int | None = None
@@ -114,12 +124,23 @@ class Run:
         with closing(saved), host_errors(saved.program.evaluator):
             return scores.evaluation(saved, self.settings.run.eval)
 
-    def _index(self, seed: int | None) -> int:
+    def _index(self, seed: int | None, run: int | None) -> int:
+        if run is not None:
+            if seed is not None or not 0 <= run < len(self.labels):
+                raise RefusedError(
+                    f"run={run} with seed={seed}: name a seed, or the place of a run from 0 to "
+                    f"{len(self.labels) - 1}."
+                )
+            return run
         if seed is None:
             return 0
         seeds = [label["seed"] for label in self.labels]
         if seeds.count(seed) != 1:
-            what = "there is none" if seed not in seeds else "a sweep has it several times"
+            what = (
+                "there is none"
+                if seed not in seeds
+                else "a sweep has it several times: say run=, its place"
+            )
             raise RefusedError(f"seed={seed}: {what}. The runs are {self.labels}.")
         return seeds.index(seed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from jaxshare.plugins import arguments as plugins
 from jaxshare.plugins import references
 from jaxshare.run.callbacks import Callback
 from jaxshare.run.train import train as train_settings
-from jaxshare.types import Env
+from jaxshare.types import Env, RefusedError
 
 GROUPS = ("preset", "algo", "env")
 
@@ -22,7 +23,7 @@ GROUPS = ("preset", "algo", "env")
 def train(
     algo: str | None = None,
     env: str | Env | None = None,
-    modifiers: Sequence[str] = (),
+    modifiers: str | Sequence[str] = (),
     callbacks: Iterable[Callback] = (),
     settings: Mapping[str, Any] | None = None,
     **named: Any,
@@ -35,8 +36,9 @@ def train(
     an `Env` of your own. Without them the command line's defaults hold.
     callbacks: objects of classes derived from `Callback`; they see metrics and may stop the run.
     named: settings by their names on the command line: seeds, total_env_steps, run_dir, preset, ….
-    What stands after a dot may be named alone where only one has it: scenario is env.scenario, and
-    lr is algo.hparams.lr. A mapping stands for a group: eval={"every": 1000}.
+    Of the environment, the algorithm and the modifiers that are named here, what stands after the
+    last dot is enough where only one has it: scenario is env.scenario, and lr is algo.hparams.lr. A
+    mapping stands for a group: eval={"every": 1000}.
     settings: the same by full names: {"differ.alpha": 0.6}; for names that are no identifiers.
 
     Without run_dir the run gets a folder of its own under runs/. SIGTERM, Ctrl-C and their like
@@ -53,10 +55,14 @@ def load_own(run_dir: pathlib.Path) -> Run:
 
 
 def arguments(
-    algo: str | None, env: str | Env | None, modifiers: Sequence[str], named: Mapping[str, Any]
+    algo: str | None,
+    env: str | Env | None,
+    modifiers: str | Sequence[str],
+    named: Mapping[str, Any],
 ) -> list[str]:
     """The command line that says the same. Raises RefusedError for a name that is no setting."""
     named = dict(named)
+    modifiers = [modifiers] if isinstance(modifiers, str) else modifiers
     if isinstance(env, Env):
         env = registry.register_env(env)
     chosen = {"preset": named.pop("preset", None), "algo": algo, "env": env}
@@ -80,6 +86,11 @@ def report(
     settings: those of the command, such as out="report".
     Raises RefusedError.
     """
+    known = [field.name for field in dataclasses.fields(command.Config)]
+    for name in settings:
+        if name not in known:
+            near = registry.suggest(name, known)
+            raise RefusedError(f"report(…, {name}=…): {name} is not a setting of it.{near}")
     several = [runs] if isinstance(runs, str | pathlib.Path | Run) else list(runs)
     folders = [str(run.run_dir if isinstance(run, Run) else run) for run in several]
     return command.report(command.Config(runs=folders, **settings))

@@ -49,6 +49,7 @@ class Advance(ABC):
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
+        self._data: Any = None  # what every device has of a data set
 
     @abstractmethod
     def prefill(self, interrupted: Sequence[int]) -> None:
@@ -57,6 +58,10 @@ class Advance(ABC):
     @abstractmethod
     def chunk(self, interrupted: Sequence[int]) -> list[Any]:
         """The metrics of each wave, [] if not one iteration was completed. See `Fleet.chunk`."""
+
+    def release(self) -> None:
+        """Let go of what takes memory."""
+        self._data = None
 
 
 class Pure(Advance):

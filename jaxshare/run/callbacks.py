@@ -41,13 +41,13 @@ class Evaluation:
 class Callback:
     """Base class of what watches a run. Every method may be left out.
 
-    They are called in the main thread, between compiled chunks, with the `Training` that goes on:
+    They are called in the thread that trains, between compiled chunks, with the `Training` that goes on:
     its `settings`, `run_dir`, `labels`, `counters`, `params(run)`, and `stop(reason)`, which ends
     the run after a checkpoint. What they do cannot change what a run computes.
     """
 
     def on_start(self, training: Training) -> None:
-        """Before the first chunk: replays are filled, and checkpoints restored."""
+        """First of all: replays are filled, or a checkpoint is restored."""
 
     def on_chunk(self, training: Training, chunk: Chunk) -> None:
         """After every chunk of iterations, and before its evaluation."""

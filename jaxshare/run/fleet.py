@@ -108,9 +108,7 @@ class Fleet:
         self.clock = self.layout.replicate(clock)
         self.states = []
         for wave in self.layout.waves():
-            runs = [states[i] for i in wave]
-            stacked = jax.tree.map(lambda *each: np.stack(each), *runs)
-            self.states.append(self.layout.place(stacked))
+            self.states.append(self._stacked([states[i] for i in wave]))
 
     def replace_params(self, params: list[Any], target_params: list[Any]) -> None:
         """Give new learners other parameters, one tree of each run."""
@@ -179,6 +177,12 @@ class Fleet:
                 for name in waves[0]:
                     scores[prefix + name] = self._by_run([wave[name] for wave in waves])
         return scores
+
+    def release(self) -> None:
+        """Let go of what takes memory: states and data. Nothing can be asked for afterwards."""
+        self.states = []
+        self.data = None
+        self.advance.release()
 
     # ---------------------------------------------------------------------------------- questions
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import pathlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -35,14 +36,24 @@ def open_run(
     Raises RefusedError if it is no run directory, names code without permission, or `checkpoint`
     is none of these.
     """
-    checkpoint = LATEST if checkpoint is None else checkpoint
-    if isinstance(checkpoint, str) and checkpoint not in (LATEST, BEST):
-        raise RefusedError(
-            f"checkpoint={checkpoint} is neither the iteration of a checkpoint nor {BEST}."
-        )
+    checkpoint = _checkpoint(checkpoint)
     run_dir = pathlib.Path(run_dir)
     settings = run_settings(run_dir, permission or Permission(), suitable)
     return SavedRun(run_dir, settings, checkpoint)
+
+
+def _checkpoint(asked: Any) -> int | str:
+    """LATEST, BEST or an iteration. Raises RefusedError for anything else."""
+    if asked is None:
+        return LATEST
+    if asked in (LATEST, BEST):
+        return asked
+    try:
+        return operator.index(asked)
+    except TypeError as error:
+        raise RefusedError(
+            f"checkpoint={asked} is neither the iteration of a checkpoint nor {BEST} nor {LATEST}."
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +154,7 @@ class SavedRun:
 
     # ----------------------------------------------------------------------------------- metrics
 
-    @cached_property
+    @property
     def records(self) -> list[dict[str, Any]]:
         """All records of metrics.jsonl. Raises RefusedError for what cannot be read."""
         records, problems = log.read(self.run_dir, ("seed",))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+NEWEST = 1000  # ours: of a long run only so many are of use
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,9 @@ class Phase:
 
 @dataclass
 class Timeline:
-    """All phases of a run, in the order in which they ended."""
+    """The newest phases of a run, in the order in which they ended."""
 
-    phases: list[Phase] = field(default_factory=list)
+    phases: deque[Phase] = field(default_factory=lambda: deque(maxlen=NEWEST))
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:

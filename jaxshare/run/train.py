@@ -42,7 +42,8 @@ def train(
         # before anything is written
         with watch.computing("reading of the data"):
             data = offline.load(settings, program)
-        start = None if folder.goes_on(settings) else read_start(settings, program)
+        with watch.computing("reading of init_from"):
+            start = None if folder.goes_on(settings) else read_start(settings, program)
 
         new_name = not settings.run.run_dir
         with folder.in_use(settings) as opened:
@@ -52,6 +53,6 @@ def train(
                 # what may change when a run goes on, now that its checkpoint was read
                 folder.write_settings(opened.settings, opened.run_dir)
                 training.introduce(size, new_name)
-                training.watchers.extend(watchers)
+                training.add(watchers)
                 training.loop(data, start, max_chunks)
     return opened.run_dir

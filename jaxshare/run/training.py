@@ -39,7 +39,8 @@ class Training:
         self.watch = watch
         self.timeline = timeline
         self.failure: HostError | None = None  # of an environment; the runs end after a checkpoint
-        self.stopped = ""  # why a callback ended the runs, or ""
+        self.stopped: str | None = None  # why a callback ended the runs
+        self._fleet: Fleet | None = None
         self.console = Console(opened.settings.run, program)
         self._resuming = opened.resuming
 
@@ -74,6 +75,12 @@ class Training:
         self.console.stop()
         self.saver.checkpoints.close()
         self._close_loggers()
+        if self._fleet is not None:
+            self._fleet.release()
+
+    def add(self, watchers: list[Callback]) -> None:
+        """Have users' callbacks watch, too: after those of every run, and before evaluations."""
+        self.watchers[-1:-1] = watchers
 
     def introduce(self, size: int, new_name: bool) -> None:
         """Say what is about to run, and what there is to remark. size: bytes of memory, about."""
@@ -86,6 +93,12 @@ class Training:
             )
 
     # ------------------------------------------------------------------------- what callbacks use
+
+    @property
+    def fleet(self) -> Fleet:
+        """All runs; there once they have begun."""
+        assert self._fleet is not None
+        return self._fleet
 
     @property
     def counters(self) -> Counters:
@@ -143,7 +156,9 @@ class Training:
         self._begin_runs(data, start)
         total = self.program.total
         chunks = 0
-        while self.counters.progress.min() < total and chunks != max_chunks and not self.stopped:
+        while (
+            self.counters.progress.min() < total and chunks != max_chunks and self.stopped is None
+        ):
             self._advance()
             chunks += 1
         self._save()
@@ -152,7 +167,7 @@ class Training:
     def _begin_runs(self, data: Any, start: Start | None) -> None:
         """New runs with a full enough replay and their first evaluation, or the restored ones."""
         with self.console.phase("compiling"):
-            self.fleet = Fleet(
+            self._fleet = Fleet(
                 self.program, self.layout, self.settings, data=data, learned=self.watch.learned
             )
             with self.watch.computing("compiling"):
@@ -169,10 +184,12 @@ class Training:
 
             # else a signal cut the prefill short
             prefilled = int(self.fleet.clock.iteration) >= self.program.prefill_iterations
+            if prefilled or not self._begin.fresh:
+                for watcher in self.watchers[:-1]:
+                    watcher.on_start(self)
             if self._begin.fresh and prefilled:
                 self._save()
-            for watcher in self.watchers:
-                watcher.on_start(self)
+            self.evaluate.on_start(self)
         self._leave_if_stopped()
         self.console.progress(self.counters.progress)
         if self._begin.planned != self.settings.run.total_env_steps:
@@ -238,15 +255,16 @@ class Training:
     def _finish(self) -> None:
         total = self.program.total
         counters = self.counters
-        if not counters.updates.all() and self.program.prefill_iterations:
+        is_over = counters.progress.min() >= total
+        if is_over and not counters.updates.all() and self.program.prefill_iterations:
             what = "windows" if self.program.algorithm.window else "episodes"
             self.console.warn(
                 f"total_env_steps={total} was used up before the first update, which needs "
                 f"batch_size={self.settings.run.batch_size} {what}: nothing was learned."
             )
-        if self.stopped:
+        if self.stopped is not None:
             self.console.warn(f"stopped by a callback: {self.stopped}")
-        if counters.progress.min() >= total or self.stopped:
+        if is_over or self.stopped is not None:
             for watcher in self.watchers:
                 watcher.on_end(self)
             records, problems = log.read(self.run_dir, ("seed", "env_steps"))
@@ -262,7 +280,9 @@ class Training:
     def _extra_loggers(self) -> list[Logger]:
         names = [_describe(label).replace(" ", "_").replace("=", "_") for label in self.labels]
         settings = folder.plain(self.settings)
-        factories = [registry.get("logger", name) for name in self.settings.run.logger]
+        factories = [
+            registry.get("logger", name) for name in dict.fromkeys(self.settings.run.logger)
+        ]
         return [factory.make(self.run_dir, names, settings) for factory in factories]
 
     def _close_loggers(self) -> None:

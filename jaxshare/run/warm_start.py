@@ -74,12 +74,12 @@ def _places(settings: Settings, labels: Any, stored: int, where: str) -> list[in
     ours = settings.labels()
     if stored == 1:
         return [0] * len(ours)
-    if stored == len(ours):
-        return list(range(stored))
     seeds = [label.get("seed") for label in labels] if isinstance(labels, list) else []
     wanted = [label["seed"] for label in ours]
     if len(seeds) == len(set(seeds)) and set(wanted) <= set(seeds):
         return [seeds.index(seed) for seed in wanted]
+    if stored == len(ours):
+        return list(range(stored))
     raise RefusedError(
         f"{where} holds {stored} runs (seeds {', '.join(map(str, seeds)) or 'unknown'}), and this "
         f"command has {len(ours)} (seeds {', '.join(map(str, sorted(set(wanted))))}): use as many "

@@ -54,8 +54,9 @@ def watched(tmp_path_factory):
 def test_every_event_comes_in_its_turn(watched):
     _, diary = watched
     names = [name for name, _ in diary.events]
-    # a new run is saved and evaluated before it learns
-    assert names[:3] == ["checkpoint", "evaluation", "start"]
+    # a new run is saved and evaluated before it learns, and a chunk is told before its evaluation
+    assert names[:4] == ["start", "checkpoint", "evaluation", "chunk"]
+    assert "evaluation" in names[4:6]
     assert names[-2:] == ["checkpoint", "end"]
     assert diary.events[-1] == ("end", 64)
     assert sum(steps for name, steps in diary.events if name == "chunk") == 64 - 8  # less the prefill
@@ -84,6 +85,26 @@ def test_a_callback_stops_a_run_that_can_go_on(watched, tmp_path):
 
     tiny.train(run_dir, *ARGUMENTS, "resume=auto")
     assert tiny.records(run_dir) == tiny.records(whole)
+
+
+def test_a_callback_needs_no_reason_and_stops_before_the_first_chunk(tmp_path, capsys):
+    class Stop(Callback):
+        def on_start(self, training):
+            training.stop("")
+
+    training.train(tiny.settings(tmp_path / "run", *ARGUMENTS), watchers=[Stop()])
+    assert {record["updates"] for record in tiny.records(tmp_path / "run")} == {0}
+    assert "nothing was learned" not in capsys.readouterr().out
+
+
+def test_a_run_that_ended_holds_no_memory(tmp_path):
+    class Keep(Callback):
+        def on_end(self, training):
+            self.fleet = training.fleet
+
+    keep = Keep()
+    training.train(tiny.settings(tmp_path / "run", *ARGUMENTS), watchers=[keep])
+    assert keep.fleet.states == []
 
 
 @pytest.mark.parametrize(("callback", "words"), [(print, "no Callback"), (Diary, "a class")])
