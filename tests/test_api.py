@@ -156,7 +156,7 @@ def test_settings_that_are_handed_on_to_a_package():
 
 
 def test_a_setting_of_a_report_that_there_is_not():
-    with pytest.raises(jaxshare.RefusedError, match="outt is not a setting of it. Did you mean out"):
+    with pytest.raises(jaxshare.RefusedError, match=r"outt is not a setting of it. Did you mean out"):
         jaxshare.report("runs/x", outt="y")
 
 

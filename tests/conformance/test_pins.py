@@ -15,7 +15,7 @@ def rows():
         yield pytest.param(combination, id=combination.name, marks=marks)
 
 
-@pytest.mark.parametrize("combination", rows())
+@pytest.mark.parametrize("combination", [*rows()])
 def test_nothing_has_moved(combination):
     assert pins.compare(combination, pins.load()) == []
 
