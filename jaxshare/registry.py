@@ -256,5 +256,5 @@ def summary(module: Any) -> str:
     if isinstance(module, ModuleType):
         text = ast.get_docstring(ast.parse(inspect.getsource(module))) or ""
     else:
-        text = getattr(module, "text", "") or getattr(module, "__doc__", "") or ""
+        text = getattr(module, "text", "") or inspect.getdoc(module) or ""
     return text.strip().partition("\n")[0]

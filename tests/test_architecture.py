@@ -65,8 +65,8 @@ def test_environments_and_replay_know_no_algorithm(name):
 
 STUDIES = [name for name in FILES if name.startswith("study/")]
 KNOWN_TO_STUDIES = (  # what a study may know: settings, files of runs and data sets, the console, errors
-    "cli", "data.own", "durable", "registry", "results", "run.folder", "run.metrics", "run.output", "settings", "study",
-    "terminal", "types",
+    "cli", "data.own", "durable", "registry", "results", "run.folder", "run.reader", "run.metrics", "run.output",
+    "settings", "study", "terminal", "types",
 )  # fmt: skip
 
 

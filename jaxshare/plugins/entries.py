@@ -8,6 +8,7 @@ a function, or has one named `make`; a preset is a folder of YAML files, or one 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import pathlib
 import re
 import traceback
@@ -143,7 +144,7 @@ def wrapped_env(env: Env | Callable[[], Env]) -> Wrapped:
     """An environment, or a function that makes one, as an entry without settings."""
     if not isinstance(env, Env):
         maker = env
-        return Wrapped(make=lambda config: maker(), text=maker.__doc__ or "")
+        return Wrapped(make=lambda config: maker(), text=inspect.getdoc(maker) or "")
     actions = "discrete" if isinstance(env.spec.action, Discrete) else "continuous"
     return Wrapped(lambda config: env, HOST=not env.spec.pure, ACTIONS=actions, text=env.spec.name)
 
@@ -154,7 +155,7 @@ def _wrapped(kind: str, thing: object) -> object:
     if kind == "env" and (isinstance(thing, Env) or callable(thing)):
         return wrapped_env(thing)
     if kind == "logger" and callable(thing):
-        return Wrapped(make=thing, text=getattr(thing, "__doc__", None) or "")
+        return Wrapped(make=thing, text=inspect.getdoc(thing) or "")
     return thing
 
 

@@ -31,7 +31,7 @@ class Bars(AbstractContextManager["Bars"]):
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.percentage:>3.0f} %", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,

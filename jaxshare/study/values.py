@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from jaxshare.results import curves as reader
 from jaxshare.results.runs import gather_versions
 from jaxshare.run import folder
+from jaxshare.run import reader as files
 from jaxshare.study.check import Check, Quantity, Series
 from jaxshare.study.language import Study
 from jaxshare.study.plan import Plan
@@ -20,6 +20,8 @@ from jaxshare.types import RefusedError
 
 PREFIX = "eval/"
 Records = list[dict[str, Any]]
+AGAIN = "Delete it, and run the study again."
+DECOMPOSITION = files.Record({"runs": files.ListOf(files.Record({"types": files.ANY}))})
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Runs:
     def decomposition(self, task: str, arm: str, path: str) -> np.ndarray:
         """A number of decomposition.json, the mean over the types of agents that have it; [N]."""
         job = self.plan.jobs[self.plan.decompositions[task, arm]]
-        whole = json.loads((self.root / job.out).read_text(encoding="utf-8"))
+        whole = files.read_json(self.root / job.out, DECOMPOSITION, AGAIN)
         return np.array([of_types(run["types"], path) for run in whole["runs"]])
 
     def json(self, quantity: Quantity) -> np.ndarray:
@@ -114,7 +116,7 @@ class Runs:
         """
         assert quantity.json is not None
         job = self.plan.jobs[self.plan.scripts[quantity.json]]
-        tree: Any = json.loads((self.root / job.out).read_text(encoding="utf-8"))
+        tree: Any = files.read_json(self.root / job.out, files.ANY, AGAIN)
         for key in quantity.path:
             tree = tree[key]
         numbers = np.asarray(tree, float)

@@ -17,7 +17,10 @@ from jaxshare.run.signals import StoppedError, watching
 SOON = 5.0  # seconds
 MINUTE_IN_C = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**8)"  # no Python handler runs meanwhile, as in XLA's compiler
 WAIT = """
-import hashlib, pathlib, sys, time
+import hashlib, pathlib, signal, sys, time
+for ignored_by_a_shell in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    default = signal.default_int_handler if ignored_by_a_shell == signal.SIGINT else signal.SIG_DFL
+    signal.signal(ignored_by_a_shell, default)
 from jaxshare.run.signals import watching
 with watching(at_once=True) as watch:
     watch.on_leaving(lambda: pathlib.Path(sys.argv[1]).write_text("closed"))
