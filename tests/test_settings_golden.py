@@ -10,7 +10,7 @@ import yaml
 
 from jaxshare import registry
 from jaxshare.run import folder
-from jaxshare.settings.plain import from_plain
+from jaxshare.settings.plain import flatten, from_plain
 from jaxshare.settings.records import RunConfig
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -53,8 +53,8 @@ def test_what_a_run_wrote_down_before_still_loads(name):
     tree = yaml.safe_load((GOLDEN / "configs" / f"{name}.yaml").read_text())
     settings = from_plain(tree)
     assert settings.algo_name == name
-    loaded = folder.flatten(folder.plain(settings))
-    written = folder.flatten(tree)
+    loaded = flatten(folder.plain(settings))
+    written = flatten(tree)
     assert {key: loaded.get(key, "is gone") for key in written} == written
 
 

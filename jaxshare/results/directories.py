@@ -18,6 +18,7 @@ from jaxshare.results.curves import Record
 from jaxshare.results.runs import Played, Run, hashable
 from jaxshare.run import BEST, folder, reader
 from jaxshare.run.metrics import COUNTERS, EVALUATED
+from jaxshare.settings.plain import flatten
 from jaxshare.types import RefusedError
 
 # Settings that change no result, or that tell runs of a group apart. Everything else is compared.
@@ -166,7 +167,7 @@ def _complete(path: pathlib.Path, plain: dict[str, Any]) -> tuple[dict[str, Any]
             "for a report"
         )
         return plain, f"{other}; the settings are compared as they are written."
-    missing = sorted(folder.flatten(full).keys() - folder.flatten(plain).keys())
+    missing = sorted(flatten(full).keys() - folder.flatten(plain).keys())
     new = [key for key in missing if not _irrelevant(key.removeprefix("run."))]
     if not new:
         return full, ""
@@ -218,9 +219,9 @@ def _column(records: list[Record], key: str) -> np.ndarray:
 def _compared(plain: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
     """Flat settings that a result may depend on; those of a sweep have the value of this run."""
     unused = ("data", "total_env_steps" if plain["run"].get("data") else "total_updates")
-    run = folder.flatten(plain["run"])
+    run = flatten(plain["run"])
     flat = {key: x for key, x in run.items() if not _irrelevant(key) and key not in unused}
-    flat |= folder.flatten({"algo": plain["algo"], **plain["modifiers"]})
+    flat |= flatten({"algo": plain["algo"], **plain["modifiers"]})
     for name, value in point.items():
         key = f"algo.hparams.{name}"
         flat[key if key in flat else name] = value
@@ -228,7 +229,7 @@ def _compared(plain: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]:
 
 
 def _environment(plain: dict[str, Any]) -> dict[str, Any]:
-    settings = folder.flatten(plain["env"] or {})
+    settings = flatten(plain["env"] or {})
     return {
         "env": plain["env_name"],
         **{key: value for key, value in settings.items() if key not in OF_HOST},

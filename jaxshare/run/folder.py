@@ -21,7 +21,7 @@ from jaxshare.loggers import METRICS
 from jaxshare.plugins import origins
 from jaxshare.run import reader
 from jaxshare.run.lock import Lock
-from jaxshare.settings.plain import from_plain
+from jaxshare.settings.plain import flatten, from_plain
 from jaxshare.settings.records import Settings
 from jaxshare.types import RefusedError
 
@@ -247,14 +247,3 @@ def _changed_settings(run_dir: pathlib.Path, settings: Settings) -> list[str]:
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key) and not key.startswith(free)
     ]
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

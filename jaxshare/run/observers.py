@@ -126,7 +126,9 @@ class Evaluate(Callback):
         except HostError as error:
             training.failure = error
             return
-        training.tell_evaluation(Evaluation(scores, due, counters))
+        evaluation = Evaluation(scores, due, counters)
+        for watcher in training.watchers:
+            watcher.on_evaluation(training, evaluation)
         self.evaluated = np.where(due, counters.progress, self.evaluated)
 
     def _due(self, training: Training, progress: np.ndarray) -> np.ndarray:

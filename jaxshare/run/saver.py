@@ -1,9 +1,10 @@
-"""The checkpoints of a run that goes on: which one it begins with, when one is due, and what is in it."""
+"""The checkpoints of a run: which one it begins with, when one is due, and what is in it."""
 
 from __future__ import annotations
 
 import pathlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from jaxshare import __version__
 from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
 from jaxshare.run import metrics as log
 from jaxshare.run import reader
-from jaxshare.run.fleet import Counters
+from jaxshare.run.fleet import Counters, Fleet
+from jaxshare.run.warm_start import Start
 from jaxshare.runner import Program
 from jaxshare.settings.records import Settings
 from jaxshare.types import Clock, RefusedError, TrainState
@@ -67,7 +69,7 @@ class Saver:
     # ---------------------------------------------------------------------------------- reading
 
     def beginning(self, resuming: bool) -> Beginning:
-        """What the run goes on from. Raises RefusedError if there is no checkpoint that can be read."""
+        """What the run goes on from. Raises RefusedError if no checkpoint can be read."""
         labels = self._settings.labels()
         begin = Beginning(
             planned=self._settings.run.total_env_steps,
@@ -153,7 +155,7 @@ class Saver:
         run = self._settings.run
         meta: dict[str, Any] = {
             "wall_s": training.elapsed,
-            "metrics_bytes": training.file.sync(),
+            "metrics_bytes": training.log.file.sync(),
             "version": __version__,
             "labels": training.labels,
             "env_steps": fleet.env_steps.tolist(),
@@ -175,3 +177,25 @@ class Saver:
         best = [each for each in training.keep_best.best if each is not None]
         complete = len(best) == len(training.labels)
         self.checkpoints.save(fleet.clock, states, meta, best if complete else None)
+
+
+def fill(fleet: Fleet, begin: Beginning, start: Start | None, interrupted: Sequence[int]) -> str:
+    """Give the runs their states, new ones or the checkpoint's; a remark for the person, or "".
+
+    start: parameters that new runs begin with. interrupted: see `Fleet.prefill`.
+    Raises HostError; RefusedError for numbers that replay.dtype cannot keep.
+    """
+    if begin.fresh:
+        fleet.init()
+        if start is not None:
+            fleet.replace_params(start.params, start.target_params)
+        fleet.prefill(interrupted)
+        return ""
+
+    clock, states = begin.take_states()
+    if begin.exact:
+        fleet.place(clock, states)
+        return ""
+    fleet.place(clock._replace(stored=clock.stored * 0), states)
+    fleet.prefill(interrupted)
+    return "the checkpoint holds no replay: it is filled anew, and the run goes on inexactly."

@@ -1,21 +1,21 @@
-"""The runs of one command while they are trained: chunk after chunk, with callbacks between them."""
+"""The runs of one command while they are trained: chunk after chunk, and callbacks."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from jaxshare import parallel, registry
+from jaxshare import parallel
 from jaxshare.console import Console
-from jaxshare.loggers import JsonLines, Logger
-from jaxshare.run import folder, observers
-from jaxshare.run import metrics as log
-from jaxshare.run.callbacks import Callback, Chunk, Evaluation
+from jaxshare.run import folder, metrics, observers
+from jaxshare.run.callbacks import Callback, Chunk
 from jaxshare.run.fleet import Counters, Fleet
-from jaxshare.run.saver import Saver
+from jaxshare.run.log_writers import LogWriters, describe
+from jaxshare.run.saver import Saver, fill
 from jaxshare.run.signals import Watch
 from jaxshare.run.timeline import Timeline
 from jaxshare.run.warm_start import Start
+from jaxshare.run.watch import not_finite
 from jaxshare.runner import Program
 from jaxshare.types import HostError, RefusedError
 
@@ -44,7 +44,7 @@ class Training:
         self.console = Console(opened.settings.run, program)
         self._resuming = opened.resuming
 
-        # before anything is opened for writing, so that a damaged checkpoint leaves the run untouched
+        # before anything is opened for writing: a damaged checkpoint leaves the run untouched
         self.saver = Saver(opened.run_dir, opened.settings, program)
         with self.watch.computing("reading of the checkpoint"):
             self._begin = self.saver.beginning(opened.resuming)
@@ -61,11 +61,10 @@ class Training:
         self.watchers.append(self.evaluate)
 
         self._remarks = self.saver.cut_back_log(self._begin)
-        self.file = JsonLines(opened.run_dir)
-        self.loggers: list[Logger] = [self.file, *self._extra_loggers()]
+        self.log = LogWriters(opened.run_dir, opened.settings)
         self._started = time.monotonic()
         self.watch.on_leaving(self.console.stop)
-        self.watch.on_leaving(self._close_loggers)
+        self.watch.on_leaving(self.log.close)
         self.watch.then = "" if self._begin.fresh else self._how_to_go_on()
 
     def __enter__(self) -> Training:
@@ -74,7 +73,7 @@ class Training:
     def __exit__(self, *exc: Any) -> None:
         self.console.stop()
         self.saver.checkpoints.close()
-        self._close_loggers()
+        self.log.close()
         if self._fleet is not None:
             self._fleet.release()
 
@@ -127,25 +126,13 @@ class Training:
             "wall_s": round(self.elapsed, 3),
             **metrics,
         }
-        for logger in self.loggers:
-            logger.write(run, record)
+        self.log.write(run, record)
         for watcher in self.watchers:
             watcher.on_record(self, run, record)
 
-    def tell_evaluation(self, evaluation: Evaluation) -> None:
-        """Tell every callback."""
-        for watcher in self.watchers:
-            watcher.on_evaluation(self, evaluation)
-
     def not_finite(self, what: str, label: dict[str, Any]) -> RefusedError:
         """What to raise when numbers of a run became nan or inf."""
-        remedy = self.fleet.outside() or (
-            "A smaller algo.hparams.lr, algo.hparams.grad_clip or env.reward_scale, in a new run_dir, usually helps."
-        )
-        return RefusedError(
-            f"{what} of {_describe(label)}. The run is stopped; the last good checkpoint is "
-            f"{self.saver.newest}. {remedy}"
-        )
+        return not_finite(f"{what} of {describe(label)}", self.saver.newest, self.fleet.outside())
 
     # ------------------------------------------------------------------------------------ the loop
 
@@ -176,11 +163,13 @@ class Training:
                         self.fleet.compile()
                 try:
                     with self.timeline.timing("start"):
-                        self._fill(start)
+                        remark = fill(self.fleet, self._begin, start, self.watch)
                 except HostError as error:
                     raise HostError(
                         f"{error}\nThe run is stopped before anything was learned."
                     ) from error
+            if remark:
+                self.console.warn(remark)
 
             # else a signal cut the prefill short
             prefilled = int(self.fleet.clock.iteration) >= self.program.prefill_iterations
@@ -197,24 +186,6 @@ class Training:
                 f"total_env_steps was {self._begin.planned}: the run goes on, but not to the same "
                 "bits as a run that was planned to be longer."
             )
-
-    def _fill(self, start: Start | None) -> None:
-        """States for the runs: new ones, or those of the checkpoint. Raises HostError."""
-        if self._begin.fresh:
-            self.fleet.init()
-            if start is not None:
-                self.fleet.replace_params(start.params, start.target_params)
-            self.fleet.prefill(self.watch)
-            return
-        clock, states = self._begin.take_states()
-        if self._begin.exact:
-            self.fleet.place(clock, states)
-            return
-        self.console.warn(
-            "the checkpoint holds no replay: it is filled anew, and the run goes on inexactly."
-        )
-        self.fleet.place(clock._replace(stored=clock.stored * 0), states)
-        self.fleet.prefill(self.watch)
 
     def _advance(self) -> None:
         """One chunk, and what is due after it."""
@@ -267,28 +238,10 @@ class Training:
         if is_over or self.stopped is not None:
             for watcher in self.watchers:
                 watcher.on_end(self)
-            records, problems = log.read(self.run_dir, ("seed", "env_steps"))
+            records, problems = metrics.read(self.run_dir, ("seed", "env_steps"))
             for problem in problems:
                 self.console.warn(problem)
             self.console.finish(records, self.run_dir)
 
     def _how_to_go_on(self) -> str:
         return f"the same command with {folder.how_to_go_on(self.run_dir)} goes on"
-
-    # ------------------------------------------------------------------------------------- loggers
-
-    def _extra_loggers(self) -> list[Logger]:
-        names = [_describe(label).replace(" ", "_").replace("=", "_") for label in self.labels]
-        settings = folder.plain(self.settings)
-        factories = [
-            registry.get("logger", name) for name in dict.fromkeys(self.settings.run.logger)
-        ]
-        return [factory.make(self.run_dir, names, settings) for factory in factories]
-
-    def _close_loggers(self) -> None:
-        for logger in self.loggers:
-            logger.close()
-
-
-def _describe(label: dict[str, Any]) -> str:
-    return " ".join(f"{name.removeprefix('sweep.')}={value}" for name, value in label.items())

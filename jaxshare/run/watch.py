@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxshare.types import Env
+from jaxshare.types import Env, RefusedError
 
 
 @contextmanager
@@ -63,3 +64,18 @@ def first_nonfinite(metrics: dict[str, Any]) -> Nonfinite | None:
 
 def _losses_first(name: str) -> tuple[bool, str]:
     return not name.startswith("loss/"), name
+
+
+def not_finite(what: str, newest: pathlib.Path, outside: str) -> RefusedError:
+    """What to raise when numbers of a run became nan or inf.
+
+    what: happened, and to which run. newest: the last good checkpoint. outside: of the replay's
+    range, what `Fleet.outside` says.
+    """
+    remedy = outside or (
+        "A smaller algo.hparams.lr, algo.hparams.grad_clip or env.reward_scale, in a new run_dir, "
+        "usually helps."
+    )
+    return RefusedError(
+        f"{what}. The run is stopped; the last good checkpoint is {newest}. {remedy}"
+    )

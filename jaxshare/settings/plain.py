@@ -34,3 +34,14 @@ def from_plain(tree: dict[str, Any]) -> Settings:
     except (KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise RefusedError(f"it does not fit this version of jaxshare ({reason}).") from error
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
