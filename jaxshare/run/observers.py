@@ -1,4 +1,4 @@
-"""The callbacks of every run: stop on nan, log, show progress, keep the best, evaluate."""
+"""The callbacks of every run: stop on nan, log, show progress, keep the best; and evaluating."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class KeepBest(Callback):
                 )
 
 
-class Evaluate(Callback):
+class Evaluate:
     """Evaluates the runs whose turn it is, and tells the callbacks."""
 
     def __init__(self, evaluated: np.ndarray) -> None:
@@ -106,17 +106,11 @@ class Evaluate(Callback):
         # when the run goes on
         self.evaluated = evaluated
 
-    def on_start(self, training: Training) -> None:
-        """New runs are evaluated before they learn."""
-        if not training.watch:  # else a signal has come, and there is nothing to wait for
-            self._evaluate_due(training, training.counters)
+    def if_due(self, training: Training, counters: Counters) -> None:
+        """New runs, those that crossed a multiple of eval.every, and those that came to their end.
 
-    def on_chunk(self, training: Training, chunk: Chunk) -> None:
-        """Those that crossed a multiple of eval.every, or came to their end."""
-        if training.failure is None:
-            self._evaluate_due(training, chunk.after)
-
-    def _evaluate_due(self, training: Training, counters: Counters) -> None:
+        A failure on the host is then in `Training.failure`.
+        """
         due = self._due(training, counters.progress)
         if not due.any():
             return

@@ -53,6 +53,6 @@ def train(
                 # what may change when a run goes on, now that its checkpoint was read
                 folder.write_settings(opened.settings, opened.run_dir)
                 training.introduce(size, new_name)
-                training.add(watchers)
+                training.watchers.extend(watchers)
                 training.loop(data, start, max_chunks)
     return opened.run_dir

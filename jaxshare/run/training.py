@@ -58,7 +58,6 @@ class Training:
         ]
         if opened.settings.run.checkpoint.best:
             self.watchers.append(self.keep_best)
-        self.watchers.append(self.evaluate)
 
         self._remarks = self.saver.cut_back_log(self._begin)
         self.log = LogWriters(opened.run_dir, opened.settings)
@@ -76,10 +75,6 @@ class Training:
         self.log.close()
         if self._fleet is not None:
             self._fleet.release()
-
-    def add(self, watchers: list[Callback]) -> None:
-        """Have users' callbacks watch, too: after those of every run, and before evaluations."""
-        self.watchers[-1:-1] = watchers
 
     def introduce(self, size: int, new_name: bool) -> None:
         """Say what is about to run, and what there is to remark. size: bytes of memory, about."""
@@ -174,11 +169,12 @@ class Training:
             # else a signal cut the prefill short
             prefilled = int(self.fleet.clock.iteration) >= self.program.prefill_iterations
             if prefilled or not self._begin.fresh:
-                for watcher in self.watchers[:-1]:
+                for watcher in self.watchers:
                     watcher.on_start(self)
             if self._begin.fresh and prefilled:
                 self._save()
-            self.evaluate.on_start(self)
+            if not self.watch:  # else there is nothing to wait for
+                self.evaluate.if_due(self, self.counters)
         self._leave_if_stopped()
         self.console.progress(self.counters.progress)
         if self._begin.planned != self.settings.run.total_env_steps:
@@ -198,6 +194,8 @@ class Training:
             self.watch.learned()
             for watcher in self.watchers:
                 watcher.on_chunk(self, Chunk(metrics, before, after))
+            if self.failure is None:
+                self.evaluate.if_due(self, after)
         if self.failure or self.watch or self.saver.due(before, after):
             self._save()
         self._leave_if_stopped()
