@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxshare.api.policy import Policy
 from jaxshare.evaluation import scores
+from jaxshare.results import curves
 from jaxshare.run.saved import LATEST, SavedRun, open_run
 from jaxshare.run.watch import host_errors
 from jaxshare.settings.records import Settings
@@ -77,7 +78,8 @@ class Run:
         nan where a record lacks a metric, as those of an evaluation lack losses. `curve` leaves
         these out; `pandas.DataFrame(run.metrics[0])` is a table.
         """
-        return [_columns(self._of(label)) for label in self.labels]
+        records = curves.load(self.run_dir)
+        return [_columns(_of(label, records)) for label in self.labels]
 
     def curve(
         self, name: str = "eval/return", seed: int | None = None, run: int | None = None
@@ -88,18 +90,14 @@ class Run:
         points of a sweep. Of a data set's learner the first are updates.
         Raises RefusedError for a metric that was never logged.
         """
-        records = self._of(self.labels[self._index(seed, run)])
+        records = _of(self.labels[self._index(seed, run)], curves.load(self.run_dir))
         points = [record for record in records if name in record]
         if not points:
             known = sorted({key for record in records for key in record})
             raise RefusedError(f"{name} was not logged. Known: {', '.join(known)}.")
-        counter = "updates" if self.settings.run.data else "env_steps"
+        counter = curves.progress_key(points[-1])
         steps = np.array([record[counter] for record in points])
         return steps, np.array([record[name] for record in points])
-
-    def _of(self, label: dict[str, Any]) -> list[dict[str, Any]]:
-        wanted = label.items()
-        return [record for record in self._saved.records if wanted <= record.items()]
 
     def policy(self, seed: int | None = None, run: int | None = None) -> Policy:
         """The agents of one run at the checkpoint; default the first seed.
@@ -143,6 +141,11 @@ class Run:
             )
             raise RefusedError(f"seed={seed}: {what}. The runs are {self.labels}.")
         return seeds.index(seed)
+
+
+def _of(label: dict[str, Any], records: list[curves.Record]) -> list[curves.Record]:
+    """The records of one run."""
+    return [record for record in records if label.items() <= record.items()]
 
 
 def _columns(records: list[dict[str, Any]]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""A handle on a run directory: its settings, its metrics, and what its checkpoints hold."""
+"""A handle on a run directory: its settings, and what its checkpoints hold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import numpy as np
 
 from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
 from jaxshare.run import BEST, LATEST, build
-from jaxshare.run import metrics as log
 from jaxshare.runner import Program
 from jaxshare.settings.records import Settings
 from jaxshare.trust import Permission, run_settings
@@ -151,16 +150,6 @@ class SavedRun:
         _, point = self.settings.runs()[run]
         values = {**self.program.algorithm.hparams, **point}
         return {name: jnp.float32(value) for name, value in values.items()}
-
-    # ----------------------------------------------------------------------------------- metrics
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        """All records of metrics.jsonl. Raises RefusedError for what cannot be read."""
-        records, problems = log.read(self.run_dir, ("seed",))
-        if problems:
-            raise RefusedError(problems[0])
-        return records
 
 
 def at_best(state: TrainState, best: Best) -> TrainState:

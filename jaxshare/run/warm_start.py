@@ -34,13 +34,10 @@ def read_start(settings: Settings, program: Program) -> Start | None:
     where = f"init_from={run_dir}"
     if not run_dir.is_dir():
         raise RefusedError(f"{where} does not exist: name the run directory of a training run.")
-    checkpoints = Checkpoints(run_dir, read_only=True, spec=program.env.spec)
-    try:
+    with Checkpoints(run_dir, read_only=True, spec=program.env.spec) as checkpoints:
         newest = checkpoints.newest(
             lambda step: (checkpoints.meta(step), checkpoints.learners(step))
         )
-    finally:
-        checkpoints.close()
     if newest is None:
         raise RefusedError(f"{where} has no checkpoint: name a run directory that has one.")
     step, (meta, learners) = newest
