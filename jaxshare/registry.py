@@ -158,16 +158,13 @@ def register_env(env: Any) -> str:
     while name in modules("env") or name in installed.offers("env") or _is_another(name, env):
         name += "_"
     register("env", name, env)
-    _environments[name] = env
     return name
-
-
-_environments: dict[str, Any] = {}  # that `register_env` has registered, by name
 
 
 def _is_another(name: str, env: Any) -> bool:
     """Whether something else than this very environment is registered by a name."""
-    return name in entries.imported("env") and _environments.get(name) is not env
+    entry = entries.imported("env").get(name)
+    return entry is not None and getattr(entry.module, "env", None) is not env
 
 
 def lacking(module: ModuleType) -> str | None:

@@ -33,6 +33,9 @@ LISTS = ("modifiers", "logger", "plugins")  # a single name is taken as a list o
 OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 UNSHARED = ("run_dir",)  # one value even in a multirun, whose jobs get numbered folders in it
 PLAIN = re.compile(r"[A-Za-z0-9_\s/\-\\+.$%*@?|:]")  # what hydra takes unquoted
+PLAIN_TEXT = re.compile(r"[a-zA-Z_/][\w./:-]*", re.ASCII)  # a value that needs no quotes anywhere
+PLAIN_KEY = re.compile(r"[\w.-]+", re.ASCII)  # of a mapping
+KEYWORDS = ("null", "true", "false", "nan", "inf")  # what is read as something else than text
 MOST_DIGITS = 30  # of a whole number that is written with an exponent
 
 
@@ -165,6 +168,28 @@ def _whole(key: str, value: str, kind: Kind) -> str:
 def quoted(text: str, quote: Quote = Quote.single) -> str:
     """Text as a quoted string of hydra's grammar."""
     return QuotedString(text, quote).with_quotes()
+
+
+def in_grammar(value: object, quote: Quote = Quote.single) -> str:
+    """A plain value of Python in hydra's grammar; text in quotes, unless it is plainly text."""
+    if isinstance(value, Mapping):
+        pairs = [f"{_key(name, quote)}:{in_grammar(inner, quote)}" for name, inner in value.items()]
+        return "{" + ",".join(pairs) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(in_grammar(inner, quote) for inner in value) + "]"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str):
+        return str(value)
+    is_plain = PLAIN_TEXT.fullmatch(value) and value.lower() not in KEYWORDS
+    return value if is_plain else quoted(value, quote)
+
+
+def _key(name: object, quote: Quote) -> str:
+    """A key of a mapping, which hydra reads without quotes only."""
+    return str(name) if PLAIN_KEY.fullmatch(str(name)) else in_grammar(name, quote)
 
 
 class _WithoutMark:

@@ -23,13 +23,12 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import pathlib
-import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxshare import registry
+from jaxshare import registry, spelling
 from jaxshare.plugins import again, origins
 from jaxshare.settings.fields import flag, free_table, text_list
 from jaxshare.settings.records import Settings
@@ -39,11 +38,6 @@ GROUP = (
     "jaxshare.environments"  # of entry points: their values are import paths, as env.id has them
 )
 PLACES = ("python", "sc2path")  # where a program lies on this machine: the command line's counts
-LONGEST = 400  # characters of one setting that a message repeats
-PLAIN = re.compile(
-    r"[a-zA-Z_/][\w./:-]*", re.ASCII
-)  # text that needs no quotes on the command line
-KEYWORDS = ("null", "true", "false", "nan", "inf")
 
 
 @dataclass(frozen=True)
@@ -193,9 +187,10 @@ def _with_places(settings: Settings, file: pathlib.Path, permission: Permission)
         if key in PLACES:
             places[key] = str(value)
         elif getattr(settings.env, key) != value:
+            written = origins.shown(_spelled(getattr(settings.env, key)))
             raise RefusedError(
-                f"env.{key}={value} is not what {file} says ({_shown(getattr(settings.env, key))}): the run is of that "
-                f"environment. Leave it out, or repeat it."
+                f"env.{key}={value} is not what {file} says ({written}): the run is of that "
+                "environment. Leave it out, or repeat it."
             )
     if not places:
         return settings
@@ -217,29 +212,9 @@ def _has_text(value: Any) -> bool:
 def _argument(key: str, value: Any) -> str:
     """The argument of the command line that repeats a setting; "" if it cannot be shown in full."""
     text = shlex.quote(f"env.{key}={_spelled(value)}")
-    return text if len(text) <= LONGEST and text.isprintable() else ""
-
-
-def _shown(value: Any) -> str:
-    text = _spelled(value)
-    return text if len(text) <= LONGEST and text.isprintable() else f"{ascii(text)[:LONGEST]}…"
+    return text if len(text) <= origins.LONGEST and text.isprintable() else ""
 
 
 def _spelled(value: Any) -> str:
-    """A value in hydra's grammar."""
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_spelled(k)}:{_spelled(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_spelled, value)) + "]"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, str):
-        return str(value)
-    if PLAIN.fullmatch(value) and value.lower() not in KEYWORDS:
-        return value
-    # hydra's quoted text: a backslash is doubled only where it stands before a quote, or at the end
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)
-    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
-    return f'"{escaped}"'
+    """A value in hydra's grammar, in quotes that a shell's quotes leave readable."""
+    return spelling.in_grammar(value, spelling.Quote.double)

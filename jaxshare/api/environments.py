@@ -6,9 +6,10 @@ import dataclasses
 from typing import Any
 
 from jaxshare import registry
+from jaxshare.api import keywords
 from jaxshare.registry import register
 from jaxshare.settings.validate import check_record
-from jaxshare.types import Env, RefusedError
+from jaxshare.types import Env
 
 __all__ = ["make_env", "register"]
 
@@ -23,12 +24,7 @@ def make_env(name: str, **settings: Any) -> Env:
     """
     entry = registry.get("env", name)
     known = [field.name for field in dataclasses.fields(entry.Config)]
-    for key, value in settings.items():
-        if key not in known:
-            raise RefusedError(
-                f"make_env({name!r}, {key}={value!r}): {key} is not a setting of it."
-                f"{registry.suggest(key, known)} Known: {', '.join(known) or 'none'}."
-            )
+    keywords.check_known(f"make_env({name!r}", settings, known)
     config = entry.Config(**settings)
     check_record(config, "env.")
     return entry.make(config)

@@ -11,7 +11,6 @@ from jaxshare import registry, spelling
 from jaxshare.types import RefusedError
 
 SPECIAL = re.compile(r"""['"\\\\,$={}\[\]()]""")  # what hydra reads more into than text
-KEYWORDS = ("null", "true", "false", "nan", "inf")  # what hydra reads as something else than text
 
 
 def arguments(
@@ -67,44 +66,46 @@ def _argument(key: str, value: Any) -> str:
     """A value behind `key=`: text as it stands, in quotes where hydra would read more into it."""
     value = _plain(value)
     if not isinstance(value, str):
-        return spelled(value)
+        return spelling.in_grammar(value)
     kind = spelling.training_kinds().get(key, spelling.Kind())
-    is_special = bool(SPECIAL.search(value)) or value.lower() in KEYWORDS
+    is_special = bool(SPECIAL.search(value)) or value.lower() in spelling.KEYWORDS
     return spelling.quoted(value) if kind.text and is_special else value
 
 
-def spelled(value: Any) -> str:
-    """A value in hydra's grammar; text in quotes, unless it is plainly a name.
+def _plain(value: Any) -> Any:
+    """Paths as text, numbers and arrays of numpy or JAX as Python has them; so in lists, too.
 
     Raises RefusedError for keys of mappings that hydra cannot read.
     """
-    value = _plain(value)
-    if isinstance(value, Mapping):
-        pairs = [f"{_key(name)}:{spelled(inner)}" for name, inner in value.items()]
-        return "{" + ",".join(pairs) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(spelled(inner) for inner in value) + "]"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        is_name = value.isidentifier() and value.lower() not in KEYWORDS
-        return value if is_name else spelling.quoted(value)
-    return str(value)
-
-
-def _plain(value: Any) -> Any:
-    """Paths as text, and numbers and arrays of numpy or JAX as Python has them."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return value.tolist() if hasattr(value, "tolist") else value
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Mapping):
+        return {_key(name): _plain(inner) for name, inner in value.items()}
+    return value
 
 
 def _key(name: Any) -> str:
-    if not re.fullmatch(r"[\w.-]+", str(name), re.ASCII):
+    if not spelling.PLAIN_KEY.fullmatch(str(name)):
         raise RefusedError(
             f"the key {name!r} of a mapping cannot be written as a setting: use letters, digits, "
             "dots, minus signs and underscores."
         )
     return str(name)
+
+
+def check_known(call: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise RefusedError for a keyword of a call that is no setting of it, with the nearest ones.
+
+    call: the function and what stands before its settings, such as "make_env('lbf'".
+    """
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise RefusedError(
+                f"{call}, {name}=…): {name} is not a setting of it."
+                f"{registry.suggest(name, known)} Known: {', '.join(known) or 'none'}."
+            )

@@ -15,7 +15,7 @@ from jaxshare.plugins import arguments as plugins
 from jaxshare.plugins import references
 from jaxshare.run.callbacks import Callback
 from jaxshare.run.train import train as train_settings
-from jaxshare.types import Env, RefusedError
+from jaxshare.types import Env
 
 GROUPS = ("preset", "algo", "env")
 
@@ -87,10 +87,7 @@ def report(
     Raises RefusedError.
     """
     known = [field.name for field in dataclasses.fields(command.Config)]
-    for name in settings:
-        if name not in known:
-            near = registry.suggest(name, known)
-            raise RefusedError(f"report(…, {name}=…): {name} is not a setting of it.{near}")
+    keywords.check_known("report(…", settings, known)
     several = [runs] if isinstance(runs, str | pathlib.Path | Run) else list(runs)
     folders = [str(run.run_dir if isinstance(run, Run) else run) for run in several]
     return command.report(command.Config(runs=folders, **settings))

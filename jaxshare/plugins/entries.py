@@ -87,6 +87,7 @@ class Wrapped:
     HOST: bool = False
     ACTIONS: str = ""
     text: str = ""
+    env: Env | None = None  # if it is the same one every time
 
 
 # ------------------------------------------------------------------------------------- the process
@@ -146,7 +147,13 @@ def wrapped_env(env: Env | Callable[[], Env]) -> Wrapped:
         maker = env
         return Wrapped(make=lambda config: maker(), text=inspect.getdoc(maker) or "")
     actions = "discrete" if isinstance(env.spec.action, Discrete) else "continuous"
-    return Wrapped(lambda config: env, HOST=not env.spec.pure, ACTIONS=actions, text=env.spec.name)
+    return Wrapped(
+        make=lambda config: env,
+        HOST=not env.spec.pure,
+        ACTIONS=actions,
+        text=env.spec.name,
+        env=env,
+    )
 
 
 def _wrapped(kind: str, thing: object) -> object:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxshare.results.numbers import MOST_GROUPS, Report
 from jaxshare.results.study import Task
+from jaxshare.settings.rows import value_text
 
 if TYPE_CHECKING:
     from jaxshare.results.settings import Config
@@ -74,14 +75,5 @@ def command(config: Config) -> str:
         value = getattr(config, field.name)
         usual = field.default if field.default_factory is MISSING else field.default_factory()
         if field.name != "runs" and value != usual:
-            settings.append(f"{field.name}={_spelled(value)}")
+            settings.append(f"{field.name}={value_text(value)}")
     return shlex.join(["python", "-m", "jaxshare.report", *config.runs, *settings])
-
-
-def _spelled(value: Any) -> str:
-    """A value as hydra reads it."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_spelled(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_spelled, value)) + "]"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -29,13 +29,16 @@ class Row:
 
 
 def value_text(value: Any) -> str:
-    """A value as the command line has it: true, null, [a,b]."""
+    """A value as the command line has it: true, null, [a,b], {a:b}."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
         return f"[{','.join(value_text(entry) for entry in value)}]"
+    if isinstance(value, dict):
+        pairs = [f"{key}:{value_text(entry)}" for key, entry in value.items()]
+        return "{" + ",".join(pairs) + "}"
     return str(value)
 
 
