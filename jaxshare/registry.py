@@ -1,7 +1,8 @@
 """Entries by name: algorithms, environments, modifiers and loggers.
 
 The file name is the registry: every module of algos/, envs/ or modifiers/ with `Config` and `make` is
-an entry. Others come from outside: see `jaxshare.plugins`.
+an entry, and so is every folder there whose file `algorithm.py`, `environment.py` or `modifier.py` has
+them. Others come from outside: see `jaxshare.plugins`.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ SYNONYMS = {  # how PyMARL, EPyMARL and others call what is set here: names or e
     "use_wandb": ("logger",),
 }
 KINDS = {"algo": "jaxshare.algos", "env": "jaxshare.envs", "modifiers": "jaxshare.modifiers"}
-
+MAIN = {"algo": "algorithm", "env": "environment", "modifiers": "modifier"}  # file of a folder
 
 LOGGERS = "jaxshare.loggers"  # the module that has ours
 
@@ -78,12 +79,17 @@ def modules(kind: str) -> dict[str, Any]:
     if kind not in KINDS:
         return {}
     package = importlib.import_module(KINDS[kind])
-    names = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
-    found = {name: importlib.import_module(f"{package.__name__}.{name}") for name in sorted(names)}
+    by_name = {}
+    for item in pkgutil.iter_modules(package.__path__):
+        path = f"{package.__name__}.{item.name}"
+        if item.ispkg:
+            path = f"{path}.{MAIN[kind]}"
+        if not item.name.startswith("_") and importlib.util.find_spec(path):
+            by_name[item.name] = importlib.import_module(path)
     return {
-        name: module
-        for name, module in found.items()
-        if hasattr(module, "Config") and hasattr(module, "make")
+        name: by_name[name]
+        for name in sorted(by_name)
+        if hasattr(by_name[name], "Config") and hasattr(by_name[name], "make")
     }
 
 
