@@ -1,8 +1,8 @@
 """Entries by name: algorithms, environments, modifiers and loggers.
 
 The file name is the registry: every module of algos/, envs/ or modifiers/ with `Config` and `make` is
-an entry, and so is every folder there whose file `algorithm.py`, `environment.py` or `modifier.py` has
-them. Others come from outside: see `jaxshare.plugins`.
+an entry, and so is every folder there whose file `algorithm.py`, `environment.py` or
+`modifier.py` has them. Others come from outside: see `jaxshare.plugins`.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def modules(kind: str) -> dict[str, Any]:
     if kind not in KINDS:
         return {}
     package = importlib.import_module(KINDS[kind])
+    # import every file, and the main file of every folder
     by_name = {}
     for item in pkgutil.iter_modules(package.__path__):
         path = f"{package.__name__}.{item.name}"
