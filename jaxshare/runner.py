@@ -80,16 +80,17 @@ class Program:
             return state, clock
 
         def body(carry: Any, _: None) -> Any:
-            return self.fill(carry[0], self.explore(carry[0], hparams, carry[1]), carry[1]), None
+            collected = self.explore(carry[0], hparams, carry[1])
+            return self.fill(carry[0], collected, hparams, carry[1]), None
 
         (state, clock), _ = jax.lax.scan(body, (state, clock), length=self.prefill_iterations)
         return state, clock
 
     def fill(
-        self, state: TrainState, collected: Collected, clock: Clock
+        self, state: TrainState, collected: Collected, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Clock]:
         """Store without learning: one iteration of the prefill, once its episodes are played."""
-        state, clock = self.store(state, collected, clock)
+        state, clock = self.store(state, collected, hparams, clock)
         return state, clock._replace(iteration=clock.iteration + 1)
 
     def chunk(
@@ -119,7 +120,7 @@ class Program:
         """The rest of an iteration, once its episodes are played."""
         active = state.env_steps < self.run.total_env_steps
         before = state
-        state, clock = self.store(state, collected, clock)
+        state, clock = self.store(state, collected, hparams, clock)
         on_policy = self.algorithm.experience != "replay"
         make = self.update_now if on_policy else self.updates
         state, clock, done, updated = make(state, collected, hparams, clock)
@@ -161,14 +162,15 @@ class Program:
         return Collected(batch=batch, summary=self.summary(played), ended=jnp.int32(run.num_envs))
 
     def store(
-        self, state: TrainState, collected: Collected, clock: Clock
+        self, state: TrainState, collected: Collected, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Clock]:
         """Keep what was collected; env_steps counts valid steps only."""
         batch, more = collected.batch, self.run.num_envs
         steps = batch.mask.sum().astype(jnp.int32)
         ring = replay.add(state.replay, batch, clock) if isinstance(batch, Episode) else None
         observe = self.algorithm.observe
-        learner = observe(state.learner, batch, clock) if observe else state.learner
+        ctx = self.context(state, hparams, clock)
+        learner = observe(state.learner, batch, ctx) if observe else state.learner
         state = state.replace(  # type: ignore[attr-defined]
             learner=learner,
             replay=ring,

@@ -15,9 +15,9 @@ from flax import struct
 
 Array = jax.Array
 Metrics = dict[str, Array]  # {"loss/td": f32[]}
-HParams = dict[
-    str, Array
-]  # {"lr": f32[], "differ.alpha": f32[]}: swept scalars, traced, never in a Python `if`
+Params = dict[str, Any]  # {"agent": tree, "mixer": tree}: parameters by network
+# {"lr": f32[], "differ.alpha": f32[]}: swept scalars, traced, never in a Python `if`
+HParams = dict[str, Array]
 
 
 class RefusedError(Exception):
@@ -76,8 +76,7 @@ class EnvSpec:
             )
 
 
-@struct.dataclass
-class TimeStep:
+class TimeStep(struct.PyTreeNode):
     """What an environment shows after `reset` or `step`.
 
     info: scalars that are summed over the episode, such as {"won": 1.0 on the winning step, else 0.0}.
@@ -109,8 +108,7 @@ class Env:
     host: Any = None
 
 
-@struct.dataclass
-class Episode:
+class Episode(struct.PyTreeNode):
     """A batch of whole episodes, time first. The true last observation is kept, so the first four have T+1 slots."""
 
     obs: Array  # [T+1, B, N, O]
@@ -127,8 +125,7 @@ class Episode:
     extras: dict[str, Array] = field(default_factory=dict)  # {name: [T, B, ...]}
 
 
-@struct.dataclass
-class Segment:
+class Segment(struct.PyTreeNode):
     """A piece of B streams of episodes. Where one ends the next one follows, or padding of mask 0.
 
     Every field is what stood before the action of its step, but `next_*`: what the action led to, before any reset.
@@ -165,8 +162,7 @@ class Clock(NamedTuple):
     stored: Array  # [] i32: episodes ever written to the present replay; equals `episodes` unless it was filled anew
 
 
-@struct.dataclass
-class Context:
+class Context(struct.PyTreeNode):
     """What any part may read besides its data."""
 
     hparams: HParams  # {name: [] f32}
@@ -175,8 +171,7 @@ class Context:
     total_env_steps: int = struct.field(pytree_node=False, default=1)
 
 
-@struct.dataclass
-class LearnerState:
+class LearnerState(struct.PyTreeNode):
     """Everything an optimiser step changes."""
 
     params: dict[
@@ -187,8 +182,7 @@ class LearnerState:
     stats: dict[str, Any]  # running moments and the like
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """One run. Keys are derived from (seed, iteration, stage), never carried."""
 
     seed: Array  # [] i32
@@ -212,7 +206,7 @@ class Algorithm:
     update_from: with a data set, instead of sample and update: (LearnerState, data in the layout of a replay, ctx, key,
     batch_size) -> (LearnerState, Metrics); None: sample and update
     inspect: (LearnerState, Episode, ctx) -> {name: [T, B, N]}, for people to look at in evaluations
-    observe: (LearnerState, Episode or Segment just collected, Clock before it) -> LearnerState; None: not asked
+    observe: (LearnerState, Episode or Segment just collected, Context before it) -> LearnerState; None: not asked
     window: 0, or a batch holds so many steps from transitions drawn uniformly over the replay, and `batch_size` counts
     those; `sample` is not asked then
     before_update: (LearnerState, play, ctx, key) -> LearnerState, where `play(params, key, num_episodes)` is a greedy
@@ -230,7 +224,7 @@ class Algorithm:
     )  # None on policy, and with a window
     update: Callable[[LearnerState, Any, Context, Array], tuple[LearnerState, Metrics]]
     inspect: Callable[[LearnerState, Episode, Context], dict[str, Array]]
-    observe: Callable[[LearnerState, Any, Clock], LearnerState] | None = None
+    observe: Callable[[LearnerState, Any, Context], LearnerState] | None = None
     before_update: (
         Callable[[LearnerState, Callable[..., Any], Context, Array], LearnerState] | None
     ) = None

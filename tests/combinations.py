@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxshare import compatibility, registry
 from jaxshare.envs import matrix
+from jaxshare.learners.learner import offers
 from jaxshare.runner import Program, start_clock
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.run_parts import ReplayConfig
@@ -140,20 +141,19 @@ def program(algo, modifiers, env, share):
 
 
 @functools.cache
-def mixes(algo):
-    """Whether it has a mixer, which is what DIFFER needs."""
-    return getattr(parts_of(algo, (), suited(algo, fading()).spec, "all"), "mixer", None) is not None
+def offered(algo):
+    """What its learner offers to modifiers."""
+    return offers(parts_of(algo, (), suited(algo, fading()).spec, "all"))
 
 
-@functools.cache
-def judges_actions(algo):
-    """Whether its critics read actions, which is what CQL needs."""
-    return hasattr(parts_of(algo, (), suited(algo, fading()).spec, "all"), "others")  # whose actions they read
+def takes_differ(algo):
+    """Whether DIFFER may replace its loss: there is a mixer, and the loss is not its own."""
+    return "mixer" in offered(algo) and "own_loss" not in offered(algo)
 
 
 # combinations that cannot work
-REFUSED = {row for row in ROWS if "differ" in row[1] and not mixes(row[0])}
-REFUSED |= {row for row in ROWS if "cql" in row[1] and not judges_actions(row[0])}
+REFUSED = {row for row in ROWS if "differ" in row[1] and not takes_differ(row[0])}
+REFUSED |= {row for row in ROWS if "cql" in row[1] and "action_critics" not in offered(row[0])}
 REFUSED |= {row for row in ROWS if "standardise" in row[1] and row[0] == "sit"}  # by its default lift_rewards
 
 

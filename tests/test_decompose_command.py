@@ -19,7 +19,7 @@ from jaxshare.decomposition import picture as picture_of
 from jaxshare.decomposition.curves import curves as curves_of
 from jaxshare.decomposition.statistics import statistics, statistics_of_type
 from jaxshare.decomposition.table import remarks
-from jaxshare.ops import decompose as ops
+from jaxshare.algos.sit import equations as ops
 from jaxshare.run import build
 from jaxshare.run.folder import open_run_dir
 from jaxshare.runner import start_clock

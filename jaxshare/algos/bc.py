@@ -12,17 +12,19 @@ and its evaluations draw; ours: none of it. paper: silent about continuous polic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 
-from jaxshare.algos import _offline as family
-from jaxshare.algos._offline import OfflineConfig, OfflineHParams, OfflineLearner, Params, Step
+from jaxshare.learners import offline as family
+from jaxshare.learners.learner import Learner
+from jaxshare.learners.offline import OfflineConfig, OfflineHParams, offline_learner
+from jaxshare.learners.records import Step, View
 from jaxshare.models import inputs
 from jaxshare.ops.masking import masked_argmax, masked_mean
 from jaxshare.settings.fields import nested
 from jaxshare.settings.shared import PolicyWidth
-from jaxshare.types import Array, Context, Discrete, EnvSpec, Episode, LearnerState, Metrics
+from jaxshare.types import Array, Discrete, EnvSpec, Metrics
 
 RUN = {
     "total_updates": 15_000,
@@ -42,36 +44,27 @@ class Config(OfflineConfig):
     hparams: HParams = nested(HParams)
 
 
-def make(config: Config, spec: EnvSpec) -> OfflineLearner:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """One policy network. Raises RefusedError for continuous actions without bounds."""
-    return OfflineLearner(
-        "bc",
-        config,
-        spec,
-        actor=family.policy_network("bc", config, spec),
-        steps={"actor": Step(loss, ("actor",))},
-        acting=("actor",),
-        choose=family.from_policy(spec),
-        inspect=(shown,),
-    )
+    actor = family.policy_network("bc", config, spec)
+    steps = {"actor": Step(loss, {"actor": ("actor",)})}
+    learner = offline_learner("bc", config, spec, {"actor": actor}, steps)
+    return replace(learner, inspect=(shown,))
 
 
-def loss(
-    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context
-) -> tuple[Array, Metrics]:
+def loss(view: View) -> tuple[Array, Metrics]:
     """Eq. 11."""
-    found, y = family.cloning_loss(parts, "actor", params, batch, ctx.hparams["action_std"])
-    mask = family.per_agent(parts, batch.mask)
-    if isinstance(parts.spec.action, Discrete):
+    batch = view.batch
+    value, y = family.cloning_loss(view, "actor")
+    mask = family.per_agent(view, batch.mask)
+    if isinstance(view.spec.action, Discrete):
         right = (masked_argmax(y, batch.avail[:-1]) == batch.action).astype(y.dtype)
-        return found, {"loss/actor": found, "policy/accuracy": masked_mean(right, mask)}
-    off = jnp.abs(jnp.tanh(y) - inputs.encode(batch.action, parts.spec)).mean(-1)
-    return found, {"loss/actor": found, "policy/error": masked_mean(off, mask)}
+        return value, {"loss/actor": value, "policy/accuracy": masked_mean(right, mask)}
+    off = jnp.abs(jnp.tanh(y) - inputs.encode(batch.action, view.spec)).mean(-1)
+    return value, {"loss/actor": value, "policy/error": masked_mean(off, mask)}
 
 
-def shown(
-    parts: OfflineLearner, learner: LearnerState, batch: Episode, ctx: Context
-) -> dict[str, Array]:
+def shown(view: View) -> dict[str, Array]:
     """log pi_i(a_i | tau_i) of the actions taken, for people to look at, [T, B, N]."""
-    y = family.unrolled(parts, "actor", learner.params, batch)[:-1]
-    return {"log_prob": family.log_probability(parts, y, batch, ctx.hparams["action_std"])}
+    y = family.unrolled(view, "actor", view.params)[:-1]
+    return {"log_prob": family.log_probability(view, y)}

@@ -21,18 +21,17 @@ connections and gates of the mixer (all off in the code's configurations).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import jax.numpy as jnp
 
-from jaxshare.algos._deterministic import (
+from jaxshare.learners.deterministic import (
+    Critics,
     DeterministicConfig,
     DeterministicHParams,
-    DeterministicLearner,
     deterministic_learner,
-    lambda_loss,
 )
-from jaxshare.algos._value import team_td_loss
+from jaxshare.learners.learner import Learner
+from jaxshare.learners.value import team_td_loss
 from jaxshare.models import inputs
 from jaxshare.models.critics import free_mixer
 from jaxshare.models.mixers import Mixer, qmix_mixer, vdn_mixer
@@ -76,17 +75,14 @@ class Config(HyperNetwork, DeterministicConfig):
     hparams: HParams = nested(HParams)
 
 
-def make(config: Config, spec: EnvSpec) -> DeterministicLearner:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """Utilities of own actions, and a mixer."""
-    return deterministic_learner(
-        "facmac",
-        config,
-        spec,
-        critic_input=critic_input,
-        critic_input_dim=spec.obs_dim + inputs.action_dim(spec),
+    critics = Critics(
+        reads=critic_input,
+        input_dim=spec.obs_dim + inputs.action_dim(spec),
         mixer=mixer_of(config, spec),
-        loss=partial(lambda_loss, True) if config.target == "td_lambda" else team_td_loss,
     )
+    return deterministic_learner("facmac", config, spec, critics, team_td_loss)
 
 
 def mixer_of(config: Config, spec: EnvSpec) -> Mixer:

@@ -14,14 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.algos._actor_critic import (
-    EPYMARL_RUN,
-    ActorCritic,
-    EpymarlConfig,
-    a2c_loss,
-    actor_critic,
-    prepare_own,
-)
+from jaxshare.learners.actor_critic import a2c_loss, actor_critic, prepare_own
+from jaxshare.learners.actor_critic_settings import EPYMARL_RUN, EpymarlConfig
+from jaxshare.learners.learner import Learner
 from jaxshare.types import EnvSpec
 
 RUN = EPYMARL_RUN
@@ -32,6 +27,6 @@ class Config(EpymarlConfig):
     """See `EpymarlConfig`."""
 
 
-def make(config: Config, spec: EnvSpec) -> ActorCritic:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """Agents share a network that knows who they are."""
     return actor_critic("ia2c", config, spec, prepare_own, a2c_loss)

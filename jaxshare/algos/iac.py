@@ -12,13 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.algos._actor_critic import (
-    ActorCritic,
-    ActorCriticConfig,
-    a2c_loss,
-    actor_critic,
-    prepare_own,
-)
+from jaxshare.learners.actor_critic import a2c_loss, actor_critic, prepare_own
+from jaxshare.learners.actor_critic_settings import ActorCriticConfig
+from jaxshare.learners.learner import Learner
 from jaxshare.types import EnvSpec
 
 RUN = {"num_envs": 4}  # paper: SEAC Table 2
@@ -29,6 +25,6 @@ class Config(ActorCriticConfig):
     """See `ActorCriticConfig`."""
 
 
-def make(config: Config, spec: EnvSpec) -> ActorCritic:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """Every agent learns alone."""
     return actor_critic("iac", config, spec, prepare_own, a2c_loss)

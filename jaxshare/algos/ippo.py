@@ -18,18 +18,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.algos import _ppo
-from jaxshare.algos._actor_critic import ActorCritic, actor_critic
+from jaxshare.learners import ppo
+from jaxshare.learners.actor_critic import actor_critic
+from jaxshare.learners.learner import Learner
 from jaxshare.types import EnvSpec
 
-RUN = _ppo.RUN
+RUN = ppo.RUN
 
 
 @dataclass(frozen=True)
-class Config(_ppo.PPOConfig):
+class Config(ppo.PPOConfig):
     """See `PPOConfig`."""
 
 
-def make(config: Config, spec: EnvSpec) -> ActorCritic:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """Every agent alone, as a rule with one network for all."""
-    return actor_critic("ippo", config, spec, _ppo.prepare, _ppo.loss)
+    return actor_critic("ippo", config, spec, ppo.prepare, ppo.loss)

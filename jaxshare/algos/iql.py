@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.algos._value import ValueConfig, ValueLearner, individual_td_loss, value_learner
+from jaxshare.learners.learner import Learner
+from jaxshare.learners.value import ValueConfig, individual_td_loss, value_learner
 from jaxshare.types import EnvSpec
 
 
@@ -19,6 +20,6 @@ class Config(ValueConfig):
     """Settings of the value family, unchanged."""
 
 
-def make(config: Config, spec: EnvSpec) -> ValueLearner:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """No mixer, one loss per agent."""
     return value_learner("iql", config, spec, mixer=None, loss=individual_td_loss)

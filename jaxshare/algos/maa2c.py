@@ -14,34 +14,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.algos import _actor_critic as family
-from jaxshare.algos._actor_critic import (
-    ActorCritic,
+from jaxshare.learners.actor_critic import a2c_loss, actor_critic, prepare_own
+from jaxshare.learners.actor_critic_settings import (
+    EPYMARL_RUN,
     CentralConfig,
-    a2c_loss,
-    central_actor_critic,
-    prepare_own,
+    EpymarlConfig,
+    EpymarlHParams,
 )
+from jaxshare.learners.central import central_critic
+from jaxshare.learners.learner import Learner
 from jaxshare.settings.fields import default, nested
 from jaxshare.types import EnvSpec
 
-RUN = family.EPYMARL_RUN
+RUN = EPYMARL_RUN
 
 
 @dataclass(frozen=True)
-class HParams(family.EpymarlHParams):
+class HParams(EpymarlHParams):
     """Swept scalars. code: EPyMARL's maa2c.yaml."""
 
     entropy_coef: float = default(0.01, "code: EPyMARL's maa2c.yaml")
 
 
 @dataclass(frozen=True)
-class Config(family.EpymarlConfig, CentralConfig):
+class Config(EpymarlConfig, CentralConfig):
     """Static settings. code: EPyMARL's maa2c.yaml."""
 
     hparams: HParams = nested(HParams)
 
 
-def make(config: Config, spec: EnvSpec) -> ActorCritic:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """Agents that act on what they see, and critics that see everything."""
-    return central_actor_critic("maa2c", config, spec, prepare_own, a2c_loss)
+    critic = central_critic(config, spec)
+    return actor_critic("maa2c", config, spec, prepare_own, a2c_loss, critic)

@@ -16,17 +16,19 @@ continuous actions have a perturbation model xi; ours: discrete ones only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 
-from jaxshare.algos import _offline as family
-from jaxshare.algos._offline import SIT, OfflineHParams, OfflineLearner, Params, Step, TeamConfig
+from jaxshare.learners import offline as family
+from jaxshare.learners.learner import Learner
+from jaxshare.learners.offline import SIT, OfflineHParams, TeamConfig, offline_learner
+from jaxshare.learners.records import Acting, Step, View
 from jaxshare.models.offline import LinearMixer, linear_mixer
 from jaxshare.ops import offline
 from jaxshare.ops.masking import masked_argmax, masked_mean, masked_mean_square, take_last
 from jaxshare.settings.fields import COUNT, flag, nested, static, swept
-from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics
+from jaxshare.types import Array, Clock, EnvSpec, HParams, Metrics
 
 RUN = {
     "total_updates": 15_000,
@@ -35,7 +37,7 @@ RUN = {
 
 
 @dataclass(frozen=True)
-class HParams(OfflineHParams):
+class MabcqHParams(OfflineHParams):
     """Swept scalars."""
 
     zeta: float = swept(
@@ -63,70 +65,76 @@ class Config(TeamConfig):
         help="updates of the behaviour mu alone, which then stays; 0: together throughout",
         source="code: OG-MARL",
     )
-    hparams: HParams = nested(HParams)
+    hparams: MabcqHParams = nested(MabcqHParams)
 
 
-def make(config: Config, spec: EnvSpec) -> OfflineLearner:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """Utilities, behaviour policies and a linear mixer. Raises RefusedError for continuous actions."""
-    network, first = family.agent_network("mabcq", config, spec), config.behaviour_updates
+    network = family.agent_network("mabcq", config, spec)
     mixer = linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=True)
-    early, late = (lambda ctx: ctx.clock.updates < first), (lambda ctx: ctx.clock.updates >= first)
-    return OfflineLearner(
-        "mabcq",
-        config,
-        spec,
-        agent=network,
-        behaviour=network,
-        modules={"mixer": mixer},
-        steps={
-            "behaviour": Step(behaviour_loss, ("behaviour",), due=early if first else None),
-            "joint": Step(loss, ("agent", "mixer"), due=late if first else None),
-        },
-        slow=("agent", "mixer"),
-        acting=("agent", "behaviour"),
-        choose=choose,
-        inspect=(family.utilities,),
+    first = config.behaviour_updates
+
+    def early(clock: Clock) -> Array:
+        return clock.updates < first
+
+    def late(clock: Clock) -> Array:
+        return clock.updates >= first
+
+    steps = {
+        "behaviour": Step(
+            behaviour_loss, {"behaviour": ("behaviour",)}, due=early if first else None
+        ),
+        "joint": Step(loss, {"joint": ("agent", "mixer")}, due=late if first else None),
+    }
+    networks = {"agent": network, "behaviour": network, "mixer": mixer}
+    learner = offline_learner("mabcq", config, spec, networks, steps)
+    return replace(
+        learner,
+        main="joint",
+        policy=family.acting_by(choose, "agent", "behaviour"),
+        targets=family.slow(config, "agent", "mixer"),
+        inspect=(family.taken_utilities,),
     )
 
 
-def behaviour_loss(
-    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context
-) -> tuple[Array, Metrics]:
+def behaviour_loss(view: View) -> tuple[Array, Metrics]:
     """Eq. 11 of mu."""
-    found, _ = family.cloning_loss(parts, "behaviour", params, batch)
-    return found, {"loss/behaviour": found}
+    value, _ = family.cloning_loss(view, "behaviour")
+    return value, {"loss/behaviour": value}
 
 
-def loss(
-    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context
-) -> tuple[Array, Metrics]:
+def loss(view: View) -> tuple[Array, Metrics]:
     """Eq. 12."""
-    mixer: LinearMixer = parts.modules["mixer"]
-    q = family.unrolled(parts, "agent", params, batch)
-    slow_q = jax.lax.stop_gradient(family.unrolled(parts, "agent", target, batch))
-    mu = jax.lax.stop_gradient(family.unrolled(parts, "behaviour", params, batch))
-    allowed = familiar(mu, batch.avail, ctx)
-    chooser = jax.lax.stop_gradient(q) if parts.config.double_q else slow_q
+    batch = view.batch
+    mixer: LinearMixer = view.learner.mixer
+    q = family.unrolled(view, "agent", view.params)
+    slow_q = jax.lax.stop_gradient(family.unrolled(view, "agent", view.target_params))
+    mu = jax.lax.stop_gradient(family.unrolled(view, "behaviour", view.params))
+
+    # the best next actions among those that the data's agents would take
+    allowed = familiar(mu, batch.avail, view.hparams)
+    chooser = jax.lax.stop_gradient(q) if view.config.double_q else slow_q
     next_q = take_last(slow_q[1:], masked_argmax(chooser[1:], allowed[1:]))
-    y = family.one_step_target(
-        parts, mixer.apply(target["mixer"], next_q, batch.state[1:]), batch, ctx
-    )
+    next_value = mixer.apply(view.target_params["mixer"], next_q, batch.state[1:])
+    y = family.one_step_target(view, next_value)
+
     q_taken = take_last(q[:-1], batch.action)
-    q_tot = mixer.apply(params["mixer"], q_taken, batch.state[:-1])
+    q_tot = mixer.apply(view.params["mixer"], q_taken, batch.state[:-1])
     share = allowed[:-1].sum(-1) / batch.avail[:-1].sum(-1)
     error = masked_mean_square(y - q_tot, batch.mask)
     return error, {
         "loss/td": error,
-        **family.td_metrics(parts, y, q_tot, q_taken, batch),
-        "behaviour/allowed": masked_mean(share, family.per_agent(parts, batch.mask)),
+        **family.td_metrics(view, y, q_tot, q_taken),
+        "behaviour/allowed": masked_mean(share, family.per_agent(view, batch.mask)),
     }
 
 
-def familiar(mu: Array, avail: Array, ctx: Context) -> Array:
+def familiar(mu: Array, avail: Array, hparams: HParams) -> Array:
     """A_i of logits mu, [..., A] bool."""
-    return offline.familiar(offline.log_policy(mu, avail), avail, ctx.hparams["zeta"])
+    return offline.familiar(offline.log_policy(mu, avail), avail, hparams["zeta"])
 
 
-def choose(said: dict[str, Array], avail: Array, ctx: Context, key: Array, explore: bool) -> Array:
+def choose(acting: Acting, says: dict[str, Array]) -> Array:
     """argmax of Q_i over A_i, also where others would explore: [B, N]."""
-    return masked_argmax(said["agent"], familiar(said["behaviour"], avail, ctx))
+    allowed = familiar(says["behaviour"], acting.timestep.avail, acting.ctx.hparams)
+    return masked_argmax(says["agent"], allowed)

@@ -22,21 +22,24 @@ samples joint actions. Not done: CFCQL's lambda_i by how far each agent is from 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxshare.algos import _offline as family
-from jaxshare.algos._offline import SIT, OfflineHParams, OfflineLearner, Params, Step, TeamConfig
+from jaxshare.learners import offline as family
+from jaxshare.learners.learner import Learner
+from jaxshare.learners.offline import SIT, OfflineHParams, TeamConfig, offline_learner
+from jaxshare.learners.records import Step, View
 from jaxshare.models.mixers import MixerInputs, qmix_mixer
 from jaxshare.models.offline import linear_mixer
 from jaxshare.ops import offline, td
 from jaxshare.ops.masking import masked_mean, masked_mean_square, take_last
 from jaxshare.settings.fields import default, nested, size, static, swept
 from jaxshare.settings.shared import Lambda
-from jaxshare.types import Array, Context, EnvSpec, Episode, Metrics, RefusedError
+from jaxshare.types import Array, EnvSpec, Metrics, Params, RefusedError
 
 RUN = {
     "total_updates": 15_000,
@@ -94,8 +97,9 @@ class Config(TeamConfig):
             )
 
 
-def make(config: Config, spec: EnvSpec) -> OfflineLearner:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """Utilities and a mixer. Raises RefusedError for continuous actions."""
+    agent = family.agent_network("macql", config, spec)
     mixer: Any = linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=True)
     if config.mixer == "qmix":
         mixer = qmix_mixer(
@@ -105,63 +109,66 @@ def make(config: Config, spec: EnvSpec) -> OfflineLearner:
             config.hypernet_dim,
             hypernet_layers=2,
         )
-    return OfflineLearner(
-        "macql",
-        config,
-        spec,
-        agent=family.agent_network("macql", config, spec),
-        modules={"mixer": mixer},
-        steps={"joint": Step(loss, ("agent", "mixer"))},
-        slow=("agent", "mixer"),
-        acting=("agent",),
-        choose=family.best,
-        inspect=(family.utilities,),
+    networks = {"agent": agent, "mixer": mixer}
+    steps = {"joint": Step(loss, {"joint": ("agent", "mixer")})}
+    learner = offline_learner("macql", config, spec, networks, steps)
+    return replace(
+        learner,
+        policy=family.acting_by(family.best, "agent"),
+        targets=family.slow(config, "agent", "mixer"),
+        inspect=(family.taken_utilities,),
     )
 
 
-def loss(
-    parts: OfflineLearner, params: Params, target: Params, batch: Episode, ctx: Context
-) -> tuple[Array, Metrics]:
+def loss(view: View) -> tuple[Array, Metrics]:
     """Eq. 13."""
-    q = family.unrolled(parts, "agent", params, batch)
-    slow_q = jax.lax.stop_gradient(family.unrolled(parts, "agent", target, batch))
+    batch = view.batch
+    q = family.unrolled(view, "agent", view.params)
+    slow_q = jax.lax.stop_gradient(family.unrolled(view, "agent", view.target_params))
     next_q = td.next_q(jax.lax.stop_gradient(q), slow_q, batch.avail, double=True)
-    next_value = mixed(parts, target, next_q, batch.state[1:])
-    y_of = family.lambda_target if parts.config.target == "td_lambda" else family.one_step_target
-    y = y_of(parts, next_value, batch, ctx)
+    next_value = mixed(view, view.target_params, next_q, batch.state[1:])
+    target_of = family.one_step_target
+    if view.config.target == "td_lambda":
+        target_of = family.lambda_target
+    y = target_of(view, next_value)
+
     q_taken = take_last(q[:-1], batch.action)
-    q_tot = mixed(parts, params, q_taken, batch.state[:-1])
-    price = masked_mean(penalty(parts, params, q[:-1], q_taken, q_tot, batch), batch.mask)
+    q_tot = mixed(view, view.params, q_taken, batch.state[:-1])
+    price = masked_mean(penalty(view, q[:-1], q_taken, q_tot), batch.mask)
     error = masked_mean_square(y - q_tot, batch.mask)
-    metrics = family.td_metrics(parts, y, q_tot, q_taken, batch)
-    return 0.5 * error + ctx.hparams["beta"] * price, {
+    return 0.5 * error + view.hparams["beta"] * price, {
         "loss/td": error,
         "loss/conservative": price,
-        **metrics,
+        **family.td_metrics(view, y, q_tot, q_taken),
     }
 
 
-def mixed(parts: OfflineLearner, params: Params, q: Array, state: Array) -> Array:
+def mixed(view: View, params: Params, q: Array, state: Array) -> Array:
     """Q [..., T, B] of q [..., T, B, N], state [..., T, B, G]."""
-    mixer = parts.modules["mixer"]
-    if parts.config.mixer == "linear":
+    mixer = view.learner.mixer
+    if view.config.mixer == "linear":
         return mixer.apply(params["mixer"], q, state)
     unread = jnp.full_like(q, jnp.nan)  # QMIX looks at no maximum, and at no action
     return mixer.apply(params["mixer"], q, MixerInputs(unread, unread, state))
 
 
-def penalty(
-    parts: OfflineLearner, params: Params, q: Array, q_taken: Array, q_tot: Array, batch: Episode
-) -> Array:
+def penalty(view: View, q: Array, q_taken: Array, q_tot: Array) -> Array:
     """P - Q of every step, [T, B]: q [T, B, N, A], q_taken [T, B, N], q_tot [T, B]."""
-    avail, state = batch.avail[:-1], batch.state[:-1]
-    if parts.config.penalty == "counterfactual":
-        return counterfactual(lambda q: mixed(parts, params, q, state), q, q_taken, avail) - q_tot
-    weight, bias = parts.modules["mixer"].weights(params["mixer"], state)
+    batch = view.batch
+    avail = batch.avail[:-1]
+    state = batch.state[:-1]
+    if view.config.penalty == "counterfactual":
+        mix = partial(_mixed_in, view, state)
+        return counterfactual(mix, q, q_taken, avail) - q_tot
+    weight, bias = view.learner.mixer.weights(view.params["mixer"], state)
     joint = offline.joint_excess(q, weight, avail, batch.action)
-    return (
-        joint + (parts.spec.num_agents - 1) * bias if parts.config.penalty == "printed" else joint
-    )
+    if view.config.penalty == "printed":
+        return joint + (view.spec.num_agents - 1) * bias
+    return joint
+
+
+def _mixed_in(view: View, state: Array, q: Array) -> Array:
+    return mixed(view, view.params, q, state)
 
 
 def counterfactual(mix: Callable[[Array], Array], q: Array, q_taken: Array, avail: Array) -> Array:
@@ -171,9 +178,12 @@ def counterfactual(mix: Callable[[Array], Array], q: Array, q_taken: Array, avai
     def alone(i: Array) -> Array:
         """Agent i's sum, [T, B]; one agent at a time, as all at once are N A times the mixer."""
         mine = (jnp.arange(agents) == i)[None, None]
-        values = lambda own: mix(jnp.where(mine, own[..., None], q_taken))  # noqa: E731
+
+        def value(own: Array) -> Array:
+            return mix(jnp.where(mine, own[..., None], q_taken))
+
         own = jnp.take(q, i, axis=-2)  # [T, B, A]
-        each = jax.vmap(values, in_axes=-1, out_axes=-1)(own)
+        each = jax.vmap(value, in_axes=-1, out_axes=-1)(own)
         return offline.masked_logsumexp(each, jnp.take(avail, i, axis=-2))
 
     return jax.lax.map(jax.checkpoint(alone), jnp.arange(agents)).mean(0)

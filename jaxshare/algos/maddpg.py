@@ -23,13 +23,9 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from jaxshare.algos._deterministic import (
-    DeterministicConfig,
-    DeterministicLearner,
-    deterministic_learner,
-    lambda_loss,
-)
-from jaxshare.algos._value import individual_td_loss
+from jaxshare.learners.deterministic import Critics, DeterministicConfig, deterministic_learner
+from jaxshare.learners.learner import Learner
+from jaxshare.learners.value import individual_td_loss
 from jaxshare.models import inputs
 from jaxshare.models.critics import joint_actions, world
 from jaxshare.settings.fields import flag, static
@@ -65,22 +61,17 @@ class Config(DeterministicConfig):
     )
 
 
-def make(config: Config, spec: EnvSpec) -> DeterministicLearner:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """Critics of the joint action, one for every agent."""
     use_state = config.critic_reads == "state" and spec.state_dim > 0
     size = spec.state_dim if use_state else spec.num_agents * spec.obs_dim
-    return deterministic_learner(
-        "maddpg",
-        config,
-        spec,
-        critic_input=partial(critic_input, config, use_state),
-        critic_input_dim=size
-        + spec.num_agents * (inputs.action_dim(spec) + config.critic_agent_id),
-        mixer=None,
-        loss=partial(lambda_loss, False) if config.target == "td_lambda" else individual_td_loss,
+    critics = Critics(
+        reads=partial(critic_input, config, use_state),
+        input_dim=size + spec.num_agents * (inputs.action_dim(spec) + config.critic_agent_id),
         others=config.others,
         weight=float(spec.num_agents) if config.over_agents == "sum" else 1.0,
     )
+    return deterministic_learner("maddpg", config, spec, critics, individual_td_loss)
 
 
 def critic_input(

@@ -14,18 +14,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.algos import _ppo
-from jaxshare.algos._actor_critic import ActorCritic, CentralConfig, central_actor_critic
+from jaxshare.learners import ppo
+from jaxshare.learners.actor_critic import actor_critic
+from jaxshare.learners.actor_critic_settings import CentralConfig
+from jaxshare.learners.central import central_critic
+from jaxshare.learners.learner import Learner
 from jaxshare.settings.fields import default, nested
 from jaxshare.types import EnvSpec
 
-RUN = _ppo.RUN
+RUN = ppo.RUN
 
 CODE = "code: JaxMARL's mappo_homogenous_rnn_smax"
 
 
 @dataclass(frozen=True)
-class HParams(_ppo.PPOHParams):
+class HParams(ppo.PPOHParams):
     """Swept scalars. code: JaxMARL's mappo_homogenous_rnn_smax."""
 
     lr: float = default(2e-3, CODE)
@@ -35,13 +38,14 @@ class HParams(_ppo.PPOHParams):
 
 
 @dataclass(frozen=True)
-class Config(_ppo.PPOConfig, CentralConfig):
+class Config(ppo.PPOConfig, CentralConfig):
     """Static settings. code: JaxMARL's mappo_homogenous_rnn_smax."""
 
     optimizers: str = default("separate", CODE)
     hparams: HParams = nested(HParams)
 
 
-def make(config: Config, spec: EnvSpec) -> ActorCritic:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """Agents that act on what they see, and critics that see everything."""
-    return central_actor_critic("mappo", config, spec, _ppo.prepare, _ppo.loss)
+    critic = central_critic(config, spec)
+    return actor_critic("mappo", config, spec, ppo.prepare, ppo.loss, critic)

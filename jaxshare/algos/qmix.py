@@ -9,8 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.algos._value import ValueConfig, ValueLearner, team_td_loss, value_learner
-from jaxshare.models.mixers import qmix_mixer
+from jaxshare.learners.learner import Learner
+from jaxshare.learners.value import (
+    ValueConfig,
+    monotone_mixer,
+    team_td_loss,
+    value_learner,
+)
 from jaxshare.settings.shared import HyperNetwork
 from jaxshare.types import EnvSpec
 
@@ -20,13 +25,7 @@ class Config(HyperNetwork, ValueConfig):
     """Settings of the value family, and the mixer's. code: PyMARL's qmix.yaml, DIFFER's the same."""
 
 
-def make(config: Config, spec: EnvSpec) -> ValueLearner:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """The monotone mixer, one team loss."""
-    mixer = qmix_mixer(
-        spec.num_agents,
-        spec.state_dim,
-        config.embed_dim,
-        config.hypernet_dim,
-        config.hypernet_layers,
-    )
+    mixer = monotone_mixer(config, spec)
     return value_learner("qmix", config, spec, mixer=mixer, loss=team_td_loss)

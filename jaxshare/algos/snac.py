@@ -10,13 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.algos._actor_critic import (
-    ActorCritic,
-    ActorCriticConfig,
-    a2c_loss,
-    actor_critic,
-    prepare_own,
-)
+from jaxshare.learners.actor_critic import a2c_loss, actor_critic, prepare_own
+from jaxshare.learners.actor_critic_settings import ActorCriticConfig
+from jaxshare.learners.learner import Learner
 from jaxshare.settings.fields import default
 from jaxshare.types import EnvSpec
 
@@ -30,6 +26,6 @@ class Config(ActorCriticConfig):
     share_params: str = default("all", "paper: SEAC, its baseline SNAC")
 
 
-def make(config: Config, spec: EnvSpec) -> ActorCritic:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """All agents are one network."""
     return actor_critic("snac", config, spec, prepare_own, a2c_loss)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.algos._value import ValueConfig, ValueLearner, team_td_loss, value_learner
+from jaxshare.learners.learner import Learner
+from jaxshare.learners.value import ValueConfig, team_td_loss, value_learner
 from jaxshare.models.mixers import vdn_mixer
 from jaxshare.types import EnvSpec
 
@@ -17,6 +18,6 @@ class Config(ValueConfig):
     """Settings of the value family, unchanged."""
 
 
-def make(config: Config, spec: EnvSpec) -> ValueLearner:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """The sum as mixer, one team loss."""
     return value_learner("vdn", config, spec, mixer=vdn_mixer(), loss=team_td_loss)

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from jaxshare import registry, rollout
 from jaxshare.checkpoint import DamagedError, GoneError, Restored, to_stderr
-from jaxshare.models.base import sharing_groups
+from jaxshare.models.base import sharing_sets
 from jaxshare.results.curves import run_name
 from jaxshare.run.saved import SavedRun
 from jaxshare.runner import start_clock
@@ -108,7 +108,7 @@ def _restored(run: SavedRun, bar: Progress) -> Iterator[Restored]:
 
 def _personal(params: Any, settings: Settings, program: Program) -> Any:
     """Every agent's part of the acting networks' parameters, leaves [N, ...], however shared."""
-    groups = sharing_groups(settings.algo.share_params, program.env.spec.groups)
+    groups = sharing_sets(settings.algo.share_params, program.env.spec.groups)
     if max(groups) == 0:
         return jax.tree.map(lambda x: np.broadcast_to(x[None], (len(groups), *x.shape)), params)
     return jax.tree.map(lambda x: np.asarray(x)[np.array(groups)], params)

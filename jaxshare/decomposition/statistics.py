@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxshare.algos.sit import equations as ops
 from jaxshare.data.records import LEVELS, UNKNOWN
 from jaxshare.decomposition.trajectories import Judgement
-from jaxshare.ops import decompose as ops
 from jaxshare.types import EnvSpec
 
 LEVEL_NAMES = {UNKNOWN: "unknown", **dict(enumerate(LEVELS))}

@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import registry
-from jaxshare.algos import _sit_reward, sit
+from jaxshare.algos.sit import sets, tables
+from jaxshare.algos.sit.equations import mean_over_steps
 from jaxshare.data.records import UNKNOWN, Dataset
-from jaxshare.ops.decompose import mean_over_steps
+from jaxshare.learners.records import View
 from jaxshare.run.saved import SavedRun
+from jaxshare.types import Context, Episode, LearnerState
 
 Judgement = dict[str, np.ndarray]
 """reward, uncertainty (means over steps), priority, log_weight [E, N]; alpha [N], of each agent's
@@ -24,12 +26,16 @@ buffer."""
 
 def judge(run: SavedRun, dataset: Dataset) -> list[Judgement]:
     """The judgement of each run of a checkpoint."""
-    parts = registry.get("algo", "sit").make(run.settings.algo, run.program.env.spec)
+    config = run.settings.algo
+    spec = run.program.env.spec
+    learner = registry.get("algo", "sit").make(config, spec)
+    teams = sets.sets_of(config, spec)
     data = jax.device_put(dataset.episodes)
 
     @jax.jit
-    def look(params: Any, data: Any, floor: Any, ctx: Any) -> dict[str, Any]:
-        judgement = _sit_reward.judged(parts, params, data, floor, ctx)
+    def look(state: LearnerState, data: Episode, ctx: Context) -> dict[str, Any]:
+        view = View(learner, state, state.params, data, ctx, key=None)
+        judgement = tables.judged(teams, view, state.stats[tables.NAME]["floor"])
         ones = jnp.broadcast_to(data.mask[..., None], judgement["reward"].shape)
         mask = jnp.moveaxis(ones.astype(jnp.float32), 1, 0)  # [T, E, N]
         means = {}
@@ -39,16 +45,13 @@ def judge(run: SavedRun, dataset: Dataset) -> list[Judgement]:
             **means,
             "priority": judgement["priority"],
             "log_weight": judgement["log_weight"],
-            "alpha": judgement["alpha"][jnp.array(parts.buffers)],
+            "alpha": judgement["alpha"][jnp.array(teams.buffers)],
         }
 
     judgements = []
     for number, state in enumerate(run.restored.runs):
-        learner: Any = state.learner
-        params = {"reward": learner.params["reward"]}
-        floor = learner.stats[sit.KEPT]["floor"]
         ctx = run.program.context(state, run.hparams(number), run.clock)
-        judgements.append(jax.tree.map(np.asarray, look(params, data, floor, ctx)))
+        judgements.append(jax.tree.map(np.asarray, look(state.learner, data, ctx)))
     return judgements
 
 

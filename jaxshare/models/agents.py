@@ -20,13 +20,13 @@ class AgentNetwork:
 
     init: key -> params; initial_carry: B -> [B, N, H] zeros (every episode starts there);
     unroll: (params, carry [B, N, H], inputs [T, B, N, D]) -> (carry, q [T, B, N, A]).
-    groups: parameter set of each agent.
+    param_sets: parameter set of each agent.
     """
 
     init: Callable[[jax.Array], Any]
     initial_carry: Callable[[int], jax.Array]
     unroll: Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-    groups: tuple[int, ...]
+    param_sets: tuple[int, ...]
 
 
 class RecurrentQ(nn.Module):
@@ -110,15 +110,15 @@ class FeedForwardQ(nn.Module):
 
 
 def q_network(
-    input_dim: int, num_actions: int, hidden_dim: int, recurrent: bool, groups: tuple[int, ...]
+    input_dim: int, num_actions: int, hidden_dim: int, recurrent: bool, param_sets: tuple[int, ...]
 ) -> AgentNetwork:
-    """The utility network of a team whose agent i uses parameter set groups[i]."""
+    """The utility network of a team whose agent i uses parameter set param_sets[i]."""
     module = (RecurrentQ if recurrent else FeedForwardQ)(hidden_dim, num_actions)
-    return team_network(module, input_dim, hidden_dim if recurrent else 0, groups)
+    return team_network(module, input_dim, hidden_dim if recurrent else 0, param_sets)
 
 
 def team_network(
-    module: nn.Module, input_dim: int, carry_dim: int, groups: tuple[int, ...]
+    module: nn.Module, input_dim: int, carry_dim: int, param_sets: tuple[int, ...]
 ) -> AgentNetwork:
     """A network of one agent, (carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A]), lifted to a team."""
 
@@ -129,8 +129,8 @@ def team_network(
         return module.apply({"params": params}, carry, x)  # type: ignore[return-value]
 
     return AgentNetwork(
-        init=lift_init(init, groups),
-        initial_carry=lambda batch: jnp.zeros((batch, len(groups), carry_dim)),
-        unroll=lift_apply(apply, groups),
-        groups=groups,
+        init=lift_init(init, param_sets),
+        initial_carry=lambda batch: jnp.zeros((batch, len(param_sets), carry_dim)),
+        unroll=lift_apply(apply, param_sets),
+        param_sets=param_sets,
     )

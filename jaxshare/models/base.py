@@ -15,10 +15,20 @@ SHARING = ("all", "type", "none")
 
 @dataclass(frozen=True)
 class Network:
-    """`init(key) -> params` and `apply(params, ...)`; parameters are plain dictionaries of arrays."""
+    """`init(key) -> params` and `apply(params, ...)`; parameters are plain dictionaries of arrays.
+
+    param_sets: parameter set of each agent, if agents have it; (): it is nobody's; None: not said, taken for nobody's.
+    """
 
     init: Callable[..., Any]
     apply: Callable[..., Any]
+    param_sets: tuple[int, ...] | None = None
+
+
+def num_sets(network: Any) -> int:
+    """How many parameter sets a network has."""
+    sets = getattr(network, "param_sets", None)
+    return max(sets) + 1 if sets else 1
 
 
 def uniform_fan(fan: int) -> Callable[..., jax.Array]:
@@ -104,7 +114,7 @@ class Linear(nn.Module):
         return add_bias(products(x, [kernel])[0], self.param("bias", init, (self.features,)))
 
 
-def sharing_groups(share: str, types: tuple[int, ...]) -> tuple[int, ...]:
+def sharing_sets(share: str, types: tuple[int, ...]) -> tuple[int, ...]:
     """Parameter set of each agent. share: "all" (one set), "type" (one per agent type), "none" (one per agent)."""
     if share not in SHARING:
         raise ValueError(f"share_params={share} is not one of {', '.join(SHARING)}")
@@ -112,28 +122,28 @@ def sharing_groups(share: str, types: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def lift_init(
-    init: Callable[[jax.Array], Any], groups: tuple[int, ...]
+    init: Callable[[jax.Array], Any], param_sets: tuple[int, ...]
 ) -> Callable[[jax.Array], Any]:
     """One parameter set if all agents share, else sets stacked along a leading axis."""
-    num_sets = max(groups) + 1
-    if num_sets == 1:
+    count = max(param_sets) + 1
+    if count == 1:
         return init
-    return lambda key: jax.vmap(init)(jax.random.split(key, num_sets))
+    return lambda key: jax.vmap(init)(jax.random.split(key, count))
 
 
-def lift_apply(apply: Callable[..., Any], groups: tuple[int, ...]) -> Callable[..., Any]:
+def lift_apply(apply: Callable[..., Any], param_sets: tuple[int, ...]) -> Callable[..., Any]:
     """Run `apply(params, carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A])` on a team.
 
     The lifted function takes carry [B, N, H] and x [T, B, N, D] and returns (carry [B, N, H], y [T, B, N, A]). Agents
     that share parameters are folded into the rows. x and y may be trees of such arrays.
     """
     apply = in_blocks(apply)
-    num_sets, num_agents = max(groups) + 1, len(groups)
-    if num_sets == 1:
+    count = max(param_sets) + 1
+    if count == 1:
         return lambda params, carry, x: _folded(apply, params, carry, x)
-    if num_sets == num_agents and groups == tuple(range(num_agents)):
+    if param_sets == tuple(range(len(param_sets))):
         return jax.vmap(apply, in_axes=(0, 1, 2), out_axes=(1, 2))
-    return lambda params, carry, x: _by_type(apply, groups, params, carry, x)
+    return lambda params, carry, x: _by_type(apply, param_sets, params, carry, x)
 
 
 BLOCK = 1024  # rows x steps of a block; what an update keeps of them then stays in a core's cache
@@ -171,13 +181,13 @@ def block_size(steps: int, rows: int) -> int:
     return min(range(near, 2 * near + 1), key=lambda size: steps % size)
 
 
-def lift_every(apply: Callable[..., Any], groups: tuple[int, ...]) -> Callable[..., Any]:
+def lift_every(apply: Callable[..., Any], param_sets: tuple[int, ...]) -> Callable[..., Any]:
     """As `lift_apply`, but every parameter set sees every agent: y [S, T, B, N, A], S = number of sets; no carry."""
 
     def folded(params: Any, carry: jax.Array, x: Any) -> Any:
         return _folded(apply, params, carry, x)[1]
 
-    if max(groups) == 0:
+    if max(param_sets) == 0:
         return lambda params, carry, x: jax.tree.map(lambda y: y[None], folded(params, carry, x))
     return jax.vmap(folded, in_axes=(0, None, None))
 
@@ -193,11 +203,11 @@ def _folded(
 
 
 def _by_type(
-    apply: Callable[..., Any], groups: tuple[int, ...], params: Any, carry: jax.Array, x: Any
+    apply: Callable[..., Any], param_sets: tuple[int, ...], params: Any, carry: jax.Array, x: Any
 ) -> tuple[jax.Array, Any]:
-    members = [[i for i, g in enumerate(groups) if g == s] for s in range(max(groups) + 1)]
+    members = [[i for i, g in enumerate(param_sets) if g == s] for s in range(max(param_sets) + 1)]
     order = [i for member in members for i in member]
-    back = jnp.array([order.index(i) for i in range(len(groups))])
+    back = jnp.array([order.index(i) for i in range(len(param_sets))])
     parts = []
     for s, member in enumerate(members):
         index = jnp.array(member)

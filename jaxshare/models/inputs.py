@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 
-from jaxshare.types import Box, Discrete, EnvSpec
+from jaxshare.types import Box, Discrete, EnvSpec, RefusedError
 
 
 def action_dim(spec: EnvSpec) -> int:
@@ -13,9 +16,33 @@ def action_dim(spec: EnvSpec) -> int:
     return spec.action.num_actions if isinstance(spec.action, Discrete) else spec.action.dim
 
 
-def input_dim(spec: EnvSpec, last_action: bool, agent_id: bool) -> int:
-    """O (+ A) (+ N)."""
-    return spec.obs_dim + last_action * action_dim(spec) + agent_id * spec.num_agents
+@dataclass(frozen=True)
+class Reads:
+    """What agents are given of an observation. last_action, agent_id: whether also those."""
+
+    spec: EnvSpec
+    last_action: bool
+    agent_id: bool
+
+    @property
+    def dim(self) -> int:
+        """D = O (+ A) (+ N)."""
+        size = self.spec.obs_dim
+        if self.last_action:
+            size += action_dim(self.spec)
+        if self.agent_id:
+            size += self.spec.num_agents
+        return size
+
+    def build(self, obs: jax.Array, previous: jax.Array) -> jax.Array:
+        """obs [T, B, N, O] and encoded previous action [T, B, N, A] -> inputs [T, B, N, D]."""
+        parts = [obs]
+        if self.last_action:
+            parts.append(previous)
+        if self.agent_id:
+            agents = self.spec.num_agents
+            parts.append(jnp.broadcast_to(jnp.eye(agents), (*obs.shape[:3], agents)))
+        return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else obs
 
 
 def encode(action: jax.Array, spec: EnvSpec) -> jax.Array:
@@ -32,10 +59,23 @@ def decode(encoded: jax.Array, box: Box) -> jax.Array:
     return centre + half * encoded
 
 
+def bounded(name: str, spec: EnvSpec) -> Box:
+    """The box of continuous actions. Raises RefusedError unless all its bounds are finite, low < high."""
+    box = spec.action
+    assert isinstance(box, Box)
+    sides = zip(box.low, box.high, strict=True)
+    if not all(-math.inf < low < high < math.inf for low, high in sides):
+        raise RefusedError(
+            f"algo={name} needs actions between finite bounds, low < high; env={spec.name} has {box}."
+        )
+    return box
+
+
 def _box(box: Box, like: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Centre and half width, [1, ..., 1, U]."""
     shape = (1,) * (like.ndim - 1) + (box.dim,)
-    low, high = (jnp.array(side, like.dtype).reshape(shape) for side in (box.low, box.high))
+    low = jnp.array(box.low, like.dtype).reshape(shape)
+    high = jnp.array(box.high, like.dtype).reshape(shape)
     return (high + low) / 2, (high - low) / 2
 
 
@@ -48,15 +88,3 @@ def last_actions(action: jax.Array, spec: EnvSpec, mask: jax.Array | None = None
     if mask is not None:
         encoded = jnp.where(mask[..., None, None] > 0, encoded, 0.0)
     return jnp.concatenate([jnp.zeros_like(encoded[:1]), encoded])
-
-
-def build(
-    obs: jax.Array, previous: jax.Array, spec: EnvSpec, last_action: bool, agent_id: bool
-) -> jax.Array:
-    """obs [T, B, N, O] and encoded previous action [T, B, N, A] -> inputs [T, B, N, D]."""
-    parts = [obs]
-    if last_action:
-        parts.append(previous)
-    if agent_id:
-        parts.append(jnp.broadcast_to(jnp.eye(spec.num_agents), (*obs.shape[:3], spec.num_agents)))
-    return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else obs

@@ -45,7 +45,7 @@ class Read:
 
 @dataclass(frozen=True)
 class StreamNetwork:
-    """A network of a team. groups: parameter set of each agent.
+    """A network of a team. param_sets: parameter set of each agent.
 
     init: key -> params; initial_carry: B -> [B, N, H] zeros (H = 0 without memory);
     unroll: (params, carry [B, N, H], Stream) -> (carry, Read);
@@ -56,7 +56,7 @@ class StreamNetwork:
     initial_carry: Callable[[int], jax.Array]
     unroll: Callable[[Any, jax.Array, Stream], tuple[jax.Array, Read]]
     every: Callable[[Any, jax.Array, Stream], Read]
-    groups: tuple[int, ...]
+    param_sets: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class Torso(nn.Module):
         return carry, Read(y=x, after=after)
 
 
-def stream_network(shape: Shape, input_dim: int, groups: tuple[int, ...]) -> StreamNetwork:
-    """The network of a team whose agent i uses parameter set groups[i]."""
+def stream_network(shape: Shape, input_dim: int, param_sets: tuple[int, ...]) -> StreamNetwork:
+    """The network of a team whose agent i uses parameter set param_sets[i]."""
     module, carry_dim = Torso(shape), shape.hidden_dim if shape.recurrent else 0
 
     def init(key: jax.Array) -> Any:
@@ -139,9 +139,9 @@ def stream_network(shape: Shape, input_dim: int, groups: tuple[int, ...]) -> Str
         return module.apply({"params": params}, carry, stream)  # type: ignore[return-value]
 
     return StreamNetwork(
-        init=lift_init(init, groups),
-        initial_carry=lambda batch: jnp.zeros((batch, len(groups), carry_dim)),
-        unroll=lift_apply(apply, groups),
-        every=lift_every(apply, groups),
-        groups=groups,
+        init=lift_init(init, param_sets),
+        initial_carry=lambda batch: jnp.zeros((batch, len(param_sets), carry_dim)),
+        unroll=lift_apply(apply, param_sets),
+        every=lift_every(apply, param_sets),
+        param_sets=param_sets,
     )

@@ -5,7 +5,7 @@ Learning". For any learner whose agents have parameters of their own (algo.share
 
     w_g = (1/N) sum_i w_i,   and every agent goes on from w_g                                       (sec. 4.1)
 
-Departures: _pps.py. code: A-PPS is commented out in the released file; there its first average falls on update 0,
+Departures: periodic/__init__.py. code: A-PPS is commented out in the released file; there its first average falls on update 0,
 before anything is learned, which is `init=average` here.
 """
 
@@ -13,14 +13,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.modifiers import _pps
+from jaxshare.learners.learner import Learner
+from jaxshare.modifiers.periodic.averages import periodic
+from jaxshare.modifiers.periodic.settings import PeriodicConfig
 
 
 @dataclass(frozen=True)
-class Config(_pps.PeriodicConfig):
+class Config(PeriodicConfig):
     """Settings of A-PPS."""
 
 
-def make(config: Config, parts: _pps.Parts) -> _pps.Parts:
+def make(config: Config, learner: Learner) -> Learner:
     """Average all agents alike. Raises RefusedError if agents share parameters already."""
-    return _pps.make("a_pps", config, parts)
+    return periodic("a_pps", config, learner)

@@ -30,14 +30,15 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxshare.algos._deterministic import DeterministicLearner, actor_input, judged
-from jaxshare.algos._value import LossFn, Values
+from jaxshare.learners.deterministic import Actions, action_values, actor_input
+from jaxshare.learners.learner import Learner, offers
+from jaxshare.learners.records import Loss, View
 from jaxshare.models import inputs
 from jaxshare.ops import offline
 from jaxshare.ops.masking import masked_mean
 from jaxshare.settings.fields import UNITS, static, swept, swept_values
 from jaxshare.settings.validate import check_record
-from jaxshare.types import Array, Context, Discrete, Episode, Metrics, RefusedError
+from jaxshare.types import Array, Discrete, Metrics, RefusedError
 
 
 @dataclass(frozen=True)
@@ -75,129 +76,113 @@ class Config:
         check_record(self, "cql.")
 
 
-def make(config: Config, parts: DeterministicLearner) -> DeterministicLearner:
+def make(config: Config, learner: Learner) -> Learner:
     """Add to the critics' loss. Raises RefusedError for a learner whose critics read no actions."""
-    if not isinstance(parts, DeterministicLearner):
+    spec = learner.spec
+    if "action_critics" not in offers(learner):
         raise RefusedError(
-            f"modifiers=[cql] cannot be used with algo={getattr(parts, 'name', '?')}: it has no actors whose "
-            "critics read their actions. Use it with maddpg or facmac; for discrete actions there is macql as well."
+            f"modifiers=[cql] cannot be used with algo={learner.name}: it has no actors whose critics read their "
+            "actions. Use it with maddpg or facmac; for discrete actions there is macql as well."
         )
-    if config.vary == "joint" and isinstance(parts.spec.action, Discrete):
+    if config.vary == "joint" and isinstance(spec.action, Discrete):
         raise RefusedError(
-            f"cql.vary=joint: env={parts.spec.name} has discrete actions, and joint ones are too many for a sum. "
-            "Use cql.vary=own, or algo=macql, whose mixer allows it."
+            f"cql.vary=joint: env={spec.name} has discrete actions, and joint ones are too many for a sum. Use "
+            "cql.vary=own, or algo=macql, whose mixer allows it."
         )
-    if parts.config.target == "td_lambda":
+    if learner.config.target == "td_lambda":
         raise RefusedError(
-            f"algo.target=td_lambda: modifiers=[cql] is for one-step targets of algo={parts.name}, as returns over "
+            f"algo.target=td_lambda: modifiers=[cql] is for one-step targets of algo={learner.name}, as returns over "
             "several steps are those of the behaviour. Use algo.target=one_step."
         )
     hparams = {f"cql.{name}": value for name, value in swept_values(config).items()}
-    replaced = partial(loss, config, parts, parts.loss)
-    return parts.claim("cql", wraps=("loss",), loss=replaced).extend(hparams=hparams)
+    base = learner.steps[learner.main].loss
+    learner = learner.claim("cql", wraps=("loss",), loss=partial(loss, config, base))
+    return learner.extend(hparams=hparams)
 
 
-def loss(
-    config: Config,
-    parts: DeterministicLearner,
-    base: LossFn,
-    values: Values,
-    batch: Episode,
-    ctx: Context,
-    key: Array,
-) -> tuple[Array, Metrics]:
-    """The learner's own loss and the penalty. parts: before this modifier."""
-    found, metrics = base(values, batch, ctx, key)
-    penalty = excess(config, parts, values, batch, ctx, jax.random.fold_in(key, 1))
-    price = masked_mean(
-        penalty, jnp.broadcast_to(batch.mask.reshape(_rows(batch, penalty)), penalty.shape)
-    )
-    return found + 2.0 * ctx.hparams["cql.weight"] * price, {**metrics, "loss/conservative": price}
+def loss(config: Config, base: Loss, view: View) -> tuple[Array, Metrics]:
+    """The learner's own loss and the penalty. base: the loss before this modifier."""
+    value, metrics = base(view)
+    penalty = excess(config, view.replace(key=jax.random.fold_in(view.key, 1)))
+    mask = view.batch.mask
+    rows = mask.reshape(mask.shape + (1,) * (penalty.ndim - 2))
+    price = masked_mean(penalty, jnp.broadcast_to(rows, penalty.shape))
+    weight = view.hparams["cql.weight"]
+    return value + 2.0 * weight * price, {**metrics, "loss/conservative": price}
 
 
-def _rows(batch: Episode, like: Array) -> tuple[int, ...]:
-    return batch.mask.shape + (1,) * (like.ndim - 2)
-
-
-def excess(
-    config: Config,
-    parts: DeterministicLearner,
-    values: Values,
-    batch: Episode,
-    ctx: Context,
-    key: Array,
-) -> Array:
+def excess(config: Config, view: View) -> Array:
     """P - Q(tau, a) of every step and agent, [T, B, N], or of every step, [T, B], where one joint action is judged."""
-    taken = inputs.encode(batch.action, parts.spec)
-    team = parts.mixer is not None
-    if isinstance(parts.spec.action, Discrete):
+    values = view.values
+    taken = inputs.encode(view.batch.action, view.spec)
+    team = view.learner.mixer is not None
+
+    # a sum over all choices of one agent
+    if isinstance(view.spec.action, Discrete):
         actions = taken.shape[-1]
-        every = jnp.broadcast_to(jnp.eye(actions)[:, None, None, None], (actions, *taken.shape))
-        q = jnp.moveaxis(own_values(parts, values, batch, every, taken), 0, -1)
-        return offline.masked_logsumexp(q, batch.avail[:-1]) - _of_data(values, team)
-    drawn, density = candidates(config, parts, values, batch, ctx, key)
+        every = jnp.eye(actions)[:, None, None, None]
+        every = jnp.broadcast_to(every, (actions, *taken.shape))
+        q = jnp.moveaxis(own_values(view, every, taken), 0, -1)
+        return offline.masked_logsumexp(q, view.batch.avail[:-1]) - _of_data(view)
+
+    # an integral over drawn actions of one agent
+    drawn, density = candidates(config, view)
     if config.vary == "own":
-        return offline.log_integral(
-            own_values(parts, values, batch, drawn, taken), density
-        ) - _of_data(values, team)
-    q = jax.vmap(lambda action: judged(parts, values.params["critic"], batch, 0, action, action))(
-        drawn
-    )
+        q = own_values(view, drawn, taken)
+        return offline.log_integral(q, density) - _of_data(view)
+
+    # an integral over drawn joint actions
+    q = jax.vmap(lambda action: action_values(view, view.params, Actions(action, action)))(drawn)
     density = density.sum(-1)
     if team:
         return offline.log_integral(jax.vmap(values.mix)(q), density) - values.q_tot
-    return offline.log_integral(q, jnp.broadcast_to(density[..., None], q.shape)) - values.q_taken
+    wide = jnp.broadcast_to(density[..., None], q.shape)
+    return offline.log_integral(q, wide) - values.q_taken
 
 
-def _of_data(values: Values, team: bool) -> Array:
+def _of_data(view: View) -> Array:
     """Q(tau, a) as each agent's action is judged, [T, B, N]."""
-    return (
-        jnp.broadcast_to(values.q_tot[..., None], values.q_taken.shape) if team else values.q_taken
-    )
+    values = view.values
+    if view.learner.mixer is None:
+        return values.q_taken
+    return jnp.broadcast_to(values.q_tot[..., None], values.q_taken.shape)
 
 
-def own_values(
-    parts: DeterministicLearner, values: Values, batch: Episode, action: Array, taken: Array
-) -> Array:
+def own_values(view: View, action: Array, taken: Array) -> Array:
     """Q of each agent's action [K, T, B, N, E] beside the others' of the data [T, B, N, E]: [K, T, B, N]."""
-    q = jax.vmap(lambda own: judged(parts, values.params["critic"], batch, 0, own, taken))(action)
-    if parts.mixer is None:
+    values = view.values
+    q = jax.vmap(lambda own: action_values(view, view.params, Actions(own, taken)))(action)
+    if view.learner.mixer is None:
         return q
     agents = jnp.eye(q.shape[-1], dtype=bool)
 
-    def varied(agent: Array, q: Array) -> Array:  # Q_tot [T, B] with one agent's Q_i
+    def varied(agent: Array, q: Array) -> Array:
+        """Q_tot [T, B] with one agent's Q_i."""
         return values.mix(jnp.where(agent[None, None], q, values.q_taken))
 
-    return jax.vmap(jax.vmap(varied, in_axes=(0, None), out_axes=-1), in_axes=(None, 0))(agents, q)
+    of_agents = jax.vmap(varied, in_axes=(0, None), out_axes=-1)
+    return jax.vmap(of_agents, in_axes=(None, 0))(agents, q)
 
 
-def candidates(
-    config: Config,
-    parts: DeterministicLearner,
-    values: Values,
-    batch: Episode,
-    ctx: Context,
-    key: Array,
-) -> tuple[Array, Array]:
+def candidates(config: Config, view: View) -> tuple[Array, Array]:
     """Encoded actions [K, T, B, N, U] of the three distributions and their log densities [K, T, B, N], constants."""
-    x = actor_input(parts, batch)
-    _, y = parts.actor.unroll(values.params["actor"], parts.actor.initial_carry(x.shape[1]), x)
-    mean, std, count = (
-        jax.lax.stop_gradient(jnp.tanh(y)),
-        ctx.hparams["cql.action_std"],
-        config.samples,
-    )
+    x = actor_input(view)
+    actor = view.learner.networks["actor"]
+    _, y = actor.unroll(view.params["actor"], actor.initial_carry(x.shape[1]), x)
+    mean = jax.lax.stop_gradient(jnp.tanh(y))
+    std = view.hparams["cql.action_std"]
+    count = config.samples
 
-    def draw(
-        key: Array, now: Array, then: Array
-    ) -> tuple[Array, Array]:  # of one step, [B, N, U] each
+    def draw(key: Array, now: Array, then: Array) -> tuple[Array, Array]:
+        """Of one step, [B, N, U] each."""
         first, second, third = jax.random.split(key, 3)
-        found = (
+        pairs = (
             offline.uniform_samples(first, (count, *now.shape)),
             offline.gaussian_samples(second, now, std, count),
             offline.gaussian_samples(third, then, std, count),
         )
-        return tuple(jnp.concatenate(pair) for pair in zip(*found, strict=True))  # type: ignore[return-value]
+        actions, densities = zip(*pairs, strict=True)
+        return jnp.concatenate(actions), jnp.concatenate(densities)
 
-    action, density = offline.per_step(key, len(batch.mask), draw, mean[:-1], mean[1:])
+    action, density = offline.per_step(view.key, len(mean) - 1, draw, mean[:-1], mean[1:])
     return jnp.moveaxis(action, 1, 0), jnp.moveaxis(density, 1, 0)

@@ -19,18 +19,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from jaxshare import sum_tree
-from jaxshare.algos._value import ValueLearner, Values
+from jaxshare.learners.learner import Learner, offers
+from jaxshare.learners.records import View
+from jaxshare.learners.value import Values
 from jaxshare.ops import differ, td
 from jaxshare.ops.masking import masked_mean, masked_mean_square, masked_sum
 from jaxshare.ops.schedules import linear
 from jaxshare.settings.fields import flag, static, swept, swept_values
 from jaxshare.settings.validate import check_record
-from jaxshare.types import Array, Context, EnvSpec, Episode, HParams, Metrics, RefusedError
+from jaxshare.types import Array, EnvSpec, Episode, Metrics, RefusedError
 
 NORMALISERS = ("individual", "team")
 
@@ -121,72 +125,74 @@ class Config:
         check_record(self, "differ.")
 
 
-def make(config: Config, parts: ValueLearner) -> ValueLearner:
+def make(config: Config, learner: Learner) -> Learner:
     """Replace the loss and the optimiser groups of a learner. Raises RefusedError if it has no mixer."""
-    if getattr(parts, "mixer", None) is None:
+    if "mixer" not in offers(learner):
         raise RefusedError(
-            f"modifiers=[differ] cannot be used with algo={parts.name}: it has no mixer of utilities, so there is no "
-            "dQ_tot/dQ_i to share the team reward by. Use it with an algorithm that has one, such as vdn or qmix."
+            f"modifiers=[differ] cannot be used with algo={learner.name}: it has no mixer of utilities, so there is "
+            "no dQ_tot/dQ_i to share the team reward by. Use it with an algorithm that has one, such as vdn or qmix."
         )
-    hparams = {f"differ.{name}": value for name, value in swept_values(config).items()}
-    parts = parts.claim(
+    assert learner.utilities is not None
+    learner = learner.claim(
         "differ",
-        loss=lambda *args: loss(config, parts.spec, *args),
-        groups={"agent": ("agent",), "mixer": ("mixer",)},
+        loss=partial(loss, config),
+        optimizer_groups={"agent": (learner.utilities,), "mixer": ("mixer",)},
+        rest="modules",
     )
-    return parts.extend(
-        inspect=lambda values, batch, ctx: _inspect(config, values, batch), hparams=hparams
-    )
+    hparams = {f"differ.{name}": value for name, value in swept_values(config).items()}
+    return learner.extend(inspect=partial(individual_rewards, config), hparams=hparams)
 
 
-def schedule(hparams: HParams, ctx: Context) -> tuple[Array, Array]:
+def schedule(view: View) -> tuple[Array, Array]:
     """(eta, beta) at this environment step: eq. 5 and the linear IS exponent of the code."""
-    h, total = hparams, jnp.float32(ctx.total_env_steps)
-    eta = linear(
-        h["differ.eta_start"], h["differ.eta_end"], ctx.env_steps, h["differ.eta_portion"] * total
-    )
-    return eta, linear(h["differ.beta_start"], h["differ.beta_end"], ctx.env_steps, total)
+    h = view.hparams
+    total = jnp.float32(view.ctx.total_env_steps)
+    portion = h["differ.eta_portion"] * total
+    eta = linear(h["differ.eta_start"], h["differ.eta_end"], view.env_steps, portion)
+    return eta, linear(h["differ.beta_start"], h["differ.beta_end"], view.env_steps, total)
 
 
-def loss(
-    config: Config, spec: EnvSpec, values: Values, batch: Episode, ctx: Context, key: Array
-) -> tuple[Array, Metrics]:
+def loss(config: Config, view: View) -> tuple[Array, Metrics]:
     """L(theta_m) + L(theta_p), block-separable by stop-gradients: one backward pass, two optimiser groups."""
+    values = view.values
+    batch = view.batch
     delta, gradient = _decompose(config, values)
+
+    # the mixer learns from the team's error
     mixer_loss = masked_mean_square(delta, batch.mask)
+
+    # the agents learn from their shares of it, those that are selected
     fixed = jax.lax.stop_gradient(delta)
     error = gradient * fixed[..., None]
     mask = batch.mask[..., None] * (batch.alive[:-1] if config.alive_mask else jnp.ones_like(error))
-    eta, beta = schedule(ctx.hparams, ctx)
-    weight, count = jax.lax.stop_gradient(
-        select(config, ctx.hparams, jnp.abs(error), mask, eta, beta, key)
-    )
+    weight, count = jax.lax.stop_gradient(select(config, view, jnp.abs(error), mask))
     target = jax.lax.stop_gradient(values.q_taken) + error
     valid = jnp.sum(mask if config.normaliser == "individual" else batch.mask)
-    agent_loss = masked_sum(
-        weight * jnp.square(jnp.where(mask > 0, target - values.q_taken, 0.0)), mask
-    ) / jnp.maximum(valid, 1.0)
-    size = sum(jnp.sum(jnp.abs(p)) for p in jax.tree.leaves(values.params["agent"]))
-    metrics = {
+    square = jnp.square(jnp.where(mask > 0, target - values.q_taken, 0.0))
+    agent_loss = masked_sum(weight * square, mask) / jnp.maximum(valid, 1.0)
+
+    # what is minimised
+    tensors = jax.tree.leaves(view.params[view.learner.utilities or ""])
+    size = sum(jnp.sum(jnp.abs(p)) for p in tensors)
+    total = mixer_loss + agent_loss + view.hparams["differ.l1_coef"] * size
+
+    # what is reported
+    eta, beta = schedule(view)
+    team_target = values.team_reward + values.discount * values.next_q_tot
+    reward = _reward(values, batch, fixed, gradient)
+    return total, {
         "loss/td": mixer_loss,
         "loss/individual": agent_loss,
         "td_error/abs_mean": masked_mean(jnp.abs(delta), batch.mask),
-        "q/target_mean": masked_mean(
-            values.team_reward + values.discount * values.next_q_tot, batch.mask
-        ),
-        "q/tot_mean": masked_mean(
-            values.team_reward + values.discount * values.next_q_tot - delta, batch.mask
-        ),
+        "q/target_mean": masked_mean(team_target, batch.mask),
+        "q/tot_mean": masked_mean(team_target - delta, batch.mask),
         "differ/eta": eta,
         "differ/beta": beta,
         "differ/weight_mean": masked_mean(weight, mask),
         "differ/distinct": masked_mean((count > 0).astype(jnp.float32), mask),
         "differ/clamped": _clamped(config, gradient, mask),
-        **_spread_metrics(
-            spec, _reward(values, batch, fixed, gradient), error, weight, count, mask
-        ),
+        **_spread_metrics(view.spec, Shared(reward, error, weight, count, mask)),
     }
-    return mixer_loss + agent_loss + ctx.hparams["differ.l1_coef"] * size, metrics
 
 
 def _decompose(config: Config, values: Values) -> tuple[Array, Array]:
@@ -198,16 +204,10 @@ def _decompose(config: Config, values: Values) -> tuple[Array, Array]:
     return td.td_error(values.team_reward, values.discount, values.next_q_tot, q_tot), gradient
 
 
-def select(
-    config: Config,
-    hparams: HParams,
-    abs_error: Array,
-    mask: Array,
-    eta: Array,
-    beta: Array,
-    key: Array,
-) -> tuple[Array, Array]:
+def select(config: Config, view: View, abs_error: Array, mask: Array) -> tuple[Array, Array]:
     """Selection weight w_j and number of draws (or expected draws) of each individual transition, both [T, B, N]."""
+    h = view.hparams
+    eta, beta = schedule(view)
     num = differ.num_selected(eta, jnp.sum(mask))
     if config.select == "all":
         return mask, mask
@@ -216,15 +216,13 @@ def select(
             abs_error, mask, num, weighted=config.select == "greedy_weight"
         )
         return weight, (weight > 0).astype(jnp.float32)
-    probability = differ.priorities(
-        abs_error, mask, hparams["differ.alpha"], hparams["differ.epsilon_p"]
-    )
+    probability = differ.priorities(abs_error, mask, h["differ.alpha"], h["differ.epsilon_p"])
     if config.select == "per_expected":
         count = num * probability
     else:
         tree = sum_tree.build(probability.size, probability.ravel())
         # not stratified: strata come in order, so keeping the first n draws would drop the last transitions
-        index = sum_tree.sample(tree, key, probability.size, stratified=False)
+        index = sum_tree.sample(tree, view.key, probability.size, stratified=False)
         count = differ.draw_counts(index, num, probability.size).reshape(probability.shape)
     return count * differ.importance(probability, mask, beta), count
 
@@ -242,38 +240,49 @@ def _clamped(config: Config, gradient: Array, mask: Array) -> Array:
     return masked_mean((jnp.abs(gradient) >= limit).astype(jnp.float32), mask)
 
 
-def _inspect(config: Config, values: Values, batch: Episode) -> dict[str, Array]:
-    delta, gradient = _decompose(config, values)
-    return {"individual_reward": _reward(values, batch, delta, gradient)}
+def individual_rewards(config: Config, view: View) -> dict[str, Array]:
+    """What each agent is paid, [T, B, N]."""
+    delta, gradient = _decompose(config, view.values)
+    return {"individual_reward": _reward(view.values, view.batch, delta, gradient)}
 
 
-def _spread_metrics(
-    spec: EnvSpec, reward: Array, error: Array, weight: Array, count: Array, mask: Array
-) -> Metrics:
+class Shared(struct.PyTreeNode):
+    """What agents got of a batch, [T, B, N] each."""
+
+    reward: Array
+    error: Array
+    weight: Array  # of the selection
+    count: Array  # draws, or expected draws
+    mask: Array
+
+
+def _spread_metrics(spec: EnvSpec, got: Shared) -> Metrics:
     """Per agent and type: mean reward, spread of |delta_i| (Fig. 9), sampled share (Fig. 12), effective sample size.
 
     ours: the rate, draws for each valid transition, 1 on average; the share is larger for those that live longer.
     """
+    mask = got.mask
 
     def by_agent(fn: Callable[..., Array], x: Array) -> Array:
         return jax.vmap(fn, in_axes=-1)(x, mask)
 
-    draws = jnp.maximum(masked_sum(count, mask), 1e-9)
+    draws = jnp.maximum(masked_sum(got.count, mask), 1e-9)
+    mean_count = jnp.maximum(masked_mean(got.count, mask), 1e-9)
     per_agent = {
-        "reward": by_agent(masked_mean, reward),
-        "td_spread": by_agent(differ.coefficient_of_variation, error),
-        "share": by_agent(masked_sum, count) / draws,
-        "rate": by_agent(masked_mean, count) / jnp.maximum(masked_mean(count, mask), 1e-9),
-        "ess": by_agent(differ.effective_sample_size, weight),
+        "reward": by_agent(masked_mean, got.reward),
+        "td_spread": by_agent(differ.coefficient_of_variation, got.error),
+        "share": by_agent(masked_sum, got.count) / draws,
+        "rate": by_agent(masked_mean, got.count) / mean_count,
+        "ess": by_agent(differ.effective_sample_size, got.weight),
     }
-    found: Metrics = {
-        "differ/reward": masked_mean(reward, mask),
-        "differ/td_spread": differ.coefficient_of_variation(error, mask),
-        "differ/ess": differ.effective_sample_size(weight, mask),
+    metrics: Metrics = {
+        "differ/reward": masked_mean(got.reward, mask),
+        "differ/td_spread": differ.coefficient_of_variation(got.error, mask),
+        "differ/ess": differ.effective_sample_size(got.weight, mask),
     }
     for name, value in per_agent.items():
-        found.update({f"differ/{name}/agent_{i}": value[i] for i in range(spec.num_agents)})
+        metrics.update({f"differ/{name}/agent_{i}": value[i] for i in range(spec.num_agents)})
         for group, label in enumerate(spec.group_names):
             members = jnp.array([i for i, g in enumerate(spec.groups) if g == group])
-            found[f"differ/{name}/type_{label}"] = jnp.mean(value[members])
-    return found
+            metrics[f"differ/{name}/type_{label}"] = jnp.mean(value[members])
+    return metrics

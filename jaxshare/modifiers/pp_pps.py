@@ -5,7 +5,7 @@ Learning". For any learner whose agents have parameters of their own (algo.share
 
     w_{i,j} = sum_k (R_k / sum_l R_l) w_{k,j}   for j in the shared set, else w_{i,j} stays            (sec. 4.3)
 
-Departures: _pps.py, rs_pps.py. paper: the representation is personal and the value layers are shared (share=head), with
+Departures: periodic/__init__.py, rs_pps.py. paper: the representation is personal and the value layers are shared (share=head), with
 Table 1's "personalized layer 4"; code: the first four tensors are the shared ones, with equal weights, which is
 share=[embed,gru.*_kernel] rule=uniform here. The paper's four, read as tensors, are share=[gru.*_bias,head].
 """
@@ -15,17 +15,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from jaxshare.modifiers import _pps
+from jaxshare.learners.learner import Learner
+from jaxshare.modifiers.periodic.averages import periodic
+from jaxshare.modifiers.periodic.settings import ScoredConfig
 from jaxshare.settings.fields import default
 
 
 @dataclass(frozen=True)
-class Config(_pps.ScoredConfig):
+class Config(ScoredConfig):
     """Settings of PP-PPS. What is `swept` a sweep may vary, the others are static."""
 
     share: Any = default("head", "paper: PPS")
 
 
-def make(config: Config, parts: _pps.Parts) -> _pps.Parts:
+def make(config: Config, learner: Learner) -> Learner:
     """Average a part by scores. Raises RefusedError if agents share parameters already or cannot be told apart."""
-    return _pps.make("pp_pps", config, parts)
+    return periodic("pp_pps", config, learner)

@@ -19,13 +19,17 @@ actor-critics keep one pair of moments for all agents, its Q-learners one for ea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 
+from jaxshare.learners.learner import Learner
+from jaxshare.learners.records import View
 from jaxshare.ops import moments
 from jaxshare.settings.fields import flag
-from jaxshare.types import Context, EnvSpec, RefusedError
+
+NAME = "standardise"  # of its moments among the statistics
 
 
 @dataclass(frozen=True)
@@ -39,30 +43,19 @@ class Config:
     )
 
 
-def make(config: Config, parts: Any) -> Any:
-    """Replace the rewards of every batch. Raises RefusedError for a learner that takes no relabelled rewards."""
-    if not hasattr(parts, "relabel"):
-        raise RefusedError(
-            f"modifiers=[standardise] cannot be used with algo={getattr(parts, 'name', '?')}: it does not let its "
-            "rewards be replaced."
-        )
-    spec = parts.spec
+def make(config: Config, learner: Learner) -> Learner:
+    """Replace the rewards of every batch."""
+    spec = learner.spec
     first = moments.start(1 if spec.common_reward else spec.num_agents)
-    return parts.extend(
-        stats={"standardise": first}, relabel=lambda *args: relabel(config, spec, *args)
-    )
+    return learner.extend(stats={NAME: first}, relabel=partial(relabel, config))
 
 
-def relabel(
-    config: Config, spec: EnvSpec, batch: Any, stats: dict[str, Any], ctx: Context
-) -> tuple[Any, dict[str, Any]]:
+def relabel(config: Config, view: View) -> tuple[Any, dict[str, Any]]:
     """The batch (reward [T, B, N], mask [T, B]) with standardised rewards, zeros under mask 0, and the new moments."""
-    seen = batch.reward[..., :1] if spec.common_reward else batch.reward
-    now = moments.merge(stats["standardise"], seen, batch.mask)
-    reward = jnp.where(
-        batch.mask[..., None] > 0, moments.standardise(now, seen, config.centre), 0.0
-    )
-    return batch.replace(reward=jnp.broadcast_to(reward, batch.reward.shape)), {
-        **stats,
-        "standardise": now,
-    }
+    batch = view.batch
+    raw = batch.reward[..., :1] if view.spec.common_reward else batch.reward
+    now = moments.merge(view.stats[NAME], raw, batch.mask)
+    standard = moments.standardise(now, raw, config.centre)
+    reward = jnp.where(batch.mask[..., None] > 0, standard, 0.0)
+    batch = batch.replace(reward=jnp.broadcast_to(reward, batch.reward.shape))
+    return batch, {**view.stats, NAME: now}

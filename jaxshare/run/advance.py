@@ -146,7 +146,7 @@ class Hosted(Advance):
             return program.explore(state, hparams, clock), clock
 
         def fill(state: Any, hparams: Any, played: Any, clock: Clock) -> Any:
-            return program.fill(state, played, clock)
+            return program.fill(state, played, hparams, clock)
 
         def learn(state: Any, hparams: Any, played: Any, clock: Clock) -> Any:
             state, clock, metrics = program.learn(state, played, hparams, clock)

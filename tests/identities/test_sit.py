@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import tiny
 import value_cases as cases
+from jaxshare.algos._sit_parts import HParams, step
 
 from jaxshare import cli, registry, replay, sum_tree
 from jaxshare.algos import _sit_policy as policy
 from jaxshare.algos import _sit_reward as rewards
 from jaxshare.algos import sit
-from jaxshare.algos._sit_parts import HParams, step
+from jaxshare.algos.sit import equations as decompose
+from jaxshare.algos.sit.networks import Decomposition, GraphCritic, Question
 from jaxshare.data import card, own, records
-from jaxshare.models.attention import Decomposition, GraphCritic, Question
-from jaxshare.ops import decompose
 from jaxshare.run import build
 from jaxshare.runner import start_clock
 from jaxshare.types import Box, Clock, Discrete, EnvSpec, RefusedError, TimeStep

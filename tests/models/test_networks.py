@@ -9,7 +9,7 @@ import pytest
 
 from jaxshare.models import inputs
 from jaxshare.models.agents import GRU, RecurrentQ, q_network
-from jaxshare.models.base import BLOCK, Linear, block_size, in_blocks, sharing_groups
+from jaxshare.models.base import BLOCK, Linear, block_size, in_blocks, sharing_sets
 from jaxshare.models.mixers import MixerInputs, QMixer, mix_two_layers, qmix_mixer, vdn_mixer
 from jaxshare.models.recurrent import Gates, GRUWeights, gru_unroll
 from jaxshare.types import Box, Discrete, EnvSpec
@@ -183,12 +183,12 @@ def test_gradients_of_the_gru_with_one_step():
 # ---- sharing
 
 
-def test_sharing_groups():
+def test_sharing_sets():
     types = (0, 1, 0)
-    found = {share: sharing_groups(share, types) for share in ("all", "type", "none")}
+    found = {share: sharing_sets(share, types) for share in ("all", "type", "none")}
     assert found == {"all": (0, 0, 0), "type": (0, 1, 0), "none": (0, 1, 2)}
     with pytest.raises(ValueError, match="most"):
-        sharing_groups("most", types)
+        sharing_sets("most", types)
 
 
 def with_gradient(network):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxshare.ops import decompose
+from jaxshare.algos.sit import equations as decompose
 
 STATIC = {"returns_to_go": "literal", "softmax_filter": "per_step", "pair_order": "groups"}
 

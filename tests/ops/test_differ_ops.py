@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from jaxshare.algos._value import Values, team_td_loss
+
 from jaxshare.models.mixers import mix_two_layers
 from jaxshare.modifiers import differ as modifier
 from jaxshare.ops import differ

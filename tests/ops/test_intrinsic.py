@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.ops import intrinsic, roles, sharing
+from jaxshare.algos.maser import equations as intrinsic
+from jaxshare.algos.roma import equations as roles
+from jaxshare.algos.seql import equations as sharing
 
 RNG = np.random.default_rng(0)
 STEPS, BATCH, AGENTS, DIM = 4, 2, 3, 2

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.ops import shared_experience as sharing
+from jaxshare.algos.seac import equations as sharing
 
 
 def steps(x):

@@ -1,0 +1,1 @@
+"""COMA: counterfactual multi-agent policy gradients."""

@@ -1,0 +1,1 @@
+"""COMIX: QMIX for continuous actions."""

@@ -1,0 +1,1 @@
+"""ICQ-MA: implicit constraint Q-learning of a team."""

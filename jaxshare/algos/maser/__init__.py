@@ -1,0 +1,1 @@
+"""MASER: subgoals out of the replay."""

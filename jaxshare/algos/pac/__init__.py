@@ -1,0 +1,1 @@
+"""PAC: Pareto actor-critic."""

@@ -1,0 +1,1 @@
+"""QPLEX: duplex dueling mixing."""

@@ -1,0 +1,1 @@
+"""ROMA: roles that emerge."""

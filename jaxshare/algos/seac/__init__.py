@@ -1,0 +1,1 @@
+"""SEAC: shared-experience actor-critic."""

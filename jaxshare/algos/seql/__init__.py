@@ -1,0 +1,1 @@
+"""SEQL: shared-experience Q-learning."""

@@ -1,0 +1,1 @@
+"""SIT: shared individual trajectories, offline and in three stages."""
