@@ -88,7 +88,7 @@ def num_slots(run: TrainState) -> int:
 def assemble(stored: dict[str, Any], ring: Any, shapes: TrainState) -> TrainState:
     """A run from what is stored of it; with an empty ring if `ring` is None."""
     structure = jax.tree.structure(shapes.learner.opt_state)
-    learner = shapes.learner.replace(  # type: ignore[attr-defined]
+    learner = shapes.learner.replace(
         params=stored["params"],
         target_params=stored["target_params"],
         stats=stored["stats"],

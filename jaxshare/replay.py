@@ -119,7 +119,7 @@ def gather(ring: Episode, index: Array) -> Episode:
 
 def _computing(batch: Episode) -> Episode:
     """Stored fields in the dtypes of computing."""
-    return batch.replace(  # type: ignore[attr-defined]
+    return batch.replace(
         obs=_read(batch.obs),
         state=_read(batch.state),
         mask=batch.mask.astype(jnp.float32),

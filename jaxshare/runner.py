@@ -131,7 +131,7 @@ class Program:
             (before.learner, before.env_steps),
         )
         made = state.updates + jnp.where(active, done.sum(), 0)
-        state = state.replace(learner=learner, env_steps=env_steps, updates=made)  # type: ignore[attr-defined]
+        state = state.replace(learner=learner, env_steps=env_steps, updates=made)
         clock = clock._replace(iteration=clock.iteration + 1)
         found = {
             "collect": collected.summary,
@@ -171,7 +171,7 @@ class Program:
         observe = self.algorithm.observe
         ctx = self.context(state, hparams, clock)
         learner = observe(state.learner, batch, ctx) if observe else state.learner
-        state = state.replace(  # type: ignore[attr-defined]
+        state = state.replace(
             learner=learner,
             replay=ring,
             env_steps=state.env_steps + steps,
@@ -188,7 +188,7 @@ class Program:
         learner, metrics = self.algorithm.update(learner, collected.batch, ctx, key)
         made = self.algorithm.updates_per_batch
         clock = clock._replace(updates=clock.updates + made)
-        return state.replace(learner=learner), clock, jnp.ones(made, bool), metrics  # type: ignore[attr-defined]
+        return state.replace(learner=learner), clock, jnp.ones(made, bool), metrics
 
     def prepared(self, learner: LearnerState, state: TrainState, ctx: Context) -> LearnerState:
         """What some learners do before an update: play with parameters of their choice."""
@@ -223,12 +223,12 @@ class Program:
                     state.learner, data, ctx, key, self.run.batch_size
                 )
             else:
-                stored = state.replace(replay=data)  # type: ignore[attr-defined]
+                stored = state.replace(replay=data)
                 learner, metrics = self.update(state.learner, stored, hparams, clock, steps)
             learner = jax.tree.map(
                 lambda new, old: jnp.where(active, new, old), learner, state.learner
             )
-            state = state.replace(learner=learner, updates=state.updates + active)  # type: ignore[attr-defined]
+            state = state.replace(learner=learner, updates=state.updates + active)
             clock = clock._replace(iteration=clock.iteration + 1, updates=clock.updates + 1)
             update = jax.tree.map(lambda x: x[None], metrics)
             found = {"active": active, "collect": {}, "ended": jnp.int32(0), "update": update}
@@ -263,7 +263,7 @@ class Program:
             return (learner, clock._replace(updates=clock.updates + due)), (due, metrics)
 
         (learner, clock), (done, metrics) = jax.lax.scan(body, (state.learner, clock), length=most)
-        return state.replace(learner=learner), clock, done, metrics  # type: ignore[attr-defined]
+        return state.replace(learner=learner), clock, done, metrics
 
     def update(
         self,

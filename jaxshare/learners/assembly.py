@@ -9,7 +9,7 @@ An update of the learner, with each part's place in it:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -236,7 +236,6 @@ def computed(step: Step, view: View, params: Params) -> View:
 
 def passes(phase: Phase, view: View) -> tuple[LearnerState, Metrics]:
     """All passes over what was just collected, with targets made before the first: metrics [updates_per_batch]."""
-    assert view.key is not None
     prepare_key, order_key, pass_key = jax.random.split(view.key, 3)
     if phase.prepare:
         targets = phase.prepare(view.replace(key=prepare_key))
@@ -288,7 +287,6 @@ def dealt(key: Array, num_envs: int, phase: Phase) -> Array:
 def one_pass(phase: Phase, view: View) -> tuple[LearnerState, Metrics]:
     """The steps on one batch, then the hooks, then the target networks."""
     learner = view.learner
-    assert view.key is not None
     keys = phase.keys(view.key, phase, learner)
     metrics: Metrics = {}
 
@@ -355,7 +353,6 @@ def descend_if_due(step: Step, view: View, keys: StepKeys) -> tuple[LearnerState
 
 def _phase_from(phase: Phase, view: View, batch_size: int) -> tuple[LearnerState, Metrics]:
     """One update of a phase that draws its own batch."""
-    assert view.key is not None
     assert phase.draw is not None
     draw_key = phase.keys(view.key, phase, view.learner).draw
     drawn = phase.draw(view.replace(key=draw_key), batch_size).replace(key=view.key)
@@ -367,7 +364,7 @@ def _phase_from(phase: Phase, view: View, batch_size: int) -> tuple[LearnerState
 
 
 def _the_due_one(
-    phases: tuple[Phase, ...], branches: list[Callable[[], Any]], clock: Clock
+    phases: tuple[Phase, ...], branches: Sequence[Callable[[], Any]], clock: Clock
 ) -> tuple[LearnerState, Metrics]:
     """What the first phase that is due makes, the last one if none is; the metrics of the others are 0."""
     shapes = [jax.eval_shape(branch)[1] for branch in branches]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ class View:
     params: Params
     batch: Any
     ctx: Context
-    key: Array | None  # None where somebody only looks
+    key: Any  # Array; None where somebody only looks
     values: Any = None
     targets: Any = None
     tables: Any = None
@@ -112,7 +112,7 @@ class Step:
     """
 
     loss: Loss | None
-    optimizer_groups: dict[str, tuple[str, ...]]
+    optimizer_groups: Mapping[str, tuple[str, ...]]
     compute: Callable[[View], Any] | None = None
     rest: str = ""
     rate: str = "lr"

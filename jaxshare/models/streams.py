@@ -24,8 +24,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "ta
 INITS = ("torch", "orthogonal")
 
 
-@struct.dataclass
-class Stream:
+class Stream(struct.PyTreeNode):
     """What a network reads."""
 
     x: jax.Array  # [T, B, N, D]
@@ -35,8 +34,7 @@ class Stream:
     after: jax.Array | None = None  # [T, B, N, D]: what it would read next, before any reset
 
 
-@struct.dataclass
-class Read:
+class Read(struct.PyTreeNode):
     """What it says."""
 
     y: jax.Array  # [T, B, N, Y]

@@ -96,6 +96,7 @@ def make(config: Config, learner: Learner) -> Learner:
         )
     hparams = {f"cql.{name}": value for name, value in swept_values(config).items()}
     base = learner.steps[learner.main].loss
+    assert base is not None
     learner = learner.claim("cql", wraps=("loss",), loss=partial(loss, config, base))
     return learner.extend(hparams=hparams)
 

@@ -154,7 +154,7 @@ class SavedRun:
 
 def at_best(state: TrainState, best: Best) -> TrainState:
     """A run as far as acting goes: parameters, and the steps that exploration depends on."""
-    learner = state.learner.replace(params=best.params)  # type: ignore[attr-defined]
-    return state.replace(  # type: ignore[attr-defined]
+    learner = state.learner.replace(params=best.params)
+    return state.replace(
         learner=learner, env_steps=np.int32(best.env_steps)
     )

@@ -76,6 +76,7 @@ def utilities(view: View, x: Array) -> Utilities:
     agent = view.learner.networks["agent"]
     config = view.config
     box = view.spec.action
+    assert isinstance(box, Box)
     action = inputs.encode(view.batch.action, view.spec)
     start = agent.initial_carry(x.shape[1])
     _, q_taken = utility(agent, view.params["agent"], start, x[:-1], action)

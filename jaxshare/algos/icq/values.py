@@ -64,7 +64,6 @@ def of_policies(view: View, params: Params, y: Array) -> Array:
         return jnp.sum(probability * action_values(view, params), axis=-1)
 
     # continuous: over some draws of each policy
-    assert view.key is not None
     std = view.hparams["action_std"]
     count = view.config.filter_samples
 

@@ -237,11 +237,9 @@ def actor_loss(sets: Sets, view: View, y: Array) -> tuple[Array, Metrics]:
 
     log_pi = log_probability(view, y[:-1], own)
     if config.literal_actor:
-        of_sets = jax.vmap(equations.literal_actor_loss, in_axes=-1)
-        losses = of_sets(q, weight, goodness, own.mask)
+        losses = jax.vmap(equations.literal_actor_loss, in_axes=-1)(q, weight, goodness, own.mask)
     else:
-        of_sets = jax.vmap(equations.actor_loss, in_axes=-1)
-        losses = of_sets(log_pi, weight, goodness, own.mask)
+        losses = jax.vmap(equations.actor_loss, in_axes=-1)(log_pi, weight, goodness, own.mask)
     return losses.sum(), {
         "loss/actor": losses.mean(),
         "sit/filter_max": jnp.max(jnp.where(own.mask > 0, goodness, 0.0)),
