@@ -13,9 +13,10 @@ from jaxshare import cli
 from jaxshare.run.build import lay_out
 from jaxshare.run.fleet import Fleet
 from jaxshare.run.offline import fitted
-from jaxshare.runner import Program, start_clock
 from jaxshare.settings.records import Settings
 from jaxshare.study.machine import machine
+from jaxshare.training.counting import start_clock
+from jaxshare.training.program import Program
 from jaxshare.types import Context
 
 __all__ = ["context", "machine", "not_started", "program_and_runs", "seconds"]

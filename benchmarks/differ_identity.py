@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare import cli, rollout
+from jaxshare import cli
 from jaxshare.algos import _value
 from jaxshare.run import build
+from jaxshare.training import rollout
 
 TASKS = ("3m", "2s3z")
 MIXERS = ("vdn", "qmix", "qplex")
@@ -95,7 +96,7 @@ def _episodes(task: str) -> Any:
     """Eight episodes of random play (exploration begins with 1): an Episode [T(+1), 8, ...]."""
     env, _, algorithm = _learner(cli.settings(["preset=differ/fig3_divide", f"env.scenario={task}"]))
     params, ctx = algorithm.init(jax.random.key(0)).params, _context(algorithm, "float32")
-    play = jax.jit(lambda key: rollout.episodes(env, algorithm, params, ctx, key, 8, explore=True).episode)
+    play = jax.jit(lambda key: rollout.episodes(rollout.Players(env, algorithm, params, ctx, True), key, 8).episode)
     return play(jax.random.key(1))
 
 

@@ -36,15 +36,15 @@ import optax
 from flax import linen as nn
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-
-from jaxshare import replay
-from jaxshare.algos import qmix
 from jaxshare.algos._parts import torch_rmsprop
+
+from jaxshare.algos import qmix
 from jaxshare.models import inputs
 from jaxshare.models.agents import q_network
 from jaxshare.models.base import outer_sums
 from jaxshare.models.mixers import MixerInputs, qmix_mixer
 from jaxshare.models.recurrent import Gates, GRUWeights, gru_unroll
+from jaxshare.training import replay
 from jaxshare.types import Discrete, EnvSpec, Episode, LearnerState
 
 OUT = pathlib.Path(__file__).parent / "results" / "learner.json"

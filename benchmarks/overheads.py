@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare import cli, replay
+from jaxshare import cli
+from jaxshare.training import replay
 from jaxshare.types import Episode
 
 UPDATES = 4  # of a call

@@ -24,9 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare import cli, rollout
+from jaxshare import cli
 from jaxshare.run import build
-from jaxshare.runner import Program
+from jaxshare.training import rollout
+from jaxshare.training.program import Program
 from jaxshare.types import Algorithm, Array, Context, Env, Episode
 
 TASKS = (("env=smax", "env.scenario=3m"), ("env=mpe", "env.scenario=spread"))

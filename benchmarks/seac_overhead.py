@@ -24,7 +24,8 @@ import numpy as np
 
 from jaxshare import cli
 from jaxshare.run.fleet import Fleet
-from jaxshare.runner import Program, start_clock
+from jaxshare.training.counting import start_clock
+from jaxshare.training.program import Program
 
 UNIT = 100_000  # steps that Table 3's times are of
 CHUNK = 10_000  # most steps between two looks at the clock

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxshare import cli
 from jaxshare.run.offline import load
-from jaxshare.runner import start_clock
+from jaxshare.training.counting import start_clock
 
 TASKS = {  # by how the name of the data set begins
     "CN_3ls3l": ("env=mpe", "env.scenario=CN_3ls3l"),

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from flashbax.buffers import sum_tree as flashbax
 
-from jaxshare import sum_tree
+from jaxshare.training import sum_tree
 
 SETTERS = {"flashbax scan": flashbax.set_batch_scan, "flashbax bincount": flashbax.set_batch_bincount}
 MAPPED = 8  # trees under vmap: seeds

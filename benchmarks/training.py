@@ -52,7 +52,7 @@ from jaxshare import cli
 from jaxshare.algos import qmix
 from jaxshare.envs import smax
 from jaxshare.envs._jaxmarl import _quiet, import_jaxmarl
-from jaxshare.runner import start_clock
+from jaxshare.training.counting import start_clock
 
 OUT = pathlib.Path(__file__).parent / "results" / "training.json"
 MAPS = ("3m", "2s3z")

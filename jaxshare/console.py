@@ -28,8 +28,8 @@ from jaxshare.terminal import open_console
 
 if TYPE_CHECKING:
     from jaxshare.parallel import Layout
-    from jaxshare.runner import Program
     from jaxshare.settings.records import RunConfig, Settings
+    from jaxshare.training.program import Program
 
 
 class Console:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import jax
 
-from jaxshare import parallel, replay
-from jaxshare.runner import Program
+from jaxshare import parallel
+from jaxshare.training import replay
+from jaxshare.training.program import Program
 from jaxshare.types import Episode, RefusedError
 
 MEMORY_SHARE = 0.9  # of what is free may be used

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from jaxshare import compatibility, registry
 from jaxshare.envs import matrix
 from jaxshare.learners.learner import offers
-from jaxshare.runner import Program, start_clock
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.run_parts import ReplayConfig
+from jaxshare.training.counting import start_clock
+from jaxshare.training.program import Program
 from jaxshare.types import Box, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 FAST = {"xla_backend_optimization_level": 0}  # compiling is what tests wait for

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from combinations import ENVS, PERSONAL, REFUSED, ROWS, collected, program
 
-from jaxshare.runner import start_clock
+from jaxshare.training.counting import start_clock
 
 FILE = pathlib.Path(__file__).parent / "golden" / "pins.json"
 ITERATIONS = 3

@@ -14,7 +14,7 @@ PACKAGE = tiny.REPOSITORY / "jaxshare"
 FILES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 MAX_FUNCTION_LINES = 60
-LAYERS = ("ops", "models", "algos", "modifiers", "runner")  # each may import itself and what stands before it
+LAYERS = ("ops", "training", "models", "learners", "algos", "modifiers")  # each may import itself and what stands before it
 ENTRIES = [(kind, name) for kind in registry.KINDS for name in registry.modules(kind)]
 
 
@@ -54,12 +54,12 @@ def test_imports_go_one_way(name):
     assert not uses(name, *(f"jaxshare.{module}" for module in (*later, *outer)))
 
 
-INNER = [name for name in FILES if name.startswith("envs/") or name in ("replay.py", "rollout.py", "sum_tree.py")]
+INNER = [name for name in FILES if name.startswith(("envs/", "training/"))]
 
 
 @pytest.mark.parametrize("name", INNER)
 def test_environments_and_replay_know_no_algorithm(name):
-    assert not uses(name, "jaxshare.algos", "jaxshare.modifiers", "jaxshare.models", "jaxshare.runner")
+    assert not uses(name, "jaxshare.algos", "jaxshare.modifiers", "jaxshare.models", "jaxshare.learners")
 
 
 STUDIES = [name for name in FILES if name.startswith("study/")]
@@ -104,7 +104,7 @@ RICH = {
         ("hydra", {"settings/hydra.py", "spelling.py", "multirun.py", "plugins/options.py"}),
         ("omegaconf", {"settings/hydra.py", "multirun.py", "plugins/options.py"}),
         ("orbax", {"checkpoint.py"}),
-        ("flax.linen", {"models/*"}),
+        ("flax.linen", {"models/*", "algos/*/*"}),
         ("jax.sharding", {"parallel.py"}),
         ("jaxmarl", {"envs/*"}),
         ("rich", {"terminal.py", "console.py", "results/screen.py", *RICH}),

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxshare.algos import _sit_reward, sit
+from jaxshare.algos.sit import equations as ops
 from jaxshare.checkpoint import Checkpoints
 from jaxshare.commands import decompose
 from jaxshare.data import card, own, records
@@ -19,11 +20,10 @@ from jaxshare.decomposition import picture as picture_of
 from jaxshare.decomposition.curves import curves as curves_of
 from jaxshare.decomposition.statistics import statistics, statistics_of_type
 from jaxshare.decomposition.table import remarks
-from jaxshare.algos.sit import equations as ops
 from jaxshare.run import build
 from jaxshare.run.folder import open_run_dir
-from jaxshare.runner import start_clock
 from jaxshare.settings.help import small_command
+from jaxshare.training.counting import start_clock
 from jaxshare.types import Clock, Context, Discrete, EnvSpec, Episode, RefusedError
 
 GAME = ("env=matrix", "env.game=recall")  # two agents of one type, two actions, three steps

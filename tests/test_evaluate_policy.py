@@ -18,7 +18,7 @@ from jaxshare.evaluation.tables import tables
 from jaxshare.run import build
 from jaxshare.run.fleet import Fleet
 from jaxshare.run.saver import Saver
-from jaxshare.runner import start_clock
+from jaxshare.training.counting import start_clock
 from jaxshare.types import RefusedError
 
 CLIMBING = ("env=matrix", "env.game=climbing", "algo.hidden_dim=4", "eval.num_envs=0", "progress=false")

@@ -16,7 +16,8 @@ from tensorboardX.proto.event_pb2 import Event
 
 from jaxshare.results import curves
 from jaxshare.run import build
-from jaxshare.runner import Program, start_clock
+from jaxshare.training.counting import start_clock
+from jaxshare.training.program import Program
 from jaxshare.types import LearnerState
 
 FIRST = ["seed", "env_steps", "updates", "wall_s"]

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import pytest
 import tiny
 
-from jaxshare import memory, parallel, replay, runner
+from jaxshare import memory, parallel
 from jaxshare.run import build
+from jaxshare.training import replay
+from jaxshare.training.counting import start_clock
 from jaxshare.types import RefusedError
 
 GB = 10**9
@@ -43,7 +45,7 @@ def test_evaluation_episodes_count(algo):
     program, _ = needs(f"algo={algo}")
     state = jax.eval_shape(program.init, jnp.int32(0))
     hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
-    played = jax.eval_shape(lambda s: program.play(s, hparams, runner.start_clock(), 32).episode, state)
+    played = jax.eval_shape(lambda s: program.play(s, hparams, start_clock(), 32).episode, state)
     assert few.evaluation == pytest.approx(replay.num_bytes(played), rel=0.35)
 
 

@@ -12,13 +12,15 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare import memory, parallel, replay, rollout
+from jaxshare import memory, parallel
 from jaxshare.algos import sit
 from jaxshare.commands import collect, evaluate, train
 from jaxshare.data import card, own, records
 from jaxshare.run import build, offline
 from jaxshare.run.folder import read_config
-from jaxshare.runner import Program, start_clock
+from jaxshare.training import replay, rollout
+from jaxshare.training.counting import start_clock
+from jaxshare.training.program import Program
 from jaxshare.types import Context, Episode, RefusedError
 
 EPISODES = 64
@@ -55,7 +57,8 @@ def written(path, *arguments, episodes=EPISODES):
         program.algorithm, initial_carry=lambda batch: (), act=lambda *args: mostly(1, *args)
     )
     ctx = Context(hparams={}, clock=start_clock(), env_steps=jnp.int32(0))
-    play = jax.jit(lambda key: rollout.episodes(program.env, algorithm, {}, ctx, key, episodes, explore=True).episode)
+    players = rollout.Players(program.env, algorithm, {}, ctx, explore=True)
+    play = jax.jit(lambda key: rollout.episodes(players, key, episodes).episode)
     played = jax.tree.map(np.asarray, play(jax.random.key(0)))
     return own.save(records.from_rollout(played, card=card.card_of(program.env.spec)), path)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import registry, rollout
+from jaxshare import registry
+from jaxshare.training import rollout
 from jaxshare.types import Algorithm, Discrete, Env, EnvSpec, Episode, TimeStep
 
 KEY, ENVS, LIMIT = jax.random.key(5), 3, 7
@@ -61,7 +62,7 @@ def player(spec):
 
 
 def play(env, key, explore=True, keep_state=False):
-    return rollout.episodes(env, player(env.spec), {}, None, key, ENVS, explore, keep_state)
+    return rollout.episodes(rollout.Players(env, player(env.spec), {}, None, explore), key, ENVS, keep_state)
 
 
 def scanned(env, key, explore):

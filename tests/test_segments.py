@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import registry, rollout
+from jaxshare import registry
 from jaxshare.algos import _actor_critic as family
 from jaxshare.models import inputs
-from jaxshare.runner import start_clock
+from jaxshare.training import rollout
+from jaxshare.training import streams as streams_of
+from jaxshare.training.counting import start_clock
 from jaxshare.types import Context, Discrete, Env, EnvSpec, TimeStep
 
 KEY, STREAMS, LENGTH, PIECES = jax.random.key(3), 3, 5, 4
@@ -60,10 +62,11 @@ def recorded():
     ctx = Context(hparams={}, clock=start_clock(), env_steps=jnp.int32(0))
 
     def piece(streams, key):
-        segment, streams, finished = rollout.segments(env, algorithm, params, ctx, key, streams, LENGTH)
+        players = rollout.Players(env, algorithm, params, ctx, True)
+        segment, streams, finished = streams_of.segments(players, key, streams, LENGTH)
         return streams, (segment, streams, finished)
 
-    start = rollout.start(env, algorithm, KEY, STREAMS)
+    start = streams_of.start(env, algorithm, KEY, STREAMS)
     _, found = jax.jit(lambda: jax.lax.scan(piece, start, jax.random.split(KEY, PIECES)))()
     at = lambda i: jax.tree.map(lambda x: np.asarray(x[i]), found)  # noqa: E731
     return parts, params, *zip(*(at(i) for i in range(PIECES)), strict=True)
@@ -174,7 +177,7 @@ def test_whole_episodes_as_pieces_keep_their_last_observation(recorded):
     parts = recorded[0]
     env, algorithm = telling(), parts.assemble()
     ctx = Context(hparams={}, clock=start_clock(), env_steps=jnp.int32(0))
-    play = lambda: rollout.episodes(env, algorithm, recorded[1], ctx, KEY, 6, explore=True).episode  # noqa: E731
+    play = lambda: rollout.episodes(rollout.Players(env, algorithm, recorded[1], ctx, True), KEY, 6).episode  # noqa: E731
     episode = jax.jit(play)()
     segment = rollout.as_segment(episode, algorithm.initial_carry(6))
     ends = np.asarray(segment.mask).sum(0).astype(int) - 1

@@ -12,17 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from rich.progress import Progress
 
-from jaxshare import registry, rollout
+from jaxshare import registry
 from jaxshare.checkpoint import DamagedError, GoneError, Restored, to_stderr
 from jaxshare.models.base import sharing_sets
 from jaxshare.results.curves import run_name
 from jaxshare.run.saved import SavedRun
-from jaxshare.runner import start_clock
 from jaxshare.settings.records import Settings
+from jaxshare.training import rollout
+from jaxshare.training.counting import start_clock
 from jaxshare.types import Context, Discrete, RefusedError
 
 if TYPE_CHECKING:
-    from jaxshare.runner import Program
+    from jaxshare.training.program import Program
 
 ACTING = ("agent", "actor", "behaviour")  # names of the networks that teams act by
 
@@ -122,7 +123,7 @@ def random_return(program: Program, sample: Sample) -> float:
 
     def play(key: Any) -> Any:
         count = sample.episodes
-        played = rollout.episodes(program.env, algorithm, {}, ctx, key, count, explore=True)
+        played = rollout.episodes(rollout.Players(program.env, algorithm, {}, ctx, True), key, count)
         return program.returns(played.episode).mean()
 
     return float(jax.jit(play)(jax.random.key(sample.seed)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.replay import DTYPES
 from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, free_text, static, text_list
+from jaxshare.training.replay import DTYPES
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from rich.progress import Progress
 
-from jaxshare import rollout
 from jaxshare.collection.policies import act_at_random
 from jaxshare.data import records
 from jaxshare.data.composition import Composition
@@ -20,8 +19,9 @@ from jaxshare.data.own import Writer
 from jaxshare.data.records import Dataset
 from jaxshare.run.build import make_algorithm
 from jaxshare.run.saved import SavedRun
-from jaxshare.runner import start_clock
 from jaxshare.settings.records import Settings
+from jaxshare.training import rollout
+from jaxshare.training.counting import start_clock
 from jaxshare.types import Context, EnvSpec
 
 EPSILONS = ("epsilon_start", "epsilon_end")  # of policies that explore by it
@@ -113,7 +113,7 @@ def make_player(run: SavedRun, epsilon: float) -> Callable[..., Any]:
             return carry, jnp.where(without, uniform, action), extras
 
         mixed = replace(twin, act=act)
-        played = rollout.episodes(env, mixed, team, ctx, key, 1, explore=epsilon > 0)
+        played = rollout.episodes(rollout.Players(env, mixed, team, ctx, epsilon > 0), key, 1)
         return played.episode
 
     def play_batch(params: Any, policy: Any, keys: Any) -> Any:

@@ -8,12 +8,12 @@ import sys
 from dataclasses import asdict, dataclass
 
 from jaxshare import cli
-from jaxshare.replay import DTYPES
 from jaxshare.run import output
 from jaxshare.settings.fields import file_path, flag, nested, static
 from jaxshare.settings.help import small_command
 from jaxshare.settings.run_parts import DatasetConfig
 from jaxshare.settings.validate import check_record
+from jaxshare.training.replay import DTYPES
 from jaxshare.types import RefusedError
 
 

@@ -27,7 +27,7 @@ from jaxshare.data.card import summary
 from jaxshare.data.checks import check, check_shapes, check_spec
 from jaxshare.data.header import CARD, CHECKSUMS, FORMAT, UNFINISHED, VERSION
 from jaxshare.data.records import FAILURES, Array, Card, Dataset, Index, damaged
-from jaxshare.replay import DTYPES, LOSSY
+from jaxshare.training.replay import DTYPES, LOSSY
 from jaxshare.types import EnvSpec, RefusedError
 
 SUFFIX = ".jds"

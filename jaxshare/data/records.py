@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jaxshare import replay
+from jaxshare.training import replay
 from jaxshare.types import Clock, Episode, RefusedError
 
 Array = np.ndarray[Any, Any]

@@ -16,7 +16,7 @@ from jaxshare.settings.run_parts import POLICIES, EvalConfig
 from jaxshare.types import RefusedError, TrainState
 
 if TYPE_CHECKING:
-    from jaxshare.runner import Program
+    from jaxshare.training.program import Program
 
 
 def settings_with(run: SavedRun, episodes: int, policy: str | None, seed: int | None) -> Settings:

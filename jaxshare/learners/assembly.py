@@ -27,8 +27,8 @@ from jaxshare.learners.optimisers import (
 )
 from jaxshare.learners.records import Acting, Phase, Step, View
 from jaxshare.models import inputs
-from jaxshare.rollout import as_segment
 from jaxshare.settings.fields import swept_values
+from jaxshare.training.rollout import as_segment
 from jaxshare.types import (
     Algorithm,
     Array,

@@ -51,7 +51,6 @@ from jaxshare.models.mixers import Mixer, MixerInputs
 from jaxshare.ops import cem, gumbel, returns
 from jaxshare.ops.masking import NEG, masked_argmax, masked_mean, masked_mean_square
 from jaxshare.ops.schedules import exploration_rate
-from jaxshare.replay import uniform_without_replacement
 from jaxshare.settings.fields import STEPS, default, nested, static, swept
 from jaxshare.settings.shared import (
     SWEPT,
@@ -66,6 +65,7 @@ from jaxshare.settings.shared import (
     TargetNetworks,
 )
 from jaxshare.settings.validate import check_record
+from jaxshare.training.replay import uniform_without_replacement
 from jaxshare.types import Array, Box, Discrete, EnvSpec, Metrics, Params, RefusedError
 
 MADDPG = "code: EPyMARL's maddpg.yaml"
@@ -355,7 +355,10 @@ def next_actions(view: View) -> Array:
 
 @dataclass(frozen=True)
 class Actions:
-    """Encoded actions [T, B, N, E] in the slots after, ..., after + T - 1: each critic's agent's own, and the others'."""
+    """Encoded actions [T, B, N, E] in the slots after, ..., after + T - 1.
+
+    own: of each critic's agent; others: of all others.
+    """
 
     own: Array
     others: Array

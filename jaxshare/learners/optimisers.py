@@ -77,7 +77,10 @@ def rule_of(
 def torch_rmsprop(
     hparams: HParams, rate: Array, clip: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """RMSprop as torch has it. code: eps is outside the square root, and it starts from 0; optax's default has neither."""
+    """RMSprop as torch has it.
+
+    code: eps is outside the square root, and it starts from 0; optax's default has neither.
+    """
     scale = optax.scale_by_rms(
         decay=hparams["rms_decay"], eps=hparams["rms_eps"], eps_in_sqrt=False, initial_scale=0.0
     )

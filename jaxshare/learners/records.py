@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jaxshare.learners.keys import UpdateKeys, counted
-from jaxshare.replay import uniform_without_replacement
+from jaxshare.training.replay import uniform_without_replacement
 from jaxshare.types import (
     Array,
     Clock,

@@ -5,8 +5,8 @@ Learning". For any learner whose agents have parameters of their own (algo.share
 
     w_g = (1/N) sum_i w_i,   and every agent goes on from w_g                                       (sec. 4.1)
 
-Departures: periodic/__init__.py. code: A-PPS is commented out in the released file; there its first average falls on update 0,
-before anything is learned, which is `init=average` here.
+Departures: periodic/__init__.py. code: A-PPS is commented out in the released file; there its first
+average falls on update 0, before anything is learned, which is `init=average` here.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxshare import sum_tree
 from jaxshare.learners.learner import Learner, offers
 from jaxshare.learners.records import View
 from jaxshare.learners.value import Values
@@ -34,6 +33,7 @@ from jaxshare.ops.masking import masked_mean, masked_mean_square, masked_sum
 from jaxshare.ops.schedules import linear
 from jaxshare.settings.fields import flag, static, swept, swept_values
 from jaxshare.settings.validate import check_record
+from jaxshare.training import sum_tree
 from jaxshare.types import Array, EnvSpec, Episode, Metrics, RefusedError
 
 NORMALISERS = ("individual", "team")

@@ -5,9 +5,10 @@ Learning". For any learner whose agents have parameters of their own (algo.share
 
     w_{i,j} = sum_k (R_k / sum_l R_l) w_{k,j}   for j in the shared set, else w_{i,j} stays            (sec. 4.3)
 
-Departures: periodic/__init__.py, rs_pps.py. paper: the representation is personal and the value layers are shared (share=head), with
-Table 1's "personalized layer 4"; code: the first four tensors are the shared ones, with equal weights, which is
-share=[embed,gru.*_kernel] rule=uniform here. The paper's four, read as tensors, are share=[gru.*_bias,head].
+Departures: periodic/__init__.py, rs_pps.py. paper: the representation is personal and the value
+layers are shared (share=head), with Table 1's "personalized layer 4"; code: the first four tensors
+are the shared ones, with equal weights, which is share=[embed,gru.*_kernel] rule=uniform here. The
+paper's four, read as tensors, are share=[gru.*_bias,head].
 """
 
 from __future__ import annotations

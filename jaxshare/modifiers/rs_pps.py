@@ -5,9 +5,10 @@ Learning". For any learner whose agents have parameters of their own (algo.share
 
     w_g = sum_i (R_i / sum_k R_k) w_i,   R_i = sum of agent i's rewards during the interval          (sec. 4.2)
 
-Departures: periodic/__init__.py. paper: under a common reward all R_i are the same, which makes this A-PPS; code: R_i is then the
-return of solo episodes and the weights are their softmax, though the released file never switches that on. ours: solo
-episodes with shifted ratios (ops/pps.py) where the reward is common, each agent's own reward where it is not.
+Departures: periodic/__init__.py. paper: under a common reward all R_i are the same, which makes
+this A-PPS; code: R_i is then the return of solo episodes and the weights are their softmax, though
+the released file never switches that on. ours: solo episodes with shifted ratios (ops/pps.py) where
+the reward is common, each agent's own reward where it is not.
 """
 
 from __future__ import annotations

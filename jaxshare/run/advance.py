@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxshare.run.watch import host_errors
-from jaxshare.runner import Program
+from jaxshare.training.program import Program
 from jaxshare.types import Clock, HostError
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Hosted(Advance):
             return program.fill(state, played, hparams, clock)
 
         def learn(state: Any, hparams: Any, played: Any, clock: Clock) -> Any:
-            state, clock, metrics = program.learn(state, played, hparams, clock)
+            (state, clock), metrics = program.iteration(hparams, (state, clock), played)
             return (state, metrics), clock
 
         self._length = chunk_iterations(program)

@@ -7,9 +7,9 @@ from typing import Any
 
 from jaxshare import parallel, registry, surroundings
 from jaxshare.run import offline
-from jaxshare.runner import Program
 from jaxshare.settings.records import Settings
 from jaxshare.settings.validate import check_all
+from jaxshare.training.program import Program
 from jaxshare.types import Algorithm, Env, EnvSpec, RefusedError
 
 

@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare import parallel, replay
+from jaxshare import parallel
 from jaxshare.run.advance import Pure, advance_of
 from jaxshare.run.watch import host_errors
-from jaxshare.runner import Program, start_clock
 from jaxshare.settings.records import Settings
 from jaxshare.settings.run_parts import POLICIES
+from jaxshare.training import replay
+from jaxshare.training.counting import start_clock
+from jaxshare.training.program import Program
 from jaxshare.types import Clock, HostError, RefusedError, TrainState
 
 

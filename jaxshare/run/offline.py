@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxshare import registry, replay
-from jaxshare.runner import Program
+from jaxshare import registry
 from jaxshare.settings.records import Settings
 from jaxshare.settings.run_parts import DatasetConfig
+from jaxshare.training import replay
+from jaxshare.training.program import Program
 from jaxshare.types import Algorithm, Episode, RefusedError
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
 from jaxshare.run import BEST, LATEST, build
-from jaxshare.runner import Program
 from jaxshare.settings.records import Settings
+from jaxshare.training.program import Program
 from jaxshare.trust import Permission, run_settings
 from jaxshare.types import Clock, RefusedError, TrainState
 

@@ -18,8 +18,8 @@ from jaxshare.run import metrics as log
 from jaxshare.run import reader
 from jaxshare.run.fleet import Counters, Fleet
 from jaxshare.run.warm_start import Start
-from jaxshare.runner import Program
 from jaxshare.settings.records import Settings
+from jaxshare.training.program import Program
 from jaxshare.types import Clock, RefusedError, TrainState
 
 if TYPE_CHECKING:

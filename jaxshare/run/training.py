@@ -16,7 +16,7 @@ from jaxshare.run.signals import Watch
 from jaxshare.run.timeline import Timeline
 from jaxshare.run.warm_start import Start
 from jaxshare.run.watch import not_finite
-from jaxshare.runner import Program
+from jaxshare.training.program import Program
 from jaxshare.types import HostError, RefusedError
 
 

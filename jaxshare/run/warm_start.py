@@ -8,8 +8,8 @@ from typing import Any
 
 from jaxshare import _stored
 from jaxshare.checkpoint import Checkpoints
-from jaxshare.runner import Program
 from jaxshare.settings.records import Settings
+from jaxshare.training.program import Program
 from jaxshare.types import RefusedError
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.replay import RING_DTYPES
 from jaxshare.settings.fields import COUNT, UNITS, flag, static
+from jaxshare.training.replay import RING_DTYPES
 
 POLICIES = {  # what evaluations play: {prefix of what is logged: whether it explores}
     "greedy": {"": False},

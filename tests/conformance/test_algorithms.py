@@ -30,7 +30,7 @@ from combinations import (
 
 from jaxshare import registry
 from jaxshare.run import build
-from jaxshare.runner import start_clock
+from jaxshare.training.counting import start_clock
 from jaxshare.types import RefusedError
 
 pytestmark = pytest.mark.usefixtures("optimised")  # bitwise comparisons

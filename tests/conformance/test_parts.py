@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import registry, replay, rollout
+from jaxshare import registry
 from jaxshare.models.base import Network
 from jaxshare.modifiers import differ
 from jaxshare.run.build import prepare
-from jaxshare.runner import start_clock
+from jaxshare.training import replay, rollout
+from jaxshare.training.counting import start_clock
 from jaxshare.types import Context, Discrete, EnvSpec, RefusedError
 
 
@@ -31,7 +32,7 @@ def one_update(program, algorithm):
     hparams = {name: jnp.float32(value) for name, value in algorithm.hparams.items()}
     ctx = Context(hparams=hparams, clock=start_clock(), env_steps=jnp.int32(0), total_env_steps=64)
     learner = algorithm.init(jax.random.key(0))
-    played = rollout.episodes(program.env, algorithm, learner.params, ctx, jax.random.key(1), 4, explore=True)
+    played = rollout.episodes(rollout.Players(program.env, algorithm, learner.params, ctx, True), jax.random.key(1), 4)
     ring = replay.add(replay.init(played.episode, 4, "float32"), played.episode, start_clock())
     batch = replay.gather(ring, jnp.arange(4))
     return learner, *jax.jit(algorithm.update)(learner, batch, ctx, jax.random.key(2))

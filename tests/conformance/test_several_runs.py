@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import compatibility, parallel, registry, rollout
+from jaxshare import compatibility, parallel, registry
 from jaxshare.data import card, own, records
 from jaxshare.envs import matrix
 from jaxshare.run import build
-from jaxshare.runner import start_clock
 from jaxshare.settings.run_parts import ParallelConfig
+from jaxshare.training import rollout
+from jaxshare.training.counting import start_clock
 from jaxshare.types import Context, Discrete, RefusedError
 
 pytestmark = pytest.mark.usefixtures("optimised")  # bitwise comparisons
@@ -70,7 +71,8 @@ def data(tmp_path_factory):
 
     algorithm = dataclasses.replace(program.algorithm, initial_carry=lambda batch: (), act=act)
     ctx = Context(hparams={}, clock=start_clock(), env_steps=jnp.int32(0))
-    play = jax.jit(lambda key: rollout.episodes(program.env, algorithm, {}, ctx, key, 16, explore=True).episode)
+    players = rollout.Players(program.env, algorithm, {}, ctx, explore=True)
+    play = jax.jit(lambda key: rollout.episodes(players, key, 16).episode)
     episodes = jax.tree.map(np.asarray, play(jax.random.key(0)))
     path = tmp_path_factory.mktemp("sets") / "random.jds"
     return own.save(records.from_rollout(episodes, card=card.card_of(program.env.spec)), path)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import toy_data
 
-from jaxshare import replay
 from jaxshare.data import card, checks, records
+from jaxshare.training import replay
 from jaxshare.types import Discrete, Episode, RefusedError
 
 

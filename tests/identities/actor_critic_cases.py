@@ -10,7 +10,7 @@ from value_cases import KEY, SPEC, context, flat
 
 from jaxshare import registry
 from jaxshare.models.streams import Read, StreamNetwork
-from jaxshare.rollout import as_segment
+from jaxshare.training.rollout import as_segment
 from jaxshare.types import Segment
 
 __all__ = ["KEY", "SPEC", "context", "flat"]

@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from actor_critic_cases import KEY, SPEC, context, init, parts_of
+from jaxshare.algos._parts import followed
 from value_cases import random_batch
 
 from jaxshare.algos import _actor_critic as family
 from jaxshare.algos import _central as central
 from jaxshare.algos import coma, maa2c, pac
-from jaxshare.algos._parts import followed
 from jaxshare.envs import matrix
 from jaxshare.models.streams import Read, StreamNetwork
 from jaxshare.ops import coma as coma_ops
 from jaxshare.ops import pareto
-from jaxshare.rollout import as_segment
+from jaxshare.training.rollout import as_segment
 from jaxshare.types import Box, Discrete, EnvSpec, RefusedError, Segment
 
 CLIMBING = np.array(matrix.TABLES["climbing"], np.float32)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from value_cases import AGENTS, KEY, SPEC, assert_close, context, flat, gradients, init, random_batch, step
 
-from jaxshare import compatibility, registry, replay
+from jaxshare import compatibility, registry
 from jaxshare.algos import _value, comix
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.mixers import Mixer, mix_two_layers
-from jaxshare.runner import start_clock
+from jaxshare.training import replay
+from jaxshare.training.counting import start_clock
 from jaxshare.types import Box, Discrete, EnvSpec, Episode, RefusedError, TimeStep
 
 BOX = Box(2, (-1.0, 0.0), (1.0, 4.0))

@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 import tiny
 from jax.scipy.stats import norm
+from jaxshare.algos._deterministic import values_of
 from test_deterministic import DUO, FEED_FORWARD, PLANE, batch_of, critic_of, duo, junk, one_step, parts_of
 from value_cases import KEY, SPEC, context, flat, init
 
-from jaxshare import cli, compatibility, replay
-from jaxshare.algos._deterministic import values_of
+from jaxshare import cli, compatibility
 from jaxshare.data import card, own, records
 from jaxshare.models.mixers import Mixer
 from jaxshare.modifiers import cql
 from jaxshare.ops import offline
 from jaxshare.run import build
-from jaxshare.runner import Program, start_clock
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.run_parts import EvalConfig
+from jaxshare.training import replay
+from jaxshare.training.counting import start_clock
+from jaxshare.training.program import Program
 from jaxshare.types import Box, Discrete, Env, EnvSpec, Episode, RefusedError, TimeStep
 
 PAIR = dataclasses.replace(DUO, action=Discrete(3))

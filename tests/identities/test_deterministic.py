@@ -8,19 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from value_cases import AGENTS, BATCH, KEY, SPEC, STEPS, assert_close, context, flat, init, random_batch, step
-
-from jaxshare import cli, compatibility, replay
-from jaxshare.algos import _deterministic, facmac, maddpg
 from jaxshare.algos._deterministic import actor_input, actor_loss, lambda_loss, values_of
 from jaxshare.algos._value import Values
+from value_cases import AGENTS, BATCH, KEY, SPEC, STEPS, assert_close, context, flat, init, random_batch, step
+
+from jaxshare import cli, compatibility
+from jaxshare.algos import _deterministic, facmac, maddpg
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.critics import FreeMixer, joint_actions
 from jaxshare.models.mixers import Mixer, QMixer, mix_two_layers
 from jaxshare.modifiers import differ
 from jaxshare.run import build
-from jaxshare.runner import start_clock
+from jaxshare.training import replay
+from jaxshare.training.counting import start_clock
 from jaxshare.types import Box, Discrete, EnvSpec, Episode, RefusedError, TimeStep
 
 BOX = Box(2, (-1.0, 0.0), (1.0, 4.0))

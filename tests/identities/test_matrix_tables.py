@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from value_cases import assert_close, gradients, learner_parts
 
-from jaxshare import replay
 from jaxshare.envs import matrix
 from jaxshare.models import inputs
 from jaxshare.models.mixers import MixerInputs
-from jaxshare.runner import Program, start_clock
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.run_parts import ReplayConfig
+from jaxshare.training import replay
+from jaxshare.training.counting import start_clock
+from jaxshare.training.program import Program
 
 pytestmark = pytest.mark.slow
 

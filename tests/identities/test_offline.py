@@ -20,9 +20,10 @@ from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.mixers import MixerInputs
 from jaxshare.models.offline import LinearMixer
 from jaxshare.ops import offline
-from jaxshare.runner import Program, start_clock
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.run_parts import EvalConfig
+from jaxshare.training.counting import start_clock
+from jaxshare.training.program import Program
 from jaxshare.types import Box, Discrete, EnvSpec, Episode, RefusedError, TimeStep
 
 ALGOS = ("bc", "mabcq", "macql", "icq")

@@ -20,9 +20,9 @@ from value_cases import (
     step,
 )
 
-from jaxshare import replay
 from jaxshare.algos import _value
 from jaxshare.models.agents import AgentNetwork
+from jaxshare.training import replay
 from jaxshare.types import Discrete, EnvSpec, Episode
 
 # ---- padding

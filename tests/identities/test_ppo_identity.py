@@ -11,9 +11,9 @@ import pytest
 from test_padding_and_ends import junk
 from value_cases import KEY, SPEC, assert_close, context, flat, init, random_batch
 
-from jaxshare import rollout
 from jaxshare.algos import _actor_critic as family
 from jaxshare.algos import iac, ippo, mappo
+from jaxshare.training import rollout
 from jaxshare.types import Box, RefusedError, Segment
 
 STEPS, STREAMS, AGENTS = SPEC.episode_limit, 4, SPEC.num_agents

@@ -17,10 +17,11 @@ from jaxshare.envs import matrix
 from jaxshare.models.agents import q_network
 from jaxshare.models.base import Network
 from jaxshare.modifiers import _pps, differ
-from jaxshare.rollout import Rollout
-from jaxshare.runner import Program, start_clock
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.run_parts import ReplayConfig
+from jaxshare.training.counting import start_clock
+from jaxshare.training.program import Program
+from jaxshare.training.rollout import Rollout
 from jaxshare.types import EnvSpec, RefusedError
 
 NAMES = ("a_pps", "rs_pps", "pp_pps")

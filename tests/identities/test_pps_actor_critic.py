@@ -11,7 +11,7 @@ from actor_critic_cases import KEY, SPEC, context, episodes, init, parts_of
 
 from jaxshare import registry
 from jaxshare.modifiers import _pps, differ
-from jaxshare.rollout import Rollout
+from jaxshare.training.rollout import Rollout
 from jaxshare.types import RefusedError
 
 ALIKE = dataclasses.replace(SPEC, common_reward=False, groups=(0, 0, 0), group_names=("unit",))

@@ -12,7 +12,7 @@ import tiny
 import value_cases as cases
 from jaxshare.algos._sit_parts import HParams, step
 
-from jaxshare import cli, registry, replay, sum_tree
+from jaxshare import cli, registry
 from jaxshare.algos import _sit_policy as policy
 from jaxshare.algos import _sit_reward as rewards
 from jaxshare.algos import sit
@@ -20,7 +20,8 @@ from jaxshare.algos.sit import equations as decompose
 from jaxshare.algos.sit.networks import Decomposition, GraphCritic, Question
 from jaxshare.data import card, own, records
 from jaxshare.run import build
-from jaxshare.runner import start_clock
+from jaxshare.training import replay, sum_tree
+from jaxshare.training.counting import start_clock
 from jaxshare.types import Box, Clock, Discrete, EnvSpec, RefusedError, TimeStep
 
 SPEC = cases.SPEC  # three agents, the first two of one type; four actions, five steps

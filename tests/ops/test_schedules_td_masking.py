@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare import registry, rollout
+from jaxshare import registry
 from jaxshare.ops import masking, td
 from jaxshare.ops.policy import epsilon_greedy
 from jaxshare.ops.schedules import crossed, exploration_rate, linear
+from jaxshare.training import rollout
 from jaxshare.types import Algorithm, Discrete, Env, EnvSpec, RefusedError, TimeStep
 
 KEY = jax.random.key(0)
@@ -112,7 +113,7 @@ def collect(env):
         name="one", spec=env.spec, hparams={}, init=None, initial_carry=lambda batch: (), act=act, sample=None,
         update=None, inspect=None,
     )  # fmt: skip
-    return rollout.episodes(env, player, {}, None, KEY, 2, explore=True)
+    return rollout.episodes(rollout.Players(env, player, {}, None, True), KEY, 2)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare import replay
+from jaxshare.training import replay
 from jaxshare.types import Clock, Episode, RefusedError
 
 KEY = jax.random.key(0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flashbax.buffers import sum_tree as rival
 
-from jaxshare import sum_tree as st
+from jaxshare.training import sum_tree as st
 
 BELOW_ONE = np.float32(1 - 2**-24)
 find, set_ = jax.jit(st.find), jax.jit(st.set)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_ring import KEY, STEPS, clock, episodes
 
-from jaxshare import replay
+from jaxshare.training import replay
 
 LENGTHS = (4, 1, 3, 2, 4)  # of the episodes stored, of at most STEPS = 4 steps
 CAPACITY = 7  # two slots are empty

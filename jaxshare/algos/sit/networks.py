@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
+from jaxshare.algos.sit.equations import contributions, graph_weights, similarity
 from jaxshare.models.base import Linear, Network, add_bias, uniform_fan
 from jaxshare.models.embedding import Embedding
 from jaxshare.models.mixers import QMixer
-from jaxshare.algos.sit.equations import contributions, graph_weights, similarity
 
 DECOMPOSITIONS = ("attention", "sum", "monotone")
 GRAPHS = ("attention", "mean", "none")

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxshare import replay
 from jaxshare.algos.sit import equations
 from jaxshare.algos.sit.networks import Question
 from jaxshare.algos.sit.rewards import check_batch_size
@@ -21,6 +20,7 @@ from jaxshare.learners.records import Acting, Chosen, View
 from jaxshare.models import inputs
 from jaxshare.ops import offline
 from jaxshare.ops.masking import NEG, masked_argmax, masked_mean, take_last
+from jaxshare.training import replay
 from jaxshare.types import Array, Box, Discrete, LearnerState, Metrics
 
 
@@ -193,7 +193,10 @@ def next_values(sets: Sets, view: View) -> Array:
 
 
 def policy_values(sets: Sets, view: View, params: Any, own: Individual, y: Array) -> Array:
-    """sum_a pi(a) Q(a) in the first slots, [T', B, S]; over drawn actions where they are continuous. y [T', B, S, .]."""
+    """sum_a pi(a) Q(a) in the first slots, [T', B, S]; over drawn actions where they are continuous.
+
+    y [T', B, S, .] from the actors.
+    """
     slots = slice(0, len(y))
     if isinstance(view.spec.action, Discrete):
         every = jnp.broadcast_to(jnp.eye(y.shape[-1]), (*y.shape, y.shape[-1]))

@@ -6,13 +6,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxshare import replay
 from jaxshare.algos.sit import equations
 from jaxshare.algos.sit.settings import NO_DECOMPOSITION
 from jaxshare.learners.records import View
 from jaxshare.learners.value import team_reward
 from jaxshare.models import inputs
 from jaxshare.ops.masking import masked_mean
+from jaxshare.training import replay
 from jaxshare.types import Array, EnvSpec, Episode, Metrics, RefusedError
 
 

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxshare import replay, sum_tree
 from jaxshare.algos.sit import equations
 from jaxshare.algos.sit.rewards import individual, least_reward
 from jaxshare.algos.sit.sets import Sets
 from jaxshare.algos.sit.settings import Config
 from jaxshare.learners.records import View
+from jaxshare.training import replay, sum_tree
 from jaxshare.types import Array, EnvSpec, RefusedError
 
 NAME = "sit"  # of the learner, and of its tables among the statistics

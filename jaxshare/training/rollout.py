@@ -1,0 +1,226 @@
+"""Whole episodes: B environments stepped together and frozen after their end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.custom_batching import custom_vmap
+
+from jaxshare.types import Algorithm, Array, Context, Env, Episode, Params, Segment, TimeStep
+
+# where an episode did not get; 0 in other fields
+PADDING = {"obs": 0.0, "state": 0.0, "avail": True, "alive": False}
+STATE = "env_state"  # of a slot, where it is kept
+
+
+@dataclass(frozen=True)
+class Players:
+    """Who plays, where, and with which parameters; explore: or greedily."""
+
+    env: Env
+    algorithm: Algorithm
+    params: Params
+    ctx: Context
+    explore: bool
+
+    def act(
+        self, memory: Any, timestep: TimeStep, key: Array
+    ) -> tuple[Any, Array, dict[str, Array]]:
+        """(memory, action, extras) of B environments."""
+        return self.algorithm.act(self.params, memory, timestep, self.ctx, key, self.explore)
+
+
+class Rollout(struct.PyTreeNode):
+    """What a collect gives."""
+
+    episode: Episode  # [T(+1), B, ...]
+    info: dict[str, Array]  # {name: [B]} summed over each episode
+    env_state: Any = None  # [T+1, B, ...] when asked for (rendering)
+
+
+class Playing(struct.PyTreeNode):
+    """What the loop over steps carries."""
+
+    time: Array  # [] i32
+    env_state: Any  # [B, ...]
+    timestep: TimeStep  # [B, ...] what the agents see now
+    memory: Any  # [B, N, ...]
+    running: Array  # [B] bool: not ended yet
+    slots: dict[str, Any]  # fields with T+1 entries, written so far
+    steps: dict[str, Any]  # fields with T entries, written so far
+
+
+def episodes(players: Players, key: Array, num_envs: int, keep_state: bool = False) -> Rollout:
+    """Play one episode in each of `num_envs` environments with fixed parameters, until the last of them has ended.
+
+    Under vmap until all have in every run. After its end an environment is frozen, and all that follows is padding,
+    whether it was still asked for actions or not: mask, action, reward, terminated, truncated, extras, obs, state and
+    alive are 0, avail is 1. The state kept for rendering stays as it ended.
+    """
+    env = players.env
+    limit = env.spec.episode_limit
+    reset_key, step_key = jax.random.split(key)
+    # a key for every step up to the limit: what is drawn does not depend on how many are taken
+    keys = jax.random.split(step_key, limit)
+
+    def play_step(now: Playing) -> Playing:
+        act_key, env_key = jax.random.split(keys[now.time])
+        memory, action, extras = players.act(now.memory, now.timestep, act_key)
+
+        # environments that have ended keep their last state and what they showed
+        stepped = jax.vmap(env.step)(now.env_state, action, jax.random.split(env_key, num_envs))
+        before = (now.env_state, now.timestep)
+        env_state, timestep = where(now.running, stepped, before)
+
+        # slot t + 1 shows what the action of step t led to
+        slot = _slot(timestep, now.running, env_state if keep_state else None)
+        step = _step(timestep, now.running, action, extras)
+        return Playing(
+            time=now.time + 1,
+            env_state=env_state,
+            timestep=timestep,
+            memory=memory,
+            running=now.running & ~_ended(timestep),
+            slots=_put(now.slots, slot, now.time + 1),
+            steps=_put(now.steps, step, now.time),
+        )
+
+    def goes_on(now: Playing) -> Array:
+        return (now.time < limit) & _any(now.running)
+
+    first = _begun(players, jax.random.split(reset_key, num_envs), keys[0], keep_state)
+    end = jax.lax.while_loop(goes_on, play_step, first)
+
+    slots = dict(end.slots)
+    steps = dict(end.steps)
+    states = slots.pop(STATE)
+    info = {name: x.sum(0) for name, x in steps.pop("info").items()}
+    if keep_state:
+        behind = jnp.arange(limit + 1) > end.time
+        states = where(behind, _repeat(end.env_state, 1), states)
+    return Rollout(episode=Episode(**slots, **steps), info=info, env_state=states)
+
+
+def _begun(players: Players, reset_keys: Array, key: Array, keep_state: bool) -> Playing:
+    """Before the first step: slot 0 is written, all that comes behind it is padding."""
+    env = players.env
+    limit = env.spec.episode_limit
+    env_state, timestep = jax.vmap(env.reset)(reset_keys)
+    memory = players.algorithm.initial_carry(len(reset_keys))
+    everywhere = jnp.ones(len(reset_keys), bool)
+    kept_state = env_state if keep_state else None
+
+    # buffers of their final length
+    padding = _repeat(_slot(timestep, ~everywhere, kept_state), limit + 1)
+    slots = _put(padding, _slot(timestep, everywhere, kept_state), 0)
+    _, action, extras = jax.eval_shape(players.act, memory, timestep, key)
+    shapes = jax.eval_shape(_step, timestep, everywhere, action, extras)
+    return Playing(
+        time=jnp.int32(0),
+        env_state=env_state,
+        timestep=timestep,
+        memory=memory,
+        running=everywhere,
+        slots=slots,
+        steps=_repeat(_zeros(shapes), limit),
+    )
+
+
+def as_segment(episode: Episode, carry: Any) -> Segment:
+    """Whole episodes as pieces of streams. carry: memory of the acting network before the first step, [B, N, ...]."""
+    return Segment(
+        obs=episode.obs[:-1],
+        state=episode.state[:-1],
+        avail=episode.avail[:-1],
+        alive=episode.alive[:-1],
+        action=episode.action,
+        reward=episode.reward,
+        terminated=episode.terminated,
+        truncated=episode.truncated,
+        mask=episode.mask,
+        next_obs=episode.obs[1:],
+        next_state=episode.state[1:],
+        next_avail=episode.avail[1:],
+        first=jnp.zeros(episode.mask.shape, bool).at[0].set(True),
+        carry=carry,
+        extras=episode.extras,
+    )
+
+
+def joined(rounds: Rollout, num_episodes: int) -> Rollout:
+    """Rollouts stacked along a leading axis, [rounds, T, B, ...], as one of the first `num_episodes` episodes."""
+
+    def side_by_side(x: Array) -> Array:
+        x = jnp.moveaxis(x, 0, 1)
+        # not -1: it is undefined for the empty `avail` of continuous actions
+        return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])[:, :num_episodes]
+
+    info = {name: x.reshape(-1)[:num_episodes] for name, x in rounds.info.items()}
+    episode, env_state = jax.tree.map(side_by_side, (rounds.episode, rounds.env_state))
+    return Rollout(episode=episode, info=info, env_state=env_state)
+
+
+def where(condition: Array, new: Any, old: Any) -> Any:
+    """new where the condition holds, else old: trees of [B, ...], condition [B]."""
+
+    def select(n: Array, o: Array) -> Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (n.ndim - 1)), n, o)
+
+    return jax.tree.map(select, new, old)
+
+
+def _slot(timestep: TimeStep, reached: Array, env_state: Any) -> dict[str, Any]:
+    """One slot of the fields of an Episode that have T+1, [B, ...] each. reached: [B] bool, or padding."""
+    fields = {name: getattr(timestep, name) for name in PADDING}
+    return {**where(reached, fields, PADDING), STATE: env_state}
+
+
+def _step(
+    timestep: TimeStep, running: Array, action: Array, extras: dict[str, Array]
+) -> dict[str, Any]:
+    """One slot of the other fields and of info, [B, ...] each. running: [B] bool, or padding."""
+    taken = {
+        "reward": timestep.reward,
+        "terminated": timestep.terminated,
+        "truncated": timestep.truncated,
+        "info": timestep.info,
+        "action": action,
+        "extras": extras,
+    }
+    return {**where(running, taken, _zeros(taken)), "mask": running.astype(jnp.float32)}
+
+
+def _ended(timestep: TimeStep) -> Array:
+    return timestep.terminated | timestep.truncated
+
+
+def _zeros(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
+
+
+def _repeat(tree: Any, times: int) -> Any:
+    return jax.tree.map(lambda x: jnp.broadcast_to(x[None], (times, *x.shape)), tree)
+
+
+def _put(buffers: Any, values: Any, t: Array | int) -> Any:
+    return jax.tree.map(
+        lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, t, 0), buffers, values
+    )
+
+
+@custom_vmap
+def _any(running: Array) -> Array:
+    """Whether anything runs, [] bool. Under vmap: in any run, so that a loop ends for all of them at once.
+
+    A loop that ended for each run on its own would have to choose between old and new buffers at every step.
+    """
+    return running.any()
+
+
+@_any.def_vmap
+def _any_of_all(axis_size: int, in_batched: list[bool], running: Array) -> tuple[Array, bool]:
+    return _any(running), False

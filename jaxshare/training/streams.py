@@ -1,0 +1,126 @@
+"""Streams of episodes, one after the other, of which a segment is a piece."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxshare.training.rollout import Players, where
+from jaxshare.types import Algorithm, Array, Env, Segment, TimeStep
+
+
+class Streams(struct.PyTreeNode):
+    """B streams of episodes between two segments."""
+
+    env_state: Any  # [B, ...]
+    timestep: TimeStep  # [B, ...]
+    carry: Any  # [B, N, ...] memory of the acting network
+    first: Array  # [B] bool: the next step is the first of its episode
+    reward: Array  # [B, N] sums over the present episode so far
+    steps: Array  # [B] i32 of the present episode so far
+    info: dict[str, Array]  # {name: [B]} sums over the present episode so far
+
+
+class Finished(struct.PyTreeNode):
+    """Episodes as they end in a segment: sums over each of them, anything where none ends."""
+
+    ended: Array  # [T, B] bool
+    reward: Array  # [T, B, N]
+    steps: Array  # [T, B] i32
+    info: dict[str, Array]  # {name: [T, B]}
+
+
+class Step(struct.PyTreeNode):
+    """One step of all streams."""
+
+    before: TimeStep
+    after: TimeStep  # before any reset
+    action: Array
+    first: Array
+    extras: dict[str, Array]
+    finished: Finished
+
+
+def start(env: Env, algorithm: Algorithm, key: Array, num_envs: int) -> Streams:
+    """New streams, each before the first step of an episode."""
+    env_state, timestep = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    return Streams(
+        env_state=env_state,
+        timestep=timestep,
+        carry=algorithm.initial_carry(num_envs),
+        first=jnp.ones(num_envs, bool),
+        reward=jnp.zeros_like(timestep.reward),
+        steps=jnp.zeros(num_envs, jnp.int32),
+        info=jax.tree.map(jnp.zeros_like, timestep.info),
+    )
+
+
+def segments(
+    players: Players, key: Array, streams: Streams, length: int
+) -> tuple[Segment, Streams, Finished]:
+    """The next `length` steps of the streams, with exploration. An episode that ends is followed by a new one.
+
+    The reset is outside the environment, so that the true successor of every step is kept. It is a branch that is
+    taken only where an episode ends somewhere (under vmap it always is).
+    """
+    env = players.env
+    num_envs = streams.first.shape[0]
+    blank = players.algorithm.initial_carry(num_envs)
+
+    def play_step(now: Streams, key: Array) -> tuple[Streams, Step]:
+        act_key, env_key, reset_key = jax.random.split(key, 3)
+        memory, action, extras = players.act(now.carry, now.timestep, act_key)
+        env_keys = jax.random.split(env_key, num_envs)
+        env_state, shown = jax.vmap(env.step)(now.env_state, action, env_keys)
+        ended = shown.terminated | shown.truncated
+        sums = Finished(
+            ended=ended,
+            reward=now.reward + shown.reward,
+            steps=now.steps + 1,
+            info=jax.tree.map(jnp.add, now.info, shown.info),
+        )
+
+        # where an episode has ended a new one begins, with an empty memory
+        def renew() -> Any:
+            fresh = jax.vmap(env.reset)(jax.random.split(reset_key, num_envs))
+            return where(ended, (*fresh, blank), (env_state, shown, memory))
+
+        def go_on() -> Any:
+            return env_state, shown, memory
+
+        env_state, timestep, memory = jax.lax.cond(ended.any(), renew, go_on)
+        totals = (sums.reward, sums.steps, sums.info)
+        reward, steps, info = where(~ended, totals, jax.tree.map(jnp.zeros_like, totals))
+        after = Streams(
+            env_state=env_state,
+            timestep=timestep,
+            carry=memory,
+            first=ended,
+            reward=reward,
+            steps=steps,
+            info=info,
+        )
+        return after, Step(now.timestep, shown, action, now.first, extras, sums)
+
+    after, played = jax.lax.scan(play_step, streams, jax.random.split(key, length))
+    segment = Segment(
+        obs=played.before.obs,
+        state=played.before.state,
+        avail=played.before.avail,
+        alive=played.before.alive,
+        action=played.action,
+        reward=played.after.reward,
+        terminated=played.after.terminated,
+        truncated=played.after.truncated,
+        mask=jnp.ones(played.first.shape),
+        next_obs=played.after.obs,
+        next_state=played.after.state,
+        next_avail=played.after.avail,
+        first=played.first,
+        carry=streams.carry,
+        extras=played.extras,
+    )
+    return segment, after, played.finished
