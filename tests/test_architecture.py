@@ -14,7 +14,8 @@ PACKAGE = tiny.REPOSITORY / "jaxshare"
 FILES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 MAX_FUNCTION_LINES = 60
-LAYERS = ("ops", "training", "models", "learners", "algos", "modifiers")  # each may import itself and what stands before it
+# each may import itself and what stands before it
+LAYERS = ("ops", "training", "models", "learners", "algos", "modifiers")
 ENTRIES = [(kind, name) for kind in registry.KINDS for name in registry.modules(kind)]
 
 

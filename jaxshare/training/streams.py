@@ -106,7 +106,12 @@ def segments(
         return after, Step(now.timestep, shown, action, now.first, extras, sums)
 
     after, played = jax.lax.scan(play_step, streams, jax.random.split(key, length))
-    segment = Segment(
+    return _segment(played, streams.carry), after, played.finished
+
+
+def _segment(played: Step, carry: Any) -> Segment:
+    """Steps with a leading [T] as a Segment; carry: memory before the first."""
+    return Segment(
         obs=played.before.obs,
         state=played.before.state,
         avail=played.before.avail,
@@ -120,7 +125,6 @@ def segments(
         next_state=played.after.state,
         next_avail=played.after.avail,
         first=played.first,
-        carry=streams.carry,
+        carry=carry,
         extras=played.extras,
     )
-    return segment, after, played.finished
