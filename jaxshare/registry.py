@@ -65,7 +65,7 @@ SYNONYMS = {  # how PyMARL, EPyMARL and others call what is set here: names or e
 KINDS = {"algo": "jaxshare.algos", "env": "jaxshare.envs", "modifiers": "jaxshare.modifiers"}
 MAIN = {"algo": "algorithm", "env": "environment", "modifiers": "modifier"}  # file of a folder
 
-LOGGERS = "jaxshare.loggers"  # the module that has ours
+LOGGERS = "jaxshare.run.loggers"  # the module that has ours
 
 
 @cache

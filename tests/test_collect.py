@@ -21,12 +21,12 @@ from matplotlib import colors, image
 from rich.progress import Progress
 
 from jaxshare import cli, registry
-from jaxshare.checkpoint import Checkpoints
 from jaxshare.collection import policies, pools, teams
 from jaxshare.commands import collect
 from jaxshare.data import composition as composing
 from jaxshare.data import open_any, own, records
 from jaxshare.run import build
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.run.folder import plain
 from jaxshare.run.saved import open_run
 from jaxshare.settings.rows import rows

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 import tiny
 
-from jaxshare import memory, parallel, replay, runner
-from jaxshare.run import build
+from jaxshare import replay, runner
+from jaxshare.run import build, memory, parallel
 from jaxshare.types import RefusedError
 
 GB = 10**9

@@ -12,11 +12,11 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare import memory, parallel, replay, rollout
+from jaxshare import replay, rollout
 from jaxshare.algos import sit
 from jaxshare.commands import collect, evaluate, train
 from jaxshare.data import card, own, records
-from jaxshare.run import build, offline
+from jaxshare.run import build, memory, offline, parallel
 from jaxshare.run.folder import read_config
 from jaxshare.runner import Program, start_clock
 from jaxshare.types import Context, Episode, RefusedError

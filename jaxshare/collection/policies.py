@@ -13,9 +13,10 @@ import numpy as np
 from rich.progress import Progress
 
 from jaxshare import registry, rollout
-from jaxshare.checkpoint import DamagedError, GoneError, Restored, to_stderr
 from jaxshare.models.base import sharing_groups
 from jaxshare.results.curves import run_name
+from jaxshare.run.checkpoint.contents import Restored
+from jaxshare.run.checkpoint.errors import DamagedError, GoneError, to_stderr
 from jaxshare.run.saved import SavedRun
 from jaxshare.runner import start_clock
 from jaxshare.settings.records import Settings

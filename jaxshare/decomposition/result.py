@@ -16,8 +16,8 @@ from jaxshare.decomposition.picture import draw
 from jaxshare.decomposition.statistics import mean, statistics
 from jaxshare.decomposition.table import remarks, table
 from jaxshare.decomposition.trajectories import judge, known_levels
-from jaxshare.loggers import METRICS
 from jaxshare.results.curves import load
+from jaxshare.run.loggers import METRICS
 from jaxshare.run.saved import SavedRun
 
 

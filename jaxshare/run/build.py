@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from jaxshare import parallel, registry, surroundings
-from jaxshare.run import offline
+from jaxshare import registry, surroundings
+from jaxshare.run import offline, parallel
 from jaxshare.runner import Program
 from jaxshare.settings.records import Settings
 from jaxshare.settings.validate import check_all

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare import parallel, replay
+from jaxshare import replay
+from jaxshare.run import parallel
 from jaxshare.run.advance import Pure, advance_of
 from jaxshare.run.watch import host_errors
 from jaxshare.runner import Program, start_clock

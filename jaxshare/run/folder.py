@@ -16,11 +16,11 @@ from typing import Any
 import yaml
 
 from jaxshare import __version__, durable
-from jaxshare.checkpoint import FOLDER, UNFINISHED
-from jaxshare.loggers import METRICS
 from jaxshare.plugins import origins
 from jaxshare.run import reader
+from jaxshare.run.checkpoint.step_folders import FOLDER, UNFINISHED
 from jaxshare.run.lock import Lock
+from jaxshare.run.loggers import METRICS
 from jaxshare.settings.plain import flatten, from_plain
 from jaxshare.settings.records import Settings
 from jaxshare.types import RefusedError

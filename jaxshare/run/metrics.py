@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxshare import durable
-from jaxshare.loggers import METRICS
+from jaxshare.run.loggers import METRICS
 from jaxshare.run.reader import NUMBER, WHOLE, Record, fault, first_line
 from jaxshare.types import RefusedError
 

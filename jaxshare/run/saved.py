@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
 from jaxshare.run import BEST, LATEST, build
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
+from jaxshare.run.checkpoint.contents import Best, Restored, Wanted
 from jaxshare.runner import Program
 from jaxshare.settings.records import Settings
 from jaxshare.trust import Permission, run_settings

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import __version__
-from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
 from jaxshare.run import metrics as log
 from jaxshare.run import reader
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
+from jaxshare.run.checkpoint.contents import Best, Restored, Wanted
 from jaxshare.run.fleet import Counters, Fleet
 from jaxshare.run.warm_start import Start
 from jaxshare.runner import Program

@@ -6,10 +6,10 @@ import pathlib
 from collections.abc import Iterable
 from contextlib import closing
 
-from jaxshare.loggers import require
-from jaxshare.memory import check_memory
 from jaxshare.run import build, callbacks, folder, offline, signals
 from jaxshare.run.callbacks import Callback
+from jaxshare.run.loggers import require
+from jaxshare.run.memory import check_memory
 from jaxshare.run.timeline import Timeline
 from jaxshare.run.training import Training
 from jaxshare.run.warm_start import read_start

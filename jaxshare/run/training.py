@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from jaxshare import parallel
-from jaxshare.console import Console
-from jaxshare.run import folder, metrics, observers
+from jaxshare.run import folder, metrics, observers, parallel
 from jaxshare.run.callbacks import Callback, Chunk
+from jaxshare.run.console import Console
 from jaxshare.run.fleet import Counters, Fleet
 from jaxshare.run.log_writers import LogWriters, describe
 from jaxshare.run.saver import Saver, fill

@@ -6,8 +6,8 @@ import pathlib
 from dataclasses import dataclass
 from typing import Any
 
-from jaxshare import _stored
-from jaxshare.checkpoint import Checkpoints
+from jaxshare.run.checkpoint import contents
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.runner import Program
 from jaxshare.settings.records import Settings
 from jaxshare.types import RefusedError
@@ -55,10 +55,10 @@ def _check_shapes(
     """Raise RefusedError that names the first parameter that does not fit."""
     ours = program.state_shapes().learner
     for part, shapes in (("params", ours.params), ("target_params", ours.target_params)):
-        difference = _stored.misfit(learner[part], shapes)
+        difference = contents.misfit(learner[part], shapes)
         if difference:
-            facts = _stored.facts(program.env.spec)
-            changes = _stored.changes(meta.get("env") or {}, facts)
+            facts = contents.facts(program.env.spec)
+            changes = contents.changes(meta.get("env") or {}, facts)
             why = f": the environment {changes}" if changes else ""
             raise RefusedError(
                 f"{where} does not fit{why}; {part}.{difference}. Use the algorithm, the layer "

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import compatibility, parallel, registry, rollout
+from jaxshare import compatibility, registry, rollout
 from jaxshare.data import card, own, records
 from jaxshare.envs import matrix
-from jaxshare.run import build
+from jaxshare.run import build, parallel
 from jaxshare.runner import start_clock
 from jaxshare.settings.run_parts import ParallelConfig
 from jaxshare.types import Context, Discrete, RefusedError

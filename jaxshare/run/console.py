@@ -22,12 +22,12 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxshare import trust
-from jaxshare.loggers import METRICS
 from jaxshare.results import curves, learning_curve
+from jaxshare.run.loggers import METRICS
 from jaxshare.terminal import open_console
 
 if TYPE_CHECKING:
-    from jaxshare.parallel import Layout
+    from jaxshare.run.parallel import Layout
     from jaxshare.runner import Program
     from jaxshare.settings.records import RunConfig, Settings
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 from jaxshare import durable
 
+FOLDER = "checkpoints"  # of a run directory
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of what is being written, or was at a kill
 
 

@@ -10,7 +10,7 @@ import pathlib
 import re
 import sys
 
-from jaxshare._step_folders import StepFolders
+from jaxshare.run.checkpoint.step_folders import StepFolders
 from jaxshare.types import RefusedError
 
 # what a broken file or disk says; anything else says that the file could not be reached

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import jax
 
-from jaxshare import parallel, replay
+from jaxshare import replay
+from jaxshare.run import parallel
 from jaxshare.runner import Program
 from jaxshare.types import Episode, RefusedError
 
