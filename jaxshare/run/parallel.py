@@ -1,10 +1,11 @@
 """How runs (seeds x sweep points) are laid over devices: the only file that knows meshes.
 
-A *wave* is what runs at the same time: `devices x per_device` runs. strategy=map puts one run on each device (on a CPU
-every core is a device); strategy=vmap puts all runs of a device under one vmap. Waves follow one another in Python, so
-no replay is ever copied from one to the next.
-ours: design's lax.map inside each device would slice and re-stack every replay at each call; waves give the same
-order of work, and the program of one run is the same program however many runs there are.
+A *wave* is what runs at the same time: `devices x per_device` runs. strategy=map puts one run on
+each device (on a CPU every core is a device); strategy=vmap puts all runs of a device under one
+vmap. Waves follow one another in Python, so no replay is ever copied from one to the next.
+
+ours: lax.map inside each device would slice and re-stack every replay at each call; waves give the
+same order of work, and the program of one run is the same program however many runs there are.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -22,14 +23,22 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxshare.settings.run_parts import ParallelConfig
-from jaxshare.types import RefusedError
+from jaxshare.trees import Tree
+from jaxshare.types import Clock, RefusedError
 
 AXIS = "seed"
+# vmapped runs hang on jaxlib 0.10.2's concurrency-optimised CPU scheduler (seen with two cores)
+PLAIN_SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Runs on devices. `waves` lists run indices; the last wave repeats its last run until it is full."""
+    """Runs on devices.
+
+    `waves` lists run indices; the last wave repeats its last run until it is full.
+    """
 
     mesh: Mesh
     per_device: int
@@ -57,7 +66,10 @@ class Layout:
 
     @property
     def sharding(self) -> NamedSharding:
-        """Of arrays with leading [wave_size]; on one device as jit names it, or the next chunk would compile anew."""
+        """Of arrays with leading [wave_size].
+
+        On one device as jit names it, or the next chunk would compile anew.
+        """
         return NamedSharding(self.mesh, P(AXIS) if self.mesh.size > 1 else P())
 
     @property
@@ -65,26 +77,31 @@ class Layout:
         """Of arrays that every device has whole."""
         return NamedSharding(self.mesh, P())
 
-    def place(self, tree: Any) -> Any:
+    def place(self, tree: T) -> T:
         """Put a tree with leading [wave_size] on the devices."""
         return jax.device_put(tree, self.sharding)
 
-    def replicate(self, tree: Any) -> Any:
+    def replicate(self, tree: T) -> T:
         """Put a tree on every device, such as the clock."""
         return jax.device_put(tree, self.replicated)
 
-    def lift(self, fn: Callable[..., Any], donate: bool, batched: int = 2) -> Any:
-        """fn(state, hparams, ..., clock) -> (out, clock) of one run, as a jitted function of a wave.
+    def lift(self, fn: Callable[..., Any], donate: bool, batched: int = 2) -> Callable[..., Any]:
+        """A jitted function of a wave, from one of a run.
 
-        The first `batched` arguments and `out` have leading [wave_size] then; the clock stays as it is.
+        fn: (state, hparams, ..., clock) -> (out, clock).
+
+        The first `batched` arguments and `out` have leading [wave_size] then; the clock stays as it
+        is.
         """
-        axes = (0,) * batched
-        local = (
-            _squeezed(fn)
-            if self.per_device == 1
-            else jax.vmap(fn, in_axes=(*axes, None), out_axes=(0, None))
-        )
-        # check_vma off: scan carries that start as constants would all have to be marked as varying by hand
+        # the runs of one device
+        if self.per_device == 1:
+            local = _squeezed(fn)
+        else:
+            axes = (*(0,) * batched, None)
+            local = jax.vmap(fn, in_axes=axes, out_axes=(0, None))
+
+        # check_vma off: scan carries that start as constants would all have to be marked as
+        # varying by hand
         wave = jax.shard_map(
             local,
             mesh=self.mesh,
@@ -92,14 +109,22 @@ class Layout:
             out_specs=(P(AXIS), P()),
             check_vma=False,
         )
-        # said outright: XLA calls the layout of an array of size 0 (no memory, no available mask) another one than
-        # that of its neighbours, and a chunk is then refused its own output, or compiled anew
+
+        # said outright: XLA calls the layout of an array of size 0 (no memory, no available mask)
+        # another one than that of its neighbours, and a chunk is then refused its own output, or
+        # compiled anew
         out_shardings = (self.sharding, self.replicated)
         return jax.jit(wave, donate_argnums=(0,) if donate else (), out_shardings=out_shardings)
 
 
+def compiled(lifted: Callable[..., Any], *shapes: Tree) -> Callable[..., Any]:
+    """What `Layout.lift` has made, compiled for arguments of these shapes."""
+    assert isinstance(lifted, jax.stages.Wrapped)
+    return lifted.lower(*shapes).compile()
+
+
 def _squeezed(fn: Callable[..., Any]) -> Callable[..., Any]:
-    def local(*args: Any) -> Any:
+    def local(*args: Tree) -> tuple[Tree, Clock]:
         *batched, clock = args
         out, clock = fn(*jax.tree.map(lambda x: x[0], batched), clock)
         return jax.tree.map(lambda x: x[None], out), clock
@@ -108,63 +133,64 @@ def _squeezed(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def prepare(config: ParallelConfig, num_runs: int, pure: bool) -> None:
-    """Set what must be set before JAX starts: CPU devices, and a scheduler that does not hang vmapped runs."""
+    """Set what must be set before JAX starts.
+
+    That is the number of CPU devices, and a scheduler that does not hang vmapped runs. Raises
+    RefusedError if it is too late for the scheduler.
+    """
     count = min(config.devices or os.cpu_count() or 1, num_runs)
     flags = os.environ.get("XLA_FLAGS", "")
     vmapped = config.strategy == "vmap" or (not pure and num_runs > 1)
     if vmapped:
-        # ours: vmapped runs hang on jaxlib 0.10.2's concurrency-optimised CPU scheduler (seen with two cores)
-        flag = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
-        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+        os.environ["XLA_FLAGS"] = f"{flags} {PLAIN_SCHEDULER}".strip()
         count = min(config.devices or 1, num_runs) if pure else 1
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError as error:  # JAX has started in this process: its devices are what they are
-        if vmapped and jax.devices()[0].platform == "cpu" and flag not in flags:
-            os.environ["XLA_FLAGS"] = (
-                flags  # which came too late: the next try must be refused, too
-            )
-            what = (
-                "parallel.strategy=vmap"
-                if pure
-                else f"seeds={num_runs} of an environment on the host (one vmap)"
-            )
+        if vmapped and jax.devices()[0].platform == "cpu" and PLAIN_SCHEDULER not in flags:
+            # the flag came too late: the next try must be refused, too
+            os.environ["XLA_FLAGS"] = flags
+            what = "parallel.strategy=vmap"
+            if not pure:
+                what = f"seeds={num_runs} of an environment on the host (one vmap)"
             raise RefusedError(
-                f"{what} cannot be set once JAX has started in this process (it may hang): run this job as a command "
-                "of its own."
+                f"{what} cannot be set once JAX has started in this process (it may hang): run "
+                "this job as a command of its own."
             ) from error
 
 
 def layout(config: ParallelConfig, num_runs: int, pure: bool) -> Layout:
-    """Choose devices and runs per device. Raises RefusedError if more devices are asked for than there are.
+    """Choose devices and runs per device.
 
-    An environment on the host (not pure) has all runs on one device under vmap, so that one call serves them all.
+    An environment on the host (not pure) has all runs on one device under vmap, so that one call
+    serves them all. Raises RefusedError if more devices are asked for than there are.
     """
     devices = jax.devices()
+    platform = devices[0].platform
     if not pure and (config.devices > 1 or config.strategy == "map"):
         raise RefusedError(
-            f"parallel.devices={config.devices} parallel.strategy={config.strategy}: all runs of an environment on the "
-            "host share one device under vmap, so that one call serves them all. Leave both settings out."
+            f"parallel.devices={config.devices} parallel.strategy={config.strategy}: all runs of "
+            "an environment on the host share one device under vmap, so that one call serves them "
+            "all. Leave both settings out."
         )
     if min(config.devices, num_runs) > len(devices):
         raise RefusedError(
-            f"parallel.devices={config.devices}, but only {len(devices)} {devices[0].platform} devices are here."
+            f"parallel.devices={config.devices}, but only {len(devices)} {platform} devices are "
+            "here."
         )
     if not pure:
-        return Layout(
-            mesh=Mesh(np.array(devices[:1]), (AXIS,)), per_device=num_runs, num_runs=num_runs
-        )
+        mesh = Mesh(np.array(devices[:1]), (AXIS,))
+        return Layout(mesh, per_device=num_runs, num_runs=num_runs)
+
+    # one run per core of a CPU, all on an accelerator, unless another strategy is asked for
     strategy = config.strategy
     if strategy == "auto":
-        strategy = "map" if devices[0].platform == "cpu" else "vmap"
-    wanted = config.devices or (
-        len(devices) if strategy == "map" or devices[0].platform != "cpu" else 1
-    )
-    count = min(wanted, num_runs)
+        strategy = "map" if platform == "cpu" else "vmap"
+    usable = len(devices) if strategy == "map" or platform != "cpu" else 1
+    count = min(config.devices or usable, num_runs)
     per_device = 1 if strategy == "map" else math.ceil(num_runs / count)
-    return Layout(
-        mesh=Mesh(np.array(devices[:count]), (AXIS,)), per_device=per_device, num_runs=num_runs
-    )
+    mesh = Mesh(np.array(devices[:count]), (AXIS,))
+    return Layout(mesh, per_device=per_device, num_runs=num_runs)
 
 
 def local_rows(x: jax.Array) -> list[np.ndarray]:
@@ -174,7 +200,10 @@ def local_rows(x: jax.Array) -> list[np.ndarray]:
 
 
 def return_free_memory() -> None:
-    """Hand memory that was freed, such as the compiler's, back to the system where the C library can (glibc)."""
+    """Hand memory that was freed, such as the compiler's, back to the system.
+
+    Only where the C library can do that (glibc).
+    """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim:
         trim(0)
@@ -189,14 +218,17 @@ def available_bytes() -> int | None:
 
 
 def free_host_bytes() -> int | None:
-    """Free memory of this machine, or of the part of it that this process may use; None if it cannot be told."""
+    """Free memory of this machine, or of the part of it that this process may use.
+
+    None if it cannot be told.
+    """
+    sizes = {}
     try:
         with open("/proc/meminfo") as lines:
-            found = {
-                name: int(rest.split()[0]) * 1024
-                for name, rest in (line.split(":", 1) for line in lines)
-            }
-        return min([found["MemAvailable"], *_cgroup_free()])
+            for line in lines:
+                name, rest = line.split(":", 1)
+                sizes[name] = int(rest.split()[0]) * 1024
+        return min([sizes["MemAvailable"], *_cgroup_free()])
     except (OSError, KeyError, ValueError):
         return None
 

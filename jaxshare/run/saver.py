@@ -79,6 +79,8 @@ class Saver:
         )
         if not resuming:
             return begin
+
+        # the newest sound checkpoint
         newest = self.checkpoints.newest(self._load)
         if newest is None:
             raise RefusedError(
@@ -117,6 +119,8 @@ class Saver:
         log.refuse_link(self._run_dir / log.METRICS)
         if begin.restored is None:
             return []
+
+        # how far the runs of the checkpoint are
         states = begin.restored.runs
         offline = self._program.offline
         progress = [int(state.updates if offline else state.env_steps) for state in states]

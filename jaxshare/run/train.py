@@ -22,8 +22,9 @@ def train(
     at_once: bool = False,
     watchers: Iterable[Callback] = (),
 ) -> pathlib.Path:
-    """Run to the end, or for `max_chunks` chunks, or until a signal or a callback; the run directory.
+    """Run to the end, or for `max_chunks` chunks, or until a signal or a callback.
 
+    Returns the run directory.
     at_once: a signal that finds nothing to save ends this process, in the middle of a compilation
     if need be; for commands.
     watchers: called after the callbacks of every run.

@@ -10,6 +10,7 @@ from jaxshare.run.checkpoint import contents
 from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.runner import Program
 from jaxshare.settings.records import Settings
+from jaxshare.trees import Params
 from jaxshare.types import RefusedError
 
 
@@ -17,8 +18,8 @@ from jaxshare.types import RefusedError
 class Start:
     """What new runs begin with, one tree of numpy arrays for each."""
 
-    params: list[Any]
-    target_params: list[Any]
+    params: list[Params]
+    target_params: list[Params]
 
 
 def read_start(settings: Settings, program: Program) -> Start | None:
@@ -30,6 +31,8 @@ def read_start(settings: Settings, program: Program) -> Start | None:
     """
     if not settings.run.init_from:
         return None
+
+    # read the newest checkpoint
     run_dir = pathlib.Path(settings.run.init_from)
     where = f"init_from={run_dir}"
     if not run_dir.is_dir():
@@ -40,6 +43,8 @@ def read_start(settings: Settings, program: Program) -> Start | None:
         )
     if newest is None:
         raise RefusedError(f"{where} has no checkpoint: name a run directory that has one.")
+
+    # choose a run for each
     step, (meta, learners) = newest
     _check_shapes(learners[0], meta, program, f"{where} (checkpoint {step})")
     chosen = [learners[i] for i in _places(settings, meta.get("labels"), len(learners), where)]
@@ -66,7 +71,7 @@ def _check_shapes(
             )
 
 
-def _places(settings: Settings, labels: Any, stored: int, where: str) -> list[int]:
+def _places(settings: Settings, labels: object, stored: int, where: str) -> list[int]:
     """For each run of this command which of the stored ones it begins with."""
     ours = settings.labels()
     if stored == 1:

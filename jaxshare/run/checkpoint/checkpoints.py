@@ -16,6 +16,7 @@ import pathlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, TypeVar
 
 import jax
@@ -26,6 +27,7 @@ from jaxshare.run.checkpoint import checksums, contents, errors
 from jaxshare.run.checkpoint.contents import Best, Restored, Wanted
 from jaxshare.run.checkpoint.errors import DamagedError, GoneError, to_stderr
 from jaxshare.run.checkpoint.step_folders import FOLDER, StepFolders, plain_path
+from jaxshare.trees import Tree
 from jaxshare.types import Clock, EnvSpec, RefusedError, TrainState
 
 FORMAT = "jaxshare-2"
@@ -74,7 +76,7 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *raised: type | BaseException | TracebackType | None) -> None:
         self.close()
 
     # ------------------------------------------------------------------------------------ writing
@@ -145,7 +147,7 @@ class Checkpoints:
         Damaged ones are told by `warn` and passed over, as are those that a run removes meanwhile.
         Raises RefusedError if there are only damaged ones, and whatever else `read` raises.
         """
-        reasons: dict[int, str] = {}
+        reasons: dict[int, str] = {}  # why damaged ones are, by iteration
         for _ in range(TRIES):
             steps = set(self.steps()) - reasons.keys()
             if not steps:
@@ -223,9 +225,9 @@ class Checkpoints:
             return [Best(each, **counts) for each, counts in pairs]
 
     def learners(self, step: int) -> list[dict[str, Any]]:
-        """What is stored of each run, as it stands, whatever its shapes: "params", "target_params", ….
+        """What is stored of each run, as it stands: "params", "target_params", ….
 
-        Raises as `load`.
+        Whatever its shapes are. Raises as `load`.
         """
         self.meta(step)
         path = self._folders.path(step)
@@ -249,7 +251,7 @@ class Checkpoints:
                     raise errors.misfit(self._run_dir, path, where, changes)
             return {part: self._read_part(folder / part, tree) for part, tree in want.items()}
 
-    def _read_part(self, folder: pathlib.Path, shapes: Any) -> Any:
+    def _read_part(self, folder: pathlib.Path, shapes: Tree) -> Tree:
         restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         args = ocp.args.PyTreeRestore(item=shapes, restore_args=restore_args)
         return self._orbax.restore(folder, args=args)
@@ -268,11 +270,11 @@ class Checkpoints:
             raise errors.unread(self._folders, step, error) from error
 
 
-def _shape_of(stored: Any) -> jax.ShapeDtypeStruct:
+def _shape_of(stored: ocp.metadata.ArrayMetadata) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(stored.shape, stored.dtype)
 
 
-def _tree_of(metadata: Any) -> Any:
+def _tree_of(metadata: object) -> Tree:
     """The tree of arrays in what orbax tells of a folder."""
-    found = getattr(metadata, "item_metadata", metadata)
-    return getattr(found, "tree", found)
+    item = getattr(metadata, "item_metadata", metadata)
+    return getattr(item, "tree", item)
