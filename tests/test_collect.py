@@ -384,7 +384,8 @@ def test_continuous_actions(tmp_path):
     spec = run.program.env.spec
     assert np.isfinite(policies.random_return(run.program, sample))
     seen = types.SimpleNamespace(alive=np.ones((500, spec.num_agents), bool))
-    drawn = np.asarray(policies.act_at_random(spec.action, None, (), seen, None, jax.random.key(0), True)[1])
+    act = policies.random_actor(spec.action)
+    drawn = np.asarray(act(None, (), seen, None, jax.random.key(0), True)[1])
     assert drawn.shape == (500, spec.num_agents, spec.action.dim)
     np.testing.assert_allclose(drawn.min((0, 1)), spec.action.low, atol=0.01)
     np.testing.assert_allclose(drawn.max((0, 1)), spec.action.high, atol=0.01)

@@ -5,8 +5,6 @@ Letters: E episodes, N agents.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +14,8 @@ from jaxshare.algos import _sit_reward, sit
 from jaxshare.data.records import UNKNOWN, Dataset
 from jaxshare.ops.decompose import mean_over_steps
 from jaxshare.run.saved import SavedRun
+from jaxshare.trees import Params
+from jaxshare.types import Array, Context, Episode
 
 Judgement = dict[str, np.ndarray]
 """reward, uncertainty (means over steps), priority, log_weight [E, N]; alpha [N], of each agent's
@@ -28,7 +28,7 @@ def judge(run: SavedRun, dataset: Dataset) -> list[Judgement]:
     data = jax.device_put(dataset.episodes)
 
     @jax.jit
-    def look(params: Any, data: Any, floor: Any, ctx: Any) -> dict[str, Any]:
+    def look(params: Params, data: Episode, floor: Array, ctx: Context) -> dict[str, Array]:
         judgement = _sit_reward.judged(parts, params, data, floor, ctx)
         ones = jnp.broadcast_to(data.mask[..., None], judgement["reward"].shape)
         mask = jnp.moveaxis(ones.astype(jnp.float32), 1, 0)  # [T, E, N]
@@ -44,9 +44,8 @@ def judge(run: SavedRun, dataset: Dataset) -> list[Judgement]:
 
     judgements = []
     for number, state in enumerate(run.restored.runs):
-        learner: Any = state.learner
-        params = {"reward": learner.params["reward"]}
-        floor = learner.stats[sit.KEPT]["floor"]
+        params = {"reward": state.learner.params["reward"]}
+        floor = state.learner.stats[sit.KEPT]["floor"]
         ctx = run.program.context(state, run.hparams(number), run.clock)
         judgements.append(jax.tree.map(np.asarray, look(params, data, floor, ctx)))
     return judgements
@@ -54,5 +53,5 @@ def judge(run: SavedRun, dataset: Dataset) -> list[Judgement]:
 
 def known_levels(dataset: Dataset) -> np.ndarray:
     """Level of every (episode, agent), [E, N]; unknown for an episode without a step."""
-    mask: Any = dataset.episodes.mask
-    return np.where(mask.any(1, keepdims=True), dataset.level, UNKNOWN)
+    has_steps = np.asarray(dataset.episodes.mask).any(1, keepdims=True)
+    return np.where(has_steps, dataset.level, UNKNOWN)
