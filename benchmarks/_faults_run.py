@@ -22,8 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import cli
-from jaxshare.checkpoint import UNFINISHED, Checkpoints, Restored, Wanted
 from jaxshare.run import build
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
+from jaxshare.run.checkpoint.contents import Restored, Wanted
+from jaxshare.run.checkpoint.step_folders import UNFINISHED
 from jaxshare.run.train import train
 
 REPOSITORY = pathlib.Path(__file__).parent.parent

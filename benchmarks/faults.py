@@ -37,7 +37,7 @@ import _faults_disk
 import _faults_run
 from _faults_run import Outcome
 
-from jaxshare.checkpoint import UNFINISHED
+from jaxshare.run.checkpoint.step_folders import UNFINISHED
 from jaxshare.types import RefusedError
 
 OUT = pathlib.Path(__file__).parent / "results" / "faults.json"

@@ -229,7 +229,8 @@ def child(started: float, run_dir: str) -> None:
 
     watch.step("python, import jax", begun)
     begun = watch.now
-    from jaxshare import cli, parallel
+    from jaxshare import cli
+    from jaxshare.run import parallel
     from jaxshare.run.train import train
 
     watch.step("import jaxshare's parts", begun)

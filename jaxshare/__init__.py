@@ -1,4 +1,6 @@
-"""jaxshare: cooperative multi-agent reinforcement learning in JAX with shared rewards, experience and parameters.
+"""jaxshare: cooperative multi-agent reinforcement learning in JAX.
+
+Rewards, experience and parameters are shared.
 
     import jaxshare
 
@@ -11,7 +13,7 @@ The same names are on the command line: `python -m jaxshare.train algo=qmix env=
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxshare.api.environments import make_env, register
@@ -71,7 +73,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _PLACES:
         raise AttributeError(f"module 'jaxshare' has no attribute {name!r}")
     return getattr(importlib.import_module(_PLACES[name]), name)

@@ -1,7 +1,7 @@
-"""Modules that are commands, such as `jaxshare.train`, have the names of functions of the Python API.
+"""Modules that are commands have the names of functions of the Python API, as `jaxshare.train`.
 
-`python -m jaxshare.train` runs the module. Once something has imported it, the package's attribute is
-the module; so the module can be called, too.
+`python -m jaxshare.train` runs the module. Once something has imported it, the package's attribute
+is the module; so the module can be called, too.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import sys
 import types
-from typing import Any
 
 
 def make_callable(name: str, place: str) -> None:
@@ -24,7 +23,7 @@ def make_callable(name: str, place: str) -> None:
     class Command(types.ModuleType):
         """A module that is a function, too."""
 
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        def __call__(self, *args: object, **kwargs: object) -> object:
             return getattr(importlib.import_module(place), function)(*args, **kwargs)
 
     sys.modules[name].__class__ = Command

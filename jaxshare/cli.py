@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import itertools
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TypeVar
 
 from jaxshare import registry, spelling, surroundings, trust
 from jaxshare.plugins import arguments as plugins
@@ -19,6 +19,8 @@ from jaxshare.spelling import Override
 from jaxshare.types import HostError, RefusedError
 
 GROUPS = ("algo", "env", "preset")
+
+T = TypeVar("T")
 
 
 def settings(arguments: Sequence[str]) -> Settings:
@@ -45,7 +47,9 @@ def register() -> None:
         _keys_with.cache_clear()
 
 
-def permitted(settings: Settings, choices: Any, overrides: list[Override]) -> Settings:
+def permitted(
+    settings: Settings, choices: Mapping[str, object], overrides: list[Override]
+) -> Settings:
     """The settings, if no file that is their preset chooses code of an environment by itself.
 
     choices: of hydra's groups. overrides: of the command line. Raises RefusedError.
@@ -56,7 +60,7 @@ def permitted(settings: Settings, choices: Any, overrides: list[Override]) -> Se
     return settings
 
 
-def small_config(config: type, arguments: Sequence[str]) -> Any:
+def small_config(config: type[T], arguments: Sequence[str]) -> T:
     """A dataclass from `key=value` arguments, without groups. Raises RefusedError."""
     return hydra.from_overrides(config, spelling.overrides(arguments, spelling.kinds_of(config)))
 
@@ -95,7 +99,10 @@ def check_groups(groups: list[Override]) -> None:
 
 
 def known_keys(groups: Sequence[str]) -> tuple[str, ...]:
-    """All keys that there are, groups of keys included, with arguments such as `algo=qmix` and `env=lbf`."""
+    """All keys that there are with arguments such as `algo=qmix` and `env=lbf`.
+
+    Groups of keys are among them.
+    """
     register()
     parsed = spelling.overrides(groups, spelling.training_kinds())
     chosen = [override for override in parsed if override.key_or_group in GROUPS]

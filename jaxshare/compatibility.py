@@ -6,17 +6,20 @@ Each combination is assembled on a small made-up task, so what is said here cann
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 from jaxshare import registry
 from jaxshare.plugins.entries import imported, in_words
+from jaxshare.run.build import Parts
 from jaxshare.types import Box, Discrete, EnvSpec, RefusedError
 
 
 def refusal(
-    algo: str, modifiers: tuple[str, ...], action: Discrete | Box, **settings: Any
+    algo: str, modifiers: tuple[str, ...], action: Discrete | Box, **settings: object
 ) -> str | None:
-    """Why this combination, with these settings of the algorithm, cannot be assembled, or None if it can."""
+    """Why this combination cannot be assembled, or None if it can.
+
+    settings: of the algorithm.
+    """
     outside = {*imported("algo"), *imported("modifiers")}
     try:
         parts = _parts(algo, action, tuple(settings.items()))
@@ -34,14 +37,23 @@ def refusal(
 
 
 @cache
-def _parts(algo: str, action: Discrete | Box, settings: tuple[tuple[str, Any], ...]) -> Any:
-    """Made once for all modifiers: some of them trace its networks, and JAX remembers what it traced of one object."""
+def _parts(algo: str, action: Discrete | Box, settings: tuple[tuple[str, object], ...]) -> Parts:
+    """Made once for all modifiers.
+
+    Some of them trace its networks, and JAX remembers what it traced of one object.
+    """
     entry = registry.get("algo", algo)
     return entry.make(entry.Config(**dict(settings)), _probe(action))
 
 
 def _probe(action: Discrete | Box) -> EnvSpec:
     return EnvSpec(
-        name="probe", num_agents=2, obs_dim=3, state_dim=4, action=action, episode_limit=5, groups=(0, 0),
+        name="probe",
+        num_agents=2,
+        obs_dim=3,
+        state_dim=4,
+        action=action,
+        episode_limit=5,
+        groups=(0, 0),
         group_names=("agent",),
-    )  # fmt: skip
+    )

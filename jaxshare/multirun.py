@@ -16,9 +16,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jaxshare import cli, spelling, surroundings
 from jaxshare.plugins import arguments as plugins
+from jaxshare.run.signals import StoppedError
 from jaxshare.settings.hydra import config_dir, from_config, refusal
 from jaxshare.settings.records import Settings
 from jaxshare.types import HostError, RefusedError
@@ -38,6 +39,7 @@ FOLDER = "JAXSHARE_FOLDER"  # environment variable of the jobs of a multirun
 PLUGINS = "JAXSHARE_PLUGINS"  # environment variable of the jobs: what they import from outside
 SWEEP_DIR = "hydra.sweep.dir="
 MESSAGE = "jaxshare.failed"  # key of what a failed job returns
+MAKER = "instantiate_launcher"  # hydra's method that we watch
 _submitter: int | None = None  # process id of the command that started the jobs
 
 
@@ -57,12 +59,16 @@ def run(arguments: Sequence[str]) -> None:
     """
     global _submitter
     _submitter = os.getpid()
+
+    # what is wrong with the arguments is told before anything is started
     arguments = plugins.understood(arguments)
     cli.register()
     sweeping = any(argument == "-m" or argument.startswith("--mu") for argument in arguments)
     lines = [cli.spelled(argument, sweeping) for argument in arguments]
     settings = [line for line in lines if not line.startswith("-") and "=" in line]
     cli.check_arguments(settings, sweeping)
+
+    # start the jobs
     sys.argv[1:] = _anchored(lines) if sweeping else lines
     main = hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")
     failures: list[Failure] = []
@@ -81,6 +87,7 @@ def run(arguments: Sequence[str]) -> None:
 
 def _anchored(lines: Sequence[str]) -> list[str]:
     """The arguments with the folder in which they were given, for jobs that run in another one."""
+    # where the jobs write
     folder = pathlib.Path.cwd()
     sweep_dir = f"runs/multirun-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     others = []
@@ -90,6 +97,8 @@ def _anchored(lines: Sequence[str]) -> list[str]:
             others.append(line)
         else:
             sweep_dir = str(override.value())
+
+    # what they import from outside
     outside = plugins.to_send()
     if outside:
         others.append(f"++hydra.job.env_set.{PLUGINS}={spelling.quoted(outside)}")
@@ -106,8 +115,7 @@ def _anchored(lines: Sequence[str]) -> list[str]:
 def job(cfg: DictConfig) -> dict[str, str] | None:
     """Train. None, or why that failed, in plain values; it runs where a launcher puts it."""
     surroundings.prepare_process()
-    from jaxshare.run.signals import StoppedError
-    from jaxshare.run.train import train
+    from jaxshare.run.train import train  # with orbax
 
     is_here = _submitter == os.getpid()
     try:
@@ -129,24 +137,33 @@ def _settings(cfg: DictConfig, is_here: bool) -> Settings:
     hydra_config = HydraConfig.get()
     folder = pathlib.Path(_submitting_folder(hydra_config))
     if not is_here and not hydra_config.job.chdir:
-        if folder.is_dir():
-            os.chdir(folder)
-            surroundings.see_current_folder()
-        elif not pathlib.Path(cfg.run_dir or ".").is_absolute():
-            raise RefusedError(
-                f"run_dir={cfg.run_dir}: the command was given in {folder}, which {platform.node()} "
-                "does not have. Name a folder that both machines have by its whole path, as in "
-                "run_dir=/shared/runs/demo."
-            )
+        _enter(folder, cfg.run_dir)
     if not is_here:
         plugins.receive(str(hydra_config.job.env_set.get(PLUGINS, "")))
     return _from_hydra(cfg, hydra_config)
 
 
-def _from_hydra(cfg: DictConfig, job: Any) -> Settings:
-    """Settings of one job of hydra's own main; each job of a multirun gets a run directory of its own, by number.
+def _enter(folder: pathlib.Path, run_dir: str | None) -> None:
+    """Go to the folder in which the command was given.
 
-    A relative run_dir is one of the folder in which the command was given, wherever a launcher puts the job.
+    Raises RefusedError if it is not here, and run_dir is one in it.
+    """
+    if folder.is_dir():
+        os.chdir(folder)
+        surroundings.see_current_folder()
+    elif not pathlib.Path(run_dir or ".").is_absolute():
+        raise RefusedError(
+            f"run_dir={run_dir}: the command was given in {folder}, which {platform.node()} does "
+            "not have. Name a folder that both machines have by its whole path, as in "
+            "run_dir=/shared/runs/demo."
+        )
+
+
+def _from_hydra(cfg: DictConfig, job: HydraConf) -> Settings:
+    """Settings of one job of hydra's own main.
+
+    Each job of a multirun gets a run directory of its own, by number. A relative run_dir is one of
+    the folder in which the command was given, wherever a launcher puts the job.
     """
     overrides = spelling.overrides(job.overrides.task, spelling.training_kinds())
     cli.check_modifiers(cfg.modifiers, overrides)
@@ -154,12 +171,11 @@ def _from_hydra(cfg: DictConfig, job: Any) -> Settings:
     if job.mode != RunMode.MULTIRUN:
         return settings
     base = pathlib.Path(_submitting_folder(job), cfg.run_dir or job.sweep.dir)
-    return dataclasses.replace(
-        settings, run=dataclasses.replace(settings.run, run_dir=str(base / str(job.job.num)))
-    )
+    run = dataclasses.replace(settings.run, run_dir=str(base / str(job.job.num)))
+    return dataclasses.replace(settings, run=run)
 
 
-def _submitting_folder(job: Any) -> str:
+def _submitting_folder(job: HydraConf) -> str:
     """The folder in which the command was given, of which jobs elsewhere are told in a variable."""
     return str(job.job.env_set.get(FOLDER, job.runtime.cwd))
 
@@ -171,12 +187,15 @@ class _Watched:
     """A launcher whose failed jobs are noted, whatever launcher it is."""
 
     def __init__(self, launcher: Launcher, failures: list[Failure]) -> None:
-        self._launcher, self._failures = launcher, failures
+        self._launcher = launcher
+        self._failures = failures
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._launcher, name)
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
         """The launcher's own; a launcher that breaks down has run none of its jobs to the end."""
         names = _names(job_overrides)
         try:
@@ -188,6 +207,8 @@ class _Watched:
             for number, name in enumerate(names, initial_job_idx):
                 self._failures.append(Failure(number, name, why))
             return []
+
+        # note the jobs that failed by themselves
         for number, (name, result) in enumerate(zip(names, returns, strict=False), initial_job_idx):
             message = _message(result)
             if message is not None:
@@ -207,10 +228,13 @@ def _names(job_overrides: Sequence[Sequence[str]]) -> list[str]:
     """Of each job, the settings in which it differs from others."""
     lines = [filter_overrides(overrides) for overrides in job_overrides]
     common = set(lines[0]).intersection(*lines) if len(lines) > 1 else set()
-    return [" ".join(line for line in job if line not in common) for job in lines]
+    names = []
+    for job_lines in lines:
+        names.append(" ".join(line for line in job_lines if line not in common))
+    return names
 
 
-def _in_short(error: Any) -> str:
+def _in_short(error: object) -> str:
     lines = str(error).strip().splitlines() or ["no message"]
     return f"{type(error).__name__}: {lines[0]}"
 
@@ -218,17 +242,17 @@ def _in_short(error: Any) -> str:
 @contextmanager
 def _watched(failures: list[Failure]) -> Iterator[None]:
     """Note the failed jobs of the launcher that hydra makes."""
-    plugins: Any = Plugins  # the class: launchers send its instance to other processes
-    make = plugins.instantiate_launcher
+    make = getattr(Plugins, MAKER)
 
-    def make_watched(*args: Any, **kwargs: Any) -> Any:
+    def make_watched(*args: object, **kwargs: object) -> _Watched:
         return _Watched(make(*args, **kwargs), failures)
 
-    plugins.instantiate_launcher = make_watched
+    # of the class: launchers send its instance to other processes
+    setattr(Plugins, MAKER, make_watched)
     try:
         yield
     finally:
-        plugins.instantiate_launcher = make
+        setattr(Plugins, MAKER, make)
 
 
 @contextmanager

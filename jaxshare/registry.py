@@ -1,7 +1,7 @@
 """Entries by name: algorithms, environments, modifiers and loggers.
 
-The file name is the registry: every module of algos/, envs/ or modifiers/ with `Config` and `make` is
-an entry, and so is every folder there whose file `algorithm.py`, `environment.py` or
+The file name is the registry: every module of algos/, envs/ or modifiers/ with `Config` and `make`
+is an entry, and so is every folder there whose file `algorithm.py`, `environment.py` or
 `modifier.py` has them. Others come from outside: see `jaxshare.plugins`.
 """
 
@@ -17,59 +17,68 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from types import ModuleType
-from typing import Any
 
 from jaxshare.plugins import entries, installed
-from jaxshare.plugins.entries import Entry, Origin
-from jaxshare.types import RefusedError
+from jaxshare.plugins.entries import Entry, Module, Origin
+from jaxshare.types import Env, RefusedError
 
-SYNONYMS = {  # how PyMARL, EPyMARL and others call what is set here: names or ends of our keys, the likeliest first
+# how PyMARL, EPyMARL and others call what is set here: names or ends of our keys, the likeliest
+# first
+OF_RUNS = {
     "batch_size_run": ("num_envs",),
-    "buffer_size": ("replay.capacity",),
     "checkpoint_path": ("run_dir",),
-    "critic_lr": ("critic_lr", "lr"),
-    "epsilon_anneal_time": ("epsilon_anneal_steps",),
-    "epsilon_finish": ("epsilon_end",),
-    "env_name": ("env",),
     "evaluate_every": ("eval.every",),
-    "grad_norm_clip": ("grad_clip",),
-    "gym_key": ("env.scenario", "env.id"),
-    "hypernet_embed": ("algo.hypernet_dim",),
-    "key": ("env.scenario", "env.id"),
-    "learning_rate": ("lr",),
     "local_results_path": ("run_dir",),
-    "map": ("env.scenario",),
-    "map_name": ("env.scenario", "env.game"),
-    "max_grad_norm": ("grad_clip",),
-    "mixing_embed_dim": ("algo.embed_dim",),
-    "n_agents": ("env.scenario",),
     "n_envs": ("num_envs",),
     "n_seeds": ("seeds",),
-    "obs_individual_obs": ("algo.obs_agent_id",),
-    "optim_alpha": ("rms_decay",),
-    "optim_eps": ("rms_eps",),
-    "q_nstep": ("algo.n_step",),
-    "rnn_hidden_dim": ("algo.hidden_dim",),
     "save_model_interval": ("checkpoint.every",),
     "t_max": ("total_env_steps",),
-    "target_update_interval": ("algo.target_update_period",),
-    "target_update_interval_or_tau": ("algo.target_update_period", "tau"),
     "test_interval": ("eval.every",),
     "test_nepisode": ("eval.episodes",),
-    "time_limit": ("env.max_steps",),
     "total_timesteps": ("total_env_steps",),
-    "use_rnn": ("algo.recurrent",),
     "use_tensorboard": ("logger",),
     "use_wandb": ("logger",),
 }
+OF_ENVIRONMENTS = {
+    "env_name": ("env",),
+    "gym_key": ("env.scenario", "env.id"),
+    "key": ("env.scenario", "env.id"),
+    "map": ("env.scenario",),
+    "map_name": ("env.scenario", "env.game"),
+    "n_agents": ("env.scenario",),
+    "time_limit": ("env.max_steps",),
+}
+OF_NETWORKS = {
+    "hypernet_embed": ("algo.hypernet_dim",),
+    "mixing_embed_dim": ("algo.embed_dim",),
+    "obs_individual_obs": ("algo.obs_agent_id",),
+    "rnn_hidden_dim": ("algo.hidden_dim",),
+    "use_rnn": ("algo.recurrent",),
+}
+OF_LEARNING = {
+    "buffer_size": ("replay.capacity",),
+    "critic_lr": ("critic_lr", "lr"),
+    "epsilon_anneal_time": ("epsilon_anneal_steps",),
+    "epsilon_finish": ("epsilon_end",),
+    "grad_norm_clip": ("grad_clip",),
+    "learning_rate": ("lr",),
+    "max_grad_norm": ("grad_clip",),
+    "optim_alpha": ("rms_decay",),
+    "optim_eps": ("rms_eps",),
+    "q_nstep": ("algo.n_step",),
+    "target_update_interval": ("algo.target_update_period",),
+    "target_update_interval_or_tau": ("algo.target_update_period", "tau"),
+}
+SYNONYMS: dict[str, tuple[str, ...]] = OF_RUNS | OF_ENVIRONMENTS | OF_NETWORKS | OF_LEARNING
+
 KINDS = {"algo": "jaxshare.algos", "env": "jaxshare.envs", "modifiers": "jaxshare.modifiers"}
 MAIN = {"algo": "algorithm", "env": "environment", "modifiers": "modifier"}  # file of a folder
 
-LOGGERS = "jaxshare.loggers"  # the module that has ours
+LOGGERS = "jaxshare.run.loggers"  # the module that has ours
 
 
 @cache
-def modules(kind: str) -> dict[str, Any]:
+def modules(kind: str) -> dict[str, Module]:
     """jaxshare's own entries of a kind, by name. Heavy packages are imported by their `make` only.
 
     kind: algo, env, modifiers or logger. Of what comes from outside see `loaded` and `names`.
@@ -79,6 +88,7 @@ def modules(kind: str) -> dict[str, Any]:
     if kind not in KINDS:
         return {}
     package = importlib.import_module(KINDS[kind])
+
     # import every file, and the main file of every folder
     by_name = {}
     for item in pkgutil.iter_modules(package.__path__):
@@ -94,7 +104,7 @@ def modules(kind: str) -> dict[str, Any]:
     }
 
 
-def loaded(kind: str) -> dict[str, Any]:
+def loaded(kind: str) -> dict[str, Module]:
     """jaxshare's own entries, and those from outside that this process has imported, by name."""
     return {
         **modules(kind),
@@ -103,7 +113,7 @@ def loaded(kind: str) -> dict[str, Any]:
 
 
 def names(kind: str) -> list[str]:
-    """All names that can be asked for: jaxshare's own, then installed packages' and others, by name."""
+    """All names that can be asked for: jaxshare's, then installed packages' and others, by name."""
     outside = {*installed.offers(kind), *entries.imported(kind)} - modules(kind).keys()
     return [*modules(kind), *sorted(outside)]
 
@@ -124,19 +134,20 @@ def entry(kind: str, name: str) -> Entry:
     raise _unknown(kind, name, names(kind))
 
 
-def get(kind: str, name: str) -> Any:
+def get(kind: str, name: str) -> Module:
     """The module of one entry, with `Config` and `make`. Raises RefusedError; see `entry`."""
     return entry(kind, name).module
 
 
-def register(kind: str, name: str, module: Any) -> None:
+def register(kind: str, name: str, module: object) -> None:
     """Know an entry by a name in this process; an older one that was registered so is replaced.
 
     kind: algo, env, modifiers, preset or logger.
     module: anything with `Config` and `make`; of an environment also an `Env`, or a function that
     makes one; of a logger a function (run_dir, names of the runs, plain settings) -> object with
     `write(run, record)` and `close()`; of presets the path of a folder or of a YAML file.
-    Raises RefusedError if something is missing, or if jaxshare or an installed package has the name.
+    Raises RefusedError if something is missing, or if jaxshare or an installed package has the
+    name.
     """
     one_of("kind", kind, entries.GROUPS)
     about = f"jaxshare.register({kind!r}, {name!r}, …)"
@@ -153,11 +164,11 @@ def register(kind: str, name: str, module: Any) -> None:
     entries.keep(Entry(kind, name, thing, origin))
 
 
-def register_env(env: Any) -> str:
-    """Register an `Env` as an entry without settings; returns its name, which is made of the environment's.
+def register_env(env: Env) -> str:
+    """Register an `Env` as an entry without settings; returns its name.
 
-    A character that a name cannot have is a `_`; behind the name of another entry, or of another
-    environment that was registered, there is one more.
+    That is made of the environment's. A character that a name cannot have is a `_`; behind the name
+    of another entry, or of another environment that was registered, there is one more.
     """
     name = re.sub(r"\W", "_", env.spec.name)
     if not entries.NAME.fullmatch(name):
@@ -168,7 +179,7 @@ def register_env(env: Any) -> str:
     return name
 
 
-def _is_another(name: str, env: Any) -> bool:
+def _is_another(name: str, env: Env) -> bool:
     """Whether something else than this very environment is registered by a name."""
     entry = entries.imported("env").get(name)
     return entry is not None and getattr(entry.module, "env", None) is not env
@@ -178,16 +189,19 @@ def lacking(module: ModuleType) -> str | None:
     """How to install what an environment needs and has not, or None if it can be used here."""
     for package in getattr(module, "PACKAGES", ()):
         try:
-            found = importlib.util.find_spec(package)
+            spec = importlib.util.find_spec(package)
         except ModuleNotFoundError:  # of a parent package, or the parent is no package
-            found = None
-        if found is None:
+            spec = None
+        if spec is None:
             return module.INSTALL
     return None
 
 
 def one_of(key: str, value: str, known: Iterable[str]) -> None:
-    """Raise RefusedError naming key, value and what is nearest, unless the value is among the known ones."""
+    """Raise RefusedError unless the value is among the known ones.
+
+    It names key, value and what is nearest.
+    """
     names = list(known)
     if value not in names:
         raise _unknown(key, value, names)
@@ -200,7 +214,10 @@ def _unknown(key: str, value: str, names: list[str]) -> RefusedError:
 
 
 def without_version(package: str, scenario: str, task: str, version: str) -> None:
-    """Raise RefusedError for a scenario whose task, the middle of a Gymnasium id, names another module or version."""
+    """Raise RefusedError for a scenario whose task names another module or version.
+
+    task: the middle of a Gymnasium id.
+    """
     if not re.fullmatch(r"[\w-]+", task):
         raise RefusedError(
             f"env.scenario={scenario} is no id of {package}: write it without a module, as in "
@@ -209,8 +226,8 @@ def without_version(package: str, scenario: str, task: str, version: str) -> Non
     other = re.search(r"-v\d+$", task)
     if other:
         raise RefusedError(
-            f"env.scenario={scenario} names version {other[0][2:]}, but what is played here is {version} of {package}: "
-            f"env.scenario={task.removesuffix(other[0])}."
+            f"env.scenario={scenario} names version {other[0][2:]}, but what is played here is "
+            f"{version} of {package}: env.scenario={task.removesuffix(other[0])}."
         )
 
 
@@ -230,11 +247,10 @@ def _synonyms(name: str, names: list[str]) -> list[str]:
     """Ours for what others call so."""
     near: list[str] = []
     for ending in SYNONYMS.get(name.split(".")[-1].lower(), ()):
-        near += (
-            [ending]
-            if ending in names
-            else [known for known in names if known.endswith(f".{ending}")]
-        )
+        if ending in names:
+            near.append(ending)
+        else:
+            near += [known for known in names if known.endswith(f".{ending}")]
     return near
 
 
@@ -255,7 +271,7 @@ def _similar(name: str, names: list[str]) -> list[str]:
     ]
 
 
-def summary(module: Any) -> str:
+def summary(module: object) -> str:
     """The first line of a module's docstring, from its source: under `python -OO` it has none."""
     if isinstance(module, ModuleType):
         text = ast.get_docstring(ast.parse(inspect.getsource(module))) or ""

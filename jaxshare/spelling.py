@@ -13,11 +13,11 @@ import re
 import shlex
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any
+from typing import Protocol
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.overrides_visitor import HydraOverrideVisitor
@@ -66,7 +66,7 @@ def kinds_of(config: type, prefix: str = "") -> dict[str, Kind]:
     return kinds
 
 
-def _kind(hint: Any, is_path: bool) -> Kind:
+def _kind(hint: object, is_path: bool) -> Kind:
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     members = set(typing.get_args(hint) if is_union else (hint,)) - {type(None)}
     text = members == {str}
@@ -192,16 +192,22 @@ def _key(name: object, quote: Quote) -> str:
     return str(name) if PLAIN_KEY.fullmatch(str(name)) else in_grammar(name, quote)
 
 
+class _Node(Protocol):
+    """Of hydra's grammar."""
+
+    def getChildren(self) -> Iterator[_Node]: ...
+
+
 class _WithoutMark:
     """A node of hydra's grammar without its second child, the colon or bracket after a name."""
 
-    def __init__(self, node: Any) -> None:
+    def __init__(self, node: _Node) -> None:
         self._node = node
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._node, name)
 
-    def getChildren(self) -> Any:
+    def getChildren(self) -> Iterator[_Node]:
         """Of the grammar's nodes; the name is theirs."""
         first, _, *others = self._node.getChildren()
         return iter([first, *others])
@@ -226,7 +232,10 @@ def parse(argument: str) -> Override | None:
 
 
 def overrides(arguments: Sequence[str], kinds: Kinds, sweeping: bool = False) -> list[Override]:
-    """What hydra reads in arguments. Raises RefusedError for one that it cannot read, or that removes a setting."""
+    """What hydra reads in arguments.
+
+    Raises RefusedError for one that it cannot read, or that removes a setting.
+    """
     parsed = []
     for argument in arguments:
         override = parse(spelled(argument, kinds, sweeping))
@@ -248,16 +257,21 @@ def not_understood(argument: str) -> RefusedError:
     key, equals, value = argument.partition("=")
     if not equals or parse(f"{key}=1") is None:
         return RefusedError(f"'{argument}' is not understood: write key=value, as in seeds=4.")
+
+    # the first character that cannot stand there
     is_container = value[:1] in ("[", "{")
     allowed = "[]{},'\"" if is_container else ""
     odd = next((i for i, x in enumerate(value) if not PLAIN.match(x) and x not in allowed), None)
     if odd is None:
         return RefusedError(f"'{argument}' is not understood: its brackets or quotes do not match.")
+
+    # the same in quotes
     remedy = f"{key}={_quoted_around(value, odd) if is_container else quoted(value, Quote.double)}"
     if parse(remedy) is None:
         what = f"'{value[odd]}' cannot stand in it unquoted"
     else:
-        what = f"'{value[odd]}' must be in quotes that the shell leaves in place: {shlex.quote(remedy)}"
+        shell = shlex.quote(remedy)
+        what = f"'{value[odd]}' must be in quotes that the shell leaves in place: {shell}"
     return RefusedError(f"'{argument}' is not understood: {what}.")
 
 

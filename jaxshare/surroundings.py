@@ -1,4 +1,7 @@
-"""The process that a command runs in: its streams, open files, folders of modules, and JAX's flags."""
+"""The process that a command runs in.
+
+Its streams, open files, folders of modules, and JAX's flags.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,21 @@ import codecs
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Protocol, TextIO, cast
 
 import jax
 
 from jaxshare.types import RefusedError
 
-CONFIG: Any = jax.config  # has flags that mypy does not know
+
+class Flags(Protocol):
+    """Those of JAX's that type checkers do not know."""
+
+    jax_enable_x64: bool
+    jax_platforms: str | None
+
+
+CONFIG = cast(Flags, jax.config)
 PLAIN = "jaxshare.plain"  # name of the error handler
 REPLACED = {
     "…": "...", "→": "->", "←": "<-", "–": "-", "—": "-", "−": "-", "×": "x", "≤": "<=", "≥": ">=",
@@ -40,11 +51,13 @@ def prepare_process() -> None:
 # ------------------------------------------------------------------------------------------ streams
 
 
-def make_tolerant(stream: Any) -> None:
+def make_tolerant(stream: TextIO) -> None:
     """Let a stream show what its encoding lacks in other characters, instead of failing."""
-    if getattr(stream, "errors", None) in ("strict", "surrogateescape", "backslashreplace"):
+    reconfigure = getattr(stream, "reconfigure", None)
+    fails = getattr(stream, "errors", None) in ("strict", "surrogateescape", "backslashreplace")
+    if reconfigure is not None and fails:
         with suppress(AttributeError, ValueError, OSError):  # replaced by something else, or closed
-            stream.reconfigure(errors=PLAIN)
+            reconfigure(errors=PLAIN)
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
@@ -127,6 +140,6 @@ def check_devices() -> None:
         if lines:
             why = lines[0].split(" (set JAX_PLATFORMS")[0]
         raise RefusedError(
-            f"JAX_PLATFORMS={platforms}: JAX cannot start on it ({why}). Unset JAX_PLATFORMS to use "
-            "what is there, or say JAX_PLATFORMS=cpu."
+            f"JAX_PLATFORMS={platforms}: JAX cannot start on it ({why}). Unset JAX_PLATFORMS to "
+            "use what is there, or say JAX_PLATFORMS=cpu."
         ) from error

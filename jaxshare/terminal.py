@@ -12,5 +12,8 @@ def open_console(soft_wrap: bool = True) -> Console:
 
 
 def open_progress(console: Console, wanted: bool) -> Progress:
-    """A bar for a task or several, which nobody sees who does not want it, or who looks at no terminal."""
+    """A bar for a task or several.
+
+    Nobody sees it who does not want it, or who looks at no terminal.
+    """
     return Progress(console=console, disable=not (wanted and console.is_terminal))

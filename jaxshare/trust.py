@@ -1,6 +1,6 @@
-"""Whose code runs: what a run directory of somebody else names is not imported or started without
-the user's word.
+"""Whose code runs.
 
+What a run directory of somebody else names is not imported or started without the user's word.
 A `config.yaml` may name any import path, interpreter or game as its environment. Commands that
 build an environment from a run directory read its settings through `run_settings`, which refuses
 such names unless
@@ -11,8 +11,8 @@ such names unless
 
 The same holds for algorithms, environments and modifiers that are not jaxshare's own and that the
 directory names by dotted path or file (`jaxshare.plugins.again`): the command line repeats them
-(`plugins=[my_pkg.my_algo]`), an installed package offers them, or the user says `trust=true`. A file
-of settings that a command line names as its preset may not name code by itself either.
+(`plugins=[my_pkg.my_algo]`), an installed package offers them, or the user says `trust=true`. A
+file of settings that a command line names as its preset may not name code by itself either.
 
 An adapter in `envs/` declares by `foreign(config)` which of its settings name code that is not its
 own package's.
@@ -30,13 +30,13 @@ from typing import Any
 
 from jaxshare import registry, spelling
 from jaxshare.plugins import again, origins
+from jaxshare.run.folder import CONFIG, read_config, read_settings
 from jaxshare.settings.fields import flag, free_table, text_list
-from jaxshare.settings.records import Settings
+from jaxshare.settings.records import EntryConfig, Settings
 from jaxshare.types import RefusedError
 
-GROUP = (
-    "jaxshare.environments"  # of entry points: their values are import paths, as env.id has them
-)
+# of entry points: their values are import paths, as env.id has them
+GROUP = "jaxshare.environments"
 PLACES = ("python", "sc2path")  # where a program lies on this machine: the command line's counts
 
 
@@ -59,9 +59,8 @@ class Permission:
     """What the user's own command line says of the code that a file names."""
 
     trust: bool = False  # whatever it is
-    env: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # settings of the environment, as in {"id": "mymodule:Env"}
+    # settings of the environment, as in {"id": "mymodule:Env"}
+    env: Mapping[str, Any] = field(default_factory=dict)
     takes_env: bool = True  # whether the command has such arguments at all
     plugins: Sequence[str] = ()  # dotted paths and files of entries that are not ours
 
@@ -78,9 +77,6 @@ def run_settings(
     before a permission is asked for.
     Raises RefusedError if it is no run directory, or names code without permission.
     """
-    # with orbax, which the command line does without
-    from jaxshare.run.folder import CONFIG, read_config, read_settings
-
     again.find_again(read_config(run_dir), run_dir / CONFIG, permission.plugins, permission.trust)
     settings = read_settings(run_dir)
     if suitable is not None:
@@ -99,16 +95,15 @@ def permitted(settings: Settings, file: pathlib.Path, permission: Permission) ->
     if not unknown:
         return settings
 
-    arguments = [_argument(key, value) for key, value in unknown.items()]
-    names = ", ".join(
-        argument or f"env.{key} (not shown)"
-        for argument, key in zip(arguments, unknown, strict=True)
-    )
+    # say what, and how to allow it
+    arguments = {key: _argument(key, value) for key, value in unknown.items()}
+    names = [argument or f"env.{key} (not shown)" for key, argument in arguments.items()]
     ways = ["say trust=true"]
-    if all(arguments) and permission.takes_env:
-        ways.insert(0, f"repeat it on the command line ({' '.join(arguments)})")
+    if all(arguments.values()) and permission.takes_env:
+        ways.insert(0, f"repeat it on the command line ({' '.join(arguments.values())})")
     raise RefusedError(
-        f"{file} names code that would run here: {names}. If you know it, {' or '.join(ways)}."
+        f"{file} names code that would run here: {', '.join(names)}. If you know it, "
+        f"{' or '.join(ways)}."
     )
 
 
@@ -124,7 +119,7 @@ def arguments(settings: Settings) -> str:
 
 
 def check_preset(settings: Settings, name: str, keys: Sequence[str]) -> None:
-    """Refuse code of an environment that only a file of settings names, the preset of a command line.
+    """Refuse code of an environment that only the preset of a command line names, a file.
 
     name: of the preset. keys: of the command line, which must have each such setting as a whole.
     Raises RefusedError that shows what the file names.
@@ -134,8 +129,8 @@ def check_preset(settings: Settings, name: str, keys: Sequence[str]) -> None:
     if unknown:
         parts = [_argument(key, value) or f"env.{key}=…" for key, value in unknown.items()]
         raise RefusedError(
-            f"preset={name} names code that would run here. If you know it, repeat it on the command "
-            f"line: {' '.join(parts)}."
+            f"preset={name} names code that would run here. If you know it, repeat it on the "
+            f"command line: {' '.join(parts)}."
         )
 
 
@@ -154,7 +149,7 @@ def foreign_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _none(config: Any) -> tuple[str, ...]:
+def _none(config: EntryConfig) -> tuple[str, ...]:
     return ()
 
 
@@ -177,12 +172,15 @@ def _installed() -> list[Any]:
 def _with_places(settings: Settings, file: pathlib.Path, permission: Permission) -> Settings:
     """The settings with the command line's programs; its others must be those of the file."""
     known = [f.name for f in dataclasses.fields(settings.env)]
+
+    # take programs, compare all others
     places: dict[str, Any] = {}
     for key, value in permission.env.items():
         if key not in known:
+            near = registry.suggest(key, known)
             raise RefusedError(
-                f"env.{key}={value} is not a setting of env={settings.env_name}, which {file} names."
-                f"{registry.suggest(key, known)}"
+                f"env.{key}={value} is not a setting of env={settings.env_name}, which {file} "
+                f"names.{near}"
             )
         if key in PLACES:
             places[key] = str(value)
@@ -197,7 +195,7 @@ def _with_places(settings: Settings, file: pathlib.Path, permission: Permission)
     return dataclasses.replace(settings, env=dataclasses.replace(settings.env, **places))
 
 
-def _has_text(value: Any) -> bool:
+def _has_text(value: object) -> bool:
     """Whether there is any text in it: numbers and flags name no code."""
     if isinstance(value, Mapping):
         return any(_has_text(item) for item in value.values())
@@ -209,12 +207,12 @@ def _has_text(value: Any) -> bool:
 # ---------------------------------------------------------------------------------- how it is shown
 
 
-def _argument(key: str, value: Any) -> str:
+def _argument(key: str, value: object) -> str:
     """The argument of the command line that repeats a setting; "" if it cannot be shown in full."""
     text = shlex.quote(f"env.{key}={_spelled(value)}")
     return text if len(text) <= origins.LONGEST and text.isprintable() else ""
 
 
-def _spelled(value: Any) -> str:
+def _spelled(value: object) -> str:
     """A value in hydra's grammar, in quotes that a shell's quotes leave readable."""
     return spelling.in_grammar(value, spelling.Quote.double)

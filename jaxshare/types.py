@@ -15,7 +15,6 @@ from flax import struct
 
 Array = jax.Array
 Metrics = dict[str, Array]  # {"loss/td": f32[]}
-Params = dict[str, Any]  # {"agent": tree, "mixer": tree}: parameters by network
 # {"lr": f32[], "differ.alpha": f32[]}: swept scalars, traced, never in a Python `if`
 HParams = dict[str, Array]
 

@@ -51,7 +51,7 @@ def test_there_is_something_to_check():
 def test_imports_go_one_way(name):
     later = LAYERS[layer(name) + 1 :]
     parts = ("evaluation", "collection", "decomposition", "results", "commands")
-    outer = ("run.training", "cli", "console", "checkpoint", "multirun", "spelling", *parts)
+    outer = ("run.training", "cli", "run.console", "run.checkpoint", "multirun", "spelling", *parts)
     assert not uses(name, *(f"jaxshare.{module}" for module in (*later, *outer)))
 
 
@@ -104,19 +104,19 @@ RICH = {
     [
         ("hydra", {"settings/hydra.py", "spelling.py", "multirun.py", "plugins/options.py"}),
         ("omegaconf", {"settings/hydra.py", "multirun.py", "plugins/options.py"}),
-        ("orbax", {"checkpoint.py"}),
+        ("orbax", {"run/checkpoint/checkpoints.py"}),
         ("flax.linen", {"models/*", "algos/*/*"}),
-        ("jax.sharding", {"parallel.py"}),
+        ("jax.sharding", {"run/parallel.py"}),
         ("jaxmarl", {"envs/*"}),
-        ("rich", {"terminal.py", "console.py", "results/screen.py", *RICH}),
+        ("rich", {"terminal.py", "run/console.py", "results/screen.py", *RICH}),
         ("rich.console", {"terminal.py"}),
         ("matplotlib", {"results/*", "evaluation/film.py", "study/pictures.py"}),
         ("scipy", {"study/rules.py"}),
         ("distrax", {"models/distributions.py"}),
         ("tensorstore", {"data/own.py", "data/vault.py"}),
         ("h5py", {"data/hdf5.py"}),
-        ("tensorboardX", {"loggers.py"}),
-        ("wandb", {"loggers.py"}),
+        ("tensorboardX", {"run/loggers.py"}),
+        ("wandb", {"run/loggers.py"}),
         ("flashbax", set()),
         ("torch", set()),
     ],

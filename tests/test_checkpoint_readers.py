@@ -8,9 +8,10 @@ import pytest
 import tiny
 from rich.progress import Progress
 
-from jaxshare.checkpoint import Checkpoints, DamagedError
 from jaxshare.collection import policies
 from jaxshare.run import saved
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
+from jaxshare.run.checkpoint.errors import DamagedError
 from jaxshare.types import RefusedError
 
 ARGUMENTS = (*tiny.PLAIN, "algo.recurrent=false", "checkpoint.every=16", "checkpoint.keep=9", "checkpoint.replay=false")

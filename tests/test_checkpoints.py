@@ -16,8 +16,11 @@ sys.path.insert(0, str(tiny.REPOSITORY / "benchmarks"))
 import orbax.checkpoint as ocp
 from _faults_forgetful import ForgetfulDisk
 
-from jaxshare import _checksums, _stored, durable
-from jaxshare.checkpoint import Best, Checkpoints, DamagedError, GoneError, Wanted
+from jaxshare import durable
+from jaxshare.run.checkpoint import checksums, contents
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
+from jaxshare.run.checkpoint.contents import Best, Wanted
+from jaxshare.run.checkpoint.errors import DamagedError, GoneError
 from jaxshare.types import Box, Clock, Discrete, EnvSpec, LearnerState, RefusedError, TrainState
 
 SLOTS = 4
@@ -193,7 +196,7 @@ def test_without_a_sound_one_nothing_is_told_to_be_deleted(run_dir):
 def test_a_file_of_metadata_that_is_too_large_is_not_read(run_dir):
     folder = run_dir / "checkpoints" / "5"
     os.truncate(folder / "learner" / "_METADATA", 2**30)
-    (folder / _checksums.NAME).unlink()
+    (folder / checksums.NAME).unlink()
     meta = json.loads((folder / "meta" / "metadata").read_text())
     (folder / "meta" / "metadata").write_text(json.dumps({**meta, "format": "jaxshare-1"}))
     with pytest.raises(DamagedError, match="too large"):
@@ -228,8 +231,8 @@ def test_another_environment_is_named_and_the_checkpoint_left_alone(tmp_path):
     ],
 )
 def test_what_changed_in_an_environment(old, new, told):
-    assert _stored.changes(_stored.facts(old), _stored.facts(new)).startswith(told)
-    assert bool(told) == bool(_stored.changes(_stored.facts(old), _stored.facts(new)))
+    assert contents.changes(contents.facts(old), contents.facts(new)).startswith(told)
+    assert bool(told) == bool(contents.changes(contents.facts(old), contents.facts(new)))
 
 
 def test_shapes_are_compared_before_arrays_are_read(run_dir, monkeypatch):
@@ -261,8 +264,8 @@ def test_checkpoints_from_before_there_were_checksums(tmp_path):
     runs = [state(4), state(104)]
     meta = {"format": "jaxshare-1", "filled": 2, "replay": True, "best": [], "metrics_bytes": 40}
     items = {
-        "learner": ocp.args.PyTreeSave(_stored.learner_tree(clock(4), runs)),
-        "replay": ocp.args.PyTreeSave(_stored.replay_tree(runs)),
+        "learner": ocp.args.PyTreeSave(contents.learner_tree(clock(4), runs)),
+        "replay": ocp.args.PyTreeSave(contents.replay_tree(runs)),
         "meta": ocp.args.JsonSave(meta),
     }
     with ocp.CheckpointManager(tmp_path / "checkpoints") as manager:

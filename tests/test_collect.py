@@ -21,12 +21,12 @@ from matplotlib import colors, image
 from rich.progress import Progress
 
 from jaxshare import cli, registry
-from jaxshare.checkpoint import Checkpoints
 from jaxshare.collection import policies, pools, teams
 from jaxshare.commands import collect
 from jaxshare.data import composition as composing
 from jaxshare.data import open_any, own, records
 from jaxshare.run import build
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.run.folder import plain
 from jaxshare.run.saved import open_run
 from jaxshare.settings.rows import rows
@@ -384,7 +384,8 @@ def test_continuous_actions(tmp_path):
     spec = run.program.env.spec
     assert np.isfinite(policies.random_return(run.program, sample))
     seen = types.SimpleNamespace(alive=np.ones((500, spec.num_agents), bool))
-    drawn = np.asarray(policies.act_at_random(spec.action, None, (), seen, None, jax.random.key(0), True)[1])
+    act = policies.random_actor(spec.action)
+    drawn = np.asarray(act(None, (), seen, None, jax.random.key(0), True)[1])
     assert drawn.shape == (500, spec.num_agents, spec.action.dim)
     np.testing.assert_allclose(drawn.min((0, 1)), spec.action.low, atol=0.01)
     np.testing.assert_allclose(drawn.max((0, 1)), spec.action.high, atol=0.01)

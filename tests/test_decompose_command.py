@@ -13,7 +13,6 @@ from PIL import Image
 
 from jaxshare.algos import _sit_reward, sit
 from jaxshare.algos.sit import equations as ops
-from jaxshare.checkpoint import Checkpoints
 from jaxshare.commands import decompose
 from jaxshare.data import card, own, records
 from jaxshare.decomposition import picture as picture_of
@@ -21,6 +20,7 @@ from jaxshare.decomposition.curves import curves as curves_of
 from jaxshare.decomposition.statistics import statistics, statistics_of_type
 from jaxshare.decomposition.table import remarks
 from jaxshare.run import build
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.run.folder import open_run_dir
 from jaxshare.settings.help import small_command
 from jaxshare.training.counting import start_clock

@@ -11,11 +11,11 @@ import pytest
 import tiny
 
 from jaxshare import cli
-from jaxshare.checkpoint import Checkpoints
 from jaxshare.commands import evaluate
 from jaxshare.evaluation import EVALUATION
 from jaxshare.evaluation.tables import tables
 from jaxshare.run import build
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.run.fleet import Fleet
 from jaxshare.run.saver import Saver
 from jaxshare.training.counting import start_clock

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import pytest
 import tiny
 
-from jaxshare import memory, parallel
-from jaxshare.run import build
+from jaxshare.run import build, memory, parallel
 from jaxshare.training import replay
 from jaxshare.training.counting import start_clock
 from jaxshare.types import RefusedError

@@ -12,11 +12,10 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare import memory, parallel
 from jaxshare.algos import sit
 from jaxshare.commands import collect, evaluate, train
 from jaxshare.data import card, own, records
-from jaxshare.run import build, offline
+from jaxshare.run import build, memory, offline, parallel
 from jaxshare.run.folder import read_config
 from jaxshare.training import replay, rollout
 from jaxshare.training.counting import start_clock

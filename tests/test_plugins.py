@@ -10,11 +10,12 @@ import outside
 import pytest
 import yaml
 
-from jaxshare import cli, loggers, registry, spelling, trust
+from jaxshare import cli, registry, spelling, trust
 from jaxshare.commands import evaluate
 from jaxshare.commands import list as listing
 from jaxshare.plugins import arguments, entries, installed, presets, references
 from jaxshare.run import folder as run_folder
+from jaxshare.run import loggers
 from jaxshare.settings.help import help_text
 from jaxshare.types import Env, RefusedError
 

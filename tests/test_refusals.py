@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare.checkpoint import Checkpoints
 from jaxshare.commands import train
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
 
 RESUME = "resume=auto"
 
@@ -137,8 +137,7 @@ def test_the_memory_suggestion_is_accepted(refused, tmp_path):
     message = refused("env=matrix", f"run_dir={tmp_path / 'run'}", "replay.capacity=1000000000")
     capacity = int(message.split("Use replay.capacity=")[1].split(",")[0])
     assert 1 <= capacity < 1_000_000_000
-    from jaxshare import memory, parallel
-    from jaxshare.run import build
+    from jaxshare.run import build, memory, parallel
 
     chosen = tiny.settings(tmp_path / "run", "env=matrix", f"replay.capacity={capacity * 9 // 10}")
     program = build.prepare(chosen)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare.checkpoint import Checkpoints
 from jaxshare.commands import train
-from jaxshare.console import Console
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
+from jaxshare.run.console import Console
 from jaxshare.run.fleet import Fleet
 from jaxshare.run.folder import open_run_dir
 

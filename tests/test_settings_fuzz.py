@@ -16,8 +16,8 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jaxshare import memory, parallel, registry, spelling
-from jaxshare.run import advance, build
+from jaxshare import registry, spelling
+from jaxshare.run import advance, build, memory, parallel
 from jaxshare.settings import hydra
 from jaxshare.settings.fields import swept_values
 from jaxshare.settings.records import RunConfig, Settings

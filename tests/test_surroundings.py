@@ -12,8 +12,8 @@ import tiny
 from rich.table import Table
 
 from jaxshare import cli, registry, surroundings, terminal
-from jaxshare.console import Console
 from jaxshare.run import build
+from jaxshare.run.console import Console
 from jaxshare.types import RefusedError
 
 PACKAGE = tiny.REPOSITORY / "jaxshare"

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import cli
-from jaxshare.checkpoint import Checkpoints
 from jaxshare.run import build
 from jaxshare.run import train as training
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 ENVIRONMENT = {  # of commands that tests run: the suite's compilation cache

@@ -39,7 +39,8 @@ from jaxshare.ops import offline, td
 from jaxshare.ops.masking import masked_mean, masked_mean_square, take_last
 from jaxshare.settings.fields import default, nested, size, static, swept
 from jaxshare.settings.shared import Lambda
-from jaxshare.types import Array, EnvSpec, Metrics, Params, RefusedError
+from jaxshare.trees import Params
+from jaxshare.types import Array, EnvSpec, Metrics, RefusedError
 
 RUN = {
     "total_updates": 15_000,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from jaxshare import registry
 from jaxshare.api import keywords
@@ -14,7 +13,7 @@ from jaxshare.types import Env
 __all__ = ["make_env", "register"]
 
 
-def make_env(name: str, **settings: Any) -> Env:
+def make_env(name: str, **settings: object) -> Env:
     """An environment of `python -m jaxshare.list`: make_env("lbf", scenario="8x8-2p-2f-coop").
 
     settings: those of `env.*` on the command line.

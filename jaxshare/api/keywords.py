@@ -1,4 +1,7 @@
-"""Keyword arguments into `key=value` arguments of the command line, whose checks and messages then hold here too."""
+"""Keyword arguments into `key=value` arguments of the command line.
+
+Its checks and messages then hold here too.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +51,8 @@ def full_key(name: str, known: set[str], owners: Iterable[str]) -> str:
     return keys[0]
 
 
-def _lines(key: str, value: Any, known: set[str]) -> list[str]:
-    is_group = isinstance(value, Mapping) and key.rpartition(".")[2] != "kwargs"
-    if not is_group:
+def _lines(key: str, value: object, known: set[str]) -> list[str]:
+    if not isinstance(value, Mapping) or key.rpartition(".")[2] == "kwargs":
         return [f"{key}={_argument(key, value)}"]
     lines = []
     for name, inner in value.items():
@@ -62,7 +64,7 @@ def _lines(key: str, value: Any, known: set[str]) -> list[str]:
     return lines
 
 
-def _argument(key: str, value: Any) -> str:
+def _argument(key: str, value: object) -> str:
     """A value behind `key=`: text as it stands, in quotes where hydra would read more into it."""
     value = _plain(value)
     if not isinstance(value, str):
@@ -72,7 +74,7 @@ def _argument(key: str, value: Any) -> str:
     return spelling.quoted(value) if kind.text and is_special else value
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Paths as text, numbers and arrays of numpy or JAX as Python has them; so in lists, too.
 
     Raises RefusedError for keys of mappings that hydra cannot read.
@@ -88,7 +90,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _key(name: Any) -> str:
+def _key(name: object) -> str:
     if not spelling.PLAIN_KEY.fullmatch(str(name)):
         raise RefusedError(
             f"the key {name!r} of a mapping cannot be written as a setting: use letters, digits, "

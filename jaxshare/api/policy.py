@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxshare.run.saved import SavedRun
+from jaxshare.trees import Carry, Params
 from jaxshare.types import Array, EnvSpec, TimeStep
 
 
@@ -33,18 +34,18 @@ class Policy:
         return self._program.env.spec
 
     @property
-    def params(self) -> dict[str, Any]:
+    def params(self) -> Params:
         """Parameters by network, as numpy arrays."""
         return self._state.learner.params
 
-    def initial_carry(self, batch: int | None = None) -> Any:
+    def initial_carry(self, batch: int | None = None) -> Carry:
         """The memory before the first step of an episode, of `batch` environments or of one."""
         carry = self._program.algorithm.initial_carry(1 if batch is None else batch)
         return carry if batch is not None else jax.tree.map(_first, carry)
 
     def act(
-        self, timestep: TimeStep, carry: Any, key: Array, explore: bool = False
-    ) -> tuple[Array, Any]:
+        self, timestep: TimeStep, carry: Carry, key: Array, explore: bool = False
+    ) -> tuple[Array, Carry]:
         """(action [B, N] i32 or [B, N, U] f32, carry): what all agents do, and their new memory.
 
         explore: act as in training (epsilon-greedy, or drawn from the policy), not greedily.
@@ -60,21 +61,23 @@ class Policy:
         return action, carry
 
     @cached_property
-    def _act(self) -> Any:
+    def _act(self) -> Callable[..., tuple[Carry, Array]]:
         algorithm = self._program.algorithm
         ctx = self._program.context(self._state, self._hparams, self._clock)
 
         @partial(jax.jit, static_argnames="explore")
-        def act(params: Any, carry: Any, timestep: TimeStep, key: Array, explore: bool) -> Any:
+        def act(
+            params: Params, carry: Carry, timestep: TimeStep, key: Array, explore: bool
+        ) -> tuple[Carry, Array]:
             carry, action, _ = algorithm.act(params, carry, timestep, ctx, key, explore)
             return carry, action
 
         return act
 
 
-def _batched(leaf: Any) -> Any:
+def _batched(leaf: Array) -> Array:
     return jnp.asarray(leaf)[None]
 
 
-def _first(leaf: Any) -> Any:
+def _first(leaf: Array) -> Array:
     return leaf[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -17,6 +17,14 @@ from jaxshare.run.watch import host_errors
 from jaxshare.settings.records import Settings
 from jaxshare.trust import Permission
 from jaxshare.types import RefusedError
+
+
+class Episodes(TypedDict, total=False):
+    """What to play; see `Run.evaluate`."""
+
+    episodes: int
+    policy: str | None
+    seed: int | None
 
 
 def load(
@@ -39,7 +47,7 @@ def load(
     return Run(open_run(run_dir, checkpoint, permission))
 
 
-def evaluate(run: str | pathlib.Path | Run, **settings: Any) -> dict[str, Any]:
+def evaluate(run: str | pathlib.Path | Run, **settings: Unpack[Episodes]) -> dict[str, Any]:
     """Play test episodes with a run, or the one in a directory. See `Run.evaluate`, `load`."""
     return (run if isinstance(run, Run) else load(run)).evaluate(**settings)
 
@@ -73,10 +81,11 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, np.ndarray]]:
-        """The columns of metrics.jsonl for each run, [R]: {"env_steps": [rows], "loss/td": [rows], …}.
+        """The columns of metrics.jsonl for each run, [R].
 
-        nan where a record lacks a metric, as those of an evaluation lack losses. `curve` leaves
-        these out; `pandas.DataFrame(run.metrics[0])` is a table.
+        They are {"env_steps": [rows], "loss/td": [rows], …}, nan where a record lacks a metric, as
+        those of an evaluation lack losses. `curve` leaves these out;
+        `pandas.DataFrame(run.metrics[0])` is a table.
         """
         records = curves.load(self.run_dir)
         return [_columns(_of(label, records)) for label in self.labels]
@@ -123,6 +132,7 @@ class Run:
             return scores.evaluation(saved, self.settings.run.eval)
 
     def _index(self, seed: int | None, run: int | None) -> int:
+        # by its place
         if run is not None:
             if seed is not None or not 0 <= run < len(self.labels):
                 raise RefusedError(
@@ -130,15 +140,15 @@ class Run:
                     f"{len(self.labels) - 1}."
                 )
             return run
+
+        # by its seed
         if seed is None:
             return 0
         seeds = [label["seed"] for label in self.labels]
         if seeds.count(seed) != 1:
-            what = (
-                "there is none"
-                if seed not in seeds
-                else "a sweep has it several times: say run=, its place"
-            )
+            what = "there is none"
+            if seed in seeds:
+                what = "a sweep has it several times: say run=, its place"
             raise RefusedError(f"seed={seed}: {what}. The runs are {self.labels}.")
         return seeds.index(seed)
 

@@ -26,7 +26,7 @@ def train(
     modifiers: str | Sequence[str] = (),
     callbacks: Iterable[Callback] = (),
     settings: Mapping[str, Any] | None = None,
-    **named: Any,
+    **named: object,
 ) -> Run:
     """Train, as `python -m jaxshare.train` does, and return the run.
 
@@ -58,7 +58,7 @@ def arguments(
     algo: str | None,
     env: str | Env | None,
     modifiers: str | Sequence[str],
-    named: Mapping[str, Any],
+    named: Mapping[str, object],
 ) -> list[str]:
     """The command line that says the same. Raises RefusedError for a name that is no setting."""
     named = dict(named)
@@ -78,8 +78,8 @@ def arguments(
 
 
 def report(
-    runs: str | pathlib.Path | Run | Iterable[str | pathlib.Path | Run], **settings: Any
-) -> Any:
+    runs: str | pathlib.Path | Run | Iterable[str | pathlib.Path | Run], **settings: object
+) -> dict[str, Any]:
     """Compare runs, as `python -m jaxshare.report` does: tables, pictures and a page.
 
     runs: run directories, folders of them, or runs.
@@ -90,4 +90,5 @@ def report(
     keywords.check_known("report(…", settings, known)
     several = [runs] if isinstance(runs, str | pathlib.Path | Run) else list(runs)
     folders = [str(run.run_dir if isinstance(run, Run) else run) for run in several]
-    return command.report(command.Config(runs=folders, **settings))
+    values: dict[str, Any] = {"runs": folders, **settings}
+    return command.report(command.Config(**values))

@@ -24,6 +24,7 @@ def draw(card: dict[str, Any], path: pathlib.Path) -> pathlib.Path:
     card: of the data set.
     path: of the data set; the picture is the PNG beside it, whose path is returned.
     """
+    # a panel for each agent
     agents = card["histogram"]["agents"]
     edges = np.array(card["histogram"]["edges"])
     columns = min(len(agents), COLUMNS)
@@ -34,6 +35,8 @@ def draw(card: dict[str, Any], path: pathlib.Path) -> pathlib.Path:
         if agent >= len(agents):
             axis.set_visible(False)
             continue
+
+        # bars of each level, on those of the levels before
         below = np.zeros(len(edges) - 1)
         for level, counts in agents[agent].items():
             colour = COLOURS[level]
@@ -43,6 +46,8 @@ def draw(card: dict[str, Any], path: pathlib.Path) -> pathlib.Path:
         axis.set_title(f"agent {agent} ({card['agent_types'][agent]})", fontsize=9)
         axis.set_xlabel("team return", fontsize=8)
         axis.legend(fontsize=7)
+
+    # what all have in common
     axes[0, 0].set_ylabel("episodes", fontsize=8)
     task = "/".join(part for part in (card["environment"], card["scenario"]) if part)
     title = f"{task}: {card['composition']}, {card['episodes']} episodes"

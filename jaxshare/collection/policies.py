@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -13,28 +12,31 @@ import numpy as np
 from rich.progress import Progress
 
 from jaxshare import registry
-from jaxshare.checkpoint import DamagedError, GoneError, Restored, to_stderr
 from jaxshare.models.base import sharing_sets
 from jaxshare.results.curves import run_name
+from jaxshare.run.checkpoint.contents import Restored
+from jaxshare.run.checkpoint.errors import DamagedError, GoneError, to_stderr
 from jaxshare.run.saved import SavedRun
 from jaxshare.settings.records import Settings
 from jaxshare.training import rollout
 from jaxshare.training.counting import start_clock
-from jaxshare.types import Context, Discrete, RefusedError
+from jaxshare.training.rollout import Players
+from jaxshare.trees import Carry, Params
+from jaxshare.types import Array, Box, Clock, Context, Discrete, RefusedError, TimeStep, TrainState
 
 if TYPE_CHECKING:
     from jaxshare.training.program import Program
 
 ACTING = ("agent", "actor", "behaviour")  # names of the networks that teams act by
 
+Acted = tuple[Carry, Array, dict[str, Array]]  # what `Algorithm.act` returns
+
 
 @dataclass(frozen=True)
 class Policies:
     """Checkpoints as policies, with their returns, and behind them uniformly random actions."""
 
-    params: dict[
-        str, Any
-    ]  # of acting networks, by name; leaves [P, N, ...]: every agent's own part
+    params: Params  # of acting networks; leaves [P, N, ...]: every agent's own part
     returns: np.ndarray  # [P + 1]; the last one's is that of uniformly random actions
     names: list[str]  # which checkpoint of which run
 
@@ -51,7 +53,8 @@ def check_in_jax(settings: Settings) -> None:
     """Raise RefusedError for runs in environments of which no data are collected."""
     if getattr(registry.get("env", settings.env_name), "HOST", False):
         raise RefusedError(
-            f"env={settings.env_name} is on the host: data sets are collected in JAX environments only."
+            f"env={settings.env_name} is on the host: data sets are collected in JAX environments "
+            "only."
         )
 
 
@@ -61,22 +64,23 @@ def measure(run: SavedRun, sample: Sample, bar: Progress) -> Policies:
     bar: on which the measuring can be followed.
     Raises RefusedError if no checkpoint can be read.
     """
+    # the greedy return of one run
     program = run.program
-    low = random_return(program, sample)
     hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
 
     @jax.jit
-    def play(state: Any, clock: Any) -> Any:
+    def play(state: TrainState, clock: Clock) -> Array:
         played = program.play(state, hparams, clock, sample.episodes)
         return program.returns(played.episode).mean()
 
+    # play every checkpoint
+    low = random_return(program, sample)
     params = []
     returns = []
     names = []
     for checkpoint in _restored(run, bar):
         for label, state in zip(run.labels, checkpoint.runs, strict=True):
-            learner: Any = state.learner
-            acting = {name: x for name, x in learner.params.items() if name in ACTING}
+            acting = {name: x for name, x in state.learner.params.items() if name in ACTING}
             params.append(_personal(acting, run.settings, program))
             returns.append(float(play(state, checkpoint.clock)))
             when = f"{int(state.env_steps)} steps"
@@ -85,7 +89,8 @@ def measure(run: SavedRun, sample: Sample, bar: Progress) -> Policies:
             names.append(f"{run_name(label)}, {when}")
     if not params:
         raise RefusedError(
-            f"run_dir={run.run_dir}: none of its checkpoints can be read. Restore one from a copy, or train anew."
+            f"run_dir={run.run_dir}: none of its checkpoints can be read. Restore one from a copy, "
+            "or train anew."
         )
     stacked = jax.tree.map(lambda *x: np.stack(x), *params)
     return Policies(stacked, np.array([*returns, low]), [*names, "uniformly random actions"])
@@ -107,7 +112,7 @@ def _restored(run: SavedRun, bar: Progress) -> Iterator[Restored]:
             yield restored
 
 
-def _personal(params: Any, settings: Settings, program: Program) -> Any:
+def _personal(params: Params, settings: Settings, program: Program) -> Params:
     """Every agent's part of the acting networks' parameters, leaves [N, ...], however shared."""
     groups = sharing_sets(settings.algo.share_params, program.env.spec.groups)
     if max(groups) == 0:
@@ -117,29 +122,36 @@ def _personal(params: Any, settings: Settings, program: Program) -> Any:
 
 def random_return(program: Program, sample: Sample) -> float:
     """Mean return of uniformly random available actions."""
-    act = partial(act_at_random, program.env.spec.action)
+    act = random_actor(program.env.spec.action)
     algorithm = replace(program.algorithm, initial_carry=lambda batch: (), act=act)
     ctx = Context(hparams={}, clock=start_clock(), env_steps=start_clock().updates)
 
-    def play(key: Any) -> Any:
+    def play(key: Array) -> Array:
         count = sample.episodes
-        played = rollout.episodes(rollout.Players(program.env, algorithm, {}, ctx, True), key, count)
+        played = rollout.episodes(Players(program.env, algorithm, {}, ctx, True), key, count)
         return program.returns(played.episode).mean()
 
     return float(jax.jit(play)(jax.random.key(sample.seed)))
 
 
-def act_at_random(
-    space: Any, params: Any, carry: Any, timestep: Any, ctx: Any, key: Any, explore: bool
-) -> Any:
-    """Acts uniformly at random: any available action [B, N], or any point of the box [B, N, U].
+def random_actor(space: Discrete | Box) -> Callable[..., Acted]:
+    """What acts uniformly at random, with the arguments of every algorithm's `act`.
 
-    space: of the actions; the rest is what every algorithm's `act` takes.
+    Any available action [B, N], or any point of the box [B, N, U]. space: of the actions.
     """
-    if isinstance(space, Discrete):
-        logits = jnp.where(timestep.avail, 0.0, -jnp.inf)
-        return carry, jax.random.categorical(key, logits, axis=-1), {}
-    shape = (*timestep.alive.shape, space.dim)
-    low = jnp.broadcast_to(jnp.array(space.low), shape)
-    high = jnp.broadcast_to(jnp.array(space.high), shape)
-    return carry, jax.random.uniform(key, low.shape, minval=low, maxval=high), {}
+
+    def act(
+        params: Params, carry: Carry, timestep: TimeStep, ctx: Context, key: Array, explore: bool
+    ) -> Acted:
+        # one of the actions
+        if isinstance(space, Discrete):
+            logits = jnp.where(timestep.avail, 0.0, -jnp.inf)
+            return carry, jax.random.categorical(key, logits, axis=-1), {}
+
+        # a point of the box
+        shape = (*timestep.alive.shape, space.dim)
+        low = jnp.broadcast_to(jnp.array(space.low), shape)
+        high = jnp.broadcast_to(jnp.array(space.high), shape)
+        return carry, jax.random.uniform(key, low.shape, minval=low, maxval=high), {}
+
+    return act

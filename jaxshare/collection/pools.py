@@ -17,7 +17,10 @@ PRESETS = ("low", "medium", "extreme", "balanced_random", "balanced_medium", "ba
 
 
 def composition_of(text: str, spec: EnvSpec) -> tuple[Composition, dict[str, Any]]:
-    """A composition, from its own text or the name of one of the paper's; and what a card notes of it."""
+    """A composition, from its own text or the name of one of the paper's.
+
+    With it what a card notes of it.
+    """
     note: dict[str, Any] = {}
     if text in PRESETS:
         environment, _, scenario = spec.name.partition("/")
@@ -43,10 +46,11 @@ def cut(policies: Policies, rule: str | None, environment: str) -> Pools:
 
 
 def members(composition: Composition, pools: Pools, policies: Policies) -> dict[int, np.ndarray]:
-    """Policies of each level that the composition needs. Raises RefusedError if there are none of one.
+    """Policies of each level that the composition needs.
 
     paper: the random pool begins at the return of random play (tables 4-6), so what is worse
     belongs to none.
+    Raises RefusedError if there are none of one level.
     """
     level = np.where(policies.returns < pools.low, -1, pools.level(policies.returns))
     members = {}
@@ -88,7 +92,7 @@ def card_of(pools: Pools, policies: Policies) -> dict[str, Any]:
 
 
 def verdict(name: str, pools: Pools, card: dict[str, Any]) -> list[str]:
-    """How good a data set is, and whether it should be for the paper's set of that name, in lines."""
+    """How good a data set is, and whether as good as the paper's set of that name, in lines."""
     mean = float(card["returns"]["mean"])
     episodes = card["episodes"]
     quality = pools.quality(mean)

@@ -14,7 +14,8 @@ class Config:
 
     run_dir: str = file_path(
         "",
-        help="a run directory whose checkpoints are the policies; train it with checkpoint.keep=1000",
+        help="a run directory whose checkpoints are the policies; "
+        "train it with checkpoint.keep=1000",
     )
     out: str = file_path("", help="the data set to write, as in sets/2s3z_low.jds")
     composition: str = free_text(

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from jaxshare import cli
 from jaxshare.collection.settings import Config
+from jaxshare.data import card, own, target
 from jaxshare.run import output
 from jaxshare.settings.help import small_command
 from jaxshare.settings.validate import check_record
+from jaxshare.terminal import open_console, open_progress
 from jaxshare.trust import Permission
 from jaxshare.types import RefusedError
 
@@ -22,12 +24,13 @@ if TYPE_CHECKING:
 HELP = """\
 usage: python -m jaxshare.collect run_dir=RUN out=SET.jds [key=value ...]
 
-Roll out teams whose agents play at different levels (r random, m medium, e expert) and write their episodes as a data
-set, with a card and a picture of what is in it. The levels are checkpoints of one run, cut by their return, so train
-with checkpoints kept:
-  python -m jaxshare.train algo=qmix env=smax env.scenario=2s3z checkpoint.every=20000 checkpoint.keep=1000 \\
-      checkpoint.replay=false run_dir=runs/2s3z
-  python -m jaxshare.collect run_dir=runs/2s3z out=sets/2s3z_low.jds "composition='rrrrr + rmrmm'" episodes=2000
+Roll out teams whose agents play at different levels (r random, m medium, e expert) and write their
+episodes as a data set, with a card and a picture of what is in it. The levels are checkpoints of
+one run, cut by their return, so train with checkpoints kept:
+  python -m jaxshare.train algo=qmix env=smax env.scenario=2s3z checkpoint.every=20000 \\
+      checkpoint.keep=1000 checkpoint.replay=false run_dir=runs/2s3z
+  python -m jaxshare.collect run_dir=runs/2s3z out=sets/2s3z_low.jds \\
+      "composition='rrrrr + rmrmm'" episodes=2000
 
 settings and their defaults
 {settings}
@@ -40,17 +43,20 @@ def main() -> None:
 
 
 def collect(config: Config) -> pathlib.Path:
-    """Measure checkpoints, play the composition, write the data set: its path. Raises RefusedError."""
+    """Measure checkpoints, play the composition, write the data set: its path.
+
+    Raises RefusedError.
+    """
     for key in ("run_dir", "out"):
         if not getattr(config, key):
             raise RefusedError(
                 f"{key} is missing: python -m jaxshare.collect run_dir=RUN out=SET.jds."
             )
     check_record(config)
-    from jaxshare.collection import policies
-    from jaxshare.data import target
+    from jaxshare.collection import policies  # with orbax
     from jaxshare.run.saved import open_run
 
+    # try the place, before anything is read
     target.check_free(target.Target(pathlib.Path(config.out), "own", overwrite=config.overwrite))
     output.check_writable(pathlib.Path(config.out), "out", folder=True)
 
@@ -62,9 +68,7 @@ def collect(config: Config) -> pathlib.Path:
 
 
 def _collect(config: Config, run: SavedRun) -> pathlib.Path:
-    from jaxshare.collection import picture, policies, pools, teams
-    from jaxshare.data import card, own
-    from jaxshare.terminal import open_console, open_progress
+    from jaxshare.collection import picture, policies, pools, teams  # with orbax
 
     console = open_console()
     spec = run.program.env.spec

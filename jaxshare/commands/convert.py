@@ -8,11 +8,14 @@ import sys
 from dataclasses import asdict, dataclass
 
 from jaxshare import cli
+from jaxshare.data import converting, open_any, open_like
+from jaxshare.data import target as targets
 from jaxshare.run import output
 from jaxshare.settings.fields import file_path, flag, nested, static
 from jaxshare.settings.help import small_command
 from jaxshare.settings.run_parts import DatasetConfig
 from jaxshare.settings.validate import check_record
+from jaxshare.terminal import open_console, open_progress
 from jaxshare.training.replay import DTYPES
 from jaxshare.types import RefusedError
 
@@ -27,7 +30,8 @@ class Config:
     )
     out: str = file_path(
         "",
-        help="the data set to write: NAME.jds (jaxshare's own), NAME.vlt/UID (vault), NAME.h5 (PyMARL)",
+        help="the data set to write: NAME.jds (jaxshare's own), NAME.vlt/UID (vault), "
+        "NAME.h5 (PyMARL)",
     )
     format: str | None = static(
         None,
@@ -86,9 +90,6 @@ def convert(config: Config) -> pathlib.Path:
                 f"{key} is missing: python -m jaxshare.convert data=SET.jds out=SET.h5."
             )
     check_record(config)
-    from jaxshare.data import converting, open_any, open_like
-    from jaxshare.data import target as targets
-    from jaxshare.terminal import open_console, open_progress
 
     # try the place, before anything is read
     target = targets.target_of(config.out, config.format, config.dtype, config.overwrite)
@@ -105,7 +106,8 @@ def convert(config: Config) -> pathlib.Path:
         if lost and not config.lossy:
             raise RefusedError(
                 f"out={config.out}, {targets.FORMATS[target.format]}, would lack "
-                f"{'; and '.join(lost)}. Say lossy=true to write the rest, or choose another format."
+                f"{'; and '.join(lost)}. Say lossy=true to write the rest, or choose another "
+                "format."
             )
         bar.update(task, description="writing", total=1.0)
         converting.write(source, dataset, target, lambda share: bar.update(task, completed=share))

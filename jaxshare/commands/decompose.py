@@ -12,6 +12,7 @@ from jaxshare import cli
 from jaxshare.decomposition.settings import Config
 from jaxshare.run import output
 from jaxshare.settings.help import small_command
+from jaxshare.terminal import open_console
 from jaxshare.trust import Permission
 from jaxshare.types import RefusedError
 
@@ -24,16 +25,21 @@ NAME = "decomposition"
 HELP = """\
 usage: python -m jaxshare.decompose run_dir=RUN [key=value ...]
 
-What the reward ensemble in a run's newest checkpoint says of every (episode, agent) of a data set, against the levels
-(random, medium, expert) of the policies that played there. Writes RUN/decomposition.json and .png, and prints a table:
-  pairs           pairs of agents of one type in one episode, one of them at random and the other better
-  reward, pairs   the AUROC of mean rewards over these pairs: 1 always in order, 0.5 chance, 0 always the wrong way
+What the reward ensemble in a run's newest checkpoint says of every (episode, agent) of a data set,
+against the levels (random, medium, expert) of the policies that played there. Writes
+RUN/decomposition.json and .png, and prints a table:
+  pairs           pairs of agents of one type in one episode, one of them at random and the other
+                  better
+  reward, pairs   the AUROC of mean rewards over these pairs: 1 always in order, 0.5 chance,
+                  0 always the wrong way
   reward, all     the same over all trajectories of the type
   prio.           the same two of the priorities that stage II makes of the rewards
   drawn, in set   the share of better policies in what stage III draws, and in the data set
   ESS             the effective number of trajectories that stage III draws from
-The picture: (a) decomposed rewards over stage I, (b) priorities of each agent and (c) of each type, by level.
-  python -m jaxshare.train algo=sit env=smax env.scenario=2s3z data=sets/2s3z_low.jds seeds=3 run_dir=runs/sit
+The picture: (a) decomposed rewards over stage I, (b) priorities of each agent and (c) of each type,
+by level.
+  python -m jaxshare.train algo=sit env=smax env.scenario=2s3z data=sets/2s3z_low.jds seeds=3 \\
+      run_dir=runs/sit
   python -m jaxshare.decompose run_dir=runs/sit
 
 settings and their defaults
@@ -53,16 +59,18 @@ def decompose(config: Config) -> dict[str, Any]:
     """
     if not config.run_dir:
         raise RefusedError("run_dir is missing: name a run of algo=sit, as in run_dir=runs/sit.")
-    from jaxshare.decomposition import result as results
+    from jaxshare.decomposition import result as results  # with orbax
     from jaxshare.run.saved import open_run
-    from jaxshare.terminal import open_console
 
+    # judge
     permission = Permission(config.trust, config.env, plugins=config.plugins)
     suitable = partial(_check_decomposes, config)
     with closing(open_run(config.run_dir, permission=permission, suitable=suitable)) as run:
         data = _data(config, run.settings)
         out = _out(config)
         decomposition = results.decompose(run, data)
+
+    # show, and write
     console = open_console()
     for part in results.to_print(decomposition):
         console.print(part)

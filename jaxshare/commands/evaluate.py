@@ -1,4 +1,4 @@
-"""python -m jaxshare.evaluate: a run's checkpoint, or each run's best parameters, on new episodes."""
+"""python -m jaxshare.evaluate: a run's checkpoint, or its best parameters, on new episodes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from typing import Any
 from jaxshare import cli
 from jaxshare.evaluation import EVALUATION
 from jaxshare.evaluation.settings import Config
+from jaxshare.evaluation.tables import tables
 from jaxshare.run import BEST, output
+from jaxshare.run.watch import host_errors
 from jaxshare.settings.help import small_command
 from jaxshare.settings.validate import check_record
+from jaxshare.terminal import open_console
 from jaxshare.trust import Permission
 from jaxshare.types import RefusedError
 
 HELP = """\
 usage: python -m jaxshare.evaluate run_dir=RUN [key=value ...]
 
-Restore a checkpoint and play episodes: per seed and mean return, win rate and length. Writes evaluation.json into the
-run directory, or to out=FILE.
+Restore a checkpoint and play episodes: per seed and mean return, win rate and length. Writes
+evaluation.json into the run directory, or to out=FILE.
   python -m jaxshare.evaluate run_dir=runs/demo episodes=128 gif=episode.gif
   python -m jaxshare.evaluate run_dir=runs/demo checkpoint=best final=true policy=both
-checkpoint=best plays other episodes than those that selected it: its score on these is too high by the selection.
+checkpoint=best plays other episodes than those that selected it: its score on these is too high by
+the selection.
 
 settings and their defaults
 {settings}
@@ -56,22 +60,19 @@ def evaluate(config: Config) -> dict[str, Any]:
     Raises RefusedError.
     """
     _check(config)
-    from jaxshare.evaluation import film, scores
-    from jaxshare.evaluation.tables import tables
-    from jaxshare.run.saved import open_run
-    from jaxshare.run.watch import host_errors
-    from jaxshare.terminal import open_console
+    from jaxshare.evaluation import film, scores  # with matplotlib
+    from jaxshare.run.saved import open_run  # with orbax
 
-    run = open_run(
-        config.run_dir,
-        config.checkpoint,
-        Permission(config.trust, config.env, plugins=config.plugins),
-    )
+    # what is played
+    permission = Permission(config.trust, config.env, plugins=config.plugins)
+    run = open_run(config.run_dir, config.checkpoint, permission)
     trained = run.settings.run.eval
     run = run.with_settings(scores.settings_with(run, config.episodes, config.policy, config.seed))
     with closing(run), host_errors(run.program.evaluator):
         film.check(run, config.gif, config.gif_run)
         result = scores.evaluation(run, trained, config.final)
+
+        # show, and write
         for table in tables(result):
             open_console(soft_wrap=False).print(table)
         path = pathlib.Path(config.out) if config.out else run.run_dir / EVALUATION

@@ -1,4 +1,4 @@
-"""python -m jaxshare.list: algorithms, environments, modifiers, loggers, presets, and which go together."""
+"""python -m jaxshare.list: what there is, and which algorithms and modifiers go together."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from jaxshare.types import Box, Discrete, RefusedError
 HELP = """\
 usage: python -m jaxshare.list
 
-Show every algorithm, environment (installed, or how to install it; its scenarios), modifier, logger and preset, and
-which combinations are allowed. Those of other installed packages have the package's name beside them.
-The table is made by assembling each combination on a small made-up task, so it cannot be out of date.
+Show every algorithm, environment (installed, or how to install it; its scenarios), modifier, logger
+and preset, and which combinations are allowed. Those of other installed packages have the package's
+name beside them. The table is made by assembling each combination on a small made-up task, so it
+cannot be out of date.
 """
 
 
@@ -37,12 +38,16 @@ def _main() -> None:
     if sys.argv[1:]:
         raise RefusedError(f"'{sys.argv[1]}': jaxshare.list takes no arguments.")
     surroundings.check_devices()
+
+    # what there is
     _print_entries("algorithms (algo=...)", "algo")
     _print_entries("environments (env=...)", "env")
     _print_entries("modifiers (modifiers=[...])", "modifiers")
     _print_entries("loggers (logger=[...])", "logger")
     print("presets (preset=...)\n  " + "\n  ".join([*hydra.presets(), *_outside_presets()]) + "\n")
     _print_table()
+
+    # what cannot be used
     ours = {kind: list(registry.modules(kind)) for kind in GROUPS} | {"preset": presets.of_ours()}
     for problem in installed.problems(ours):
         print(f"warning: {problem}", file=sys.stderr)
@@ -95,13 +100,11 @@ def _print_table() -> None:
         "discrete actions": Discrete(3),
         "continuous actions": Box(1, (-1.0,), (1.0,)),
     }
-    reasons: dict[str, list[str]] = {}  # reason, with {} for the algorithm -> algorithms
     print("which go together (+ allowed, o with algo.share_params=none, - refused)")
-    print(
-        f"  {'':<{WIDTH}} "
-        + " ".join(f"{name:>{WIDTH}}" for name in modifiers)
-        + "   environments with"
-    )
+    print(_row("", list(modifiers), "environments with"))
+
+    # a row for each algorithm
+    reasons: dict[str, list[str]] = {}  # reason, with {} for the algorithm -> algorithms
     for algo in registry.loaded("algo"):
         allowed = [kind for kind, action in kinds.items() if refusal(algo, (), action) is None]
         if not allowed:  # one from outside, for other tasks than the made-up one
@@ -114,10 +117,13 @@ def _print_table() -> None:
             cells.append("+" if reason is None else "o" if alone is None else "-")
             if reason and alone:
                 reasons.setdefault(reason.replace(f"algo={algo}", "algo={}"), []).append(algo)
-        print(
-            f"  {algo:<{WIDTH}} "
-            + " ".join(f"{cell:>{WIDTH}}" for cell in cells)
-            + f"   {', '.join(allowed)}"
-        )
+        print(_row(algo, cells, ", ".join(allowed)))
+
+    # why the others are refused
     for reason, algos in reasons.items():
         print(_filled(reason.replace("{}", "|".join(algos)), "  - ", "    "))
+
+
+def _row(name: str, cells: list[str], last: str) -> str:
+    columns = " ".join(f"{cell:>{WIDTH}}" for cell in cells)
+    return f"  {name:<{WIDTH}} {columns}   {last}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from jaxshare import cli
+from jaxshare import cli, multirun
+from jaxshare.run.signals import StoppedError
 from jaxshare.settings.help import help_text
 from jaxshare.settings.records import Settings
 
@@ -23,12 +24,15 @@ choose
 
 settings and their defaults (for algo={algo}, env={env})
 {settings}
-  sweep.<hyper-parameter>=[a,b,...]   every combination in one compile: sweep.lr=[1e-4,5e-4], sweep.differ.alpha=[0.6]
+  sweep.<hyper-parameter>=[a,b,...]   every combination in one compile: sweep.lr=[1e-4,5e-4],
+                                      sweep.differ.alpha=[0.6]
 
-A run goes on with the same command, its run_dir and resume=auto; SIGTERM, Ctrl-C and other signals that announce an
-end save first. Hydra's own options work too:
--m algo=qmix,vdn (many runs, in turn or through a launcher), --cfg job (print the configuration), --hydra-help.
-Text and paths are taken as they stand (quote for the shell only); ~ is the home folder, and ${{key}} another setting.
+A run goes on with the same command, its run_dir and resume=auto; SIGTERM, Ctrl-C and other signals
+that announce an end save first. Hydra's own options work too:
+-m algo=qmix,vdn (many runs, in turn or through a launcher), --cfg job (print the configuration),
+--hydra-help.
+Text and paths are taken as they stand (quote for the shell only); ~ is the home folder, and
+${{key}} another setting.
 With -m commas separate values, but not in run_dir: there each run gets a folder by its number.
 """
 
@@ -43,16 +47,13 @@ def _main() -> None:
     if any(a in ("-h", "--help") for a in arguments):
         print(help_text(HELP, [a for a in arguments if not a.startswith("-")]))
     elif any(a.startswith("-") for a in arguments):
-        from jaxshare import multirun
-
         multirun.run(arguments)
     else:
         _train(cli.settings(arguments))
 
 
 def _train(settings: Settings) -> None:
-    from jaxshare.run.signals import StoppedError
-    from jaxshare.run.train import train
+    from jaxshare.run.train import train  # with orbax
 
     try:
         train(settings, at_once=True)

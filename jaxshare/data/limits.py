@@ -13,8 +13,8 @@ import pathlib
 import stat
 from typing import Any
 
-from jaxshare import parallel
 from jaxshare.data.records import damaged
+from jaxshare.run import parallel
 from jaxshare.types import RefusedError
 
 MOST_TEXT = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from jaxshare.results.figures import (
     new_figure,
     png,
 )
+
+if TYPE_CHECKING:
+    from jaxshare.results.figures import Axes
 
 COLOURS = {
     "random": "tab:red",
@@ -45,8 +48,9 @@ class Row:
 def draw(
     result: dict[str, Any], curves: Curves, priority: list[np.ndarray], level: np.ndarray
 ) -> bytes:
-    """Three panels as a PNG: rewards over stage I; priorities of each agent, and of each type, by level.
+    """Three panels as a PNG: rewards over stage I, and priorities by level.
 
+    The priorities of each agent, and those of each type.
     result: what the command writes.
     priority: [E, N] of each run.
     level: [E, N].
@@ -87,8 +91,11 @@ def draw(
     return png(figure, dpi=120)
 
 
-def draw_rewards(axis: Any, curves: Curves, labels: list[str]) -> None:
-    """The mean over runs of each agent's decomposed reward, with a band of one standard deviation."""
+def draw_rewards(axis: Axes, curves: Curves, labels: list[str]) -> None:
+    """Each agent's decomposed reward, the mean over runs.
+
+    With a band of one standard deviation.
+    """
     panel = Panel(
         _reward_lines(curves, labels) if curves else [],
         title="(a) decomposed rewards in stage I",
@@ -128,7 +135,7 @@ def _last_update(curve: tuple[list[float], np.ndarray]) -> float:
     return updates[-1]
 
 
-def draw_ridges(axis: Any, rows: list[Row], each: bool) -> None:
+def draw_ridges(axis: Axes, rows: list[Row], each: bool) -> None:
     """A histogram of priorities on each row.
 
     each: every level by itself, so that rare ones show; otherwise levels are stacked.
@@ -147,7 +154,7 @@ def draw_ridges(axis: Any, rows: list[Row], each: bool) -> None:
     axis.grid(alpha=0.3)
 
 
-def _draw_ridge(axis: Any, row: Row, edges: np.ndarray, number: int, each: bool) -> None:
+def _draw_ridge(axis: Axes, row: Row, edges: np.ndarray, number: int, each: bool) -> None:
     """One row, `number` from the top; edges [BINS + 1]."""
     # {level: [BINS]}, as shares of the level if each is drawn by itself
     counts = {}
@@ -156,6 +163,8 @@ def _draw_ridge(axis: Any, row: Row, edges: np.ndarray, number: int, each: bool)
         if chosen.any():
             count = np.histogram(row.priority[chosen], edges)[0].astype(float)
             counts[level] = count / count.sum() if each else count
+
+    # one above the other, the highest 0.9 of a row high
     heights = np.array(list(counts.values()))
     top = heights.max() if each else heights.sum(0).max()
 

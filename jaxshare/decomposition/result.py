@@ -16,8 +16,8 @@ from jaxshare.decomposition.picture import draw
 from jaxshare.decomposition.statistics import mean, statistics
 from jaxshare.decomposition.table import remarks, table
 from jaxshare.decomposition.trajectories import judge, known_levels
-from jaxshare.loggers import METRICS
 from jaxshare.results.curves import load
+from jaxshare.run.loggers import METRICS
 from jaxshare.run.saved import SavedRun
 
 
@@ -36,9 +36,10 @@ def decompose(run: SavedRun, data: pathlib.Path) -> Decomposition:
 
     Raises RefusedError for a run without a checkpoint, and for a data set that does not fit.
     """
+    # judge the trajectories; without a checkpoint no data set is read
     settings = run.settings
     spec = run.program.env.spec
-    step = run.step  # of a checkpoint that is there, before the data set is read
+    step = run.step
     dataset = open_like(data, asdict(settings.run.dataset)).read()
     check_spec(dataset, spec, f"data={data}")
     judgements = judge(run, dataset)
@@ -47,8 +48,11 @@ def decompose(run: SavedRun, data: pathlib.Path) -> Decomposition:
     runs = []
     for label, judgement in zip(run.labels, judgements, strict=True):
         runs.append({**label, **statistics(judgement, level, spec)})
+
+    # what was judged
     first = settings.algo.stage1_updates
     updates = int(run.clock.updates)
+    stage = {"updates": min(updates, first), "of": first, "finished": updates >= first}
     names = ("decomposition", "ensemble", "priority")
     result: dict[str, Any] = {
         "run_dir": str(run.run_dir),
@@ -58,12 +62,14 @@ def decompose(run: SavedRun, data: pathlib.Path) -> Decomposition:
         "learned_from": settings.run.data,
         "composition": dataset.card.get("composition"),
         "episodes": len(dataset),
-        "agent_types": [spec.group_names[group] for group in spec.groups],
-        "stage1": {"updates": min(updates, first), "of": first, "finished": updates >= first},
-        "settings": {name: getattr(settings.algo, name) for name in names},
-        "runs": runs,
-        "mean": mean([{"types": run["types"]} for run in runs]),
     }
+    result["agent_types"] = [spec.group_names[group] for group in spec.groups]
+    result["stage1"] = stage
+    result["settings"] = {name: getattr(settings.algo, name) for name in names}
+    result["runs"] = runs
+    result["mean"] = mean([{"types": run["types"]} for run in runs])
+
+    # what was logged meanwhile
     records = load(run.run_dir) if (run.run_dir / METRICS).exists() else []
     logged = curves(records, spec.num_agents, first)
     return Decomposition(result, logged, [each["priority"] for each in judgements], level)

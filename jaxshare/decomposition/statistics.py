@@ -5,7 +5,7 @@ Letters: E episodes, N agents, n agents of one type.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -17,9 +17,14 @@ from jaxshare.types import EnvSpec
 
 LEVEL_NAMES = {UNKNOWN: "unknown", **dict(enumerate(LEVELS))}
 
+Plain: TypeAlias = Any  # dicts in dicts of numbers, texts and None
+
 
 def statistics(judgement: Judgement, level: np.ndarray, spec: EnvSpec) -> dict[str, Any]:
-    """What a run made of the data set: {"agents": {name: [N]}, "types": {name: …}}; level [E, N]."""
+    """What a run made of the data set: {"agents": {name: [N]}, "types": {name: …}}.
+
+    level: [E, N].
+    """
     agents = {
         name: judgement[name].mean(0).tolist() for name in ("reward", "uncertainty", "priority")
     }
@@ -32,7 +37,10 @@ def statistics(judgement: Judgement, level: np.ndarray, spec: EnvSpec) -> dict[s
 
 
 def statistics_of_type(judgement: Judgement, level: np.ndarray) -> dict[str, Any]:
-    """The statistics of the agents of one type: level [E, n], the judgement the same but alpha [n]."""
+    """The statistics of the agents of one type.
+
+    level: [E, n]; the judgement the same, but alpha [n].
+    """
     better = np.greater(level, 0)
     known = np.greater_equal(level, 0)
 
@@ -83,7 +91,10 @@ def _by_level(judgement: Judgement, level: np.ndarray) -> dict[str, dict[str, fl
 
 
 def _missing(level: np.ndarray, pairs: int) -> dict[str, str]:
-    """Why an order cannot be counted, {"pairs" and "all", or one, or none: reason}; level [E, n]."""
+    """Why an order cannot be counted: {"pairs" and "all", or one of them, or none: reason}.
+
+    level: [E, n].
+    """
     known = level >= 0
     if not known.any():
         reason = "the data set does not say at which levels the agents played"
@@ -100,14 +111,17 @@ def _missing(level: np.ndarray, pairs: int) -> dict[str, str]:
     return reasons
 
 
-def mean(trees: list[Any]) -> Any:
+def mean(trees: list[Plain]) -> Plain:
     """The mean of every number in equal trees of some runs.
 
     What is no number is equal in all, or null in one of them and then in the mean.
     """
     first = trees[0]
     if isinstance(first, dict):
-        return {key: mean([tree[key] for tree in trees]) for key in first}
+        means = {}
+        for key in first:
+            means[key] = mean([tree[key] for tree in trees])
+        return means
     if all(tree == first for tree in trees) or None in trees:
         return None if None in trees else first
     return sum(trees) / len(trees)

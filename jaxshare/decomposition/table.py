@@ -17,6 +17,7 @@ NOTHING = "–"  # where a number is missing
 
 def table(result: dict[str, Any]) -> Table:
     """A row for every type of every run, and one for the mean over runs."""
+    # what it is, and its columns
     composition = result["composition"] or "levels not known"
     title = f"{result['environment']}: {composition}, {result['episodes']} episodes"
     title += "\nAUROC of better against random trajectories"
@@ -25,6 +26,8 @@ def table(result: dict[str, Any]) -> Table:
         table.add_column(name, no_wrap=True)
     for name in COLUMNS:
         table.add_column(name, justify="right")
+
+    # its rows
     for run in result["runs"]:
         for name, numbers in run["types"].items():
             table.add_row(run_name(run), name, *_row(numbers))
@@ -48,7 +51,11 @@ def _row(numbers: dict[str, Any]) -> list[str]:
 
 
 def remarks(result: dict[str, Any]) -> list[str]:
-    """What a reader of the table must know: a first stage that is not finished, why numbers are missing."""
+    """What a reader of the table must know.
+
+    That the first stage is not finished, and why numbers are missing.
+    """
+    # how far the first stage is
     stage = result["stage1"]
     lines = []
     if not stage["finished"]:
@@ -56,12 +63,15 @@ def remarks(result: dict[str, Any]) -> list[str]:
             f"stage I is not finished: update {stage['updates']:,} of {stage['of']:,}. These are "
             "the priorities that would be made now."
         )
+
+    # what could not be counted
     names = {"pairs": "pairs", "all": "all trajectories"}
     for name, numbers in result["runs"][0]["types"].items():
         for what, reason in numbers["missing"].items():
             lines.append(f"{name}, {names[what]}: {reason}.")
     if result["settings"]["decomposition"] == "none":
         lines.append(
-            "algo.decomposition=none: every agent has the whole team reward, and all orders are chance."
+            "algo.decomposition=none: every agent has the whole team reward, and all orders are "
+            "chance."
         )
     return lines

@@ -5,8 +5,6 @@ Letters: E episodes, N agents.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +15,7 @@ from jaxshare.algos.sit.equations import mean_over_steps
 from jaxshare.data.records import UNKNOWN, Dataset
 from jaxshare.learners.records import View
 from jaxshare.run.saved import SavedRun
-from jaxshare.types import Context, Episode, LearnerState
+from jaxshare.types import Array, Context, Episode, LearnerState
 
 Judgement = dict[str, np.ndarray]
 """reward, uncertainty (means over steps), priority, log_weight [E, N]; alpha [N], of each agent's
@@ -33,7 +31,7 @@ def judge(run: SavedRun, dataset: Dataset) -> list[Judgement]:
     data = jax.device_put(dataset.episodes)
 
     @jax.jit
-    def look(state: LearnerState, data: Episode, ctx: Context) -> dict[str, Any]:
+    def look(state: LearnerState, data: Episode, ctx: Context) -> dict[str, Array]:
         view = View(learner, state, state.params, data, ctx, key=None)
         judgement = tables.judged(teams, view, state.stats[tables.NAME]["floor"])
         ones = jnp.broadcast_to(data.mask[..., None], judgement["reward"].shape)
@@ -57,5 +55,5 @@ def judge(run: SavedRun, dataset: Dataset) -> list[Judgement]:
 
 def known_levels(dataset: Dataset) -> np.ndarray:
     """Level of every (episode, agent), [E, N]; unknown for an episode without a step."""
-    mask: Any = dataset.episodes.mask
-    return np.where(mask.any(1, keepdims=True), dataset.level, UNKNOWN)
+    has_steps = np.asarray(dataset.episodes.mask).any(1, keepdims=True)
+    return np.where(has_steps, dataset.level, UNKNOWN)

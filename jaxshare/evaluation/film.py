@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 
 from jaxshare.run.saved import SavedRun
 from jaxshare.settings.run_parts import POLICIES
+from jaxshare.trees import EnvState
 from jaxshare.types import RefusedError
 
 BARS = ("individual_reward", "q_taken", "value")  # the first that the algorithm has is drawn
@@ -56,13 +56,17 @@ def write(run: SavedRun, number: int, path: pathlib.Path) -> None:
     write_frames(frames, values, reward, name.replace("_", " "), path)
 
 
-def _state_at(states: Any, step: int) -> Any:
+def _state_at(states: EnvState, step: int) -> EnvState:
     """The environment's state before one step; states: leaves [T+1, 1, ...]."""
     return jax.tree.map(lambda x: np.asarray(x[step, 0]), states)
 
 
 def write_frames(
-    frames: list[Any], values: Any, reward: Any, title: str, path: pathlib.Path
+    frames: list[np.ndarray],
+    values: np.ndarray,
+    reward: np.ndarray,
+    title: str,
+    path: pathlib.Path,
 ) -> None:
     """Frames [T+1] beside bars of values [T, N]; the team reward [T] of each step in the title."""
     low = min(np.nanmin(values), 0.0)

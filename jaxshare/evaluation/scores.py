@@ -13,7 +13,7 @@ from jaxshare.run import BEST
 from jaxshare.run.saved import SavedRun
 from jaxshare.settings.records import Settings
 from jaxshare.settings.run_parts import POLICIES, EvalConfig
-from jaxshare.types import RefusedError, TrainState
+from jaxshare.types import Array, Clock, HParams, RefusedError, TrainState
 
 if TYPE_CHECKING:
     from jaxshare.training.program import Program
@@ -47,6 +47,7 @@ def evaluation(run: SavedRun, selected_on: EvalConfig, with_final: bool = False)
     selected_on: the evaluations that chose the best parameters, if these are played.
     with_final: whether the last parameters are played beside the best ones.
     """
+    # what is played
     episodes = run.settings.run.eval
     best = run.restored.best
     result: dict[str, Any] = {
@@ -58,6 +59,7 @@ def evaluation(run: SavedRun, selected_on: EvalConfig, with_final: bool = False)
     if best is None:
         return result | play(run, run.states)
 
+    # the best parameters, and by which episodes they are the best
     result["checkpoint"] = BEST
     result["selected_on"] = {
         "eval_seed": selected_on.seed,
@@ -94,8 +96,13 @@ def play(run: SavedRun, states: Sequence[TrainState]) -> dict[str, Any]:
 
 
 def _score(
-    program: Program, episodes: int, explore: bool, state: Any, hparams: dict[str, Any], clock: Any
-) -> dict[str, Any]:
+    program: Program,
+    episodes: int,
+    explore: bool,
+    state: TrainState,
+    hparams: HParams,
+    clock: Clock,
+) -> dict[str, Array]:
     played = program.play(state, hparams, clock, episodes, explore=explore)
     return {**program.summary(played), "return_std": program.returns(played.episode).std()}
 

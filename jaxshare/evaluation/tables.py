@@ -16,7 +16,10 @@ NAMES = (
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
-    """A table of what `scores.evaluation` returns, and one of the final checkpoint if it has that."""
+    """A table of what `scores.evaluation` returns.
+
+    And one of the final checkpoint, if it has that.
+    """
     which = "greedy and stochastic" if result["policy"] == "both" else result["policy"]
     played = f"{result['episodes']} {which} episodes per run (seed {result['eval_seed']})"
     if result["checkpoint"] != BEST:

@@ -29,6 +29,7 @@ from jaxshare.learners.records import Acting, Phase, Step, View
 from jaxshare.models import inputs
 from jaxshare.settings.fields import swept_values
 from jaxshare.training.rollout import as_segment
+from jaxshare.trees import Params
 from jaxshare.types import (
     Algorithm,
     Array,
@@ -37,7 +38,6 @@ from jaxshare.types import (
     Episode,
     LearnerState,
     Metrics,
-    Params,
     RefusedError,
     TimeStep,
 )

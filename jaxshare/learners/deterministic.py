@@ -66,7 +66,8 @@ from jaxshare.settings.shared import (
 )
 from jaxshare.settings.validate import check_record
 from jaxshare.training.replay import uniform_without_replacement
-from jaxshare.types import Array, Box, Discrete, EnvSpec, Metrics, Params, RefusedError
+from jaxshare.trees import Params
+from jaxshare.types import Array, Box, Discrete, EnvSpec, Metrics, RefusedError
 
 MADDPG = "code: EPyMARL's maddpg.yaml"
 

@@ -38,7 +38,8 @@ from jaxshare.ops.masking import masked_argmax, masked_mean, take_last
 from jaxshare.settings.fields import default, nested
 from jaxshare.settings.shared import SWEPT, Agents, Learning, MixerWidth, RMSprop, TargetPeriod
 from jaxshare.settings.validate import check_record
-from jaxshare.types import Array, Box, Discrete, EnvSpec, Metrics, Params, RefusedError
+from jaxshare.trees import Params
+from jaxshare.types import Array, Box, Discrete, EnvSpec, Metrics, RefusedError
 
 SIT = "paper: SIT Table 11"
 

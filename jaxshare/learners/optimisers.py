@@ -12,7 +12,8 @@ import optax
 from jaxshare.learners.records import Step, View
 from jaxshare.models.base import num_sets
 from jaxshare.ops.schedules import crossed
-from jaxshare.types import Array, HParams, LearnerState, Metrics, Params
+from jaxshare.trees import Params
+from jaxshare.types import Array, HParams, LearnerState, Metrics
 
 if TYPE_CHECKING:
     from jaxshare.learners.learner import Learner

@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from jaxshare.learners.keys import UpdateKeys, counted
 from jaxshare.training.replay import uniform_without_replacement
-from jaxshare.types import (
-    Array,
-    Clock,
-    Context,
-    EnvSpec,
-    HParams,
-    LearnerState,
-    Metrics,
-    Params,
-    TimeStep,
-)
+from jaxshare.trees import Params
+from jaxshare.types import Array, Clock, Context, EnvSpec, HParams, LearnerState, Metrics, TimeStep
 
 if TYPE_CHECKING:
     from jaxshare.learners.learner import Learner

@@ -57,7 +57,8 @@ from jaxshare.settings.shared import (
 )
 from jaxshare.settings.shared import Optimizer as OptimizerSettings
 from jaxshare.settings.validate import check_record
-from jaxshare.types import Array, Discrete, EnvSpec, Episode, Metrics, Params, RefusedError
+from jaxshare.trees import Params
+from jaxshare.types import Array, Discrete, EnvSpec, Episode, Metrics, RefusedError
 
 DIFFER = "paper: DIFFER appendix B; code: PyMARL's default.yaml"
 JOINT = "joint"  # the step, and its optimiser group of everything

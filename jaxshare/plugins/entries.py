@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from jaxshare.types import Discrete, Env, RefusedError
 
@@ -33,6 +33,8 @@ INSTALLED = "installed"
 MODULE = "module"
 FILE = "file"
 PYTHON = "python"
+
+Module: TypeAlias = Any  # with `Config` and `make`: a module, or anything that has them
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Entry:
 
     kind: str
     name: str
-    module: Any
+    module: Module
     origin: Origin | None = None
 
 
@@ -114,7 +116,7 @@ def forget(kind: str, name: str) -> None:
 # ------------------------------------------------------------------------------------ the contract
 
 
-def checked(kind: str, name: str, thing: Any, about: str) -> Any:
+def checked(kind: str, name: str, thing: object, about: str) -> Module:
     """What stands for the thing as an entry of this kind, with `Config` and `make`.
 
     about: how a message begins, as in "algo=my_pkg.my_algo".

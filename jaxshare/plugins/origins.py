@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxshare import registry
 from jaxshare.plugins.entries import FILE, MODULE, PYTHON, Origin
+
+if TYPE_CHECKING:
+    from jaxshare.settings.records import Settings
 
 KEY = "origins"  # of config.yaml
 LONGEST = 400  # characters of a file's text that a message repeats
@@ -53,8 +56,8 @@ def record(names: dict[str, list[str]]) -> dict[str, Any]:
     return {KEY: origins} if origins else {}
 
 
-def names_of(settings: Any) -> dict[str, list[str]]:
-    """The names of a run's entries, by kind. settings: a `Settings` record."""
+def names_of(settings: Settings) -> dict[str, list[str]]:
+    """The names of a run's entries, by kind."""
     return {
         "algo": [settings.algo_name],
         "env": [settings.env_name],

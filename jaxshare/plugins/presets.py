@@ -162,15 +162,17 @@ def _check_file(text: str, tree: dict[str, Any]) -> None:
     """Raise RefusedError if a file sets more than jaxshare's settings: hydra's start anything."""
     entries = tree.get("defaults") or []
     known = [entry for entry, _, _ in _choices(tree)]
-    strange = [
-        entry for entry in entries if entry != "_self_" and (entry not in known or len(entry) != 1)
-    ]
+
+    # entries that choose neither an algorithm nor an environment, and nothing besides
+    strange = []
+    for entry in entries:
+        if entry != "_self_" and (entry not in known or len(entry) != 1):
+            strange.append(entry)
+
     if "hydra" in tree or strange:
-        what = (
-            "sets hydra's own settings"
-            if "hydra" in tree
-            else f"has {strange[0]!r} among its defaults"
-        )
+        what = "sets hydra's own settings"
+        if "hydra" not in tree:
+            what = f"has {strange[0]!r} among its defaults"
         raise RefusedError(
             f"preset={text} {what}: a file may hold settings of jaxshare.train, and choose by "
             f"defaults, as in "

@@ -98,7 +98,7 @@ def target(reference: str, folder: pathlib.Path | None = None) -> str:
 # ------------------------------------------------------------------------------------------ modules
 
 
-def _from_module(reference: str, about: str) -> tuple[Any, Origin]:
+def _from_module(reference: str, about: str) -> tuple[object, Origin]:
     try:
         thing = _imported(reference)
     except (Exception, SystemExit) as error:  # whatever their code does
@@ -110,7 +110,7 @@ def _from_module(reference: str, about: str) -> tuple[Any, Origin]:
     return thing, Origin(MODULE, module=reference, package=package, version=version)
 
 
-def _imported(reference: str) -> Any:
+def _imported(reference: str) -> object:
     """The module of this path, or what a module has under the last part of it."""
     parent, _, last = reference.rpartition(".")
     try:

@@ -7,8 +7,8 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from jaxshare.loggers import METRICS
 from jaxshare.run import folder
+from jaxshare.run.loggers import METRICS
 from jaxshare.types import RefusedError
 
 

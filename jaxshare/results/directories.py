@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from jaxshare.evaluation import EVALUATION
-from jaxshare.loggers import METRICS
 from jaxshare.results import curves
 from jaxshare.results.arguments import is_run_dir
 from jaxshare.results.curves import Record
 from jaxshare.results.runs import Played, Run, hashable
 from jaxshare.run import BEST, folder, reader
+from jaxshare.run.loggers import METRICS
 from jaxshare.run.metrics import COUNTERS, EVALUATED
 from jaxshare.settings.plain import flatten
 from jaxshare.types import RefusedError

@@ -17,7 +17,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from jaxshare.results.statistics import Estimate
 if TYPE_CHECKING:  # matplotlib takes a second to import, and most commands draw nothing
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import ColorType
 
 DPI = 130
 DASHES = ("-", "--", ":", "-.")  # one after another for each ten colours
@@ -39,7 +40,7 @@ LONG_LABEL = 60  # the same in a legend
 class Look:
     """How a line looks."""
 
-    color: str | tuple[float, ...]
+    color: ColorType
     dash: str = "-"
     width: float = 1.7
     alpha: float = 1.0
@@ -74,7 +75,7 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
     """A colour for each name, and after ten names other dashes as well."""
     import matplotlib
 
-    colors = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    colors = matplotlib.color_sequences["tab10"]
     dashes = [dash for dash in DASHES for _ in colors]
     pairs = zip(names, cycle(colors), cycle(dashes), strict=False)
     return {name: Look(color, dash) for name, color, dash in pairs}
@@ -101,7 +102,7 @@ def draw_curves(axis: Axes, panel: Panel) -> None:
             drawstyle="steps-post" if panel.stairs else "default",
         )
         if curve.low is not None and curve.high is not None and curve.has_band:
-            step: Any = "post" if panel.stairs else None
+            step: Literal["post"] | None = "post" if panel.stairs else None
             axis.fill_between(
                 curve.x,
                 curve.low,
@@ -128,7 +129,7 @@ def draw_curves(axis: Axes, panel: Panel) -> None:
         axis.set_ylim(*panel.y_range)
 
 
-def draw_interval(axis: Axes, y: float, estimate: Estimate, color: Any) -> None:
+def draw_interval(axis: Axes, y: float, estimate: Estimate, color: ColorType) -> None:
     """Draw a horizontal bar for an interval, with a line at its value; the line alone without."""
     if np.isfinite(estimate.low):
         width = float(estimate.high - estimate.low)

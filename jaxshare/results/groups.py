@@ -175,7 +175,7 @@ def _told_apart(
     return named
 
 
-def in_words(value: Any) -> str:
+def in_words(value: object) -> str:
     """The value of a setting, without spaces."""
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(str, value)) + "]"

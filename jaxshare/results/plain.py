@@ -24,8 +24,8 @@ def plain(report: Report, how: Sequence[str]) -> dict[str, Any]:
     for pair in report.numbers.pairs:
         pairs.append({"x": pair.first, "y": pair.second, **_estimate(pair.estimate)})
 
-    # everything
-    return {
+    # what was compared, and how
+    compared = {
         "command": command(report.config),
         "metric": study.metric,
         "score": report.config.score,
@@ -33,6 +33,9 @@ def plain(report: Report, how: Sequence[str]) -> dict[str, Any]:
         "notes": study.notes,
         "groups": study.groups,
         "common_tasks": study.common,
+    }
+    return {
+        **compared,
         "tasks": {task: _task(report, task) for task in study.tasks},
         "aggregates": aggregates,
         "improvement": pairs,
@@ -44,15 +47,15 @@ def _task(report: Report, name: str) -> dict[str, Any]:
     task = report.study.tasks[name]
     groups = {}
     for group, cell in task.cells.items():
+        # a list has an entry for each run
         numbers = report.numbers.cells[Place(group, name)]
-        groups[group] = {
+        lists = {
             "seeds": [run.seed for run in cell.runs],
             "run_dirs": [str(run.path) for run in cell.runs],
             "finished": [run.finished for run in cell.runs],
             "scores": cell.scores.tolist(),
-            "point": cell.point,
-            **_estimates(numbers.statistics),
         }
+        groups[group] = {**lists, "point": cell.point, **_estimates(numbers.statistics)}
     return {
         "unit": task.unit,
         "policy": task.policy,

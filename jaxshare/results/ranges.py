@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxshare.data import own
 from jaxshare.types import RefusedError
 
 WIN_RATE = "win_rate"
@@ -56,7 +57,7 @@ def _names(task: str) -> tuple[str, ...]:
     return task, task.partition("/")[2], short, short.partition("/")[2]
 
 
-def _checked(task: str, values: Any) -> Range:
+def _checked(task: str, values: object) -> Range:
     """Two numbers, the smaller first, or RefusedError."""
     several = values if isinstance(values, list | tuple) else []
     numbers = [value for value in several if isinstance(value, int | float)]
@@ -92,8 +93,6 @@ def usual(task: str, metric: str, data: str, values: Iterable[np.ndarray]) -> Ra
 
 def _of_data_set(data: str) -> Range | None:
     """From random play to the best of the policies that made a data set, if it says so."""
-    from jaxshare.data import own
-
     path = pathlib.Path(data)
     if not (path / own.CARD).is_file():
         return None

@@ -77,5 +77,5 @@ def _write(report: Report, how: Sequence[str], out: pathlib.Path) -> list[pathli
     return [*files, page.write(report, how, drawn, out)]
 
 
-def _json(content: Any, allow_nan: bool = True) -> str:
+def _json(content: object, allow_nan: bool = True) -> str:
     return json.dumps(content, indent=1, allow_nan=allow_nan) + "\n"

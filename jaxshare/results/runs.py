@@ -81,7 +81,7 @@ def shortened(sentences: Sequence[str], rest: str) -> list[str]:
     return [*sentences[:MOST_LISTED], *([f"{rest}: {many:,} more."] if many > 0 else [])]
 
 
-def hashable(value: Any) -> Hashable:
+def hashable(value: object) -> Hashable:
     """Equal for equal plain values, so that thousands of runs need not be compared in pairs."""
     if isinstance(value, dict):
         return frozenset((key, hashable(item)) for key, item in value.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Task:
     cells: dict[str, Cell]  # of each group that has runs here
     unit: str  # of progress: "environment steps" or "updates"
     policy: str  # of evaluations: greedy or stochastic
-    episodes: Any  # of an evaluation
+    episodes: int  # of an evaluation
     range: Range
 
     @property

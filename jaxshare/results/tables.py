@@ -54,6 +54,8 @@ def write(report: Report, out: pathlib.Path) -> list[pathlib.Path]:
         "curves": curves(report),
         "settings": settings(report),
     }
+
+    # a file for each
     files = []
     for name, table in tables.items():
         path = out / f"{name}.csv"

@@ -1,4 +1,7 @@
-"""How all runs advance by a chunk: in a JAX environment, with environments on the host, from a data set."""
+"""How all runs advance by a chunk.
+
+In a JAX environment, with environments on the host, or from a data set.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from jaxshare.run import parallel
 from jaxshare.run.watch import host_errors
 from jaxshare.training.program import Program
-from jaxshare.types import Clock, HostError
+from jaxshare.trees import Data, Tree
+from jaxshare.types import Clock, HostError, HParams, TrainState
 
 if TYPE_CHECKING:
     from jaxshare.run.fleet import Fleet
@@ -49,14 +54,14 @@ class Advance(ABC):
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._data: Any = None  # what every device has of a data set
+        self._data: Data = None  # what every device has of a data set
 
     @abstractmethod
     def prefill(self, interrupted: Sequence[int]) -> None:
         """See `Fleet.prefill`."""
 
     @abstractmethod
-    def chunk(self, interrupted: Sequence[int]) -> list[Any]:
+    def chunk(self, interrupted: Sequence[int]) -> list[Tree]:
         """The metrics of each wave, [] if not one iteration was completed. See `Fleet.chunk`."""
 
     def release(self) -> None:
@@ -74,11 +79,11 @@ class Pure(Advance):
         self._prefill = lift(program.prefill, donate=True)
         self._chunk = lift(partial(program.chunk, chunk_iterations(program)), donate=True)
 
-    def compile(self, *args: Any) -> None:
+    def compile(self, *args: Tree) -> None:
         """See `Fleet.compile`. args: shapes of a wave's state, its hyper-parameters, the clock."""
-        self._chunk = self._chunk.lower(*args).compile()
+        self._chunk = parallel.compiled(self._chunk, *args)
         if self._fleet.program.prefill_iterations:
-            self._prefill = self._prefill.lower(*args).compile()
+            self._prefill = parallel.compiled(self._prefill, *args)
 
     def prefill(self, interrupted: Sequence[int]) -> None:
         """All at once: after a signal it is short enough to wait for."""
@@ -142,13 +147,18 @@ class Hosted(Advance):
         program = fleet.program
         lift = fleet.layout.lift
 
-        def explore(state: Any, hparams: Any, clock: Clock) -> Any:
+        # of one run; the clock stands last, as `Layout.lift` wants it
+        def explore(state: TrainState, hparams: HParams, clock: Clock) -> tuple[Tree, Clock]:
             return program.explore(state, hparams, clock), clock
 
-        def fill(state: Any, hparams: Any, played: Any, clock: Clock) -> Any:
+        def fill(
+            state: TrainState, hparams: HParams, played: Tree, clock: Clock
+        ) -> tuple[TrainState, Clock]:
             return program.fill(state, played, hparams, clock)
 
-        def learn(state: Any, hparams: Any, played: Any, clock: Clock) -> Any:
+        def learn(
+            state: TrainState, hparams: HParams, played: Tree, clock: Clock
+        ) -> tuple[tuple[TrainState, Tree], Clock]:
             (state, clock), metrics = program.iteration(hparams, (state, clock), played)
             return (state, metrics), clock
 
@@ -170,12 +180,13 @@ class Hosted(Advance):
     def chunk(self, interrupted: Sequence[int]) -> list[Any]:
         """Iteration by iteration, until a signal or a failure, which is then in `Fleet.failure`."""
         fleet = self._fleet
-        metrics: list[Any] = []
+        metrics: list[Tree] = []
 
         # after a chunk that was cut short the next one ends where that one would have
         iterations = int(fleet.clock.iteration - fleet.program.prefill_iterations)
         left = self._length - iterations % self._length
 
+        # play, then learn from it
         while len(metrics) < left and not interrupted:
             try:
                 played = self._play()
@@ -190,13 +201,13 @@ class Hosted(Advance):
             metrics.append(iteration)
         return [_stacked(metrics)] if metrics else []
 
-    def _play(self) -> Any:
+    def _play(self) -> Tree:
         fleet = self._fleet
         with host_errors(fleet.program.env):
             played, _ = self._explore(fleet.states[0], fleet.hparams[0], fleet.clock)
             return jax.block_until_ready(played)
 
 
-def _stacked(iterations: list[Any]) -> Any:
+def _stacked(iterations: list[Tree]) -> Tree:
     """Metrics of iterations, each [R, ...], as [R, iterations, ...]."""
     return jax.tree.map(lambda *each: np.stack(each, axis=1), *iterations)

@@ -1,16 +1,26 @@
-"""From settings to what is compiled: environment, algorithm, program, and the layout of runs over devices."""
+"""From settings to what is compiled.
+
+Environment, algorithm, program, and the layout of runs over devices.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Protocol
 
-from jaxshare import parallel, registry, surroundings
-from jaxshare.run import offline
+from jaxshare import registry, surroundings
+from jaxshare.run import offline, parallel
 from jaxshare.settings.records import Settings
 from jaxshare.settings.validate import check_all
 from jaxshare.training.program import Program
 from jaxshare.types import Algorithm, Env, EnvSpec, RefusedError
+
+
+class Parts(Protocol):
+    """What an algorithm's `make` returns and a modifier changes, whatever its fields are."""
+
+    def assemble(self) -> Algorithm:
+        """The pure functions that a program is made of."""
 
 
 def make_env(settings: Settings) -> Env:
@@ -18,8 +28,11 @@ def make_env(settings: Settings) -> Env:
     return registry.get("env", settings.env_name).make(settings.env)
 
 
-def make_parts(settings: Settings, spec: EnvSpec) -> Any:
-    """A learner's record of parts, changed by its modifiers. Raises RefusedError for what does not go together."""
+def make_parts(settings: Settings, spec: EnvSpec) -> Parts:
+    """A learner's record of parts, changed by its modifiers.
+
+    Raises RefusedError for what does not go together.
+    """
     parts = registry.get("algo", settings.algo_name).make(settings.algo, spec)
     for name, config in settings.modifiers.items():
         parts = registry.get("modifiers", name).make(config, parts)
@@ -49,7 +62,10 @@ def lay_out(settings: Settings) -> tuple[Program, parallel.Layout]:
 
 
 def _program(settings: Settings) -> Program:
-    """The program of settings that are checked by themselves; what must fit together is checked here."""
+    """The program of settings that are checked by themselves.
+
+    What must fit together is checked here.
+    """
     surroundings.check_machine()
     env = make_env(settings)
     algorithm = make_algorithm(settings, env.spec)

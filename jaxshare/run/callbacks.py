@@ -1,4 +1,7 @@
-"""What watches a run. Logging, evaluating, keeping the best and stopping are callbacks, and users add their own."""
+"""What watches a run.
+
+Logging, keeping the best and stopping are callbacks, and users add their own.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +44,9 @@ class Evaluation:
 class Callback:
     """Base class of what watches a run. Every method may be left out.
 
-    They are called in the thread that trains, between compiled chunks, with the `Training` that goes on:
-    its `settings`, `run_dir`, `labels`, `counters`, `params(run)`, and `stop(reason)`, which ends
-    the run after a checkpoint. What they do cannot change what a run computes.
+    They are called in the thread that trains, between compiled chunks, with the `Training` that
+    goes on: its `settings`, `run_dir`, `labels`, `counters`, `params(run)`, and `stop(reason)`,
+    which ends the run after a checkpoint. What they do cannot change what a run computes.
     """
 
     def on_start(self, training: Training) -> None:
@@ -65,7 +68,7 @@ class Callback:
         """After the last checkpoint of a run that came to its end or was stopped by a callback."""
 
 
-def checked(callbacks: Iterable[Any]) -> list[Callback]:
+def checked(callbacks: Iterable[object]) -> list[Callback]:
     """The callbacks of a user. Raises RefusedError for what is none."""
     chosen = []
     for callback in callbacks:

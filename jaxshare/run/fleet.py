@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare import parallel
+from jaxshare.run import parallel
 from jaxshare.run.advance import Pure, advance_of
 from jaxshare.run.watch import host_errors
 from jaxshare.settings.records import Settings
@@ -19,6 +19,7 @@ from jaxshare.settings.run_parts import POLICIES
 from jaxshare.training import replay
 from jaxshare.training.counting import start_clock
 from jaxshare.training.program import Program
+from jaxshare.trees import Data, Params, Tree
 from jaxshare.types import Clock, HostError, RefusedError, TrainState
 
 
@@ -42,10 +43,10 @@ class Fleet:
     program: Program
     layout: parallel.Layout
     settings: Settings
-    states: list[Any] = field(default_factory=list)  # of each wave
+    states: list[Tree] = field(default_factory=list)  # of each wave
     clock: Clock = field(default_factory=start_clock)
     failure: HostError | None = None  # of an environment on the host; the states are sound
-    data: Any = None  # of a learner from a data set: an Episode in the layout of a replay
+    data: Data = None  # of a learner from a data set
     learned: Callable[[], None] = _nothing  # called when the states are ahead of the checkpoint
 
     def __post_init__(self) -> None:
@@ -66,7 +67,7 @@ class Fleet:
         return self.program.init(seed), clock
 
     def compile(self) -> None:
-        """Compile what new runs will call before their replays take memory, and free what that took.
+        """Compile what new runs will call before their replays take memory; free what that took.
 
         ours: otherwise the peak is that of the compiler and the replays together
         (benchmarks/memory.py). Programs that call an environment on the host, or learn from a data
@@ -80,9 +81,9 @@ class Fleet:
         state = jax.tree.map(lambda x: x.update(sharding=self.layout.sharding), state)
         args = (state, self.hparams[0], self.clock)
         self.advance.compile(*args)
-        self._init = self._init.lower(seeds, self.clock).compile()
+        self._init = parallel.compiled(self._init, seeds, self.clock)
         for prefix, evaluate in self._evaluate.items():
-            self._evaluate[prefix] = evaluate.lower(*args).compile()
+            self._evaluate[prefix] = parallel.compiled(evaluate, *args)
         parallel.return_free_memory()
 
     # ---------------------------------------------------------------------------------- beginning
@@ -112,7 +113,7 @@ class Fleet:
         for wave in self.layout.waves():
             self.states.append(self._stacked([states[i] for i in wave]))
 
-    def replace_params(self, params: list[Any], target_params: list[Any]) -> None:
+    def replace_params(self, params: list[Params], target_params: list[Params]) -> None:
         """Give new learners other parameters, one tree of each run."""
         for wave, runs in enumerate(self.layout.waves()):
             learner = self.states[wave].learner.replace(
@@ -121,7 +122,7 @@ class Fleet:
             )
             self.states[wave] = self.states[wave].replace(learner=learner)
 
-    def _stacked(self, trees: list[Any]) -> Any:
+    def _stacked(self, trees: list[Tree]) -> Tree:
         return self.layout.place(jax.tree.map(lambda *each: np.stack(each), *trees))
 
     def prefill(self, interrupted: Sequence[int] = ()) -> None:
@@ -151,7 +152,7 @@ class Fleet:
 
     # ---------------------------------------------------------------------------------- going on
 
-    def take_state(self, wave: int) -> Any:
+    def take_state(self, wave: int) -> Tree:
         """The state of a wave, for a program that overwrites it."""
         state = self.states[wave]
         self.states[wave] = None
@@ -205,16 +206,17 @@ class Fleet:
         """Updates made by each run, [R]."""
         return self._by_run([state.updates for state in self.states])
 
-    def params(self, run: int) -> dict[str, Any]:
+    def params(self, run: int) -> Params:
         """The parameters of one run, copied to numpy arrays."""
         wave, row = divmod(run, self.layout.wave_size)
         learner = self.states[wave].learner
         return jax.tree.map(lambda x: np.array(parallel.local_rows(x)[row]), learner.params)
 
     def unstacked(self, filled: int | None) -> list[TrainState]:
-        """Every run's state as numpy arrays, with the first `filled` slots of its replay, or without.
+        """Every run's state as numpy arrays, with the first `filled` slots of its replay.
 
-        On a CPU these are views of the devices' memory, not copies: use them before the next chunk.
+        None: without it. On a CPU these are views of the devices' memory, not copies: use them
+        before the next chunk.
         """
         runs = []
         for state in self.states:
@@ -226,7 +228,7 @@ class Fleet:
                 runs.append(run.replace(replay=ring))
         return runs[: len(self.labels)]
 
-    def _by_run(self, waves: list[Any]) -> np.ndarray:
+    def _by_run(self, waves: list[Tree]) -> np.ndarray:
         return np.concatenate([np.asarray(wave) for wave in waves])[: len(self.labels)]
 
     def _hparams(self) -> Iterator[dict[str, jax.Array]]:
@@ -238,5 +240,5 @@ class Fleet:
             yield values
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: object) -> bool:
     return isinstance(value, list)

@@ -16,11 +16,11 @@ from typing import Any
 import yaml
 
 from jaxshare import __version__, durable
-from jaxshare.checkpoint import FOLDER, UNFINISHED
-from jaxshare.loggers import METRICS
 from jaxshare.plugins import origins
 from jaxshare.run import reader
+from jaxshare.run.checkpoint.step_folders import FOLDER, UNFINISHED
 from jaxshare.run.lock import Lock
+from jaxshare.run.loggers import METRICS
 from jaxshare.settings.plain import flatten, from_plain
 from jaxshare.settings.records import Settings
 from jaxshare.types import RefusedError
@@ -28,17 +28,22 @@ from jaxshare.types import RefusedError
 CONFIG = "config.yaml"
 VERSIONS = "versions.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "jaxmarl", "orbax-checkpoint", "numpy")
-FREE_TO_CHANGE = (
-    "run.resume", "run.run_dir", "run.logger", "run.progress", "run.checkpoint.", "run.parallel.devices",
+FREE_TO_CHANGE: tuple[str, ...] = (
+    "run.resume",
+    "run.run_dir",
+    "run.logger",
+    "run.progress",
+    "run.checkpoint.",
+    "run.parallel.devices",
     # where and how environments on the host run, on which their episodes do not depend
-    "env.workers", "env.timeout", "env.python", "env.sc2path",
-)  # fmt: skip
+    "env.workers",
+    "env.timeout",
+    "env.python",
+    "env.sc2path",
+)
 RESTORE = "Restore it from a copy, or choose another run_dir."
-OPTIONAL: dict[str, Any] = {
-    "env": {},
-    "modifiers": {},
-    "sweep": {},
-}  # of config.yaml, where they are missing
+# of config.yaml, where they are missing
+OPTIONAL: dict[str, Any] = {"env": {}, "modifiers": {}, "sweep": {}}
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,8 @@ class Opened:
 def in_use(settings: Settings) -> Iterator[Opened]:
     """The run directory of the settings, for this process alone while the context lasts.
 
-    Without a run_dir it gets a new name. Raises RefusedError if it cannot be written, another process has it, it is
-    used and resume=never, or it holds another configuration.
+    Without a run_dir it gets a new name. Raises RefusedError if it cannot be written, another
+    process has it, it is used and resume=never, or it holds another configuration.
     """
     settings = named(settings)
     run_dir = pathlib.Path(settings.run.run_dir)
@@ -83,7 +88,10 @@ def named(settings: Settings) -> Settings:
 
 
 def new_folder(base: str) -> str:
-    """Make a folder that was not there: `base`, or with -2, -3, … behind it. Raises RefusedError."""
+    """Make a folder that was not there: `base`, or with -2, -3, … behind it.
+
+    Raises RefusedError.
+    """
     number = 1
     while True:
         path = pathlib.Path(base if number == 1 else f"{base}-{number}")
@@ -101,9 +109,10 @@ def new_folder(base: str) -> str:
 def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
     """The run directory, made if need be, and whether there is a run in it to go on with.
 
-    A new run's settings and versions are written. Raises RefusedError if it cannot be written, is used and
-    resume=never, or holds another configuration.
+    A new run's settings and versions are written. Raises RefusedError if it cannot be written, is
+    used and resume=never, or holds another configuration.
     """
+    # begin a new run
     run_dir = pathlib.Path(settings.run.run_dir)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -113,13 +122,16 @@ def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
             return run_dir, False
     except OSError as error:
         raise _unwritable(run_dir, error) from error
+
+    # go on with the one that is there
     if not (run_dir / CONFIG).exists() or not _ours(run_dir):
         raise RefusedError(
             f"run_dir={run_dir} holds something that is not a jaxshare run: choose another run_dir."
         )
     if settings.run.resume == "never":
         raise RefusedError(
-            f"run_dir={run_dir} already holds a run: go on with resume=auto, or choose another run_dir."
+            f"run_dir={run_dir} already holds a run: go on with resume=auto, or choose another "
+            "run_dir."
         )
     _refuse_differences(run_dir, settings)
     return run_dir, True
@@ -143,16 +155,17 @@ def _unwritable(run_dir: pathlib.Path, error: OSError) -> RefusedError:
 
 
 def _used(run_dir: pathlib.Path) -> bool:
-    """Whether there is something to lose. A run that died before its first checkpoint leaves nothing."""
+    """Whether there is something to lose.
+
+    A run that died before its first checkpoint leaves nothing.
+    """
     metrics = run_dir / METRICS
     folder = run_dir / FOLDER
-    saved = (
-        [path for path in folder.iterdir() if UNFINISHED not in path.name]
-        if folder.is_dir()
-        else []
+    has_checkpoints = folder.is_dir() and any(
+        UNFINISHED not in path.name for path in folder.iterdir()
     )
     foreign = (run_dir / CONFIG).exists() and not _ours(run_dir)
-    return bool(saved) or foreign or (metrics.exists() and metrics.stat().st_size > 0)
+    return has_checkpoints or foreign or (metrics.exists() and metrics.stat().st_size > 0)
 
 
 def _ours(run_dir: pathlib.Path) -> bool:
@@ -168,7 +181,7 @@ def _ours(run_dir: pathlib.Path) -> bool:
     return True
 
 
-# -------------------------------------------------------------------------------------------------------- settings
+# --------------------------------------------------------------------------------------- settings
 
 
 def plain(settings: Settings) -> dict[str, Any]:
@@ -177,7 +190,10 @@ def plain(settings: Settings) -> dict[str, Any]:
 
 
 def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
-    """The plain settings of a run directory, as they are written. Raises RefusedError if it is not one."""
+    """The plain settings of a run directory, as they are written.
+
+    Raises RefusedError if it is not one.
+    """
     path = run_dir / CONFIG
     if not path.is_file():
         raise RefusedError(f"run_dir={run_dir} is not a run directory: it has no {CONFIG}.")
@@ -187,8 +203,8 @@ def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
 def read_settings(run_dir: pathlib.Path) -> Settings:
     """The settings of a run directory; what its version did not have yet has today's defaults.
 
-    The one place where a folder, which may come from another person, becomes settings. Raises RefusedError for a
-    setting that this version does not know, or a value that does not fit.
+    The one place where a folder, which may come from another person, becomes settings. Raises
+    RefusedError for a setting that this version does not know, or a value that does not fit.
     """
     tree = read_config(run_dir)
     try:
@@ -198,7 +214,10 @@ def read_settings(run_dir: pathlib.Path) -> Settings:
 
 
 def read_versions(run_dir: pathlib.Path) -> dict[str, str]:
-    """The versions that a run was made with; {} if they were not written. Raises RefusedError for a damaged file."""
+    """The versions that a run was made with; {} if they were not written.
+
+    Raises RefusedError for a damaged file.
+    """
     path = run_dir / VERSIONS
     if not path.is_file():
         return {}
@@ -232,18 +251,24 @@ def _refuse_differences(run_dir: pathlib.Path, settings: Settings) -> None:
     if not changed:
         changed = _changed_settings(run_dir, settings)
     if changed:
+        rest = "; …" if len(changed) > 5 else ""
         raise RefusedError(
             f"run_dir={run_dir} holds a run of another configuration ({'; '.join(changed[:5])}"
-            f"{'; …' if len(changed) > 5 else ''}). Use those settings, or choose another run_dir. Nothing was changed."
+            f"{rest}). Use those settings, or choose another run_dir. Nothing was changed."
         )
 
 
 def _changed_settings(run_dir: pathlib.Path, settings: Settings) -> list[str]:
     old = flatten(plain(read_settings(run_dir)))
     new = flatten(plain(settings))
-    free = (*FREE_TO_CHANGE, *(() if settings.modifiers else ("run.total_env_steps",)))
-    return [
-        f"{key.removeprefix('run.')} was {old.get(key)}, now {new.get(key)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(free)
-    ]
+    free = FREE_TO_CHANGE
+    if not settings.modifiers:
+        free = (*free, "run.total_env_steps")
+
+    changed = []
+    for key in sorted(old.keys() | new.keys()):
+        before = old.get(key)
+        now = new.get(key)
+        if before != now and not key.startswith(free):
+            changed.append(f"{key.removeprefix('run.')} was {before}, now {now}")
+    return changed

@@ -1,8 +1,9 @@
 """A run directory has one process that trains in it: a lock file says which.
 
-The file is made with O_CREAT and O_EXCL before anything else is written, and removed at the end. One that a dead
-process of this machine left behind is taken over. Other machines cannot be asked whether a process still
-lives there, so their locks are refused, with what to do. Reading a run directory needs no lock.
+The file is made with O_CREAT and O_EXCL before anything else is written, and removed at the end.
+One that a dead process of this machine left behind is taken over. Other machines cannot be asked
+whether a process still lives there, so their locks are refused, with what to do. Reading a run
+directory needs no lock.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Holder:
 
     host: str
     pid: int
-    started: str  # when the process was started, as the kernel counts it, so that a reused pid is told apart
+    # when the process was started, as the kernel counts it, so that a reused pid is told apart
+    started: str
     boot: str  # which start of which machine
     namespace: str  # of process numbers: a container has its own
     since: str  # when the lock was made, for the person
@@ -78,7 +80,8 @@ class Lock:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self.path, flags, 0o644)
         try:
-            # held as long as the process lives: a witness for containers, which do not see each other's processes
+            # held as long as the process lives: a witness for containers, which do not see each
+            # other's processes
             _flock(descriptor)
             os.write(descriptor, (json.dumps(asdict(self._holder)) + "\n").encode())
             os.fsync(descriptor)
@@ -89,7 +92,10 @@ class Lock:
         return descriptor
 
     def _remove_if_left_behind(self) -> None:
-        """Remove the file of a dead process, one taker at a time. Raises RefusedError if its process may live."""
+        """Remove the file of a dead process, one taker at a time.
+
+        Raises RefusedError if its process may live.
+        """
         with _alone_in(self.path.parent):
             try:
                 holder = _read(self.path)
@@ -116,27 +122,34 @@ def this_process() -> Holder:
 
 
 def _read(path: pathlib.Path) -> Holder | None:
-    """Whose lock it is; None if it was removed meanwhile. Raises RefusedError if the file is no lock of ours."""
+    """Whose lock it is; None if it was removed meanwhile.
+
+    Raises RefusedError if the file is no lock of ours.
+    """
     until = time.monotonic() + PATIENCE
     while True:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            content = _content(path)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise RefusedError(_no_lock(path)) from error
-        try:
-            content = os.read(descriptor, MOST_BYTES)
-        except OSError as error:
-            raise RefusedError(_no_lock(path)) from error
-        finally:
-            os.close(descriptor)
         holder = _parsed(content)
         if holder is not None:
             return holder
         if time.monotonic() > until:
             raise RefusedError(_no_lock(path))
         time.sleep(0.02)
+
+
+def _content(path: pathlib.Path) -> bytes:
+    """The beginning of the file, which is no link and never waited for. Raises OSError."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
+    try:
+        return os.read(descriptor, MOST_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _parsed(content: bytes) -> Holder | None:
@@ -150,9 +163,8 @@ def _parsed(content: bytes) -> Holder | None:
 def _left_behind(path: pathlib.Path, holder: Holder) -> bool:
     """Whether the holder is known to be gone."""
     if holder.boot != _boot():
-        return (
-            bool(_boot()) and holder.host == socket.gethostname()
-        )  # this machine was started anew
+        started_anew = holder.host == socket.gethostname()
+        return bool(_boot()) and started_anew
     if holder.namespace == _namespace():
         return _started(holder.pid) != holder.started
     return _nobody_holds(path)
@@ -168,34 +180,41 @@ def _nobody_holds(path: pathlib.Path) -> bool:
 
 def _in_use(path: pathlib.Path, holder: Holder) -> str:
     here = holder.boot == _boot() and holder.namespace == _namespace()
-    who = f"run_dir={path.parent} is in use by process {holder.pid} on {holder.host} since {holder.since}"
+    who = (
+        f"run_dir={path.parent} is in use by process {holder.pid} on {holder.host} since "
+        f"{holder.since}"
+    )
     if here:
         return f"{who}: stop that process, which saves first, or choose another run_dir."
-    return f"{who}, which cannot be asked from here: if that process is gone, delete {path}, or choose another run_dir."
+    return (
+        f"{who}, which cannot be asked from here: if that process is gone, delete {path}, or "
+        "choose another run_dir."
+    )
 
 
 def _no_lock(path: pathlib.Path) -> str:
     return (
-        f"run_dir={path.parent} has a {path.name} that does not say whose it is: if no process trains there, delete "
-        f"{path}, or choose another run_dir."
+        f"run_dir={path.parent} has a {path.name} that does not say whose it is: if no process "
+        f"trains there, delete {path}, or choose another run_dir."
     )
 
 
-# -------------------------------------------------------------------------------------------------- about processes
+# --------------------------------------------------------------------------------- about processes
 
 
 def _started(pid: int) -> str:
-    """When a process was started, in the kernel's ticks since the machine's start; "" if there is none."""
+    """When a process was started, in the kernel's ticks since the machine's start.
+
+    "" if there is none.
+    """
     try:
-        fields = (
-            pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        )
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return _started_by_ps(pid) if not os.path.exists("/proc/self/stat") else ""
+    fields = text.rpartition(")")[2].split()
+    # Z, X: it ended, of which its parent was not told yet
     state = fields[0]
-    return (
-        "" if state in "ZX" else fields[19]
-    )  # one that ended, of which its parent was not told yet
+    return "" if state in "ZX" else fields[19]
 
 
 def _started_by_ps(pid: int) -> str:
@@ -208,7 +227,10 @@ def _started_by_ps(pid: int) -> str:
 
 
 def _boot() -> str:
-    """A name of this start of this machine; "" where the kernel has none, and processes are asked instead."""
+    """A name of this start of this machine.
+
+    The machine's own name where the kernel has none, and processes are asked instead.
+    """
     try:
         return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

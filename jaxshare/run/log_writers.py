@@ -6,8 +6,8 @@ import pathlib
 from typing import Any
 
 from jaxshare import registry
-from jaxshare.loggers import JsonLines, Logger
 from jaxshare.run import folder
+from jaxshare.run.loggers import JsonLines, Logger
 from jaxshare.settings.records import Settings
 
 

@@ -1,8 +1,8 @@
 """metrics.jsonl read back: one reader for everybody, and what a run that goes on keeps of it.
 
-A line is whole when it ends with a newline (CR LF after a copy through Windows), and is a JSON object of numbers with
-the counters of its run. What is not is named with file and line, and nothing is dropped: rows that a resumed run does
-not keep are moved to a file beside it.
+A line is whole when it ends with a newline (CR LF after a copy through Windows), and is a JSON
+object of numbers with the counters of its run. What is not is named with file and line, and nothing
+is dropped: rows that a resumed run does not keep are moved to a file beside it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxshare import durable
-from jaxshare.loggers import METRICS
+from jaxshare.run.loggers import METRICS
 from jaxshare.run.reader import NUMBER, WHOLE, Record, fault, first_line
 from jaxshare.types import RefusedError
 
@@ -66,7 +66,10 @@ class Reached:
 
 
 def rows(path: pathlib.Path, counters: tuple[str, ...] = COUNTERS) -> Iterator[Row]:
-    """All lines of a log but blank ones; a last one without an end is given as it is. Raises OSError."""
+    """All lines of a log but blank ones; a last one without an end is given as it is.
+
+    Raises OSError.
+    """
     kind = Record({name: NUMBER if name == "wall_s" else WHOLE for name in counters}, others=NUMBER)
     with open(path, "rb") as file:
         number = 1
@@ -100,9 +103,10 @@ def _parsed(line: bytes, kind: Record) -> tuple[dict[str, Any] | None, str]:
 def read(
     run_dir: pathlib.Path, counters: tuple[str, ...] = COUNTERS
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """(records, what cannot be read: one sentence each, with file and line). A last line without an end is left out.
+    """(records, what cannot be read: one sentence each, with file and line).
 
-    Raises RefusedError if there is no log, OSError if it cannot be read.
+    A last line without an end is left out. Raises RefusedError if there is no log, OSError if it
+    cannot be read.
     """
     path = run_dir / METRICS
     if not path.is_file():
@@ -119,22 +123,23 @@ def read(
     return records, problems
 
 
-# ----------------------------------------------------------------------------------------------------- going on
+# --------------------------------------------------------------------------------------- going on
 
 
 def cut_back(run_dir: pathlib.Path, reached: Reached) -> list[str]:
-    """Leave in the log what was written before the checkpoint, and move the rest to a file of its own.
+    """Leave in the log what was written before the checkpoint, and move the rest to another file.
 
-    Returns sentences for the person: what was moved, and whether rows are missing. Raises RefusedError, before anything
-    is changed, if the log is a link, or cannot be read or written.
+    Returns sentences for the person: what was moved, and whether rows are missing. Raises
+    RefusedError, before anything is changed, if the log is a link, or cannot be read or written.
     """
     path = run_dir / METRICS
     refuse_link(path)
     try:
         return _cut_back(path, reached)
     except OSError as error:
+        why = error.strerror or error
         raise RefusedError(
-            f"{path} cannot be cut back to the checkpoint ({error.strerror or error}); the run is unchanged."
+            f"{path} cannot be cut back to the checkpoint ({why}); the run is unchanged."
         ) from error
 
 
@@ -162,8 +167,8 @@ def _cut_back(path: pathlib.Path, reached: Reached) -> list[str]:
     missing = reached.num_bytes - len(content)
     if missing > 0:
         remarks.append(
-            f"{path} lacks {missing:,} bytes of the rows that were there when the checkpoint was written: curves and "
-            "tables will have a gap, the training is not concerned."
+            f"{path} lacks {missing:,} bytes of the rows that were there when the checkpoint was "
+            "written: curves and tables will have a gap, the training is not concerned."
         )
     return remarks
 
@@ -186,18 +191,24 @@ def _write_side(path: pathlib.Path, content: bytes) -> pathlib.Path:
 def _moved(path: pathlib.Path, side: pathlib.Path, cut: list[Row]) -> str:
     unreadable = [row for row in cut if row.problem and row.whole]
     lines = len({row.number for row in cut})
-    text = f"{lines} line(s) of {path} from line {cut[0].number} on were not there when the checkpoint was written"
+    text = (
+        f"{lines} line(s) of {path} from line {cut[0].number} on were not there when the "
+        "checkpoint was written"
+    )
     if unreadable:
         text += f", or cannot be read (line {unreadable[0].number}: {unreadable[0].problem})"
     return f"{text}: they are moved to {side.name}, and the run logs anew from the checkpoint on."
 
 
 def refuse_link(path: pathlib.Path) -> None:
-    """Raise RefusedError for a symbolic link, through which a file elsewhere would be changed, and for no file."""
+    """Raise RefusedError for a symbolic link, through which a file elsewhere would be changed.
+
+    For no file, too.
+    """
     if path.is_symlink():
         raise RefusedError(
-            f"{path} is a symbolic link, and a run would write through it into {os.readlink(path)}: replace it by a "
-            "copy, or choose another run_dir."
+            f"{path} is a symbolic link, and a run would write through it into "
+            f"{os.readlink(path)}: replace it by a copy, or choose another run_dir."
         )
     if path.exists() and not path.is_file():
         raise RefusedError(f"{path} is no file: remove it, or choose another run_dir.")

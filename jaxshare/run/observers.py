@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxshare.checkpoint import Best
 from jaxshare.run.callbacks import Callback, Chunk, Evaluation
+from jaxshare.run.checkpoint.contents import Best
 from jaxshare.run.fleet import Counters
 from jaxshare.run.watch import first_nonfinite
 from jaxshare.types import HostError

@@ -1,15 +1,20 @@
-"""A run's data set: whether its algorithm can learn from it, and its episodes in the layout of a replay."""
+"""A run's data set: whether its algorithm can learn from it, and its episodes.
+
+They are handed on in the layout of a replay.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Any
 
 import jax
 import numpy as np
 
 from jaxshare import registry
+from jaxshare.data import open_any
+from jaxshare.data.checks import check_spec
+from jaxshare.data.records import SLOTS, Source
 from jaxshare.settings.records import Settings
 from jaxshare.settings.run_parts import DatasetConfig
 from jaxshare.training import replay
@@ -18,8 +23,12 @@ from jaxshare.types import Algorithm, Episode, RefusedError
 
 
 def learning_from(settings: Settings, algorithm: Algorithm) -> Algorithm:
-    """The algorithm as it learns from `data`, if that is set. Raises RefusedError if it cannot, or needs it."""
-    used, data = f"algo={settings.algo_name}", settings.run.data
+    """The algorithm as it learns from `data`, if that is set.
+
+    Raises RefusedError if it cannot, or needs it.
+    """
+    used = f"algo={settings.algo_name}"
+    data = settings.run.data
     if not data:
         if algorithm.experience == "dataset":
             raise RefusedError(
@@ -27,14 +36,13 @@ def learning_from(settings: Settings, algorithm: Algorithm) -> Algorithm:
             )
         _refuse_options(settings)
         return algorithm
-    if (
-        algorithm.experience not in ("replay", "dataset")
-        or algorithm.before_update
-        or algorithm.observe
-    ):
+
+    # whatever plays or watches by itself cannot do without an environment
+    plays = algorithm.experience not in ("replay", "dataset")
+    if plays or algorithm.before_update or algorithm.observe:
         raise RefusedError(
-            f"data={data}: {used} with these modifiers must play to learn. Use an algorithm that learns from stored "
-            "episodes, such as qmix, without modifiers that play or watch."
+            f"data={data}: {used} with these modifiers must play to learn. Use an algorithm that "
+            "learns from stored episodes, such as qmix, without modifiers that play or watch."
         )
     return dataclasses.replace(algorithm, experience="dataset")
 
@@ -48,25 +56,27 @@ def _refuse_options(settings: Settings) -> None:
             )
 
 
-def open_set(settings: Settings) -> Any:
-    """The data set of a run on disk, read as the settings say. Raises RefusedError if it is none."""
-    from jaxshare.data import open_any
+def open_set(settings: Settings) -> Source:
+    """The data set of a run on disk, read as the settings say.
 
+    Raises RefusedError if it is none.
+    """
     return open_any(settings.run.data, **dataclasses.asdict(settings.run.dataset))
 
 
-def load(settings: Settings, program: Program) -> Any:
-    """The data set of a run, in the layout of a replay, or None. Raises RefusedError if it does not fit."""
+def load(settings: Settings, program: Program) -> Episode | None:
+    """The data set of a run, in the layout of a replay, or None.
+
+    Raises RefusedError if it does not fit.
+    """
     if not program.offline:
         return None
-    from jaxshare.data.checks import check_spec
-
     source = open_set(settings)
     batch_size = settings.run.batch_size
     if len(source) < batch_size and not program.algorithm.window:
         raise RefusedError(
-            f"batch_size={batch_size}: data={settings.run.data} holds {len(source)} episodes, and a "
-            f"batch is drawn without replacement. Use batch_size={len(source)} at most."
+            f"batch_size={batch_size}: data={settings.run.data} holds {len(source)} episodes, and "
+            f"a batch is drawn without replacement. Use batch_size={len(source)} at most."
         )
 
     # read, check, and tell what its reader had to remark
@@ -78,9 +88,7 @@ def load(settings: Settings, program: Program) -> Any:
 
 
 def cropped(episodes: Episode) -> Episode:
-    """Episodes in the layout of a replay, [E, T(+1), ...], T cut to the steps of the longest one."""
-    from jaxshare.data.records import SLOTS
-
+    """Episodes in the layout of a replay, [E, T(+1), ...], T cut to the steps of the longest."""
     limit = episodes.mask.shape[1]
     longest = int(np.asarray(episodes.mask).sum(1).max())
     if longest == limit:
@@ -91,7 +99,7 @@ def cropped(episodes: Episode) -> Episode:
     slots = {}
     for name in SLOTS:
         slots[name] = np.ascontiguousarray(getattr(episodes, name)[:, : longest + 1])
-    return shorter.replace(**slots)
+    return dataclasses.replace(shorter, **slots)
 
 
 def fitted(settings: Settings) -> Settings:

@@ -1,4 +1,7 @@
-"""Files that a command writes beside what it shows: the place is tried first, and the work is shown in any case."""
+"""Files that a command writes beside what it shows.
+
+The place is tried first, and the work is shown in any case.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ from jaxshare.types import RefusedError
 
 
 def check_writable(path: pathlib.Path, key: str, folder: bool = False) -> None:
-    """Raise RefusedError if a file (or a folder) cannot be made at `path`, naming the setting `key` that says where.
+    """Raise RefusedError if a file (or a folder) cannot be made at `path`.
 
+    key: the setting that says where, for the message.
     Nothing is left of the trial, so that a command that is refused later leaves no folder.
     """
     probe = path.with_name(f".{uuid.uuid4().hex}")  # nobody's file
@@ -40,8 +44,8 @@ def _unwritable(path: pathlib.Path, key: str, why: str) -> RefusedError:
 def write_if_possible(path: pathlib.Path, content: bytes, key: str, chosen: bool) -> str:
     """Write a result that was shown already, and return the sentence about it.
 
-    chosen: whether the person named the place by the setting `key`: RefusedError is raised then if it cannot be
-    written.
+    chosen: whether the person named the place by the setting `key`: RefusedError is raised then if
+    it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,23 +1,29 @@
-"""Reading what a run directory holds: bounded in size, checked by kind, and every complaint names file and key.
+"""Reading what a run directory holds: bounded in size, and checked by kind.
 
-A file may come from another person, have been edited by hand, or have been damaged on the way; none of these may end in
-a traceback, nor in a value of the wrong kind that is noticed hours later.
+A file may come from another person, have been edited by hand, or have been damaged on the way; none
+of these may end in a traceback, nor in a value of the wrong kind that is noticed hours later. Every
+complaint names file and key.
 """
 
 from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
+from yaml.nodes import Node
 
 from jaxshare.types import RefusedError
 
 MOST_BYTES = 16 * 2**20  # ours: of a JSON file; evaluations of a hundred runs have 50 kB
 MOST_YAML_BYTES = 2**19  # ours: of settings, which have 3 kB and a custom game's payoffs
 SHOWN = 60  # characters of a wrong value in a message
+
+Content: TypeAlias = Any  # of a JSON or YAML file, which is of the kind that was asked for
+AnyKind: TypeAlias = "Kind | ListOf | Record | OrNull | None"  # None: anything
 
 
 @dataclass(frozen=True)
@@ -32,24 +38,24 @@ class Kind:
 class ListOf:
     """A list of values of one kind."""
 
-    item: Any
+    item: AnyKind
     length: int | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """A mapping from texts: keys that must be there, keys that may be, and the kind of all others (None: any)."""
+    """A mapping from texts to values."""
 
-    required: dict[str, Any] = field(default_factory=dict)
-    optional: dict[str, Any] = field(default_factory=dict)
-    others: Any = None
+    required: Mapping[str, AnyKind] = field(default_factory=dict)  # keys that must be there
+    optional: Mapping[str, AnyKind] = field(default_factory=dict)  # keys that may be
+    others: AnyKind = None  # of all other keys
 
 
 @dataclass(frozen=True)
 class OrNull:
     """Null, or a value of a kind."""
 
-    kind: Any
+    kind: AnyKind
 
 
 TEXT = Kind("a text", (str,))
@@ -58,35 +64,31 @@ NUMBER = Kind("a number", (int, float))
 TEXT_OR_WHOLE = Kind("a text or a whole number", (str, int))
 ANY = None
 
+EVAL = Record(optional={"every": WHOLE, "episodes": WHOLE, "seed": WHOLE, "policy": TEXT})
+RUN = Record(
+    optional={
+        "seed": WHOLE,
+        "seeds": WHOLE,
+        "total_env_steps": WHOLE,
+        "total_updates": WHOLE,
+        "data": OrNull(TEXT),
+        "run_dir": OrNull(TEXT),
+        "eval": EVAL,
+    }
+)
+ORIGIN = Record(others=TEXT)
 CONFIG = Record(
-    required={
-        "run": Record(
-            optional={
-                "seed": WHOLE,
-                "seeds": WHOLE,
-                "total_env_steps": WHOLE,
-                "total_updates": WHOLE,
-                "data": OrNull(TEXT),
-                "run_dir": OrNull(TEXT),
-                "eval": Record(
-                    optional={"every": WHOLE, "episodes": WHOLE, "seed": WHOLE, "policy": TEXT}
-                ),
-            }
-        ),
-        "algo": Record(),
-        "algo_name": TEXT,
-        "env_name": TEXT,
-    },
+    required={"run": RUN, "algo": Record(), "algo_name": TEXT, "env_name": TEXT},
     optional={
         "env": OrNull(Record()),
         "modifiers": Record(others=Record()),
         "sweep": Record(others=ListOf(NUMBER)),
-        "origins": Record(others=Record(others=Record(others=TEXT))),
+        "origins": Record(others=Record(others=ORIGIN)),
     },
 )
 VERSIONS = Record(others=TEXT)
 SCORES = Record(required={"seed": WHOLE}, others=NUMBER)
-PLAYED = {"checkpoint": TEXT_OR_WHOLE, "runs": ListOf(SCORES)}
+PLAYED: dict[str, AnyKind] = {"checkpoint": TEXT_OR_WHOLE, "runs": ListOf(SCORES)}
 EVALUATION = Record(
     required=PLAYED,
     optional={
@@ -113,12 +115,12 @@ def checkpoint_meta(runs: int) -> Record:
     )
 
 
-def fault(value: Any, kind: Any, key: str = "") -> str | None:
+def fault(value: object, kind: AnyKind, key: str = "") -> str | None:
     """What is wrong with a value, in words that name the key, or None."""
-    if kind is ANY or (isinstance(kind, OrNull) and value is None):
+    if kind is None:
         return None
     if isinstance(kind, OrNull):
-        return fault(value, kind.kind, key)
+        return None if value is None else fault(value, kind.kind, key)
     if isinstance(kind, Kind):
         return None if _fits(value, kind) else _wrong(value, kind.words, key)
     if isinstance(kind, ListOf):
@@ -126,7 +128,7 @@ def fault(value: Any, kind: Any, key: str = "") -> str | None:
     return _fault_of_record(value, kind, key)
 
 
-def _fits(value: Any, kind: Kind) -> bool:
+def _fits(value: object, kind: Kind) -> bool:
     if not isinstance(value, kind.types) or isinstance(value, bool):
         return False
     if isinstance(value, int):
@@ -134,7 +136,7 @@ def _fits(value: Any, kind: Kind) -> bool:
     return not (kind is WHOLE and isinstance(value, float)) or value.is_integer()
 
 
-def _fault_of_list(value: Any, kind: ListOf, key: str) -> str | None:
+def _fault_of_list(value: object, kind: ListOf, key: str) -> str | None:
     if not isinstance(value, list):
         return _wrong(value, "a list", key)
     if kind.length is not None and len(value) != kind.length:
@@ -146,12 +148,16 @@ def _fault_of_list(value: Any, kind: ListOf, key: str) -> str | None:
     return None
 
 
-def _fault_of_record(value: Any, kind: Record, key: str) -> str | None:
+def _fault_of_record(value: object, kind: Record, key: str) -> str | None:
     if not isinstance(value, dict):
         return _wrong(value, "a set of keys with values", key)
+
+    # what must be there
     missing = sorted(kind.required.keys() - value.keys())
     if missing:
         return f"{missing[0]!r} is missing" + (f" in {key}" if key else "")
+
+    # what is there
     for name, item in value.items():
         if not isinstance(name, str):
             return _wrong(name, "a text, as keys are", key)
@@ -162,17 +168,20 @@ def _fault_of_record(value: Any, kind: Record, key: str) -> str | None:
     return None
 
 
-def _wrong(value: Any, words: str, key: str) -> str:
+def _wrong(value: object, words: str, key: str) -> str:
     text = "null" if value is None else repr(value)
     text = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
     return f"{key or 'its content'} is {text}, which is not {words}"
 
 
-# ------------------------------------------------------------------------------------------------------------- files
+# ------------------------------------------------------------------------------------------ files
 
 
 def read_text(path: pathlib.Path, most: int = MOST_BYTES) -> str:
-    """The text of a file. Raises RefusedError if it is none, is too large, or is not UTF-8; OSError."""
+    """The text of a file.
+
+    Raises RefusedError if it is none, is too large, or is not UTF-8; OSError.
+    """
     if path.exists() and not path.is_file():
         raise RefusedError(f"{path} cannot be read: it is no file.")
     with open(path, "rb") as file:
@@ -187,7 +196,7 @@ def read_text(path: pathlib.Path, most: int = MOST_BYTES) -> str:
         raise RefusedError(f"{path} cannot be read: byte {error.start} is not UTF-8.") from error
 
 
-def read_json(path: pathlib.Path, kind: Any, remedy: str) -> Any:
+def read_json(path: pathlib.Path, kind: AnyKind, remedy: str) -> Content:
     """What a JSON file holds, of this kind. remedy: a sentence. Raises RefusedError; OSError."""
     text = read_text(path)
     try:
@@ -197,7 +206,7 @@ def read_json(path: pathlib.Path, kind: Any, remedy: str) -> Any:
     return checked(value, kind, path, remedy)
 
 
-def read_yaml(path: pathlib.Path, kind: Any, remedy: str) -> Any:
+def read_yaml(path: pathlib.Path, kind: AnyKind, remedy: str) -> Content:
     """What a YAML file holds, of this kind. Raises RefusedError; OSError."""
     text = read_text(path, MOST_YAML_BYTES)
     try:
@@ -210,7 +219,7 @@ def read_yaml(path: pathlib.Path, kind: Any, remedy: str) -> Any:
     return checked(value, kind, path, remedy)
 
 
-def checked(value: Any, kind: Any, where: pathlib.Path, remedy: str) -> Any:
+def checked(value: Content, kind: AnyKind, where: pathlib.Path, remedy: str) -> Content:
     """The value, if it is of this kind. Raises RefusedError naming file, key and value."""
     problem = fault(value, kind)
     if problem:
@@ -221,7 +230,7 @@ def checked(value: Any, kind: Any, where: pathlib.Path, remedy: str) -> Any:
 class _PlainLoader(yaml.SafeLoader):
     """YAML without aliases, by which a file of 2 kB can stand for gigabytes. No run writes any."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: Node | None, index: object) -> Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
             raise yaml.YAMLError(f"line {mark.line + 1} has an alias (*), which no run writes")

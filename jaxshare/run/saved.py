@@ -6,15 +6,17 @@ import dataclasses
 import operator
 import pathlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
 from jaxshare.run import BEST, LATEST, build
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
+from jaxshare.run.checkpoint.contents import Best, Restored, Wanted
 from jaxshare.settings.records import Settings
 from jaxshare.training.program import Program
 from jaxshare.trust import Permission, run_settings
@@ -41,18 +43,18 @@ def open_run(
     return SavedRun(run_dir, settings, checkpoint)
 
 
-def _checkpoint(asked: Any) -> int | str:
+def _checkpoint(wanted: SupportsIndex | str | None) -> int | str:
     """LATEST, BEST or an iteration. Raises RefusedError for anything else."""
-    if asked is None:
+    if wanted is None:
         return LATEST
-    if asked in (LATEST, BEST):
-        return asked
-    try:
-        return operator.index(asked)
-    except TypeError as error:
-        raise RefusedError(
-            f"checkpoint={asked} is neither the iteration of a checkpoint nor {BEST} nor {LATEST}."
-        ) from error
+    if isinstance(wanted, str) and wanted in (LATEST, BEST):
+        return wanted
+    with suppress(TypeError):
+        if isinstance(wanted, SupportsIndex):
+            return operator.index(wanted)
+    raise RefusedError(
+        f"checkpoint={wanted} is neither the iteration of a checkpoint nor {BEST} nor {LATEST}."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +88,11 @@ class SavedRun:
 
     @cached_property
     def restored(self) -> Restored:
-        """The checkpoint, without its replay. Raises RefusedError if there is none that is sound."""
+        """The checkpoint, without its replay.
+
+        Raises RefusedError if there is none that is sound.
+        """
+        # read the one that was chosen, or the newest sound one
         wanted = self.wanted(best=self.checkpoint == BEST)
         with self.checkpoints() as checkpoints:
             steps = checkpoints.steps()
@@ -97,18 +103,22 @@ class SavedRun:
             else:
                 newest = checkpoints.newest(lambda step: checkpoints.load(step, wanted))
                 restored = newest[1] if newest else None
+
+        # say what is missing
         if restored is None:
             raise self._missing(steps)
         if self.checkpoint == BEST and restored.best is None:
             raise RefusedError(
-                f"checkpoint=best: run_dir={self.run_dir} holds none. Train with checkpoint.best=true."
+                f"checkpoint=best: run_dir={self.run_dir} holds none. Train with "
+                "checkpoint.best=true."
             )
         return restored
 
     def _missing(self, steps: list[int]) -> RefusedError:
         if not steps:
             return RefusedError(
-                f"run_dir={self.run_dir} has no checkpoint. Train it first: it has one after a few seconds."
+                f"run_dir={self.run_dir} has no checkpoint. Train it first: it has one after a few "
+                "seconds."
             )
         available = ", ".join(map(str, steps))
         number = f" {self.checkpoint}" if isinstance(self.checkpoint, int) else ""
@@ -154,7 +164,8 @@ class SavedRun:
 
 def at_best(state: TrainState, best: Best) -> TrainState:
     """A run as far as acting goes: parameters, and the steps that exploration depends on."""
-    learner = state.learner.replace(params=best.params)
-    return state.replace(
-        learner=learner, env_steps=np.int32(best.env_steps)
-    )
+    changes: dict[str, Any] = {
+        "learner": dataclasses.replace(state.learner, params=best.params),
+        "env_steps": np.int32(best.env_steps),
+    }
+    return dataclasses.replace(state, **changes)

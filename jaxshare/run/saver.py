@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import __version__
-from jaxshare.checkpoint import Best, Checkpoints, Restored, Wanted
 from jaxshare.run import metrics as log
 from jaxshare.run import reader
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
+from jaxshare.run.checkpoint.contents import Best, Restored, Wanted
 from jaxshare.run.fleet import Counters, Fleet
 from jaxshare.run.warm_start import Start
 from jaxshare.settings.records import Settings
@@ -78,6 +79,8 @@ class Saver:
         )
         if not resuming:
             return begin
+
+        # the newest sound checkpoint
         newest = self.checkpoints.newest(self._load)
         if newest is None:
             raise RefusedError(
@@ -116,6 +119,8 @@ class Saver:
         log.refuse_link(self._run_dir / log.METRICS)
         if begin.restored is None:
             return []
+
+        # how far the runs of the checkpoint are
         states = begin.restored.runs
         offline = self._program.offline
         progress = [int(state.updates if offline else state.env_steps) for state in states]

@@ -1,8 +1,10 @@
-"""Signals that announce an end: what is learned is saved first, and when nothing is, the process ends at once.
+"""Signals that announce an end.
 
-A Python handler runs only when the main thread is back in Python, and compiling a large network keeps it away for
-a minute. So the number of every signal also goes through a pipe to a thread, which says at once what will happen,
-and ends the process itself where nothing would be lost.
+What is learned is saved first, and when nothing is, the process ends at once.
+
+A Python handler runs only when the main thread is back in Python, and compiling a large network
+keeps it away for a minute. So the number of every signal also goes through a pipe to a thread,
+which says at once what will happen, and ends the process itself where nothing would be lost.
 """
 
 from __future__ import annotations
@@ -13,17 +15,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from types import FrameType
+from typing import Any, overload
 
 NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGXCPU")
 ENDS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
-ALWAYS = (
-    signal.SIGTERM,
-    signal.SIGINT,
-)  # the others stay ignored where they are, as SIGHUP is under nohup
-CLOSING_SECONDS = (
-    3.0  # ours: what closing environments may take when the process ends in the middle of something
-)
+# the others stay ignored where they are, as SIGHUP is under nohup
+ALWAYS = (signal.SIGTERM, signal.SIGINT)
+# ours: what closing environments may take when the process ends in the middle of something
+CLOSING_SECONDS = 3.0
 
 
 class StoppedError(Exception):
@@ -35,9 +35,10 @@ class StoppedError(Exception):
 
 
 class Watch(Sequence[int]):
-    """The signals that came, in order, and whether the process may end in the middle of what it does.
+    """The signals that came, in order, and whether the process may end in the middle of its work.
 
-    at_once: end the process, without returning to the caller, when nothing would be lost; for commands, not notebooks.
+    at_once: end the process, without returning to the caller, when nothing would be lost; for
+    commands, not notebooks.
     """
 
     def __init__(self, at_once: bool = False) -> None:
@@ -52,7 +53,13 @@ class Watch(Sequence[int]):
     def __len__(self) -> int:
         return len(self._caught)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int]: ...
+
+    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
         return self._caught[index]
 
     @contextmanager
@@ -84,10 +91,10 @@ class Watch(Sequence[int]):
         self.unsaved = False
 
     def on_leaving(self, close: Callable[[], None]) -> None:
-        """Call this, after what was named before, when the process ends in the middle of something."""
+        """Call this when the process ends in the middle of its work; in the order of naming."""
         self._closers.append(close)
 
-    def note(self, signum: int, frame: Any = None) -> None:
+    def note(self, signum: int, frame: FrameType | None = None) -> None:
         """The handler, in the main thread. A second Ctrl-C interrupts."""
         again = signum == signal.SIGINT and bool(self._caught)
         self._caught.append(signum)
@@ -97,6 +104,8 @@ class Watch(Sequence[int]):
     def heard(self, signum: int, again: bool) -> None:
         """The same in the watching thread, at once. again: whether it is a second Ctrl-C."""
         name = signal.Signals(signum).name
+
+        # end where nothing would be lost
         with self._region:
             doing = self._doing
             lost = self.unsaved and not again
@@ -104,6 +113,8 @@ class Watch(Sequence[int]):
                 print(self._farewell(signum), file=sys.stderr, flush=True)
                 self._leave(signum)
                 return
+
+        # say what will happen
         if again:
             print("Ctrl-C again: stopping without saving.", file=sys.stderr, flush=True)
         elif doing == "compiling":
@@ -111,9 +122,11 @@ class Watch(Sequence[int]):
         else:
             what = f"the {doing}" if doing else "what it does now"
             print(
-                f"{name}: the run saves and ends when {what} is done (Ctrl-C again: at once, without saving).",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
+                f"{name}: the run saves and ends when {what} is done (Ctrl-C again: at once, "
+                "without saving).",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _farewell(self, signum: int) -> str:
         return (

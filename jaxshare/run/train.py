@@ -6,10 +6,10 @@ import pathlib
 from collections.abc import Iterable
 from contextlib import closing
 
-from jaxshare.loggers import require
-from jaxshare.memory import check_memory
 from jaxshare.run import build, callbacks, folder, offline, signals
 from jaxshare.run.callbacks import Callback
+from jaxshare.run.loggers import require
+from jaxshare.run.memory import check_memory
 from jaxshare.run.timeline import Timeline
 from jaxshare.run.training import Training
 from jaxshare.run.warm_start import read_start
@@ -22,8 +22,9 @@ def train(
     at_once: bool = False,
     watchers: Iterable[Callback] = (),
 ) -> pathlib.Path:
-    """Run to the end, or for `max_chunks` chunks, or until a signal or a callback; the run directory.
+    """Run to the end, or for `max_chunks` chunks, or until a signal or a callback.
 
+    Returns the run directory.
     at_once: a signal that finds nothing to save ends this process, in the middle of a compilation
     if need be; for commands.
     watchers: called after the callbacks of every run.

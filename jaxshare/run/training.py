@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from types import TracebackType
 from typing import Any
 
-from jaxshare import parallel
-from jaxshare.console import Console
-from jaxshare.run import folder, metrics, observers
+from jaxshare.run import folder, metrics, observers, parallel
 from jaxshare.run.callbacks import Callback, Chunk
+from jaxshare.run.console import Console
 from jaxshare.run.fleet import Counters, Fleet
 from jaxshare.run.log_writers import LogWriters, describe
 from jaxshare.run.saver import Saver, fill
@@ -17,6 +17,7 @@ from jaxshare.run.timeline import Timeline
 from jaxshare.run.warm_start import Start
 from jaxshare.run.watch import not_finite
 from jaxshare.training.program import Program
+from jaxshare.trees import Data, Params
 from jaxshare.types import HostError, RefusedError
 
 
@@ -69,7 +70,7 @@ class Training:
     def __enter__(self) -> Training:
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *raised: type | BaseException | TracebackType | None) -> None:
         self.console.stop()
         self.saver.checkpoints.close()
         self.log.close()
@@ -104,7 +105,7 @@ class Training:
         """Seconds spent on these runs, over all their resumptions."""
         return self._begin.wall_s + time.monotonic() - self._started
 
-    def params(self, run: int) -> dict[str, Any]:
+    def params(self, run: int) -> Params:
         """The parameters of one run, copied to numpy arrays."""
         return self.fleet.params(run)
 
@@ -131,7 +132,7 @@ class Training:
 
     # ------------------------------------------------------------------------------------ the loop
 
-    def loop(self, data: Any, start: Start | None = None, max_chunks: int | None = None) -> None:
+    def loop(self, data: Data, start: Start | None = None, max_chunks: int | None = None) -> None:
         """Chunk after chunk until every run has its environment steps. data: see `Fleet.data`."""
         for remark in self._remarks:
             self.console.warn(remark)
@@ -146,7 +147,7 @@ class Training:
         self._save()
         self._finish()
 
-    def _begin_runs(self, data: Any, start: Start | None) -> None:
+    def _begin_runs(self, data: Data, start: Start | None) -> None:
         """New runs with a full enough replay and their first evaluation, or the restored ones."""
         with self.console.phase("compiling"):
             self._fleet = Fleet(
@@ -214,14 +215,15 @@ class Training:
         if self.failure:
             steps = int(self.counters.env_steps.min())
             raise HostError(
-                f"{self.failure}\nThe run is stopped at {steps:,} environment steps; the checkpoint "
-                f"is {self.saver.newest}. The same command with "
+                f"{self.failure}\nThe run is stopped at {steps:,} environment steps; the "
+                f"checkpoint is {self.saver.newest}. The same command with "
                 f"{folder.how_to_go_on(self.run_dir)} goes on."
             ) from self.failure
         if self.watch:
             self.watch.stop()
 
     def _finish(self) -> None:
+        # remark what a person would not expect
         total = self.program.total
         counters = self.counters
         is_over = counters.progress.min() >= total
@@ -233,6 +235,8 @@ class Training:
             )
         if self.stopped is not None:
             self.console.warn(f"stopped by a callback: {self.stopped}")
+
+        # show what was learned
         if is_over or self.stopped is not None:
             for watcher in self.watchers:
                 watcher.on_end(self)

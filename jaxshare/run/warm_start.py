@@ -6,10 +6,11 @@ import pathlib
 from dataclasses import dataclass
 from typing import Any
 
-from jaxshare import _stored
-from jaxshare.checkpoint import Checkpoints
+from jaxshare.run.checkpoint import contents
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.settings.records import Settings
 from jaxshare.training.program import Program
+from jaxshare.trees import Params
 from jaxshare.types import RefusedError
 
 
@@ -17,8 +18,8 @@ from jaxshare.types import RefusedError
 class Start:
     """What new runs begin with, one tree of numpy arrays for each."""
 
-    params: list[Any]
-    target_params: list[Any]
+    params: list[Params]
+    target_params: list[Params]
 
 
 def read_start(settings: Settings, program: Program) -> Start | None:
@@ -30,6 +31,8 @@ def read_start(settings: Settings, program: Program) -> Start | None:
     """
     if not settings.run.init_from:
         return None
+
+    # read the newest checkpoint
     run_dir = pathlib.Path(settings.run.init_from)
     where = f"init_from={run_dir}"
     if not run_dir.is_dir():
@@ -40,6 +43,8 @@ def read_start(settings: Settings, program: Program) -> Start | None:
         )
     if newest is None:
         raise RefusedError(f"{where} has no checkpoint: name a run directory that has one.")
+
+    # choose a run for each
     step, (meta, learners) = newest
     _check_shapes(learners[0], meta, program, f"{where} (checkpoint {step})")
     chosen = [learners[i] for i in _places(settings, meta.get("labels"), len(learners), where)]
@@ -55,10 +60,10 @@ def _check_shapes(
     """Raise RefusedError that names the first parameter that does not fit."""
     ours = program.state_shapes().learner
     for part, shapes in (("params", ours.params), ("target_params", ours.target_params)):
-        difference = _stored.misfit(learner[part], shapes)
+        difference = contents.misfit(learner[part], shapes)
         if difference:
-            facts = _stored.facts(program.env.spec)
-            changes = _stored.changes(meta.get("env") or {}, facts)
+            facts = contents.facts(program.env.spec)
+            changes = contents.changes(meta.get("env") or {}, facts)
             why = f": the environment {changes}" if changes else ""
             raise RefusedError(
                 f"{where} does not fit{why}; {part}.{difference}. Use the algorithm, the layer "
@@ -66,7 +71,7 @@ def _check_shapes(
             )
 
 
-def _places(settings: Settings, labels: Any, stored: int, where: str) -> list[int]:
+def _places(settings: Settings, labels: object, stored: int, where: str) -> list[int]:
     """For each run of this command which of the stored ones it begins with."""
     ours = settings.labels()
     if stored == 1:

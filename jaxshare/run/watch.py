@@ -1,4 +1,7 @@
-"""What can go wrong while runs are computed: numbers that are not finite, environments on the host that fail."""
+"""What can go wrong while runs are computed.
+
+Numbers that are not finite, environments on the host that fail.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from jaxshare.types import Env, RefusedError
 
 @contextmanager
 def host_errors(env: Env) -> Iterator[None]:
-    """What JAX makes of an exception in a callback is a text; raise the HostError behind it instead.
+    """What JAX makes of an exception in a callback is a text; raise the HostError behind it.
 
     Wait for results inside: they are computed in the background.
     """
@@ -43,7 +46,8 @@ class Nonfinite:
 def first_nonfinite(metrics: dict[str, Any]) -> Nonfinite | None:
     """The earliest nan or inf among metrics, the losses first, or None.
 
-    metrics: "update" {name: [R, iterations, U]}, "done" [R, iterations, U], "active" [R, iterations].
+    metrics: "update" {name: [R, iterations, U]}, "done" [R, iterations, U], "active" [R,
+    iterations].
     """
     runs = len(metrics["done"])
     used = (metrics["done"] & metrics["active"][..., None]).reshape(runs, -1)

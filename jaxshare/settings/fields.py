@@ -20,13 +20,17 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from jaxshare.settings.ranges import Range
 
 COUNT = 2**31 - 2**24  # room for the last iteration of a 32-bit count
 UNITS = 2**16  # of a layer: its weights alone fill 17 GB
 STEPS = 10**6  # of an episode
+
+T = TypeVar("T")
+Steps = TypeVar("Steps", int, int | None)
+Path = TypeVar("Path", str, str | None)
 
 
 # --------------------------------------------------------------------------------- declarations
@@ -57,15 +61,25 @@ class Default:
     help: str = ""
 
 
+class Ends(TypedDict, total=False):
+    """How far a number may go; see `Range`."""
+
+    least: float
+    most: float
+    above: float
+    below: float
+    infinite: bool
+
+
 def static(
-    default: Any,
+    default: T,
     *,
     help: str = "",
     source: str = "",
     choices: tuple[Any, ...] = (),
     note: str = "",
-    **ends: Any,
-) -> Any:
+    **ends: Unpack[Ends],
+) -> T:
     """A field of a dataclass that shapes the program: all runs of a command have the same.
 
     default: its value, None where the type allows it; help, source: see `Setting`;
@@ -74,63 +88,65 @@ def static(
     return _field(default, Setting(help, source, Range(choices=choices, note=note, **ends)))
 
 
-def swept(default: float, *, help: str = "", source: str = "", note: str = "", **ends: Any) -> Any:
+def swept(
+    default: float, *, help: str = "", source: str = "", note: str = "", **ends: Unpack[Ends]
+) -> float:
     """A field that is a scalar input of the program, which `sweep.<name>=[...]` may vary."""
     return _field(default, Setting(help, source, Range(note=note, **ends), is_swept=True))
 
 
-def size(default: int, *, help: str = "", source: str = "") -> Any:
+def size(default: int, *, help: str = "", source: str = "") -> int:
     """A field that is the number of units of a layer."""
     return static(default, least=1, most=UNITS, help=help, source=source)
 
 
 def time_limit(
-    default: int | None,
+    default: Steps,
     *,
     help: str = "most steps of an episode",
     source: str = "",
-) -> Any:
+) -> Steps:
     """A field that is the most steps of an episode."""
     return static(default, least=1, most=STEPS, help=help, source=source)
 
 
-def flag(default: bool, *, help: str = "", source: str = "") -> Any:
+def flag(default: bool, *, help: str = "", source: str = "") -> bool:
     """A static field that is true or false."""
     return _field(default, Setting(help, source))
 
 
-def free_text(default: Any, *, help: str = "", source: str = "") -> Any:
+def free_text(default: T, *, help: str = "", source: str = "") -> T:
     """A static field of text that no list of names holds, or that only its entry can check."""
     return _field(default, Setting(help, source))
 
 
-def file_path(default: str | None, *, help: str = "", source: str = "") -> Any:
+def file_path(default: Path, *, help: str = "", source: str = "") -> Path:
     """A static field that names a file or folder, or a program; ~ is the home folder in it."""
     return _field(default, Setting(help, source, is_path=True))
 
 
-def text_list(*, help: str) -> Any:
+def text_list(*, help: str) -> list[str]:
     """A static field that is a list of texts, empty at first."""
     return dataclasses.field(default_factory=list, metadata={"setting": Setting(help)})
 
 
-def free_table(*, help: str) -> Any:
+def free_table(*, help: str) -> dict[str, Any]:
     """A static field that is a dict with keys of any names, empty at first."""
     return dataclasses.field(default_factory=dict, metadata={"setting": Setting(help)})
 
 
-def nested(config: type, *, help: str = "") -> Any:
+def nested(config: type[T], *, help: str = "") -> T:
     """A field that is a record of further settings; without help a subclass's, of another class."""
     setting = Setting(help) if help else Default("")
     return dataclasses.field(default_factory=config, metadata={"setting": setting})
 
 
-def default(value: Any, source: str, *, help: str = "") -> Any:
+def default(value: T, source: str, *, help: str = "") -> T:
     """A field that a base declares, with another default and its source, and perhaps other help."""
     return dataclasses.field(default=value, metadata={"setting": Default(source, help)})
 
 
-def _field(default: Any, setting: Setting) -> Any:
+def _field(default: T, setting: Setting) -> T:
     return dataclasses.field(default=default, metadata={"setting": setting})
 
 
@@ -145,6 +161,8 @@ def declared(config: type) -> Mapping[str, Setting]:
     """
     if not dataclasses.is_dataclass(config):
         return {}
+
+    # from the farthest base on, so that the nearest class has the last word
     settings: dict[str, Setting] = {}
     for base in reversed(config.__mro__):
         if not dataclasses.is_dataclass(base):
@@ -167,7 +185,7 @@ def ranges(config: type) -> dict[str, Range]:
     return {name: setting.allowed for name, setting in declared(config).items() if setting.allowed}
 
 
-def swept_values(record: Any) -> dict[str, float]:
+def swept_values(record: object) -> dict[str, float]:
     """The scalars of a record of settings that a sweep may vary, by name."""
     config: type = type(record)
     names = [name for name, setting in declared(config).items() if setting.is_swept]

@@ -55,16 +55,14 @@ def help_text(template: str, arguments: Sequence[str]) -> str:
         ),
         *_modifier_sections(),
     ]
+    names = {
+        "algos": "|".join(registry.names("algo")),
+        "envs": "|".join(registry.names("env")),
+        "modifiers": ", ".join(registry.names("modifiers")),
+        "presets": ", ".join([*hydra.presets(), *presets.names()]),
+    }
     settings = "\n\n".join(_section_text(section, values) for section in sections)
-    return template.format(
-        algos="|".join(registry.names("algo")),
-        envs="|".join(registry.names("env")),
-        modifiers=", ".join(registry.names("modifiers")),
-        presets=", ".join([*hydra.presets(), *presets.names()]),
-        algo=choices.algo,
-        env=choices.env,
-        settings=settings,
-    )
+    return template.format(**names, algo=choices.algo, env=choices.env, settings=settings)
 
 
 def small_command(

@@ -64,16 +64,20 @@ def _run_parts() -> Iterator[str]:
 
 def _algorithm_parts() -> Iterator[str]:
     """What several algorithms have in one table, with all defaults; then what only one has."""
+    # who has the same setting
     uses: dict[tuple[str, str, str], list[Use]] = {}
     for name, module in registry.modules("algo").items():
         for row in rows(module.Config, "algo."):
             same = (row.key, row.setting.help, _may_be(row))
             uses.setdefault(same, []).append(Use(name, row))
+
+    # what several have
     shared = [entries for entries in uses.values() if len(entries) > 1]
     shared.sort(key=lambda entries: (".hparams." in entries[0].row.key, -len(entries)))
     lines = "\n".join(_shared_line(entries) for entries in shared)
     yield f"## Algorithms\n\n### Settings of several algorithms\n\n{SHARED_HEADER}\n{lines}\n"
 
+    # what only one has
     single = [entries[0] for entries in uses.values() if len(entries) == 1]
     for name, module in registry.modules("algo").items():
         text = f"### algo={name}\n"

@@ -16,18 +16,24 @@ def from_plain(tree: dict[str, Any]) -> Settings:
     Raises RefusedError if it does not fit this version; it names the key, but not the file.
     """
     try:
+        # what must be there
         algo_name = str(tree["algo_name"])
         env_name = str(tree["env_name"])
         run = tree["run"]
+
+        # the records of entries
         modifiers = {}
         for name, values in (tree.get("modifiers") or {}).items():
             modifiers[name] = filled(registry.get("modifiers", name).Config, values, name)
+        run_config = filled(RunConfig, run, "run")
+        algo = filled(registry.get("algo", algo_name).Config, tree.get("algo"), "algo")
+        env = filled(registry.get("env", env_name).Config, tree.get("env"), "env")
         return Settings(
-            run=filled(RunConfig, run, "run"),
+            run=run_config,
             algo_name=algo_name,
-            algo=filled(registry.get("algo", algo_name).Config, tree.get("algo"), "algo"),
+            algo=algo,
             env_name=env_name,
-            env=filled(registry.get("env", env_name).Config, tree.get("env"), "env"),
+            env=env,
             modifiers=modifiers,
             sweep=tree.get("sweep") or {},
         )

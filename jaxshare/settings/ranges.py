@@ -30,7 +30,7 @@ class Range:
     note: str = ""
     infinite: bool = False
 
-    def problem(self, value: Any) -> str:
+    def problem(self, value: object) -> str:
         """What is wrong with a value, as 'must be at least 1', or ''.
 
         None is the type's business, not the range's.
@@ -40,29 +40,37 @@ class Range:
         if self.choices:
             names = ", ".join(str(choice) for choice in self.choices)
             return "" if value in self.choices else f"is not one of {names}"
-        if not isinstance(value, Real):
-            return ""
         if isinstance(value, int):
             fits = self._holds(value) and abs(value) <= LARGEST_INTEGER
             return "" if fits else f"must {self._ends(whole=True)}"
+        return self._problem_of_real(float(value)) if isinstance(value, Real) else ""
+
+    def _problem_of_real(self, value: float) -> str:
         if self.infinite and value == math.inf:
             return ""
-        rounded = in_32_bits(float(value))
+        ends = self._ends()
+
+        # beyond what 32 bits hold
+        rounded = in_32_bits(value)
         if not math.isfinite(rounded):
-            ends = self._ends()
             number = "inf, or finite in 32 bits," if self.infinite else "finite in 32 bits"
-            return f"must be {number}{'' if ends == 'be finite' else f' and must {ends}'}"
-        if not self._holds(float(value)):
-            return f"must {self._ends()}"
-        return "" if self._holds(rounded) else f"is {rounded:g} in 32 bits, but must {self._ends()}"
+            rest = "" if ends == "be finite" else f" and must {ends}"
+            return f"must be {number}{rest}"
+
+        # beyond the ends, perhaps only as it is rounded
+        if not self._holds(value):
+            return f"must {ends}"
+        return "" if self._holds(rounded) else f"is {rounded:g} in 32 bits, but must {ends}"
 
     def _holds(self, value: float) -> bool:
-        return not (
-            (self.least is not None and value < self.least)
-            or (self.most is not None and value > self.most)
-            or (self.above is not None and value <= self.above)
-            or (self.below is not None and value >= self.below)
-        )
+        """Whether a value is not beyond one of the ends."""
+        if self.least is not None and value < self.least:
+            return False
+        if self.most is not None and value > self.most:
+            return False
+        if self.above is not None and value <= self.above:
+            return False
+        return not (self.below is not None and value >= self.below)
 
     def _ends(self, whole: bool = False) -> str:
         """The ends in words, after 'must'.
@@ -75,14 +83,20 @@ class Range:
             high = LARGEST_INTEGER
         if low is None and high is None:
             return "be finite"
+
+        # one open end and one closed one
         if (self.above is None) != (self.below is None) and low is not None and high is not None:
             left = "[" if self.above is None else "("
             right = "]" if self.below is None else ")"
             return f"be in {left}{low:.10g}, {high:.10g}{right}"
+
+        # ends that have words of their own
         if not whole and (low, high) == (0, 1):
             return f"be between 0 and 1{'' if self.above is None else ', and neither of them'}"
         if low == 0 and high is None:
             return "not be negative" if self.above is None else "be positive"
+
+        # all others
         words = []
         if low is not None:
             words.append(f"{'at least' if self.above is None else 'above'} {low:.10g}")

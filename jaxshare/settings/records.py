@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, free_text, nested, static
 from jaxshare.settings.run_parts import (
@@ -14,6 +14,8 @@ from jaxshare.settings.run_parts import (
     ParallelConfig,
     ReplayConfig,
 )
+
+EntryConfig: TypeAlias = Any  # a `Config` of an algorithm, environment or modifier
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,10 @@ class Settings:
 
     run: RunConfig
     algo_name: str
-    algo: Any
+    algo: EntryConfig
     env_name: str
-    env: Any
-    modifiers: dict[str, Any]  # name -> Config, in the order given
+    env: EntryConfig
+    modifiers: dict[str, EntryConfig]  # by name, in the order in which they are applied
     sweep: dict[str, list[float]]  # "lr" or "differ.alpha" -> values
 
     def points(self) -> list[dict[str, float]]:
@@ -129,8 +131,8 @@ class Settings:
 
     def runs(self) -> list[tuple[int, dict[str, float]]]:
         """(seed, sweep point) of every run, seeds varying fastest."""
-        first, seeds = self.run.seed, self.run.seeds
-        return [(first + i, point) for point in self.points() for i in range(seeds)]
+        seeds = range(self.run.seed, self.run.seed + self.run.seeds)
+        return [(seed, point) for point in self.points() for seed in seeds]
 
     def labels(self) -> list[dict[str, Any]]:
         """How records name each run: {"seed": 0, "sweep.lr": 1e-4}."""

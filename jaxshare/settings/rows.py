@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from jaxshare.settings.fields import COUNT, STEPS, UNITS, Setting, declared
 from jaxshare.settings.ranges import Range
@@ -19,7 +18,7 @@ class Row:
     """One setting: its key on the command line, its value, and what it says of itself."""
 
     key: str
-    value: Any
+    value: object
     setting: Setting
 
     @property
@@ -28,7 +27,7 @@ class Row:
         return value_text(self.value)
 
 
-def value_text(value: Any) -> str:
+def value_text(value: object) -> str:
     """A value as the command line has it: true, null, [a,b], {a:b}."""
     if value is None:
         return "null"
@@ -70,6 +69,7 @@ def range_text(allowed: Range | None, most_names: int | None = MOST_NAMES) -> st
             names = [*names[:most_names], "…"]
         return "|".join(names)
 
+    # ends, round brackets for open ones
     is_open_below = allowed.above is not None
     is_open_above = allowed.below is not None
     low = allowed.above if is_open_below else allowed.least

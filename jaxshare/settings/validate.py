@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxshare.registry import suggest
 from jaxshare.settings.fields import COUNT, UNITS, ranges
@@ -12,12 +12,14 @@ from jaxshare.settings.ranges import Range
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
-    from jaxshare.settings.records import RunConfig, Settings
+    from _typeshed import DataclassInstance
+
+    from jaxshare.settings.records import EntryConfig, RunConfig, Settings
 
 RUNS = UNITS  # of one command; each is a row of every array
 
 
-def check_record(record: Any, prefix: str = "") -> None:
+def check_record(record: DataclassInstance, prefix: str = "") -> None:
     """Check all fields of a dataclass, and of those in it. Raises RefusedError.
 
     prefix: what stands before the names of its fields on the command line, such as 'algo.'.
@@ -25,13 +27,13 @@ def check_record(record: Any, prefix: str = "") -> None:
     declared = ranges(type(record))
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             check_record(value, f"{prefix}{field.name}.")
         elif field.name in declared:
             check_value(f"{prefix}{field.name}", value, declared[field.name])
 
 
-def check_value(key: str, value: Any, allowed: Range) -> None:
+def check_value(key: str, value: object, allowed: Range) -> None:
     """Check one value, or each entry of a list of choices. Raises RefusedError."""
     entries = value if isinstance(value, list | tuple) and allowed.choices else [value]
     for entry in entries:
@@ -100,7 +102,7 @@ def _check_number_of_runs(settings: Settings) -> None:
         )
 
 
-def _owner(settings: Settings, owner: str) -> Any:
+def _owner(settings: Settings, owner: str) -> EntryConfig:
     """The record of a swept scalar: of 'lr' the algorithm's, of 'differ.alpha' the modifier's."""
     return settings.modifiers.get(owner) if owner else getattr(settings.algo, "hparams", None)
 

@@ -37,6 +37,8 @@ class Bars(AbstractContextManager["Bars"]):
             console=self._console,
             disable=not self._terminal,
         )
+
+        # jobs over, and bars of those at work
         self._total = total
         self._ended = 0
         self._looked = 0.0

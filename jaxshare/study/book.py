@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import yaml
 
@@ -55,16 +55,22 @@ def read(place: pathlib.Path, base: pathlib.Path | None = None) -> Book:
         raise RefusedError(
             f"{place} does not exist: name a YAML file of studies, or a folder of them.",
         )
+
+    # where it stands, and what it is called
     folder = place if place.is_dir() else place.parent
     name = place.resolve().name if place.is_dir() else place.stem
     base = base or pathlib.Path.cwd()
     source = os.path.relpath(place.resolve(), base.resolve())
     book = Book(name, source, folder, base)
+
+    # read all files
     files = sorted(place.glob("*.yaml")) if place.is_dir() else [place]
     for path in files:
         book = _with_file(book, path)
     if not book.studies:
         raise RefusedError(f"{place} holds no study: it needs a key 'studies' or 'claims'.")
+
+    # check what they say together
     for study in book.studies.values():
         _check(study, book)
     for set_name, data in book.sets.items():
@@ -75,7 +81,7 @@ def read(place: pathlib.Path, base: pathlib.Path | None = None) -> Book:
 def _with_file(book: Book, path: pathlib.Path) -> Book:
     """The book with what a file adds."""
     try:
-        tree: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise RefusedError(f"{path} cannot be read: {_first(error)}.") from error
     if not isinstance(tree, dict):
@@ -112,7 +118,7 @@ def _first(error: Exception) -> str:
     return f"{problem} in line {place.line + 1}, column {place.column + 1}" if place else problem
 
 
-def _new(path: pathlib.Path, name: Any, known: Any) -> str:
+def _new(path: pathlib.Path, name: object, known: Container[str]) -> str:
     """Where an entry stands, in words; its name is a text, and new."""
     if not isinstance(name, str):
         raise RefusedError(f"{path}: the name {name} is no text: put it in quotes.")
@@ -135,6 +141,8 @@ def _check(study: Study, book: Book) -> None:
         missing = [key for key in CLAIM if not getattr(study, key)]
         if missing:
             raise RefusedError(f"{name}: a claim must have {', '.join(missing)}; a study need not.")
+
+    # what is run
     if study.not_run:
         return
     _check_size(study)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from jaxshare.results.statistics import AGGREGATES
 from jaxshare.study import kinds
@@ -52,7 +51,9 @@ class Quantity:
     )
     json: str | None = key("a step of the study, whose result holds the numbers", kinds.text, None)
     path: list[str] = key("the keys that lead to them there", kinds.listing(kinds.anything), [])
-    near: Any = key("count their largest distance from these values instead", kinds.anything, None)
+    near: object = key(
+        "count their largest distance from these values instead", kinds.anything, None
+    )
 
 
 @dataclass(frozen=True)

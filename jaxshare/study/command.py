@@ -5,7 +5,8 @@ from __future__ import annotations
 import pathlib
 import signal
 import sys
-from typing import Any
+from functools import partial
+from types import FrameType
 
 from jaxshare import cli
 from jaxshare.run import output
@@ -28,7 +29,7 @@ def main() -> None:
     cli.run_command(lambda: run(parse(sys.argv[1:])))
 
 
-def _interrupt(signum: int, frame: Any) -> None:
+def _interrupt(signum: int, frame: FrameType | None) -> None:
     """SIGTERM as Ctrl-C: all jobs save first."""
     raise KeyboardInterrupt
 
@@ -43,41 +44,43 @@ def run(options: Options) -> None:
         _write_page(figures.read(where.figures), book, where)
         return
 
+    # what takes no judgement
     plans = plan.make_all(book, names, budget_name)
     jobs = plan.together(plans)
     check_signed(jobs, where.root)
     executor = Local(options.jobs, pathlib.Path.cwd())
     if options.action == "status":
         tables.show_status(book, plans, where.root, cost.read(where.costs), options.jobs)
-    elif options.dry_run:
+        return
+    if options.dry_run:
         _show_commands(jobs, where.root)
-    elif options.measure:
+        return
+    if options.measure:
         measure(jobs, where.root, executor, where.costs)
-    else:
-        output.check_writable(where.figures, "--out")
-        output.check_writable(where.page, "--page")
-        failed: dict[str, str] = {}
-        if options.action == "run":
-            check_jobs(plans, where.root)
-            table = cost.read(where.costs)
-            failed = run_all(
-                jobs,
-                where.root,
-                executor,
-                table,
-                lambda ended: cost.note(where.costs, ended),
-            )
-        missing = dict(failed)
-        for name, job in jobs.items():
-            if not is_done(job, where.root):
-                missing.setdefault(name, "it has not been run yet")
-        _judge(book, plans, where, budget_name, missing)
-        if failed:
-            name, why = next(iter(failed.items()))
-            raise RefusedError(
-                f"{len(failed)} of {len(jobs)} jobs have no result. {name}: {why}. What they print "
-                f"is in {where.root / LOGS}.",
-            )
+        return
+
+    # run what is missing
+    output.check_writable(where.figures, "--out")
+    output.check_writable(where.page, "--page")
+    failed: dict[str, str] = {}
+    if options.action == "run":
+        check_jobs(plans, where.root)
+        table = cost.read(where.costs)
+        note = partial(cost.note, where.costs)
+        failed = run_all(jobs, where.root, executor, table, note)
+
+    # judge
+    missing = dict(failed)
+    for name, job in jobs.items():
+        if not is_done(job, where.root):
+            missing.setdefault(name, "it has not been run yet")
+    _judge(book, plans, where, budget_name, missing)
+    if failed:
+        name, why = next(iter(failed.items()))
+        raise RefusedError(
+            f"{len(failed)} of {len(jobs)} jobs have no result. {name}: {why}. What they print "
+            f"is in {where.root / LOGS}.",
+        )
 
 
 def _show_commands(jobs: Jobs, root: pathlib.Path) -> None:
@@ -107,6 +110,8 @@ def _judge(
         if remark:
             print(f"{name}: {remark}")
         known[name][budget_name] = merged
+
+    # keep, and show
     known = figures.ordered(known, list(book.studies))
     figures.write(known, where.figures)
     tables.show_verdicts({name: known[name][budget_name] for name in plans})

@@ -155,6 +155,7 @@ class _Engine:
         if state.running:
             return
 
+        # how it ended
         del self._at_work[job.name]
         if state.expired:
             minutes = work.limit / 60

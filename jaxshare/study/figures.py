@@ -50,14 +50,19 @@ class Curve(TypedDict):
     high: list[float]
 
 
-class Cell(TypedDict):
-    """An arm on a task."""
+class Scores(TypedDict):
+    """What an arm has reached on a task, and by which rule that is counted."""
 
     metric: str
     score: str
     last: int
     scores: list[float]  # of every seed
     iqm: float
+
+
+class Cell(Scores):
+    """An arm on a task."""
+
     low: float | None
     high: float | None
     paper: list[float] | None

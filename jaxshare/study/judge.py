@@ -7,7 +7,7 @@ confirmed makes the claim not confirmed, and all must be confirmed for it to be 
 from __future__ import annotations
 
 import pathlib
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from jaxshare.results import curves, statistics
 from jaxshare.results.statistics import Bootstrap
 from jaxshare.study import figures, rules
 from jaxshare.study.check import TWO_ARMS, Check, Quantity
-from jaxshare.study.figures import Cell, CheckResult, Curve, Result, Value
+from jaxshare.study.figures import Cell, CheckResult, Curve, Result, Scores, Value
 from jaxshare.study.job import STAGE
 from jaxshare.study.language import Study
 from jaxshare.study.plan import Plan
@@ -46,6 +46,8 @@ def judge(
     if plan is None:
         reason = study.reason(budget)
         return {"verdict": NOT_RUN, "reason": reason, "checks": [], "cells": {}}
+
+    # checks, and scores of every arm on every task
     judging = _Judging(plan, root, {name: missing[name] for name in missing if name in plan.jobs})
     checks = [judging.check(check) for check in study.checks]
     cells: dict[str, dict[str, Cell]] = {}
@@ -67,7 +69,7 @@ def judge(
 
 def describe(study: Study, result: Result, machine: str) -> Result:
     """The result with what the page says of the study."""
-    texts: Any = figures.texts(study)
+    texts = cast(Result, figures.texts(study))
     return {**texts, "machine": machine, **result}
 
 
@@ -137,11 +139,13 @@ class _Judging:
             values = [self.runs.json(quantity)]
             interval = rules.exact(values[0], check.compare)
         elif quantity.reached is not None:
+            # seeds that have reached it
             arm = check.arms[0]
             values = [self.runs.reached(task, arm, quantity.reached) for task in tasks]
             hits = np.concatenate(values)
             interval = rules.share(int(hits.sum()), len(hits))
         else:
+            # one arm, or two against each other
             values = [self._numbers(check, check.arms[0], task) for task in tasks]
             if check.compare in TWO_ARMS:
                 others = [self._numbers(check, check.arms[1], task) for task in tasks]
@@ -188,19 +192,31 @@ class _Judging:
         job = plan.jobs[plan.cells[task, arm]]
         if job.name in self.missing:
             return None
+
+        # scores of all seeds, and their interval
         how = scoring(plan.study, Quantity())
         scores = self.runs.scores(task, arm, how)
         interval = rules.percentiles([scores], statistics.iqm)
-        return {
-            "metric": how.metric, "score": how.score, "last": how.last,
+        low = None if interval.is_open else interval.low
+        high = None if interval.is_open else interval.high
+
+        reached: Scores = {
+            "metric": how.metric,
+            "score": how.score,
+            "last": how.last,
             "scores": [round(float(score), 6) for score in scores],
-            "iqm": interval.value, "paper": plan.study.values.get(task, {}).get(arm),
+            "iqm": interval.value,
+        }
+        return {
+            **reached,
+            "paper": plan.study.values.get(task, {}).get(arm),
             "run": job.name,
-            "low": None if interval.is_open else interval.low,
-            "high": None if interval.is_open else interval.high,
-            "total": job.total, "unit": "updates" if job.offline else "environment steps",
+            "low": low,
+            "high": high,
+            "total": job.total,
+            "unit": "updates" if job.offline else "environment steps",
             "curve": self._curve(task, arm, how.metric),
-        }  # fmt: skip
+        }
 
     def _curve(self, task: str, arm: str, metric: str) -> Curve:
         """IQM and its interval over seeds on a grid, as far as all seeds go.
@@ -219,12 +235,13 @@ class _Judging:
         # their IQM
         bootstrap = Bootstrap(rules.RESAMPLES // FEWER, rules.CONFIDENCE, rules.SEED)
         curve = curves.statistic_curve(statistics.iqm, seeds, bootstrap, POINTS)
-        is_open = not curve.has_band
+        low = curve.low if curve.has_band else None
+        high = curve.high if curve.has_band else None
         return {
             "x": _short(curve.x),
             "y": _short(curve.y),
-            "low": _short(curve.y if is_open or curve.low is None else curve.low),
-            "high": _short(curve.y if is_open or curve.high is None else curve.high),
+            "low": _short(curve.y if low is None else low),
+            "high": _short(curve.y if high is None else high),
         }
 
 

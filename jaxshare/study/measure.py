@@ -68,6 +68,7 @@ def measure(jobs: Jobs, root: pathlib.Path, executor: Executor, path: pathlib.Pa
     rest = len(unknown) - len(waiting)
     print(f"{len(waiting)} kinds to measure, {rest} whose data sets or runs are not in {root}")
 
+    # as many at a time as the executor takes
     at_work: list[_Short] = []
     try:
         while waiting or at_work:
@@ -87,13 +88,14 @@ def _possible(job: Job, jobs: Jobs, root: pathlib.Path) -> bool:
 
 
 def _begin(job: Job, root: pathlib.Path, executor: Executor) -> _Short:
-    # new: all is compiled, as in a start that is measured
+    # a new cache: all is compiled, as in a start that is measured
     cache = root / "measured" / f"cache-{os.getpid()}"
     if job.kind != "train":
         whole = replace(task(job, root, AT_MOST), cache=cache)
         executor.submit(whole)
         return _Short(job, whole, None)
 
+    # the same run, but short
     out = f"measured/{job.name}-{os.getpid()}"
     settings = job.settings | {
         "seeds": "1",
@@ -118,11 +120,14 @@ def _is_over(short: _Short, executor: Executor) -> bool:
     short.spent = max(short.spent, state.core_seconds)
     if short.log is None or not state.running:
         return not state.running
+
+    # new records
     if short.log.is_file():
         rows = [row for row in metrics.rows(short.log) if row.whole and row.record]
         for row in rows[len(short.marks) :]:
             short.marks.append(_Mark(state.core_seconds, row.record or {}))
 
+    # records of learning that lie far enough apart, in all stages
     learning = [mark.at for mark in short.marks if not mark.is_evaluation]
     stages = {mark.record.get("sit/stage") for mark in short.marks} - {None}
     if len(learning) > 2 and learning[-1] - learning[0] > ENOUGH and stages in STAGES:

@@ -68,12 +68,16 @@ def parse(arguments: list[str]) -> Options:
     """The options. Raises RefusedError naming option, value and fix."""
     parser = _parser()
     parsed, unknown = parser.parse_known_intermixed_args(arguments)
+
+    # words that there are not
     if parsed.action not in ACTIONS:
         registry.one_of("the first word", parsed.action, ACTIONS)
     known = [name for action in parser._actions for name in action.option_strings]
     for word in unknown:
         near = registry.suggest(word.partition("=")[0], known)
         raise RefusedError(f"'{word}' is no option.{near} Known: {', '.join(known)}.")
+
+    # words that have no effect
     if parsed.jobs < 1:
         raise RefusedError(f"--jobs {parsed.jobs} must be at least 1.")
     if parsed.names and parsed.action == "page":
@@ -92,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
         description=f"{HELP}{actions}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+    # what to do, and with what
     parser.add_argument("action", metavar="|".join(ACTIONS))
     parser.add_argument("place", type=pathlib.Path, metavar="FILE_OR_FOLDER")
     parser.add_argument(
@@ -100,6 +106,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="name",
         help="studies, or beginnings of their names; default: all",
     )
+
+    # how, and where to
     parser.add_argument("--budget", choices=BUDGETS, help="default: small, where a study has it")
     parser.add_argument(
         "--runs",
@@ -145,16 +153,21 @@ def budget(options: Options, book: Book, names: list[str]) -> str:
     if options.budget:
         return options.budget
     studies = [book.studies[name] for name in names]
-    return next((name for name in BUDGETS if any(s.budget(name) for s in studies)), BUDGETS[0])
+    for budget_name in BUDGETS:
+        if any(study.budget(budget_name) for study in studies):
+            return budget_name
+    return BUDGETS[0]
 
 
 def places(options: Options, book: Book, budget_name: str) -> Places:
     """Where runs and results are: as asked for, or as the file says, or beside the runs."""
     runs = options.runs or pathlib.Path("runs") / book.name
     paths = book.paths
+    figures = book.place(paths.figures) if paths.figures else runs / "results.json"
+    page = book.place(paths.page) if paths.page else runs / "results.md"
     return Places(
-        runs.resolve() / budget_name,  # jobs may run elsewhere
-        options.out or (book.place(paths.figures) if paths.figures else runs / "results.json"),
-        options.page or (book.place(paths.page) if paths.page else runs / "results.md"),
-        book.place(paths.costs) if paths.costs else runs / "costs.json",
+        root=runs.resolve() / budget_name,  # jobs may run elsewhere
+        figures=options.out or figures,
+        page=options.page or page,
+        costs=book.place(paths.costs) if paths.costs else runs / "costs.json",
     )

@@ -119,17 +119,18 @@ def _table(columns: list[str], rows: list[list[str]]) -> str:
 def _summary(results: dict[str, Result]) -> str:
     claims = any(map(is_claim, results.values()))
     columns = ["claim" if claims else "study", "verdict", "checks", "budget, seeds"]
+
+    # a row for each
     rows = []
     for name, result in results.items():
         checks = result["checks"]
         confirmed = sum(check["verdict"] == "confirmed" for check in checks)
-        verdict = result["verdict"]
-        row = [
-            f"[{result['title']}](#{anchor(name)})",
-            MARK.get(verdict, verdict),
-            f"{confirmed} of {len(checks)} confirmed" if checks else "–",
-            f"{result['budget']}, {result['seeds']}" if checks or result["cells"] else "–",
-        ]
+        count = f"{confirmed} of {len(checks)} confirmed" if checks else "–"
+        size = "–"
+        if checks or result["cells"]:
+            size = f"{result['budget']}, {result['seeds']}"
+        verdict = MARK.get(result["verdict"], result["verdict"])
+        row = [f"[{result['title']}](#{anchor(name)})", verdict, count, size]
         rows.append([*row, result.get("comparable", "–")] if claims else row)
     return _table([*columns, "comparable"] if claims else columns, rows)
 
@@ -149,6 +150,8 @@ def _section(name: str, result: Result, picture: str | None, book: Book) -> str:
         parts.append(f"\n*Comparable:* {result['comparable']}. {result['because']}\n")
     elif "statement" in result:
         parts.append("")
+
+    # what came of it
     if not result["checks"] and not result["cells"]:
         return "\n".join([*parts, _not_run(result)])
     if result["checks"]:
@@ -227,6 +230,8 @@ def _cells(result: Result) -> str:
             each = ", ".join(number(score) for score in cell["scores"])
             after = f"{cell['total']:,} {cell['unit']}"
             rows.append([task, arm, *([paper] if claim else []), bounds, each, after])
+
+    # what a score is
     last = cells[0]["last"]
     final = f"mean of the last {last} evaluations" if last > 1 else "the last evaluation"
     what = final if cells[0]["score"] == "final" else "mean of all evaluations but the first"

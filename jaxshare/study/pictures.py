@@ -53,6 +53,8 @@ def draw_curves(axis: Axes, task: str, cells: dict[str, Cell], arms: list[str]) 
     for arm, cell in cells.items():
         curve = Curve(**{key: np.array(cell["curve"][key]) for key in ("x", "y", "low", "high")})
         lines.append(Line(curve, figures.no_formula(arm), look[arm]))
+
+    # what all arms have in common
     first = next(iter(cells.values()))
     panel = Panel(
         lines,
@@ -76,6 +78,7 @@ def _draw_checks(axis: Axes, checks: list[CheckResult]) -> None:
         edge = check["bound"] if is_equal else 0.0
         unit = max(abs(end - centre) for end in (low, high, value, centre + edge)) or 1.0
 
+        # an interval, its value, and its bounds if it must lie within
         colour = COLOURS.get(check["verdict"], "tab:gray")
         ends = [(low - centre) / unit, (high - centre) / unit]
         axis.plot(ends, [-row, -row], color=colour, lw=5, alpha=0.5, solid_capstyle="butt")

@@ -114,6 +114,8 @@ class _Planner:
                 of_arm[name] = value
             elif name == task:
                 of_arm |= value
+
+        # later ones win
         return {
             **study.arms[arm],
             **study.tasks[task],
@@ -133,12 +135,16 @@ class _Planner:
             )
         total = _whole(owner, key, settings[key])
         _whole(owner, "eval.every", settings["eval.every"])
+
+        # after the data set, if there is one
         speed = names.speed(settings, self._book.paths.alike)
         needs: tuple[str, ...] = ()
         if offline:
             data = self._data(settings["data"])
             needs = (data.name,)
             settings = {**settings, "data": f"{{root}}/{data.out}"}
+
+        # its command line
         label = names.label(settings)
         words = [f"{name}={value}" for name, value in settings.items()]
         arguments = (*words, *QUIET, f"run_dir={{root}}/{label}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from jaxshare import registry
 from jaxshare.types import RefusedError
@@ -20,7 +20,12 @@ Kind = Callable[[Any, str], Any]
 T = TypeVar("T")
 
 
-def key(meaning: str, kind: Kind, default: Any = dataclasses.MISSING, name: str = "") -> Any:
+def key(
+    meaning: str,
+    kind: Callable[[Any, str], T],
+    default: object = dataclasses.MISSING,
+    name: str = "",
+) -> T:
     """A field of a record: what its key means, what it takes, and its name in the file (its own).
 
     A default that is a list or a dictionary is made anew for every record.
@@ -28,8 +33,8 @@ def key(meaning: str, kind: Kind, default: Any = dataclasses.MISSING, name: str 
     metadata = {"meaning": meaning, "kind": kind, "name": name}
     if isinstance(default, list | dict):
         empty = type(default)
-        return dataclasses.field(default_factory=empty, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+        return cast(T, dataclasses.field(default_factory=empty, metadata=metadata))
+    return cast(T, dataclasses.field(default=default, metadata=metadata))
 
 
 def keys(record: type) -> dict[str, dataclasses.Field[Any]]:
@@ -43,7 +48,7 @@ def is_needed(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def one_of(where: str, name: str, value: Any, known: Iterable[Any]) -> None:
+def one_of(where: str, name: str, value: object, known: Iterable[object]) -> None:
     """Raise RefusedError naming place, key, value and what is near, unless the value is known."""
     names = [str(each) for each in known]
     if value not in names:
@@ -51,35 +56,36 @@ def one_of(where: str, name: str, value: Any, known: Iterable[Any]) -> None:
         raise RefusedError(f"{where}: {name}={value} is not one of {', '.join(names)}.{near}")
 
 
-def make(record_type: type[T], tree: Any, where: str, **others: Any) -> T:
+def make(record_type: type[T], tree: object, where: str, **others: object) -> T:
     """A record from a plain mapping. others: fields that no file writes. Raises RefusedError."""
-    check_mapping(tree, where)
+    mapping = checked_mapping(tree, where)
     fields = keys(record_type)
 
     # keys that there are not, and that must be there
-    for name in tree:
+    for name in mapping:
         if name not in fields:
             near = registry.suggest(name, fields)
             raise RefusedError(
                 f"{where}: '{name}' is no key here.{near} Known: {', '.join(fields)}.",
             )
-    missing = [name for name, field in fields.items() if is_needed(field) and name not in tree]
+    missing = [name for name, field in fields.items() if is_needed(field) and name not in mapping]
     if missing:
         meanings = [f"{name} ({fields[name].metadata['meaning']})" for name in missing]
         raise RefusedError(f"{where}: {' and '.join(meanings)} must be there.")
 
     # the values
-    values = {}
-    for name, value in tree.items():
+    values: dict[str, Any] = {**others}
+    for name, value in mapping.items():
         field = fields[name]
         values[field.name] = field.metadata["kind"](value, f"{where}.{name}")
-    return record_type(**values, **others)
+    return record_type(**values)
 
 
-def check_mapping(value: Any, where: str) -> None:
-    """Raise RefusedError for what is no mapping from texts."""
+def checked_mapping(value: object, where: str) -> dict[str, Any]:
+    """The value, if it is a mapping from texts. Raises RefusedError."""
     if not isinstance(value, dict):
         raise RefusedError(f"{where}={value} must be a mapping, as in {{key: value}}.")
     for name in value:
         if not isinstance(name, str):
             raise RefusedError(f"{where}: the key {name} is no text: put it in quotes.")
+    return value

@@ -60,16 +60,26 @@ class Interval:
 
 def verdict(compare: str, low: float, high: float, bound: float) -> str:
     """Of an interval; bound: the margin, or the threshold. See the top of the file."""
-    confirmed, refuted = {
-        "greater": (low > bound, high < bound),
-        "equal": (-bound <= low and high <= bound, low > bound or high < -bound),
-        "at_least": (low >= bound, high < bound),
-        "above": (low > bound, high <= bound),
-        "at_most": (high <= bound, low > bound),
-    }[compare]
-    if confirmed:
+    # the whole interval is as the check says
+    confirmed = {
+        "greater": low > bound,
+        "equal": -bound <= low and high <= bound,
+        "at_least": low >= bound,
+        "above": low > bound,
+        "at_most": high <= bound,
+    }
+
+    # the whole interval is otherwise
+    refuted = {
+        "greater": high < bound,
+        "equal": low > bound or high < -bound,
+        "at_least": high < bound,
+        "above": high <= bound,
+        "at_most": low > bound,
+    }
+    if confirmed[compare]:
         return CONFIRMED
-    return NOT_CONFIRMED if refuted else UNDECIDED
+    return NOT_CONFIRMED if refuted[compare] else UNDECIDED
 
 
 def together(verdicts: Sequence[str]) -> str:

@@ -43,13 +43,13 @@ def standardise(path: pathlib.Path) -> pathlib.Path:
     valid = np.asarray(episodes.mask)[..., None] > 0
     rewards = np.asarray(episodes.reward)[np.broadcast_to(valid, episodes.reward.shape)]
     scaled = (episodes.reward - rewards.mean()) / rewards.std()
-    reward: Any = np.where(valid, scaled, 0).astype(np.float32)
+    changes: dict[str, Any] = {"reward": np.where(valid, scaled, 0).astype(np.float32)}
 
     card = {
         **dataset.card,
         "standardised": {"mean": float(rewards.mean()), "std": float(rewards.std())},
     }
-    replaced = dataclasses.replace(episodes, reward=reward)
+    replaced = dataclasses.replace(episodes, **changes)
     changed = dataclasses.replace(dataset, episodes=replaced, card=card)
     own.save(changed, copy)
     return copy

@@ -41,6 +41,8 @@ def show_status(
         if plan is None:
             table.add_row(name, title, "–", "–", "–", "not run here")
             continue
+
+        # jobs that no study before has, and what they take
         fresh = {label: job for label, job in plan.jobs.items() if label not in counted}
         counted |= fresh
         open_jobs = {label: job for label, job in fresh.items() if not is_done(job, root)}
@@ -49,6 +51,8 @@ def show_status(
         seconds = sum(estimate for estimate in estimates if estimate is not None)
         whole += seconds
         unknown += estimates.count(None)
+
+        # in words
         rest = f" + {estimates.count(None)} not measured" if None in estimates else ""
         shared = len(plan.jobs) - len(fresh)
         count = f"{len(plan.jobs)}" + (f", {shared} shared" if shared else "")

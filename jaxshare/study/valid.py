@@ -23,12 +23,16 @@ def check_jobs(plans: dict[str, Plan | None], root: pathlib.Path) -> None:
     for name, plan in plans.items():
         if plan is None:
             continue
+
+        # scripts
         for job in plan.jobs.values():
             if job.kind == "script" and not pathlib.Path(job.arguments[0]).is_file():
                 raise RefusedError(
                     f"{name}: {job.arguments[0]} does not exist: run names a Python file, from the "
                     "folder of the YAML file.",
                 )
+
+        # training runs
         for (task, arm), label in plan.cells.items():
             job = plan.jobs[label]
             if _kind(job) in kinds or is_done(job, root):

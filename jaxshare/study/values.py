@@ -116,7 +116,7 @@ class Runs:
         """
         assert quantity.json is not None
         job = self.plan.jobs[self.plan.scripts[quantity.json]]
-        tree: Any = files.read_json(self.root / job.out, files.ANY, AGAIN)
+        tree = files.read_json(self.root / job.out, files.ANY, AGAIN)
         for key in quantity.path:
             tree = tree[key]
         numbers = np.asarray(tree, float)
@@ -157,8 +157,7 @@ def _mean(values: Iterable[float]) -> float:
 def of_types(types: dict[str, Any], path: str) -> float:
     """The mean over types of agents of a number in the decomposition. Raises RefusedError."""
     numbers = []
-    for of_type in types.values():
-        value: Any = of_type
+    for value in types.values():
         for key in path.split("."):
             if not value:
                 value = None

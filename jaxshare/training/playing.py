@@ -15,16 +15,8 @@ from jaxshare.training import rollout, streams
 from jaxshare.training.counting import Counting
 from jaxshare.training.keys import COLLECT, stage_key
 from jaxshare.training.rollout import Players, Rollout
-from jaxshare.types import (
-    Array,
-    Clock,
-    Context,
-    Episode,
-    HParams,
-    Params,
-    Segment,
-    TrainState,
-)
+from jaxshare.trees import Params
+from jaxshare.types import Array, Clock, Context, Episode, HParams, Segment, TrainState
 
 
 class Collected(struct.PyTreeNode):

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax.custom_batching import custom_vmap
 
-from jaxshare.types import Algorithm, Array, Context, Env, Episode, Params, Segment, TimeStep
+from jaxshare.trees import Params
+from jaxshare.types import Algorithm, Array, Context, Env, Episode, Segment, TimeStep
 
 # where an episode did not get; 0 in other fields
 PADDING = {"obs": 0.0, "state": 0.0, "avail": True, "alive": False}

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxshare import compatibility, parallel, registry
+from jaxshare import compatibility, registry
 from jaxshare.data import card, own, records
 from jaxshare.envs import matrix
-from jaxshare.run import build
+from jaxshare.run import build, parallel
 from jaxshare.settings.run_parts import ParallelConfig
 from jaxshare.training import rollout
 from jaxshare.training.counting import start_clock

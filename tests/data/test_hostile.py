@@ -11,8 +11,8 @@ import pytest
 import tiny
 import toy_data
 
-from jaxshare import parallel
 from jaxshare.data import hdf5, limits, open_any, own, vault
+from jaxshare.run import parallel
 from jaxshare.types import RefusedError
 
 MOST_GROWTH = 400e6  # bytes that a refusal may take, in a process of its own

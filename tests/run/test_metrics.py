@@ -8,10 +8,9 @@ import shutil
 import pytest
 import tiny
 
-from jaxshare import console, loggers
-from jaxshare.loggers import JsonLines
 from jaxshare.results import curves, directories, learning_curve
-from jaxshare.run import metrics
+from jaxshare.run import console, loggers, metrics
+from jaxshare.run.loggers import JsonLines
 from jaxshare.run.metrics import Reached
 from jaxshare.types import RefusedError
 

@@ -10,7 +10,7 @@ sys.path.insert(0, str(tiny.REPOSITORY / "benchmarks"))
 
 from _faults_forgetful import ForgetfulDisk
 
-from jaxshare.checkpoint import Checkpoints
+from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.run.folder import open_run_dir
 
 

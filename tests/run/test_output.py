@@ -8,10 +8,10 @@ import pytest
 import tiny
 
 from jaxshare import durable
-from jaxshare.checkpoint import Restored
 from jaxshare.commands import collect, decompose, evaluate, report
 from jaxshare.evaluation import scores
 from jaxshare.run import folder, output, saved
+from jaxshare.run.checkpoint.contents import Restored
 from jaxshare.types import RefusedError
 
 RUNS = [{"seed": 0, "env_steps": 64, "return": 7.125, "return_std": 0.5, "length": 2.0}]
@@ -138,9 +138,9 @@ def test_decompose_tries_its_place_before_it_restores(monkeypatch, tmp_path):
 def test_every_file_that_a_command_adds_to_a_run_directory_replaces_links():
     """They are written by jaxshare.durable: nothing else there opens a file of a given name for writing."""
     users = {}
-    run = ("run/training", "run/saver", "run/folder", "run/metrics")
+    run = tuple(f"run/{part}" for part in ("training", "saver", "folder", "metrics", "loggers", "console"))
     commands = ("commands/evaluate", "commands/decompose", "decomposition/result")
-    for name in (*run, *commands, "results/learning_curve", "loggers", "console"):
+    for name in (*run, *commands, "results/learning_curve"):
         source = (tiny.REPOSITORY / "jaxshare" / f"{name}.py").read_text()
         found = [call for call in (".write_text(", ".write_bytes(", "savefig(run_dir", '"w"', "'w'") if call in source]
         users[name] = [call for call in found if source.count(call) > source.count(f"durable{call}")]

@@ -224,7 +224,7 @@ def test_no_json_or_yaml_of_a_run_directory_is_read_past_the_reader():
     readers = {"run/reader.py", "run/lock.py", "run/metrics.py"}
     # data sets, the files of a checkpoint (behind its checksums), what workers say, and a study's own files (which
     # are in no run directory) have checks of their own
-    others = {"data/", "cli.py", "checkpoint.py", "envs/hosted/messages.py"}
+    others = {"data/", "cli.py", "run/checkpoint/checkpoints.py", "envs/hosted/messages.py"}
     others |= {"study/book.py", "study/cost.py", "study/figures.py"}
     users = set()
     for path in sorted((tiny.REPOSITORY / "jaxshare").rglob("*.py")):

@@ -12,7 +12,8 @@ from jaxshare.ops import offline
 from jaxshare.ops.coma import mix_all
 from jaxshare.ops.masking import take_last
 from jaxshare.ops.schedules import linear
-from jaxshare.types import Array, Discrete, Params
+from jaxshare.trees import Params
+from jaxshare.types import Array, Discrete
 
 
 def action_values(view: View, params: Params, action: Array | None = None) -> Array:

@@ -15,7 +15,8 @@ from jaxshare.modifiers.periodic.sharing import Sharing
 from jaxshare.ops import differ, td
 from jaxshare.ops.masking import masked_sum
 from jaxshare.ops.schedules import crossed
-from jaxshare.types import Array, Clock, LearnerState, Params
+from jaxshare.trees import Params
+from jaxshare.types import Array, Clock, LearnerState
 
 
 def scores(sharing: Sharing, view: View) -> Array:

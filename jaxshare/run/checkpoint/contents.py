@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import KeyEntry
 
+from jaxshare.trees import Params, Tree
 from jaxshare.types import Box, Clock, EnvSpec, TrainState
+
+Leaf: TypeAlias = np.ndarray | jax.Array | jax.ShapeDtypeStruct
 
 # how each number that a network's shapes depend on is told
 FACTS = {
@@ -25,7 +29,7 @@ FACTS = {
 class Best:
     """A run at its best evaluation so far."""
 
-    params: dict[str, Any]  # LearnerState.params, as numpy arrays
+    params: Params  # LearnerState.params, as numpy arrays
     env_steps: int
     score: float  # mean return of the evaluation
 
@@ -74,7 +78,7 @@ def replay_shapes(run: TrainState, num_runs: int, filled: int) -> dict[str, Any]
     if not 0 <= filled <= num_slots(run):
         raise ValueError(f"a replay of {filled} episodes does not fit into {num_slots(run)} slots")
 
-    def cut(leaf: jax.ShapeDtypeStruct) -> Any:
+    def cut(leaf: jax.ShapeDtypeStruct) -> Tree:
         return _solid(jax.ShapeDtypeStruct((filled, *leaf.shape[1:]), leaf.dtype))
 
     return {"runs": [jax.tree.map(cut, run.replay)] * num_runs}
@@ -85,10 +89,11 @@ def num_slots(run: TrainState) -> int:
     return jax.tree.leaves(run.replay)[0].shape[0]
 
 
-def assemble(stored: dict[str, Any], ring: Any, shapes: TrainState) -> TrainState:
+def assemble(stored: dict[str, Any], ring: Tree, shapes: TrainState) -> TrainState:
     """A run from what is stored of it; with an empty ring if `ring` is None."""
     structure = jax.tree.structure(shapes.learner.opt_state)
-    learner = shapes.learner.replace(
+    learner = replace(
+        shapes.learner,
         params=stored["params"],
         target_params=stored["target_params"],
         stats=stored["stats"],
@@ -111,7 +116,7 @@ def assemble(stored: dict[str, Any], ring: Any, shapes: TrainState) -> TrainStat
     )
 
 
-def misfit(stored: Any, want: Any) -> str | None:
+def misfit(stored: Tree, want: Tree) -> str | None:
     """The first array whose presence, shape or type is not as wanted, in words, or None.
 
     stored: a tree of anything with `shape` and `dtype`; want: a tree of ShapeDtypeStructs.
@@ -145,7 +150,7 @@ def changes(old: dict[str, int], new: dict[str, int]) -> str:
     return "; it ".join(told)
 
 
-def to_numpy(tree: Any) -> Any:
+def to_numpy(tree: Tree) -> Tree:
     """The tree with numpy arrays as leaves."""
     return jax.tree.map(np.asarray, tree)
 
@@ -171,7 +176,7 @@ def _without_replay(run: TrainState) -> dict[str, Any]:
     return tree
 
 
-def _described(tree: Any) -> dict[str, str]:
+def _described(tree: Tree) -> dict[str, str]:
     """{name: type and shape} of the leaves that are arrays."""
     described = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -181,7 +186,7 @@ def _described(tree: Any) -> dict[str, str]:
     return described
 
 
-def _name(entry: Any) -> str:
+def _name(entry: KeyEntry) -> str:
     """An entry of a path without its kind: what was a record comes back as a dict."""
     for attribute in ("key", "idx", "name"):
         if hasattr(entry, attribute):
@@ -189,7 +194,7 @@ def _name(entry: Any) -> str:
     return str(entry)
 
 
-def _solid(leaf: Any) -> Any:
+def _solid(leaf: Leaf) -> Leaf | np.ndarray:
     """One zero for an empty array (`avail` of continuous actions), which orbax does not save.
 
     Shapes likewise.

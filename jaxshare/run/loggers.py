@@ -1,4 +1,7 @@
-"""Where metrics go: metrics.jsonl always, TensorBoard and Weights & Biases on request. One stream per run."""
+"""Where metrics go: metrics.jsonl always, TensorBoard and Weights & Biases on request.
+
+One stream per run.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ def require(names: tuple[str, ...]) -> None:
 
 
 class Logger(Protocol):
-    """Takes flat records: `seed`, `env_steps`, `updates`, `wall_s`, the sweep's values, then metrics."""
+    """Takes flat records.
+
+    They hold `seed`, `env_steps`, `updates`, `wall_s`, the sweep's values, then metrics.
+    """
 
     def write(self, run: int, record: dict[str, Any]) -> None:
         """Log one record of run `run`."""
@@ -42,13 +48,15 @@ class Logger(Protocol):
 
 
 class JsonLines:
-    """metrics.jsonl, one record per line, behind those that are there. Raises RefusedError if it cannot be written."""
+    """metrics.jsonl, one record per line, behind those that are there.
+
+    Raises RefusedError if it cannot be written.
+    """
 
     def __init__(self, run_dir: pathlib.Path) -> None:
         self._path = run_dir / METRICS
-        flags = (
-            os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        )  # a link leads elsewhere
+        # O_NOFOLLOW: a link leads elsewhere
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self._descriptor = os.open(self._path, flags, 0o666)
         except OSError as error:
@@ -64,7 +72,10 @@ class JsonLines:
             raise self._refusal(error) from error
 
     def sync(self) -> int:
-        """Bytes written so far, which are on the disk now, so that a checkpoint may name their number."""
+        """Bytes written so far, which are on the disk now.
+
+        So that a checkpoint may name their number.
+        """
         try:
             os.fsync(self._descriptor)
             return os.fstat(self._descriptor).st_size
@@ -80,9 +91,9 @@ class JsonLines:
 
     def _refusal(self, error: OSError) -> RefusedError:
         return RefusedError(
-            f"{self._path} cannot be written ({error.strerror or error}). The run is stopped; what the checkpoints in "
-            f"this folder hold is kept. Once it can be written, the same command with resume=auto "
-            f"run_dir={self._path.parent} goes on."
+            f"{self._path} cannot be written ({error.strerror or error}). The run is stopped; what "
+            "the checkpoints in this folder hold is kept. Once it can be written, the same command "
+            f"with resume=auto run_dir={self._path.parent} goes on."
         )
 
 
@@ -112,16 +123,21 @@ class WandB:
     def __init__(self, run_dir: pathlib.Path, names: list[str], settings: dict[str, Any]) -> None:
         import wandb
 
-        tag = hashlib.sha1(str(run_dir.resolve()).encode()).hexdigest()[
-            :8
-        ]  # a resumed run goes on in its own W&B run
-        self._runs = [
-            wandb.init(
-                project="jaxshare", group=run_dir.name, name=f"{run_dir.name}-{name}", id=f"{name}-{tag}",
-                dir=str(run_dir), config=settings, resume="allow", reinit="create_new",
+        # a resumed run goes on in its own W&B run
+        tag = hashlib.sha1(str(run_dir.resolve()).encode()).hexdigest()[:8]
+        self._runs = []
+        for name in names:
+            run = wandb.init(
+                project="jaxshare",
+                group=run_dir.name,
+                name=f"{run_dir.name}-{name}",
+                id=f"{name}-{tag}",
+                dir=str(run_dir),
+                config=settings,
+                resume="allow",
+                reinit="create_new",
             )
-            for name in names
-        ]  # fmt: skip
+            self._runs.append(run)
 
     def write(self, run: int, record: dict[str, Any]) -> None:
         """Scalars, with env_steps as a column of its own."""

@@ -16,26 +16,22 @@ import pathlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxshare import _checkpoint_errors, _checksums, _stored
-from jaxshare._checkpoint_errors import DamagedError, GoneError, to_stderr
-from jaxshare._step_folders import UNFINISHED, StepFolders, plain_path
-from jaxshare._stored import Best, Restored, Wanted
+from jaxshare.run.checkpoint import checksums, contents, errors
+from jaxshare.run.checkpoint.contents import Best, Restored, Wanted
+from jaxshare.run.checkpoint.errors import DamagedError, GoneError, to_stderr
+from jaxshare.run.checkpoint.step_folders import FOLDER, StepFolders, plain_path
+from jaxshare.trees import Tree
 from jaxshare.types import Clock, EnvSpec, RefusedError, TrainState
-
-__all__ = [
-    "FOLDER", "UNFINISHED", "Best", "Checkpoints", "DamagedError", "GoneError", "Restored", "Wanted",
-    "to_stderr",
-]  # fmt: skip
 
 FORMAT = "jaxshare-2"
 WITHOUT_CHECKSUMS = "jaxshare-1"  # of checkpoints from before there were any
-FOLDER = "checkpoints"
 META = "metadata"  # the file in the part `meta`
 TRIES = 20  # at a checkpoint that a run does not remove while it is read
 
@@ -57,11 +53,11 @@ class Checkpoints:
         read_only: bool = False,
         spec: EnvSpec | None = None,
     ) -> None:
-        _checkpoint_errors.silence_orbax()
+        errors.silence_orbax()
         self.folder = run_dir / FOLDER
         self._run_dir = run_dir
         self._read_only = read_only
-        self._facts = _stored.facts(spec) if spec else {}
+        self._facts = contents.facts(spec) if spec else {}
         self._folders = StepFolders(self.folder, keep)
         self._orbax = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
 
@@ -80,7 +76,7 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *raised: type | BaseException | TracebackType | None) -> None:
         self.close()
 
     # ------------------------------------------------------------------------------------ writing
@@ -104,16 +100,16 @@ class Checkpoints:
         about = {
             **meta,
             "format": FORMAT,
-            "filled": _stored.num_slots(runs[0]) if with_replay else 0,
+            "filled": contents.num_slots(runs[0]) if with_replay else 0,
             "replay": with_replay,
             "best": scores,
             "env": self._facts,
         }
-        trees = {"learner": _stored.learner_tree(clock, runs)}
+        trees = {"learner": contents.learner_tree(clock, runs)}
         if best:
             trees["best"] = {"runs": [b.params for b in best]}
         if with_replay:
-            trees["replay"] = _stored.replay_tree(runs)
+            trees["replay"] = contents.replay_tree(runs)
 
         step = int(clock.iteration)
         try:
@@ -125,7 +121,7 @@ class Checkpoints:
                 self._write(step, trees, about)  # somebody deleted the folder: what to save is here
         except (OSError, ValueError, RuntimeError) as error:
             self._folders.sweep()
-            raise _checkpoint_errors.unwritten(self._folders, self._run_dir, error) from error
+            raise errors.unwritten(self._folders, self._run_dir, error) from error
 
     def _write(self, step: int, trees: dict[str, Any], about: dict[str, Any]) -> None:
         new = self._folders.begin(step)
@@ -135,7 +131,7 @@ class Checkpoints:
                     self._orbax.save(folder / part, args=ocp.args.PyTreeSave(tree))
             (new / "meta").mkdir()
             (new / "meta" / META).write_text(json.dumps(about), encoding="utf-8")
-            _checksums.write(new)
+            checksums.write(new)
             self._folders.finish(step, new)
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
@@ -151,7 +147,7 @@ class Checkpoints:
         Damaged ones are told by `warn` and passed over, as are those that a run removes meanwhile.
         Raises RefusedError if there are only damaged ones, and whatever else `read` raises.
         """
-        reasons: dict[int, str] = {}
+        reasons: dict[int, str] = {}  # why damaged ones are, by iteration
         for _ in range(TRIES):
             steps = set(self.steps()) - reasons.keys()
             if not steps:
@@ -173,7 +169,7 @@ class Checkpoints:
                 return step, result
         if not reasons and not self.steps():
             return None
-        raise _checkpoint_errors.none_sound(self._folders, self._run_dir, reasons)
+        raise errors.none_sound(self._folders, self._run_dir, reasons)
 
     def load(self, step: int, wanted: Wanted) -> Restored:
         """One checkpoint. Raises DamagedError, GoneError, or RefusedError if it does not fit."""
@@ -186,14 +182,14 @@ class Checkpoints:
         """What a checkpoint says of itself. Raises as `load`."""
         folder = self._folders.path(step)
         with self._reading(step):
-            has_list = _checksums.check(folder, ["meta"])
-            _checksums.check_sizes(folder)
+            has_list = checksums.check(folder, ["meta"])
+            checksums.check_sizes(folder)
             meta = json.loads((folder / "meta" / META).read_text(encoding="utf-8"))
             written = meta["format"]
             if written not in (FORMAT, WITHOUT_CHECKSUMS):
                 raise ValueError(f"its format is {written}, not {FORMAT}")
             if written == FORMAT and not has_list:
-                raise ValueError(f"{_checksums.NAME} is missing")
+                raise ValueError(f"{checksums.NAME} is missing")
         return meta
 
     def restore(
@@ -205,17 +201,17 @@ class Checkpoints:
         Without its replay a run comes back with an empty ring. Raises as `load`.
         """
         meta = self.meta(step)
-        want = {"learner": _stored.learner_shapes(shapes, num_runs)}
+        want = {"learner": contents.learner_shapes(shapes, num_runs)}
         with self._reading(step):
             with_replay = with_replay and meta["replay"]
             if with_replay:
-                want["replay"] = _stored.replay_shapes(shapes, num_runs, meta["filled"])
+                want["replay"] = contents.replay_shapes(shapes, num_runs, meta["filled"])
         trees = self._read(step, meta, want)
         with self._reading(step):
             clock = Clock(**trees["learner"]["clock"])
             rings = trees["replay"]["runs"] if with_replay else [None] * num_runs
             runs = zip(trees["learner"]["runs"], rings, strict=True)
-            return clock, [_stored.assemble(run, ring, shapes) for run, ring in runs]
+            return clock, [contents.assemble(run, ring, shapes) for run, ring in runs]
 
     def best(self, step: int, shapes: TrainState, num_runs: int) -> list[Best] | None:
         """Each run at its best, or None if the checkpoint does not hold them. Raises as `load`."""
@@ -229,14 +225,14 @@ class Checkpoints:
             return [Best(each, **counts) for each, counts in pairs]
 
     def learners(self, step: int) -> list[dict[str, Any]]:
-        """What is stored of each run, as it stands, whatever its shapes: "params", "target_params", ….
+        """What is stored of each run, as it stands: "params", "target_params", ….
 
-        Raises as `load`.
+        Whatever its shapes are. Raises as `load`.
         """
         self.meta(step)
         path = self._folders.path(step)
         with self._reading(step), plain_path(path) as folder:
-            _checksums.check(path, ["learner"])
+            checksums.check(path, ["learner"])
             stored = _tree_of(self._orbax.metadata(folder / "learner"))
             shapes = jax.tree.map(_shape_of, stored)
             return list(self._read_part(folder / "learner", shapes)["runs"])
@@ -245,17 +241,17 @@ class Checkpoints:
         """{part: its tree}, once all files are known to be sound and all shapes to fit."""
         path = self._folders.path(step)
         with self._reading(step), plain_path(path) as folder:
-            _checksums.check(path, want.keys())
+            checksums.check(path, want.keys())
             for part, shapes in want.items():
                 stored = self._orbax.metadata(folder / part)
-                difference = _stored.misfit(_tree_of(stored), shapes)
+                difference = contents.misfit(_tree_of(stored), shapes)
                 if difference:
-                    changes = _stored.changes(meta.get("env") or {}, self._facts)
+                    changes = contents.changes(meta.get("env") or {}, self._facts)
                     where = f"{part}: {difference}"
-                    raise _checkpoint_errors.misfit(self._run_dir, path, where, changes)
+                    raise errors.misfit(self._run_dir, path, where, changes)
             return {part: self._read_part(folder / part, tree) for part, tree in want.items()}
 
-    def _read_part(self, folder: pathlib.Path, shapes: Any) -> Any:
+    def _read_part(self, folder: pathlib.Path, shapes: Tree) -> Tree:
         restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         args = ocp.args.PyTreeRestore(item=shapes, restore_args=restore_args)
         return self._orbax.restore(folder, args=args)
@@ -269,16 +265,16 @@ class Checkpoints:
             if self._folders.path(step).is_dir():
                 raise
             # what orbax tells of a folder that is being removed lacks arrays
-            raise _checkpoint_errors.unread(self._folders, step, error) from error
+            raise errors.unread(self._folders, step, error) from error
         except Exception as error:
-            raise _checkpoint_errors.unread(self._folders, step, error) from error
+            raise errors.unread(self._folders, step, error) from error
 
 
-def _shape_of(stored: Any) -> jax.ShapeDtypeStruct:
+def _shape_of(stored: ocp.metadata.ArrayMetadata) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(stored.shape, stored.dtype)
 
 
-def _tree_of(metadata: Any) -> Any:
+def _tree_of(metadata: object) -> Tree:
     """The tree of arrays in what orbax tells of a folder."""
-    found = getattr(metadata, "item_metadata", metadata)
-    return getattr(found, "tree", found)
+    item = getattr(metadata, "item_metadata", metadata)
+    return getattr(item, "tree", item)

@@ -76,6 +76,8 @@ def _read(folder: pathlib.Path) -> dict[str, str] | None:
         return None
     if path.stat().st_size > LARGEST_TEXT:
         raise DamageError(f"{NAME} is too large for what it should hold")
+
+    # the last line has the checksum of the others
     text = path.read_bytes().decode("utf-8", errors="replace")
     lines, mark, last = text.rpartition("# ")
     if not mark or last != f"{_digest_of(lines)}\n":

@@ -1,4 +1,7 @@
-"""What a person sees while a run goes on: a progress bar, a line per evaluation, a table at the end."""
+"""What a person sees while a run goes on.
+
+A progress bar, a line per evaluation, a table at the end.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +25,21 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxshare import trust
-from jaxshare.loggers import METRICS
 from jaxshare.results import curves, learning_curve
+from jaxshare.run.loggers import METRICS
 from jaxshare.terminal import open_console
 
 if TYPE_CHECKING:
-    from jaxshare.parallel import Layout
+    from jaxshare.run.parallel import Layout
     from jaxshare.settings.records import RunConfig, Settings
     from jaxshare.training.program import Program
 
 
 class Console:
-    """The person's view of one command's runs. Off a terminal the bar is left out and the lines stay."""
+    """The person's view of one command's runs.
+
+    Off a terminal the bar is left out and the lines stay.
+    """
 
     def __init__(self, run: RunConfig, program: Program) -> None:
         self._total = program.total
@@ -60,21 +66,23 @@ class Console:
     ) -> None:
         """Say what is about to run."""
         spec = program.env.spec
-        name = "+".join([settings.algo_name, *settings.modifiers])
-        how = (
-            "one per device"
-            if layout.per_device == 1
-            else f"{layout.per_device} vmapped per device"
-        )
-        what = f"updates from {settings.run.data}" if program.offline else "environment steps"
+
+        # which runs
+        how = "one per device"
+        if layout.per_device > 1:
+            how = f"{layout.per_device} vmapped per device"
         device = layout.mesh.devices.flat[0].platform
+        runs = f"{layout.num_runs} run(s) on {layout.mesh.size} {device} device(s), {how}"
+
+        # how long, and where to
+        what = f"updates from {settings.run.data}" if program.offline else "environment steps"
+        size = f"about {memory / 1e9:.2f} GB of memory"
         doing = "Going on with" if resuming else "Writing to"
-        rest = (
-            f" ({spec.num_agents} agents), {layout.num_runs} run(s) on {layout.mesh.size} {device} "
-            f"device(s), {how}; {self._total:,} {what} each; about {memory / 1e9:.2f} GB of memory\n"
-            f"{doing} {run_dir}"
-        )
-        self._console.print(Text.assemble((name, "bold"), " on ", (spec.name, "bold"), rest))
+        rest = f" ({spec.num_agents} agents), {runs}; {self._total:,} {what} each; {size}\n"
+
+        name = "+".join([settings.algo_name, *settings.modifiers])
+        heading = ((name, "bold"), " on ", (spec.name, "bold"))
+        self._console.print(Text.assemble(*heading, rest, f"{doing} {run_dir}"))
         self._names = trust.arguments(settings)
         self._bar.start()
 
@@ -108,21 +116,23 @@ class Console:
         )
 
     def evaluated(
-        self, progress: np.ndarray, found: dict[str, np.ndarray], due: np.ndarray
+        self, progress: np.ndarray, scores: dict[str, np.ndarray], due: np.ndarray
     ) -> None:
         """One line per evaluation: means over the runs whose turn it was (due [R] bool)."""
-        shown = ", ".join(
-            f"{name} {value[due].mean():.3f}" for name, value in sorted(found.items())
-        )
+        means = [f"{name} {values[due].mean():.3f}" for name, values in sorted(scores.items())]
         which = "" if due.all() else f" ({due.sum()} of {due.size} runs)"
-        self._console.print(f"{int(progress[due].mean()):>11,} {self._unit}: {shown}{which}")
+        at = int(progress[due].mean())
+        self._console.print(f"{at:>11,} {self._unit}: {', '.join(means)}{which}")
 
     def warn(self, message: str) -> None:
         """Say what the person should know."""
         self._console.print(Text.assemble(("note:", "yellow"), f" {message}"))
 
     def finish(self, records: list[dict[str, Any]], run_dir: pathlib.Path) -> None:
-        """The table of first and last evaluations, and the picture. Neither stops a run that is done."""
+        """The table of first and last evaluations, and the picture.
+
+        Neither stops a run that is done.
+        """
         self.stop()
         rows = curves.first_and_last(records)
         if not rows:
@@ -131,29 +141,31 @@ class Console:
             )
             return
         self._console.print(self.table(rows))
+
+        # draw the picture
         try:
             self._console.print(f"learning curve: {learning_curve.draw(records, run_dir)}")
         except OSError as error:
-            self.warn(
-                f"the learning curve could not be written to {run_dir} ({error.strerror or error})."
-            )
+            why = error.strerror or error
+            self.warn(f"the learning curve could not be written to {run_dir} ({why}).")
+
+        # say what comes next
         command = f"python -m jaxshare.evaluate {shlex.quote(f'run_dir={run_dir}')}{self._names}"
         self._console.print(f"look closer:    {command}")
 
     def table(self, rows: list[dict[str, Any]]) -> Table:
         """First against last evaluation, per run and mean."""
-        shown = [name for name in ("win_rate", "return", "length") if f"{name} first" in rows[-1]]
+        # columns of the scores that there are
+        scores = [name for name in ("win_rate", "return", "length") if f"{name} first" in rows[-1]]
         table = Table(title="first → last evaluation")
-        for column in ("run", "env steps", *shown):
+        for column in ("run", "env steps", *scores):
             table.add_column(column, justify="right")
+
         for row in rows:
-            cells = [f"{row[f'{name} first']:.3f} → {row[f'{name} last']:.3f}" for name in shown]
-            table.add_row(
-                str(row["run"]),
-                f"{row['env_steps']:,.0f}",
-                *cells,
-                end_section=row["run"] == "mean",
-            )
+            cells = [str(row["run"]), f"{row['env_steps']:,.0f}"]
+            for name in scores:
+                cells.append(f"{row[f'{name} first']:.3f} → {row[f'{name} last']:.3f}")
+            table.add_row(*cells, end_section=row["run"] == "mean")
         return table
 
     def stop(self) -> None:

@@ -10,7 +10,7 @@ import pathlib
 import re
 import sys
 
-from jaxshare._step_folders import StepFolders
+from jaxshare.run.checkpoint.step_folders import StepFolders
 from jaxshare.types import RefusedError
 
 # what a broken file or disk says; anything else says that the file could not be reached
@@ -63,7 +63,8 @@ def unwritten(folders: StepFolders, run_dir: pathlib.Path, error: Exception) -> 
     if folders.steps():
         then = f"go on with run_dir={run_dir} resume=auto: the earlier checkpoints are kept"
     return RefusedError(
-        f"run_dir: a checkpoint could not be written to {folders.folder} ({_reason(error)}). {remedy}, and {then}."
+        f"run_dir: a checkpoint could not be written to {folders.folder} ({_reason(error)}). "
+        f"{remedy}, and {then}."
     )
 
 
@@ -71,16 +72,22 @@ def unread(folders: StepFolders, step: int, error: Exception) -> RefusedError:
     """A checkpoint could not be read because of `error`: removed, out of reach, or damaged."""
     path = folders.path(step)
     others = ", ".join(str(other) for other in folders.steps() if other != step)
+
+    # removed
     if not path.is_dir():
         return GoneError(
             f"run_dir: checkpoint {path} was removed while it was read, by the run that writes "
             f"checkpoints and keeps the newest. There are now: {others or 'none'}."
         )
+
+    # out of reach
     reason = _reason(error)
     if isinstance(error, MemoryError) or _errno(error) not in OF_DAMAGE:
         return RefusedError(
             f"run_dir: checkpoint {path} cannot be read ({reason}). Nothing was changed."
         )
+
+    # damaged
     remedy = f"Sound ones may be: {others}" if others else "Restore it from a copy"
     message = f"run_dir: checkpoint {path} is damaged ({reason}). Nothing was changed. {remedy}."
     return DamagedError(message, reason)

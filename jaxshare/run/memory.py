@@ -1,4 +1,7 @@
-"""What a run will take of a device's memory, told from shapes before anything is compiled or allocated."""
+"""What a run will take of a device's memory, told from shapes.
+
+That is before anything is compiled or allocated.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,31 @@ from dataclasses import dataclass
 
 import jax
 
-from jaxshare import parallel
+from jaxshare.run import parallel
 from jaxshare.training import replay
 from jaxshare.training.program import Program
 from jaxshare.types import Episode, RefusedError
 
 MEMORY_SHARE = 0.9  # of what is free may be used
-# measured with XLA's own count of temporary buffers on a CPU, and with the peak of the process (benchmarks/memory.py)
+
+# measured with XLA's own count of temporary buffers on a CPU, and with the peak of the process
+# (benchmarks/memory.py)
 BATCH_COPIES = 16  # the temporary buffers of a chunk are 16 f32 batches on SMAX 3m, 6 on 10m_vs_11m
 TABLE_COPIES = 4  # those of SIT's second stage grow by 3.3 times what it keeps of every episode
-PARAM_COPIES = 2.2  # gradients and what an optimiser makes of them, beside parameters (QMIX with layers of 2048 units)
-PROGRAMS = 220_000_000  # bytes of compiled programs, in a CPU's memory only: 145 (matrix) to 345 MB (SMAX 3m)
+# gradients and what an optimiser makes of them, beside parameters (QMIX with layers of 2048 units)
+PARAM_COPIES = 2.2
+# bytes of compiled programs, in a CPU's memory only: 145 (matrix) to 345 MB (SMAX 3m)
+PROGRAMS = 220_000_000
 
 
 @dataclass(frozen=True)
 class Needs:
     """Bytes of all runs of a command, on all devices that share one memory.
 
-    replays, learners: of every run (learners: parameters, targets, optimisers, what they keep, and streams);
-    updates, evaluation: of the runs at work at one time, one after the other; data: a data set's copies.
+    replays: of every run.
+    learners: of every run: parameters, targets, optimisers, what they keep, and streams.
+    updates, evaluation: of the runs at work at one time, one after the other.
+    data: a data set's copies.
     """
 
     replays: int
@@ -54,22 +63,26 @@ class Needs:
 
 
 def needs(program: Program, layout: parallel.Layout, data: int = 0) -> Needs:
-    """Estimate what a run takes. data: bytes of a data set, of which a CPU's memory holds one more, as it was read."""
-    learner = program.state_shapes().learner
-    streams = program.state_shapes().streams
+    """Estimate what a run takes.
+
+    data: bytes of a data set, of which a CPU's memory holds one more, as it was read.
+    """
+    # runs that share one memory, as all devices of a CPU do
     on_cpu = jax.devices()[0].platform == "cpu"
-    devices = layout.mesh.size if on_cpu else 1  # CPU devices share one memory
+    devices = layout.mesh.size if on_cpu else 1
     at_work = layout.per_device * devices
-    every = at_work * layout.num_waves
-    stats = replay.num_bytes(learner.stats) if program.offline else 0
-    updates = (
-        _batches(program)
-        + TABLE_COPIES * stats
-        + math.ceil(PARAM_COPIES * replay.num_bytes(learner.params))
-    )
+    num_runs = at_work * layout.num_waves
+
+    # bytes of one run
+    shapes = program.state_shapes()
+    learner = replay.num_bytes(shapes.learner) + replay.num_bytes(shapes.streams)
+    stats = replay.num_bytes(shapes.learner.stats) if program.offline else 0
+    params = replay.num_bytes(shapes.learner.params)
+    updates = _batches(program) + TABLE_COPIES * stats + math.ceil(PARAM_COPIES * params)
+
     return Needs(
-        replays=every * _ring(program),
-        learners=every * (replay.num_bytes(learner) + replay.num_bytes(streams)),
+        replays=num_runs * _ring(program),
+        learners=num_runs * learner,
         updates=at_work * updates,
         evaluation=at_work * _evaluation(program),
         data=(devices + on_cpu) * data,
@@ -82,14 +95,18 @@ def _ring(program: Program) -> int:
     run = program.run
     if program.algorithm.experience != "replay":
         return 0
-    return replay.num_bytes(
-        replay.storage(program.batch_shapes(), run.replay.capacity, run.replay.dtype)
-    )
+    ring = replay.storage(program.batch_shapes(), run.replay.capacity, run.replay.dtype)
+    return replay.num_bytes(ring)
 
 
 def _batches(program: Program) -> int:
-    """What one run collects, and the temporary buffers of an update: gathered, as inputs, and with activations."""
-    run, algorithm, shapes = program.run, program.algorithm, program.batch_shapes()
+    """What one run collects, and the temporary buffers of an update.
+
+    Those hold a batch as it is gathered, as inputs, and with activations.
+    """
+    run = program.run
+    algorithm = program.algorithm
+    shapes = program.batch_shapes()
     collected = replay.num_bytes(shapes)
     if algorithm.experience not in ("replay", "dataset"):
         return collected + math.ceil(BATCH_COPIES * collected / algorithm.minibatches)
@@ -103,21 +120,23 @@ def _evaluation(program: Program) -> int:
     shapes = program.batch_shapes()
     fields = [getattr(shapes, field.name) for field in dataclasses.fields(Episode)]
     steps = math.prod(shapes.mask.shape)
-    return (
-        math.ceil(replay.num_bytes(fields) / steps * program.env.spec.episode_limit)
-        * program.run.eval.episodes
-    )
+    episode = math.ceil(replay.num_bytes(fields) / steps * program.env.spec.episode_limit)
+    return episode * program.run.eval.episodes
 
 
 def check_memory(program: Program, layout: parallel.Layout, data: int = 0) -> int:
-    """Bytes that the run will take, about. Raises RefusedError with a suggestion if they do not fit. See `needs`."""
+    """Bytes that the run will take, about. See `needs`.
+
+    Raises RefusedError with a suggestion if they do not fit.
+    """
     available = parallel.available_bytes()
     wanted = needs(program, layout, data)
     if available is None or wanted.total <= MEMORY_SHARE * available:
         return wanted.total
     what, remedy = _explained(program, layout, wanted, available)
     raise RefusedError(
-        f"{what} about {wanted.total / 1e9:.2f} GB in all, but {available / 1e9:.1f} GB are free. Use {remedy}."
+        f"{what} about {wanted.total / 1e9:.2f} GB in all, but {available / 1e9:.1f} GB are free. "
+        f"Use {remedy}."
     )
 
 
@@ -125,7 +144,8 @@ def _explained(
     program: Program, layout: parallel.Layout, wanted: Needs, available: int
 ) -> tuple[str, str]:
     """What takes most, by its setting, and what to do about it."""
-    run, runs = program.run, f"{layout.num_slots} run(s)"
+    run = program.run
+    runs = f"{layout.num_slots} run(s)"
     if program.offline:
         return (
             f"data={run.data}: its copies and what {runs} make of it take",
@@ -133,12 +153,14 @@ def _explained(
         )
     if wanted.largest == "learners":
         return (
-            f"the parameters and optimisers of {runs} take {wanted.learners / 1e9:.2f} GB, and everything",
+            f"the parameters and optimisers of {runs} take {wanted.learners / 1e9:.2f} GB, and "
+            "everything",
             "smaller layers, such as a smaller algo.hidden_dim, or fewer seeds at a time",
         )
     if wanted.largest == "evaluation":
         return (
-            f"eval.episodes={run.eval.episodes}: those of {runs} take {wanted.evaluation / 1e9:.2f} GB, and everything",
+            f"eval.episodes={run.eval.episodes}: those of {runs} take "
+            f"{wanted.evaluation / 1e9:.2f} GB, and everything",
             "fewer eval.episodes, or fewer seeds at a time",
         )
     if wanted.replays == 0:
@@ -146,10 +168,12 @@ def _explained(
             f"num_envs={run.num_envs}: what {runs} collect and learn from takes",
             "a smaller num_envs or fewer seeds",
         )
+
+    # the largest replay that would fit
     fits = int(run.replay.capacity * (MEMORY_SHARE * available - wanted.fixed) / wanted.replays)
     smaller = f"replay.capacity={fits}" if fits >= run.batch_size else "a smaller batch_size"
     return (
-        f"replay.capacity={run.replay.capacity}: the replays of {runs} take {wanted.replays / 1e9:.2f} GB, and "
-        "everything",
+        f"replay.capacity={run.replay.capacity}: the replays of {runs} take "
+        f"{wanted.replays / 1e9:.2f} GB, and everything",
         f"{smaller}, replay.dtype=bfloat16, or fewer seeds at a time",
     )

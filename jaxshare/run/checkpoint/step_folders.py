@@ -1,8 +1,9 @@
 """The folders of a run's checkpoints, by iteration: made under another name, renamed, removed.
 
-A folder whose name is a number is a complete checkpoint, on the disk down to its last byte; while it
-is written, and once it is being removed, its name says that it is unfinished. The order is: write,
-sync, rename, sync the names, and only then remove older ones, so that power may fail at any time.
+A folder whose name is a number is a complete checkpoint, on the disk down to its last byte; while
+it is written, and once it is being removed, its name says that it is unfinished. The order is:
+write, sync, rename, sync the names, and only then remove older ones, so that power may fail at any
+time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 
 from jaxshare import durable
 
+FOLDER = "checkpoints"  # of a run directory
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of what is being written, or was at a kill
 
 
