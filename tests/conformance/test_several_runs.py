@@ -14,7 +14,7 @@ import tiny
 
 from jaxshare import compatibility, parallel, registry, rollout
 from jaxshare.data import card, own, records
-from jaxshare.envs import matrix
+from jaxshare.envs.matrix import environment as matrix
 from jaxshare.run import build
 from jaxshare.runner import start_clock
 from jaxshare.settings.run_parts import ParallelConfig
