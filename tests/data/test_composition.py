@@ -212,7 +212,8 @@ def test_presets_that_there_are_not_are_refused():
 
 
 def test_the_scenarios_exist_here():
-    from jaxshare.envs import mamujoco, mpe
+    from jaxshare.envs import mamujoco
+    from jaxshare.envs.mpe import environment as mpe
     from jaxshare.envs.smax import environment as smax
 
     known = {"smax": smax.scenarios(), "mpe": mpe.scenarios(), "mamujoco": mamujoco.scenarios()}
@@ -221,7 +222,7 @@ def test_the_scenarios_exist_here():
 
 @pytest.mark.slow  # makes ten environments
 def test_agents_stand_in_the_order_of_the_compositions():
-    from jaxshare.envs import mpe
+    from jaxshare.envs.mpe import environment as mpe
     from jaxshare.envs.smax import environment as smax
 
     makers = {"smax": smax, "mpe": mpe}
