@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import cli, registry
+from jaxshare.envs.lbf.task import parse
 from jaxshare.types import Box, Env
 
 ENVS, STEPS, SLOTS = 16, 100, 8
@@ -145,9 +146,7 @@ def _jumanji_lbf(scenario: str) -> Any:
     from jumanji.environments.routing.lbf.env import LevelBasedForaging
     from jumanji.environments.routing.lbf.generator import RandomGenerator
 
-    from jaxshare.envs import lbf
-
-    task = lbf.parse(scenario, None)
+    task = parse(scenario, None)
     generator = RandomGenerator(
         grid_size=task.rows, num_agents=task.players, num_food=task.foods, fov=task.rows, max_agent_level=2,
         force_coop=task.coop,

@@ -29,7 +29,8 @@ import numpy as np
 
 from jaxshare import registry
 from jaxshare.algos import _value
-from jaxshare.envs import matrix
+from jaxshare.envs.matrix import environment as matrix
+from jaxshare.envs.matrix.tables import TABLES
 from jaxshare.types import Clock, Context, Episode
 
 SUPERMODULAR = {  # squared error of the best fit that is monotone and supermodular, found by enumerating the orders
@@ -111,7 +112,7 @@ def train(game: str, algo: str, updates: int, seeds: int, changed: dict[str, Any
 
 def report(game: str, algo: str, tables: list[np.ndarray]) -> dict[str, Any]:
     """Print the first seed's table, and the distances of every seed."""
-    payoff = np.array(matrix.TABLES[game], float)
+    payoff = np.array(TABLES[game], float)
     best_sum = payoff.mean(1, keepdims=True) + payoff.mean(0, keepdims=True) - payoff.mean()
     errors = [_error(table, payoff) for table in tables]
     least = {"vdn": _error(best_sum, payoff), "qmix": SUPERMODULAR[game], "qplex": 0.0}[algo]

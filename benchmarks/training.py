@@ -50,8 +50,8 @@ from learner import RivalAgent, RivalMixer
 
 from jaxshare import cli
 from jaxshare.algos import qmix
-from jaxshare.envs import smax
 from jaxshare.envs._jaxmarl import _quiet, import_jaxmarl
+from jaxshare.envs.smax import environment as smax
 from jaxshare.training.counting import start_clock
 
 OUT = pathlib.Path(__file__).parent / "results" / "training.json"

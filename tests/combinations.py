@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxshare import compatibility, registry
-from jaxshare.envs import matrix
+from jaxshare.envs.matrix import environment as matrix
 from jaxshare.learners.learner import offers
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.run_parts import ReplayConfig

@@ -16,7 +16,7 @@ import jaxshare
 from jaxshare import registry
 from jaxshare.api import keywords
 from jaxshare.api.training import arguments
-from jaxshare.envs import matrix
+from jaxshare.envs.matrix import environment as matrix
 from jaxshare.settings.records import Settings
 
 PAGE = tiny.REPOSITORY / "docs" / "python.md"

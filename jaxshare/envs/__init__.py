@@ -1,1 +1,1 @@
-"""One file per environment: each exports `Config`, `make(config)` and, where it has named tasks, `scenarios()`."""
+"""A file or folder per environment, with `Config`, `make` and, if tasks have names, `scenarios`."""

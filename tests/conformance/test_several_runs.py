@@ -14,7 +14,7 @@ import tiny
 
 from jaxshare import compatibility, registry
 from jaxshare.data import card, own, records
-from jaxshare.envs import matrix
+from jaxshare.envs.matrix import environment as matrix
 from jaxshare.run import build, parallel
 from jaxshare.settings.run_parts import ParallelConfig
 from jaxshare.training import rollout

@@ -212,7 +212,9 @@ def test_presets_that_there_are_not_are_refused():
 
 
 def test_the_scenarios_exist_here():
-    from jaxshare.envs import mamujoco, mpe, smax
+    from jaxshare.envs import mamujoco
+    from jaxshare.envs.mpe import environment as mpe
+    from jaxshare.envs.smax import environment as smax
 
     known = {"smax": smax.scenarios(), "mpe": mpe.scenarios(), "mamujoco": mamujoco.scenarios()}
     assert all(scenario in known[environment] for environment, scenario in c.PRESETS)
@@ -220,7 +222,8 @@ def test_the_scenarios_exist_here():
 
 @pytest.mark.slow  # makes ten environments
 def test_agents_stand_in_the_order_of_the_compositions():
-    from jaxshare.envs import mpe, smax
+    from jaxshare.envs.mpe import environment as mpe
+    from jaxshare.envs.smax import environment as smax
 
     makers = {"smax": smax, "mpe": mpe}
     specs = {

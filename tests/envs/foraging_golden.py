@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import chi2_contingency
 
-from jaxshare.envs import lbf
+from jaxshare.envs.lbf import environment as lbf
+from jaxshare.envs.lbf.state import State
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 STARTS = 3000
@@ -100,7 +101,7 @@ def flat(prefix, record):
     fields = record._asdict() if isinstance(record, plays.Play) else vars(record)
     arrays = {}
     for name, value in fields.items():
-        if isinstance(value, lbf.State):
+        if isinstance(value, State):
             arrays |= flat(f"{prefix}/{name}", value)
         elif name == "reward":
             arrays[f"{prefix}/{name}"] = value.astype(np.float32)
@@ -112,8 +113,8 @@ def flat(prefix, record):
 
 
 def stored_state(kept, prefix):
-    names = lbf.State.__dataclass_fields__
-    return lbf.State(**{name: kept[f"{prefix}/{name}"].astype(np.int32) for name in names})
+    names = State.__dataclass_fields__
+    return State(**{name: kept[f"{prefix}/{name}"].astype(np.int32) for name in names})
 
 
 def stored_play(kept, prefix):

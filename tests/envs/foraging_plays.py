@@ -12,7 +12,9 @@ import gymnasium
 import jax
 import numpy as np
 
-from jaxshare.envs import lbf
+from jaxshare.envs.lbf.rules import EAST, LOAD, NORTH, SOUTH, WEST
+from jaxshare.envs.lbf.state import State
+from jaxshare.envs.lbf.task import parse
 
 RULES = {"1.0.15": "v1", "1.1.1": "v2", "2.0.0": "v3"}
 LACKS = {"1.0.15": ("penalty", "grid_observation"), "1.1.1": (), "2.0.0": ()}  # settings that a version does not know
@@ -37,7 +39,7 @@ def unchecked(foraging):
 
 def newest(foraging, config):
     """A game of lbforaging 2.0.0."""
-    task = lbf.parse(config.scenario, config.sight)
+    task = parse(config.scenario, config.sight)
     return unchecked(foraging)(
         players=task.players,
         min_player_level=config.min_player_level,
@@ -57,7 +59,7 @@ def newest(foraging, config):
 
 def older(foraging, config, lacks):
     """A game of lbforaging 1.x, whose highest player level is never drawn; `lacks` names what it does not know."""
-    task = lbf.parse(config.scenario, config.sight)
+    task = parse(config.scenario, config.sight)
     options = {"penalty": config.penalty, "grid_observation": config.grid_observation}
     return unchecked(foraging)(
         players=task.players,
@@ -112,7 +114,7 @@ def without(settings, version):
 class Play(NamedTuple):
     """Episodes of the original: starts [B, ...] and, by step, actions and what they led to [T, B, ...]."""
 
-    start: lbf.State
+    start: State
     action: np.ndarray  # [T, B, N]
     obs: np.ndarray  # [T, B, N, O]
     reward: np.ndarray  # [T, B, N]
@@ -136,7 +138,7 @@ def state_of(game):
     foods = game.max_num_food if hasattr(game, "max_num_food") else game.max_food
     absent = foods - len(row)
     i32 = np.int32
-    return lbf.State(
+    return State(
         row=np.array([p.position[0] for p in game.players], i32),
         col=np.array([p.position[1] for p in game.players], i32),
         level=np.array([p.level for p in game.players], i32),
@@ -165,8 +167,8 @@ def greedy(game, rng):
             continue
         down, right = min((food - (row, col)).tolist(), key=lambda d: abs(d[0]) + abs(d[1]))
         vertical = abs(down) > abs(right) if rng.random() < 0.8 else down != 0
-        move = (lbf.SOUTH if down > 0 else lbf.NORTH) if vertical else (lbf.EAST if right > 0 else lbf.WEST)
-        actions.append(lbf.LOAD if abs(down) + abs(right) == 1 else move)
+        move = (SOUTH if down > 0 else NORTH) if vertical else (EAST if right > 0 else WEST)
+        actions.append(LOAD if abs(down) + abs(right) == 1 else move)
     return np.array(actions, np.int32)
 
 

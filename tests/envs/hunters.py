@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare.envs import mpe
+from jaxshare.envs.mpe import environment as mpe
 
 
 class Outcome(NamedTuple):

@@ -4,14 +4,11 @@ By convention the first field an environment's own `Config` declares is the name
 Environments on the host that are not installed here are left out; their adapters have tests of their own.
 """
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+import contract
 import pytest
 from omegaconf import OmegaConf
 
 from jaxshare import registry
-from jaxshare.types import Box, Discrete
 
 
 def chosen(name, module):
@@ -48,54 +45,14 @@ def scenario_key(module):
     return next(iter(vars(module.Config)["__annotations__"]))
 
 
-def expected(spec):
-    action = spec.action
-    num_actions = action.num_actions if isinstance(action, Discrete) else 0
-    n = spec.num_agents
-    return {
-        "obs": ((n, spec.obs_dim), jnp.float32),
-        "state": ((spec.state_dim,), jnp.float32),
-        "avail": ((n, num_actions), jnp.bool_),
-        "alive": ((n,), jnp.bool_),
-        "reward": ((n,), jnp.float32),
-        "terminated": ((), jnp.bool_),
-        "truncated": ((), jnp.bool_),
-    }
-
-
-def described(tree):
-    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
-
-
 @pytest.mark.parametrize(("name", "scenario"), CASES)
 def test_arrays_match_the_spec(build, name, scenario):
-    env = build(name, scenario)
-    key, spec = jax.random.key(0), env.spec
-    continuous = isinstance(spec.action, Box)
-    shape = (spec.num_agents, spec.action.dim) if continuous else (spec.num_agents,)
-    action = jax.ShapeDtypeStruct(shape, jnp.float32 if continuous else jnp.int32)
-    state, first = jax.eval_shape(env.reset, key)
-    next_state, later = jax.eval_shape(env.step, state, action, key)
-    for shown in (first, later):
-        got = {field: (getattr(shown, field).shape, getattr(shown, field).dtype) for field in expected(spec)}
-        assert got == expected(spec)
-        assert all((x.shape, x.dtype) == ((), jnp.float32) for x in shown.info.values())
-    assert described((state, first)) == described((next_state, later)), "a scan carry must keep its type"
+    contract.check_arrays(build(name, scenario))
 
 
 @pytest.mark.parametrize(("name", "scenario"), PLAYED)
 def test_a_first_step_is_fresh_and_playable(build, name, scenario):
-    env = build(name, scenario)
-    _, shown = jax.jit(env.reset)(jax.random.key(1))
-    assert not shown.terminated
-    assert not shown.truncated
-    assert np.all(shown.alive)
-    assert np.all(np.asarray(shown.reward) == 0)
-    assert all(float(x) == 0 for x in shown.info.values())
-    assert np.isfinite(shown.obs).all()
-    assert np.isfinite(shown.state).all()
-    if isinstance(env.spec.action, Discrete):
-        assert np.all(np.any(shown.avail, axis=-1))
+    contract.check_first_step(build(name, scenario))
 
 
 ALL = registry.modules("env")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from jaxshare.envs import jaxmarl as door
-from jaxshare.envs import mpe, smax
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
+from jaxshare.envs.mpe import environment as mpe
+from jaxshare.envs.smax import environment as smax
 from jaxshare.types import Box, Discrete, RefusedError
 
 

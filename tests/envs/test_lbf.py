@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.envs import _raster, lbf
+from jaxshare.envs import _raster
+from jaxshare.envs.lbf import environment as lbf
+from jaxshare.envs.lbf.state import State
+from jaxshare.envs.lbf.task import parse
 from jaxshare.types import RefusedError
 
 NONE, NORTH, SOUTH, WEST, EAST, LOAD = range(6)
@@ -35,7 +38,7 @@ def game(players, foods, step=0):
     """A state: players and foods are (row, column, level), foods in scan order."""
     row, col, level = jnp.array(players, jnp.int32).T
     food_row, food_col, food_level = jnp.array(foods, jnp.int32).T
-    return lbf.State(
+    return State(
         row, col, level, food_row, food_col, food_level, jnp.int32(len(foods)), food_level.sum(), jnp.int32(step)
     )
 
@@ -75,13 +78,13 @@ def test_sizes(scenario, sizes):
     ],
 )
 def test_ids(written, name, sight):
-    task = lbf.parse(written)
+    task = parse(written)
     assert (task.name, task.sight) == (name, sight)
     assert lbf.make(lbf.Config(scenario=written)).spec.name == f"lbf/{name}"
 
 
 def test_sight_as_a_setting():
-    assert lbf.parse("8x8-2p-2f", sight=2) == lbf.parse("2s-8x8-2p-2f", sight=2) == lbf.parse("2s-8x8-2p-2f")
+    assert parse("8x8-2p-2f", sight=2) == parse("2s-8x8-2p-2f", sight=2) == parse("2s-8x8-2p-2f")
 
 
 @pytest.mark.parametrize(

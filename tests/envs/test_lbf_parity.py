@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from jaxshare.envs import lbf
+from jaxshare.envs.lbf import environment as lbf
+from jaxshare.envs.lbf.task import parse
 
 foraging = pytest.importorskip("lbforaging.foraging")
 gymnasium = pytest.importorskip("gymnasium")
@@ -74,7 +75,7 @@ def test_defaults_are_those_of_the_original_ids(scenario):
     sight = "-2s" if scenario.startswith("2s-") else ""
     theirs = dict(gymnasium.spec(f"Foraging{sight}-{scenario.removeprefix('2s-')}-v3").kwargs)
     assert theirs.pop("max_episode_steps") == 50
-    config, task = lbf.Config(scenario=scenario), lbf.parse(scenario)
+    config, task = lbf.Config(scenario=scenario), parse(scenario)
     assert theirs == {
         "players": task.players,
         "field_size": (task.rows, task.cols),

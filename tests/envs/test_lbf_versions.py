@@ -12,7 +12,8 @@ import foraging_plays as plays
 import numpy as np
 import pytest
 
-from jaxshare.envs import lbf
+from jaxshare.envs.lbf import environment as lbf
+from jaxshare.envs.lbf.task import parse
 from jaxshare.types import RefusedError
 
 VERSIONS = ("1.0.15", "1.1.1")
@@ -109,7 +110,7 @@ def share_for_all(rules, players):
     ],
 )
 def test_how_often_food_needs_all_players(rules, scenario, percent):
-    exact = share_for_all(rules, lbf.parse(scenario).players)
+    exact = share_for_all(rules, parse(scenario).players)
     assert 100 * exact == pytest.approx(percent, abs=0.05)
     start = golden.drawn(lbf.make(lbf.Config(scenario=scenario, rules=rules)), 50_000, seed=3)
     without_one = start.level.sum(1) - start.level.min(1)

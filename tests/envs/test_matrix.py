@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from jaxshare.envs import matrix
+from jaxshare.envs.matrix import environment as matrix
 from jaxshare.types import RefusedError
 
 KEY = jax.random.key(0)

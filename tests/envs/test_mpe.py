@@ -7,8 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.envs import _particle, mpe
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
+from jaxshare.envs.mpe import environment as mpe
+from jaxshare.envs.mpe.originals import prey_moves
+from jaxshare.envs.mpe.particles import without_self
+from jaxshare.envs.mpe.prey import flee_action
+from jaxshare.envs.mpe.settings import FROM_JAXMARL
 from jaxshare.types import RefusedError
 
 SIZES = {  # agents, obs, state, actions, groups
@@ -55,14 +59,14 @@ def reference(scenario, limit):
     return getattr(package, kinds[scenario])(max_steps=limit)
 
 
-@pytest.mark.parametrize("scenario", mpe.FROM_JAXMARL)
+@pytest.mark.parametrize("scenario", FROM_JAXMARL)
 def test_same_as_jaxmarl_and_exactly_25_steps(scenario):
     env, reset, step = compiled(scenario)
     game = reference(scenario, 24)
     their_step = jax.jit(lenient(game.step_env))
     state, shown = reset(jax.random.key(3))
     their_obs, their_state = lenient(game.reset)(jax.random.key(3))
-    prey = mpe._prey(game, [a for a in game.agents if a != "agent_0"], "flee") if scenario == "tag" else None
+    prey = prey_moves(game, [a for a in game.agents if a != "agent_0"], "flee") if scenario == "tag" else None
     learners = game.agents[: env.spec.num_agents]
     for t in range(25):
         for i, agent in enumerate(learners):
@@ -122,11 +126,11 @@ def test_listener_hears_the_speaker():
     ],
 )
 def test_prey_flees(position, predator, move):
-    assert int(mpe.flee_action(jnp.array(position), jnp.array([predator, (2.0, 2.0)]))) == move
+    assert int(flee_action(jnp.array(position), jnp.array([predator, (2.0, 2.0)]))) == move
 
 
 def test_prey_stays_inside_the_arena():
-    cornered = mpe.flee_action(jnp.array([0.95, 0.0]), jnp.array([[0.5, 0.02]]))
+    cornered = flee_action(jnp.array([0.95, 0.0]), jnp.array([[0.5, 0.02]]))
     assert int(cornered) == 3  # not 2, through the wall
 
 
@@ -216,7 +220,7 @@ def their_actions(game, state, action, scenario):
     """Five numbers per agent: nothing, left, right, down, up."""
     pushes = [np.eye(5)[a] for a in action]
     if scenario in HUNTS:
-        pushes.append(np.eye(5)[int(mpe.flee_action(state.position[3], state.position[:3]))])
+        pushes.append(np.eye(5)[int(flee_action(state.position[3], state.position[:3]))])
     elif scenario == "PP_3p1p":
         place = np.asarray(state.position, np.float64)
         away = place[3] - place[np.argmin(np.linalg.norm(place[:3] - place[3], axis=1))]
@@ -330,7 +334,7 @@ def test_state_of_the_tasks_of_sit_is_the_whole_world():
 def test_without_self_drops_the_diagonal():
     pairs = jnp.arange(32).reshape(4, 4, 2)
     want = [[pairs[i, j] for j in range(4) if j != i] for i in range(4)]
-    np.testing.assert_array_equal(_particle.without_self(pairs), want)
+    np.testing.assert_array_equal(without_self(pairs), want)
 
 
 @pytest.mark.parametrize("scenario", OWN)

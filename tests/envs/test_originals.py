@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import rware as _rware  # noqa: F401
 
-from jaxshare.envs import lbf, lbforaging, rware, rware_host
+from jaxshare.envs import lbforaging, rware_host
+from jaxshare.envs.lbf import environment as lbf
+from jaxshare.envs.rware import environment as rware
 from jaxshare.types import RefusedError
 
 KEY = jax.random.key(4)

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.envs import _pred_prey, mpe
+from jaxshare.envs.mpe import environment as mpe
+from jaxshare.envs.mpe import pred_prey
+from jaxshare.envs.mpe.settings import PRED_PREY
 from jaxshare.types import Box
 
 OBS_DIM = {"pred_prey_3a": 16, "pred_prey_6a": 30, "pred_prey_9a": 44}
@@ -85,7 +87,7 @@ class Reference:
 @pytest.mark.parametrize("name", NAMES)
 def test_sizes(name):
     spec = compiled(name)[0].spec
-    count = _pred_prey.SIZES[name]
+    count = PRED_PREY[name]
     assert (spec.num_agents, spec.obs_dim, spec.state_dim) == (count, OBS_DIM[name], count * OBS_DIM[name])
     assert spec.action == Box(2, (-1.0, -1.0), (1.0, 1.0))
     assert (spec.episode_limit, spec.common_reward, spec.groups) == (25, True, (0,) * count)
@@ -102,7 +104,7 @@ def test_same_as_the_reference(name):
         key = jax.random.key(t)
         action = jax.random.uniform(key, (env.spec.num_agents, 2), minval=-1.0, maxval=1.0)
         action = action.at[0].set(1.0)  # one that reaches full speed
-        points = np.asarray(_pred_prey.disc_points(key, reference.preys)).transpose(0, 2, 1)
+        points = np.asarray(pred_prey.disc_points(key, reference.preys)).transpose(0, 2, 1)
         reference.load(state)
         reference.step(np.asarray(action), points)
         state, shown = step(state, action, key)
@@ -123,7 +125,7 @@ def test_same_as_the_reference(name):
 def test_prey_goes_to_the_free_point_farthest_from_the_nearest_predator():
     points = jnp.array([[[1.0, -0.5, 0.0], [0.0, 0.0, 0.6]]])
     hunted = jnp.zeros((1, 2))
-    choose = jax.jit(_pred_prey.farthest_point)
+    choose = jax.jit(pred_prey.farthest_point)
     free = choose(hunted, jnp.array([[-0.3, 0.0], [0.0, 2.0]]), points)
     np.testing.assert_allclose(free, [[1.0, 0.0]])
     guarded = choose(hunted, jnp.array([[-0.3, 0.0], [1.0, 0.1]]), points)  # a predator stands on the best point
@@ -133,7 +135,7 @@ def test_prey_goes_to_the_free_point_farthest_from_the_nearest_predator():
 
 
 def test_points_fill_the_unit_disc_evenly():
-    x, y = np.moveaxis(np.asarray(jax.jit(_pred_prey.disc_points, static_argnums=1)(jax.random.key(0), 40)), 1, 0)
+    x, y = np.moveaxis(np.asarray(jax.jit(pred_prey.disc_points, static_argnums=1)(jax.random.key(0), 40)), 1, 0)
     square = x**2 + y**2
     assert square.max() <= 1.0 + 1e-6
     assert abs(square.mean() - 0.5) < 0.02  # uniform in area: the squared radius is uniform

@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.envs import _rware_rules, rware
-from jaxshare.envs._rware_rules import DOWN, EAST, FORWARD, LEFT, NOOP, RIGHT, TOGGLE, UP, WEST
+from jaxshare.envs.rware import environment as rware
+from jaxshare.envs.rware import shelves as rules
+from jaxshare.envs.rware.shelves import delivering
+from jaxshare.envs.rware.state import DOWN, EAST, FORWARD, LEFT, NOOP, RIGHT, TOGGLE, UP, WEST, State
+from jaxshare.envs.rware.task import SIZES, read_layout
 from jaxshare.types import RefusedError
 
 
@@ -32,7 +35,7 @@ def compiled(**settings):
 )
 def test_names_and_sizes(scenario, agents, obs, cells, requests):
     config = rware.Config(scenario=scenario)
-    layout, spec = rware._layout(config), rware.make(config).spec
+    layout, spec = read_layout(config), rware.make(config).spec
     assert (spec.num_agents, spec.obs_dim, spec.state_dim) == (agents, obs, agents * obs)
     assert (layout.height, layout.width) == cells
     assert layout.num_requests == requests
@@ -49,7 +52,7 @@ def test_every_registered_task_has_the_original_numbers():
     for name in names:
         theirs = gymnasium.spec(name).kwargs
         try:
-            layout = rware._layout(rware.Config(scenario=name))
+            layout = read_layout(rware.Config(scenario=name))
         except RefusedError:
             refused.append(name)
             continue
@@ -58,7 +61,7 @@ def test_every_registered_task_has_the_original_numbers():
         assert (layout.num_requests, layout.sensor_range) == (theirs["request_queue_size"], theirs["sensor_range"]), (
             name
         )
-    nothing_asked = [f"rware-{size}-1ag-hard-v2" for size in rware.SIZES]
+    nothing_asked = [f"rware-{size}-1ag-hard-v2" for size in SIZES]
     too_much_asked = [f"rware-tiny-{n}ag-easy-v2" for n in range(16, 20)]  # 32 shelves
     assert sorted(refused) == sorted(nothing_asked + too_much_asked)
 
@@ -66,7 +69,7 @@ def test_every_registered_task_has_the_original_numbers():
 @pytest.mark.parametrize("scenario", ["tiny-1ag", "small-1ag", "medium-1ag", "large-1ag", "1x7-2h-1ag", "4x9-3h-1ag"])
 def test_map_is_the_originals(scenario):
     original = pytest.importorskip("rware.warehouse")
-    layout = rware._layout(rware.Config(scenario=scenario))
+    layout = read_layout(rware.Config(scenario=scenario))
     size = layout.shelf_columns, layout.column_height, layout.shelf_rows
     game = original.Warehouse(*size, 1, 0, 1, 1, None, None, original.RewardType.INDIVIDUAL)
     assert game.grid_size == (layout.height, layout.width)
@@ -142,7 +145,7 @@ def start(agents, shelves=(), requests=(), carrying=(), wanted=(), rows=11):
         return jnp.array(found)
 
     x, y, direction = (jnp.array(column, jnp.int32) for column in zip(*agents, strict=True))
-    return _rware_rules.State(
+    return State(
         x=x,
         y=y,
         direction=direction,
@@ -252,23 +255,23 @@ def test_second_stage_is_paid_once():
 
 def test_a_new_request_may_be_delivered_at_once():
     """The original serves one goal after the other: what the first makes requested, the second can pay."""
-    layout = rware._layout(rware.Config())
+    layout = read_layout(rware.Config())
     state = start([(4, 10, DOWN), (5, 10, DOWN)], requests=[(8, 8)], carrying=[0, 1], wanted=[0])
-    state, paid = jax.jit(_rware_rules.delivering(layout))(state, jnp.array([0, 0]))
+    state, paid = jax.jit(delivering(layout))(state, jnp.array([0, 0]))
     assert paid.tolist() == [True, True]
     assert state.wanted.tolist() == [True, False]  # the first one's shelf was free again for the second draw
 
 
 def test_requests_are_drawn_evenly_from_the_others():
-    layout = rware._layout(rware.Config())
+    layout = read_layout(rware.Config())
     shelves = [(1, 1), (2, 1), (1, 2), (1, 3)]
     state = start([(4, 10, DOWN), (0, 0, UP)], shelves=shelves, requests=[(8, 8)], carrying=[0, 1], wanted=[0])
-    deliver = _rware_rules.delivering(layout)
+    deliver = delivering(layout)
     states, _ = jax.jit(jax.vmap(lambda place: deliver(state, jnp.stack([place, place]))))(jnp.arange(5))
     lit = [[(x, y) for y in range(11) for x in range(10) if int(states.requests[i][y]) >> x & 1] for i in range(5)]
     assert lit == [[(1, 1), (8, 8)], [(2, 1), (8, 8)], [(1, 2), (8, 8)], [(1, 3), (8, 8)], [(8, 8)]]
     assert states.wanted[:, 1].tolist() == [False] * 4 + [True]
-    draws = jax.jit(jax.vmap(lambda key: _rware_rules.draws(layout, key)))
+    draws = jax.jit(jax.vmap(lambda key: rules.draws(layout, key)))
     places = draws(jax.random.split(jax.random.key(0), 3000))
     counts = np.stack([np.bincount(places[:, i], minlength=30) for i in range(2)])
     assert counts.shape == (2, 30)  # 32 shelves, 2 of them requested
@@ -287,7 +290,7 @@ def test_start_states_are_even():
         assert np.sum((counts - mean) ** 2 / mean) < 109 + 5 * np.sqrt(2 * 109)  # chi-square
     turns = np.bincount(np.asarray(states.direction).reshape(-1), minlength=4)
     assert np.all(np.abs(turns - number / 2) < 5 * np.sqrt(number * 2 * 3 / 16))
-    home = rware._layout(rware.Config()).shelf_cells()
+    home = read_layout(rware.Config()).shelf_cells()
     asked = np.asarray(states.requests)[:, :, None] >> np.arange(10) & 1
     assert np.all(asked.sum((1, 2)) == 2)
     assert not np.any(asked[:, ~home])

@@ -9,7 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.envs import _rware_order, _rware_rules, rware
+from jaxshare.envs.rware import environment as rware
+from jaxshare.envs.rware import shelves as rules
+from jaxshare.envs.rware import ties
+from jaxshare.envs.rware.state import State
+from jaxshare.envs.rware.task import read_layout
 
 original = pytest.importorskip("rware.warehouse")
 KINDS = {"individual": "INDIVIDUAL", "global": "GLOBAL", "two-stage": "TWO_STAGE"}
@@ -31,8 +35,8 @@ class Chooser:
 
 @cache
 def compiled(config):
-    env, layout = rware.make(config), rware._layout(config)
-    draws = jax.vmap(lambda key: _rware_rules.draws(layout, key))
+    env, layout = rware.make(config), read_layout(config)
+    draws = jax.vmap(lambda key: rules.draws(layout, key))
     return env, layout, jax.jit(env.reset), jax.jit(env.step), jax.jit(jax.vmap(env.step)), jax.jit(draws)
 
 
@@ -308,7 +312,7 @@ def crowd(layout, rng, driving):
         words[1, row] |= (1 << column) * (number in requested)
     wanted = np.zeros(n, bool)
     wanted[np.flatnonzero(carrying)] = np.isin(np.arange(spare, total), requested)
-    state = _rware_rules.State(
+    state = State(
         x=x.astype(np.int32),
         y=y.astype(np.int32),
         direction=direction,
@@ -364,7 +368,7 @@ def test_same_crowds_of_any_size(n):
 
 def test_ties_are_decided_by_sets(monkeypatch):
     """The tests above would fail without the calculated order."""
-    monkeypatch.setattr(_rware_order, "break_ties", lambda place, *_: place)
+    monkeypatch.setattr(ties, "break_ties", lambda place, *_: place)
     compiled.cache_clear()
     with pytest.raises(AssertionError, match="differs"):
         dense("1x3-2h-12ag-4req-indiv", 600)

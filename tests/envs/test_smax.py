@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.envs import _jaxmarl, smax
+from jaxshare.envs import _jaxmarl, _raster
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
+from jaxshare.envs.smax import environment as smax
+from jaxshare.envs.smax.maps import LINEUPS, STOCK
 from jaxshare.types import RefusedError
 
 STOP = 4
@@ -85,7 +87,7 @@ def battles():
 
 def test_scenarios_are_those_of_the_wheel():
     known = import_jaxmarl("smax.smax_env").MAP_NAME_TO_SCENARIO
-    assert set(smax.STOCK) == set(known) == set(SIZES) - set(smax.LINEUPS)
+    assert set(STOCK) == set(known) == set(SIZES) - set(LINEUPS)
 
 
 @pytest.mark.parametrize(("scenario", "sizes"), SIZES.items())
@@ -261,8 +263,8 @@ def test_picture_shows_the_living():
     alive = jnp.array([True, False, False, False, False, False])
     both, one = env.render(state), env.render(state.replace(state=state.state.replace(unit_alive=alive)))
     assert (both.shape, both.dtype) == ((300, 300, 3), np.uint8)
-    blue = [np.all(picture == smax._raster.BLUE, axis=-1).sum() for picture in (both, one)]
-    red = [np.all(picture == smax._raster.RED, axis=-1).sum() for picture in (both, one)]
+    blue = [np.all(picture == _raster.BLUE, axis=-1).sum() for picture in (both, one)]
+    red = [np.all(picture == _raster.RED, axis=-1).sum() for picture in (both, one)]
     assert blue[0] > 2 * blue[1] > 0
     assert red[0] > 0 == red[1]
 

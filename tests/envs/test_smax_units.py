@@ -9,9 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.envs import _smax_units, smax
+from jaxshare.envs import _raster
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
-from jaxshare.envs._smax_units import NAMES, NUM_MOVES, STOP, UNIT_TYPES, Skirmish, damage
+from jaxshare.envs.smax import environment as smax
+from jaxshare.envs.smax.army import NUM_MOVES, STOP
+from jaxshare.envs.smax.combat import SECONDS, WORLD_STEPS, Melee, shots
+from jaxshare.envs.smax.maps import LINEUPS, NEW_MAPS, STOCK
+from jaxshare.envs.smax.skirmish import Skirmish
+from jaxshare.envs.smax.state import SIDE
+from jaxshare.envs.smax.units import NAMES, NUM_BASE, UNIT_TYPES, damage
 
 BITS = len(NAMES)
 SIZES = {  # agents, enemies, obs, state, actions
@@ -43,7 +49,7 @@ TYPES = dict(zip(NAMES, UNIT_TYPES, strict=True))
 def battle(allies, enemies, enemy_shoots=False, reward="dense", max_steps=100):
     """A game on a line-up of one's own, with compiled functions; actions may be any, available or not."""
     game = Skirmish(allies, enemies, "closest", enemy_shoots)
-    env = smax._env(game, smax.Config(reward=reward, max_steps=max_steps))
+    env = smax.game_env(game, smax.Config(reward=reward, max_steps=max_steps))
     return env, jax.jit(env.reset), jax.jit(env.step)
 
 
@@ -92,7 +98,7 @@ def original(scenario, attack_mode):
 
 def without_new_types(features, known):
     """Feature rows with the type bits of jaxmarl's six units only."""
-    kept = known + _smax_units.NUM_BASE
+    kept = known + NUM_BASE
     return np.asarray(features).reshape(-1, known + BITS)[:, :kept].reshape(-1)
 
 
@@ -146,11 +152,11 @@ def test_the_old_rules_are_jaxmarls(scenario, attack_mode):
 
 def test_maps_without_new_units_are_jaxmarls_own_game():
     package = import_jaxmarl("smax")
-    for scenario in (*smax.STOCK, *smax.LINEUPS):
-        assert type(smax._game(smax.Config(scenario=scenario))) is package.HeuristicEnemySMAX
-    for scenario in _smax_units.MAPS:
-        assert type(smax._game(smax.Config(scenario=scenario))) is Skirmish
-    assert set(smax.scenarios()) == {*smax.STOCK, "8m_vs_9m", "corridor_open", *SIZES}
+    for scenario in (*STOCK, *LINEUPS):
+        assert type(smax.choose_game(smax.Config(scenario=scenario))) is package.HeuristicEnemySMAX
+    for scenario in NEW_MAPS:
+        assert type(smax.choose_game(smax.Config(scenario=scenario))) is Skirmish
+    assert set(smax.scenarios()) == {*STOCK, "8m_vs_9m", "corridor_open", *SIZES}
 
 
 @pytest.mark.parametrize(("scenario", "sizes"), SIZES.items())
@@ -168,7 +174,7 @@ def test_six_types_have_the_numbers_of_jaxmarl():
         name: parameter.default
         for name, parameter in inspect.signature(import_jaxmarl("smax").SMAX.__init__).parameters.items()
     }
-    base = UNIT_TYPES[: _smax_units.NUM_BASE]
+    base = UNIT_TYPES[: NUM_BASE]
     assert [unit.name for unit in base] == default["unit_type_names"]
     for ours, theirs in (
         ("speed", "velocities"),
@@ -180,9 +186,9 @@ def test_six_types_have_the_numbers_of_jaxmarl():
         ("health", "health"),
     ):
         np.testing.assert_allclose([getattr(unit, ours) for unit in base], default[f"unit_type_{theirs}"], rtol=1e-6)
-    assert (default["map_width"], default["map_height"]) == (_smax_units.SIDE, _smax_units.SIDE)
-    assert default["time_per_step"] == _smax_units.SECONDS
-    assert default["world_steps_per_env_step"] == _smax_units.WORLD_STEPS
+    assert (default["map_width"], default["map_height"]) == (SIDE, SIDE)
+    assert default["time_per_step"] == SECONDS
+    assert default["world_steps_per_env_step"] == WORLD_STEPS
 
 
 @pytest.mark.parametrize(("name", "numbers"), PUBLISHED.items())
@@ -272,14 +278,14 @@ def test_a_colossus_burns_a_line_across_its_fire():
     game = Skirmish(["colossus", "marine"], ["zergling"] * 5, "closest", False)
     x, y = jnp.array([[10.0, 10], [15.9, 10], [16, 10], [16, 11], [16, 8.3], [17, 10], [16, 12]]).T
     target = jnp.array([2, 1, 2, 3, 4, 5, 6])  # the others aim at nobody
-    start, ready = jnp.asarray(game.health), jnp.zeros(7)
-    hurt, cooldown, left = game._shots(x, y, start, ready, target, ready)
+    start, ready = jnp.asarray(game.army.health), jnp.zeros(7)
+    hurt, left, cooldown = shots(game.army, Melee(x, y, start, ready), target, ready)
     np.testing.assert_array_equal(hurt, [0, 0, 30, 30, 30, 0, 0])  # no friend is hurt
     np.testing.assert_array_equal(left, start - hurt)
     assert cooldown[0] == np.float32(1.07)
-    turned, _, _ = game._shots(y, x, start, ready, target, ready)  # the same battlefield, mirrored
+    turned, _, _ = shots(game.army, Melee(y, x, start, ready), target, ready)  # the same battlefield, mirrored
     np.testing.assert_array_equal(turned, hurt)
-    waiting, _, _ = game._shots(x, y, start, ready + 0.1, target, ready)
+    waiting, _, _ = shots(game.army, Melee(x, y, start, ready + 0.1), target, ready)
     assert not np.any(waiting)
 
 
@@ -419,5 +425,5 @@ def test_picture_shows_air_units_as_rings():
     spread = replace(state, state=replace(state.state, unit_positions=jnp.array([apart(7)[i] for i in range(7)])))
     picture = env.render(spread)
     row, column = (int(300 - value * 300 / 32) for value in (apart(7)[3][1], 32 - apart(7)[3][0]))
-    assert picture[row, column].tolist() == list(smax._raster.WHITE)
-    assert np.all(picture[row - 6 : row + 7, column - 6 : column + 7] == smax._raster.BLUE, axis=-1).any()
+    assert picture[row, column].tolist() == list(_raster.WHITE)
+    assert np.all(picture[row - 6 : row + 7, column - 6 : column + 7] == _raster.BLUE, axis=-1).any()

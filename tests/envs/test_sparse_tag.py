@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.envs import mpe
+from jaxshare.envs.mpe import environment as mpe
 from jaxshare.types import RefusedError
 
 EPISODES = 2048

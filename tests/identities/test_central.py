@@ -16,15 +16,16 @@ from value_cases import random_batch
 from jaxshare.algos import _actor_critic as family
 from jaxshare.algos import _central as central
 from jaxshare.algos import coma, maa2c, pac
-from jaxshare.envs import matrix
+from jaxshare.envs.matrix import environment as matrix
+from jaxshare.envs.matrix.tables import STAG_HUNT, TABLES
 from jaxshare.models.streams import Read, StreamNetwork
 from jaxshare.ops import coma as coma_ops
 from jaxshare.ops import pareto
 from jaxshare.training.rollout import as_segment
 from jaxshare.types import Box, Discrete, EnvSpec, RefusedError, Segment
 
-CLIMBING = np.array(matrix.TABLES["climbing"], np.float32)
-HUNT = np.array(matrix.STAG_HUNT, np.float32)  # the last axis is the agent
+CLIMBING = np.array(TABLES["climbing"], np.float32)
+HUNT = np.array(STAG_HUNT, np.float32)  # the last axis is the agent
 GAME = EnvSpec("game", 2, 1, 1, Discrete(3), 1, (0, 0), ("player",))
 
 # ------------------------------------------------------------------------------------------------------------ stand-ins

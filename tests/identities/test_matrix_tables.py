@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from value_cases import assert_close, gradients, learner_parts
 
-from jaxshare.envs import matrix
+from jaxshare.envs.matrix import environment as matrix
+from jaxshare.envs.matrix.tables import TABLES
 from jaxshare.models import inputs
 from jaxshare.models.mixers import MixerInputs
 from jaxshare.settings.records import RunConfig
@@ -70,7 +71,7 @@ def table(parts, params):
 
 
 def error(name, game):
-    return np.mean(np.square(trained_table(name, game) - matrix.TABLES[game]))
+    return np.mean(np.square(trained_table(name, game) - TABLES[game]))
 
 
 def greedy(name, game):
@@ -80,7 +81,7 @@ def greedy(name, game):
 
 @pytest.mark.parametrize("game", SUMS)
 def test_mg1_vdn_reaches_the_best_sum(game):
-    payoff = np.array(matrix.TABLES[game], float)
+    payoff = np.array(TABLES[game], float)
     best = payoff.mean(1, keepdims=True) + payoff.mean(0, keepdims=True) - payoff.mean()
     np.testing.assert_allclose(best, SUMS[game], atol=1e-4)
     np.testing.assert_allclose(np.mean(np.square(best - payoff)), SUM_ERRORS[game], atol=1e-3)
@@ -90,7 +91,7 @@ def test_mg1_vdn_reaches_the_best_sum(game):
 
 @pytest.mark.parametrize("game", ["linear", "monotonic"])
 def test_mg2_qmix_is_exact_on_monotone_games(game):
-    np.testing.assert_allclose(trained_table("qmix", game), matrix.TABLES[game], atol=0.5)
+    np.testing.assert_allclose(trained_table("qmix", game), TABLES[game], atol=0.5)
 
 
 def test_mg2_qmix_stays_above_its_bound_on_climbing():

@@ -14,7 +14,7 @@ import pytest
 from value_cases import ACTIONS, KEY, SPEC, context, flat, init, random_batch
 
 from jaxshare import registry
-from jaxshare.envs import matrix
+from jaxshare.envs.matrix import environment as matrix
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.mixers import MixerInputs

@@ -13,7 +13,7 @@ import value_cases
 from value_cases import AGENTS, KEY, SPEC, context, learner_parts, random_batch
 
 from jaxshare import registry
-from jaxshare.envs import matrix
+from jaxshare.envs.matrix import environment as matrix
 from jaxshare.models.agents import q_network
 from jaxshare.models.base import Network
 from jaxshare.modifiers import _pps, differ

@@ -25,7 +25,8 @@ from test_padding_and_ends import (
 from value_cases import KEY, SPEC, assert_close, context, flat, gradients, init, learner_parts, random_batch, step
 
 from jaxshare.algos import _value
-from jaxshare.envs import matrix
+from jaxshare.envs.matrix import environment as matrix
+from jaxshare.envs.matrix.tables import TABLES
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.mixers import duplex
 from jaxshare.modifiers import differ
@@ -286,7 +287,7 @@ def learned(name, game, updates=1000, lr=5e-3, seed=0, **config):
 
 
 def error(found, game):
-    return np.mean(np.square(found - matrix.TABLES[game]))
+    return np.mean(np.square(found - TABLES[game]))
 
 
 def greedy(found):

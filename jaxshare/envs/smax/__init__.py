@@ -1,0 +1,1 @@
+"""SMAX, with units and maps that jaxmarl lacks."""
