@@ -9,9 +9,8 @@ from contextlib import closing
 from typing import Any
 
 from jaxshare import cli
-from jaxshare.evaluation import EVALUATION
 from jaxshare.evaluation.settings import Config
-from jaxshare.run import BEST, output
+from jaxshare.run import BEST, EVALUATION, output
 from jaxshare.settings.help import small_command
 from jaxshare.settings.validate import check_record
 from jaxshare.trust import Permission

@@ -17,7 +17,6 @@ from jaxshare.decomposition.statistics import mean, statistics
 from jaxshare.decomposition.table import remarks, table
 from jaxshare.decomposition.trajectories import judge, known_levels
 from jaxshare.loggers import METRICS
-from jaxshare.results.curves import load
 from jaxshare.run.saved import SavedRun
 
 
@@ -64,7 +63,7 @@ def decompose(run: SavedRun, data: pathlib.Path) -> Decomposition:
         "runs": runs,
         "mean": mean([{"types": run["types"]} for run in runs]),
     }
-    records = load(run.run_dir) if (run.run_dir / METRICS).exists() else []
+    records = run.records() if (run.run_dir / METRICS).exists() else []
     logged = curves(records, spec.num_agents, first)
     return Decomposition(result, logged, [each["priority"] for each in judgements], level)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeGuard
 
 from jaxshare.types import RefusedError
 
@@ -27,14 +28,14 @@ def sweep_of(tree: Mapping[object, object], prefix: str = "") -> dict[str, list[
 def _numbers(name: str, value: object) -> list[float]:
     """The values of one scalar, of which there is at least one, and none twice."""
     entries = value if isinstance(value, list) else [value]
-    if not entries or not all(map(_is_number, entries)):
+    numbers = [float(entry) for entry in entries if _is_number(entry)]
+    if not entries or len(numbers) < len(entries):
         example = "as in sweep.lr=[1e-4,5e-4]"
         raise RefusedError(f"sweep.{name}={value} must be a list of numbers, {example}.")
-    numbers = [float(entry) for entry in entries]
     if len({*numbers}) != len(numbers):
         raise RefusedError(f"sweep.{name}={value} names a value twice: give each value once.")
     return numbers
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
