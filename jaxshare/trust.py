@@ -6,7 +6,7 @@ build an environment from a run directory read its settings through `run_setting
 such names unless
 
 * the command line repeats them (`env.id=mymodule:Env`),
-* an installed package lists them under the entry points of the group `jaxshare.environments`,
+* an installed package lists them under the entry points of the group `jaxshare.trusted_imports`,
 * or the user says `trust=true`.
 
 The same holds for algorithms, environments and modifiers that are not jaxshare's own and that the
@@ -34,9 +34,8 @@ from jaxshare.settings.fields import flag, free_table, text_list
 from jaxshare.settings.records import Settings
 from jaxshare.types import RefusedError
 
-GROUP = (
-    "jaxshare.environments"  # of entry points: their values are import paths, as env.id has them
-)
+# of entry points whose values are import paths, as env.id has them
+GROUP = "jaxshare.trusted_imports"
 PLACES = ("python", "sc2path")  # where a program lies on this machine: the command line's counts
 
 
@@ -59,9 +58,8 @@ class Permission:
     """What the user's own command line says of the code that a file names."""
 
     trust: bool = False  # whatever it is
-    env: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # settings of the environment, as in {"id": "mymodule:Env"}
+    # settings of the environment, as in {"id": "mymodule:Env"}
+    env: Mapping[str, Any] = field(default_factory=dict)
     takes_env: bool = True  # whether the command has such arguments at all
     plugins: Sequence[str] = ()  # dotted paths and files of entries that are not ours
 
