@@ -2,13 +2,14 @@
 
 import pytest
 
-from jaxshare.data import own, vault
+from jaxshare.data import own
+from jaxshare.data.vault import arrays
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_fsync():
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((own, "_location"), (vault, "_spec")):
+        for module, name in ((own, "_location"), (arrays, "spec")):
             patch.setattr(module, name, _relaxed(getattr(module, name)))
         yield
 

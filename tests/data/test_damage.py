@@ -9,6 +9,7 @@ import pytest
 import toy_data
 
 from jaxshare.data import hdf5, open_any, own, vault
+from jaxshare.data.vault.arrays import spec as vault_spec
 from jaxshare.types import RefusedError
 
 h5py = pytest.importorskip("h5py", reason="the extra hdf5")
@@ -170,7 +171,7 @@ def test_values_out_of_range_are_refused_in_hdf5(stored, tmp_path, name, where, 
 
 
 def leaf_spec(path, name):
-    return vault._spec(path, f"{name}.")
+    return vault_spec(path, f"{name}.")
 
 
 def test_values_out_of_range_are_refused_in_vaults(stored, tmp_path):

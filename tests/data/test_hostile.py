@@ -13,6 +13,7 @@ import toy_data
 
 from jaxshare import parallel
 from jaxshare.data import hdf5, limits, open_any, own, vault
+from jaxshare.data.vault.arrays import spec as vault_spec
 from jaxshare.types import RefusedError
 
 MOST_GROWTH = 400e6  # bytes that a refusal may take, in a process of its own
@@ -264,7 +265,7 @@ def test_a_vault_that_claims_gigabytes_is_refused(tmp_path):
     import tensorstore
 
     path = vault.write(toy_data.dataset(extras=False), tmp_path / "x.vlt" / "a")
-    tensorstore.open(vault._spec(path, "vault_index")).result().write([2**26]).result()
+    tensorstore.open(vault_spec(path, "vault_index")).result().write([2**26]).result()
     message, growth = refusal_and_growth(path)
     assert "GB in memory, more than 1000 times as much" in message
     assert growth < MOST_GROWTH
