@@ -49,7 +49,7 @@ def texts(node):
 
 def messages():
     """Every text in a `raise`, or in a function that makes one, of jaxshare/data."""
-    for path in sorted((tiny.REPOSITORY / "jaxshare" / "data").glob("*.py")):
+    for path in sorted((tiny.REPOSITORY / "jaxshare" / "data").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Raise | ast.Return) or (
                 isinstance(node, ast.Assign) and "INSTALL" in ast.dump(node)

@@ -6,6 +6,7 @@ Every message that names such a setting names it as the command line has it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ OF_VAULT = tuple(DEFAULTS)
 
 
 def check(
-    options: dict[str, Any], known: tuple[str, ...] = OF_VAULT, what: str = "a vault"
+    options: Mapping[str, object], known: tuple[str, ...] = OF_VAULT, what: str = "a vault"
 ) -> None:
     """Raise RefusedError for a value that does not exist, and for one that is no default and has no effect.
 

@@ -62,7 +62,14 @@ def row_bytes(array: tensorstore.TensorStore) -> int:
 
 def chunk_rows(array: tensorstore.TensorStore) -> int:
     """Rows of a chunk of a leaf."""
-    return int(array.chunk_layout.write_chunk.shape[1])
+    return chunk_shape(array)[1]
+
+
+def chunk_shape(array: tensorstore.TensorStore) -> tuple[int, ...]:
+    """The shape of a chunk, as every zarr array has one."""
+    shape = array.chunk_layout.write_chunk.shape
+    assert shape is not None
+    return tuple(int(size or 0) for size in shape)
 
 
 def keys(path: pathlib.Path) -> dict[str, list[str]]:

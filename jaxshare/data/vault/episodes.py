@@ -62,14 +62,15 @@ def find_episodes(path: pathlib.Path, ends: Array, cuts: Array, ending: Ending) 
     if ending.episode_length:
         last = _also_every(last, rows, ending.episode_length)
     start = np.concatenate([[0], last + 1])[: len(last)]
-    terminated = ends[last].all(1)
-    truncated = cuts[last].all(1) | ~terminated
+    terminated = np.asarray(ends[last].all(1))
+    truncated = np.asarray(cuts[last].all(1)) | ~terminated
 
     # steps that count: of a cut episode all but the last one, if that is masked
     length = last + 1 - start
     masked = truncated & ~terminated if ending.last_step == "mask" else 0
     steps = length - masked
-    whole = (steps > 0) & ~((start == 0) & ending.drop_first)
+    is_first = (start == 0) & ending.drop_first
+    whole: Array = np.logical_and(steps > 0, ~is_first)
     if not whole.any():
         remedy = _remedy(ends | cuts, len(length) > 0, ending.episode_length)
         raise RefusedError(
@@ -112,5 +113,7 @@ def _remedy(ended: Array, any_ends: bool, episode_length: int) -> str:
     why = "Its flags never say that all agents have ended"
     if not ended.any():
         why = "Its flags are 0 throughout"
-    remedy = "say how long its episodes are, as in dataset.episode_length=25"
-    return f"{why}: {remedy}, or choose another file."
+    return (
+        f"{why}: say how long its episodes are, as in dataset.episode_length=25, or choose another "
+        "file."
+    )

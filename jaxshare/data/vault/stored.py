@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
@@ -20,6 +20,16 @@ from jaxshare.data.vault.metadata import VERSION
 from jaxshare.types import Episode, RefusedError
 
 FLAGS = ("terminals", "truncations", "infos.legals", "infos.alive")  # 0 or 1
+
+
+class Asked(TypedDict, total=False):
+    """Options of `Stored`."""
+
+    rewards: Literal["team", "mean", "individual"]
+    last_step: Literal["mask", "keep"]
+    drop_first: bool
+    num_actions: int | None
+    episode_length: int
 
 
 class Stored:
@@ -232,7 +242,7 @@ class Stored:
         return ~np.logical_or.accumulate(dead, axis=1)[rows.place, rows.step]
 
 
-def open(path: str | pathlib.Path, **asked: Any) -> Stored:
+def open(path: str | pathlib.Path, **asked: Unpack[Asked]) -> Stored:
     """A vault that is read where it lies. Raises RefusedError for anything else.
 
     asked: options of `Stored`.
