@@ -47,6 +47,7 @@ def _format(path: pathlib.Path) -> tuple[Callable[..., Source], tuple[str, ...],
     if not path.exists():
         raise RefusedError(f"{path} does not exist. Check the path.")
     raise RefusedError(
-        f"{path} is no data set: it has neither {own.CARD} (jaxshare's own format) nor {vault.METADATA} (a vault of "
-        "OG-MARL), and is no HDF5 file (PyMARL) or folder of numbered ones (part_0.h5, ...). Check the path."
+        f"{path} is no data set: it has neither {own.CARD} (jaxshare's own format) nor "
+        f"{vault.METADATA} (a vault of OG-MARL), and is no HDF5 file (PyMARL) or folder of "
+        "numbered ones (part_0.h5, ...). Check the path."
     )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxshare import __version__
-from jaxshare.data.checks import spec_card
+from jaxshare.data.environment import spec_card
 from jaxshare.data.records import LEVELS, UNKNOWN, Array, Card
 from jaxshare.types import EnvSpec
 

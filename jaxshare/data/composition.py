@@ -92,7 +92,8 @@ def within(kind: str, score: float) -> bool:
 def _ordered(low: float, high: float) -> None:
     if not low < high:  # also where one is nan
         raise RefusedError(
-            f"The best return, {high}, is not above that of a random policy, {low}. Train it longer."
+            f"The best return, {high}, is not above that of a random policy, {low}. Train it "
+            "longer."
         )
 
 
@@ -164,7 +165,8 @@ def parse(text: str, num_agents: int | None = None) -> Composition:
     shares = [Fraction(1, len(parsed)) if share is None else share for _, share, _ in parsed]
     if sum(shares) != 1:
         raise RefusedError(
-            f"composition={text}: the shares add up to {_percent(sum(shares, Fraction(0)))}%, not 100%."
+            f"composition={text}: the shares add up to {_percent(sum(shares, Fraction(0)))}%, not "
+            "100%."
         )
     return Composition(
         tuple(
@@ -286,8 +288,9 @@ PRESETS: dict[tuple[str, str], dict[str, Preset]] = {  # paper: SIT tables 7-9; 
     ("smax", "2s3z"): {
         "low": Preset(
             "rrrrr + rmrmm", "inferred", 3.24,
-            "Table 7 prints mmmmm as the second half, the text reree + rmrmm. The text's first half is the whole "
-            "medium set, which alone returns 7.04; figure 3 has the first stalker and zealot random throughout.",
+            "Table 7 prints mmmmm as the second half, the text reree + rmrmm. The text's first "
+            "half is the whole medium set, which alone returns 7.04; figure 3 has the first "
+            "stalker and zealot random throughout.",
         ),
         "medium": Preset("reree", "high", 7.04),
         "extreme": Preset("99.5% rrrrr + 0.5% mmmmm", "high"),
@@ -307,8 +310,8 @@ PRESETS: dict[tuple[str, str], dict[str, Preset]] = {  # paper: SIT tables 7-9; 
         "low": Preset("r*10 + m*10", "low", 3.82, MEDIUM_HALF),
         "medium": Preset(
             "e*10", "wrong", 9.23,
-            "A team of experts alone returns 14 or more, so some agents must have been random: vary their number "
-            "until the quality lies in its window.",
+            "A team of experts alone returns 14 or more, so some agents must have been random: "
+            "vary their number until the quality lies in its window.",
         ),
     },
     ("mpe", "CN_3ls3l"): {"low": Preset("rrr + rrm", "high", -157.70), "medium": Preset("rme", "high", -107.46)},
@@ -328,7 +331,8 @@ def preset(environment: str, scenario: str, name: str) -> Preset:
     if not tasks:
         kinds = ", ".join(sorted({kind for kind, _ in PRESETS}))
         raise RefusedError(
-            f"env={environment}: the paper has no data set for it, only for {kinds}. Write a composition."
+            f"env={environment}: the paper has no data set for it, only for {kinds}. Write a "
+            "composition."
         )
     one_of("env.scenario", scenario, tasks)
     one_of("composition", name, PRESETS[environment, scenario])

@@ -62,7 +62,8 @@ def losses(source: Source, dataset: Dataset, target: Target) -> list[str]:
     cut = _count_ends(dataset, truncated=True, terminated=False)
     if target.format == "vault" and cut:
         lost.append(
-            f"what the last step of {_episodes(cut)} that were cut off led to, so that it is not learned from"
+            f"what the last step of {_episodes(cut)} that were cut off led to, so that it is not "
+            "learned from"
         )
     return lost
 

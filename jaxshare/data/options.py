@@ -52,8 +52,8 @@ def rewards_as_asked(reward: Array, rewards: str, where: str) -> Array:
     unequal = (reward != reward[:, :1]).any(1)
     if unequal.any():
         raise RefusedError(
-            f"{where}: the agents' rewards differ in {int(unequal.sum())} of {len(reward)} rows, so they "
-            "are no team reward. Use dataset.rewards=individual to keep them, or dataset.rewards=mean to give all "
-            "their mean."
+            f"{where}: the agents' rewards differ in {int(unequal.sum())} of {len(reward)} rows, "
+            "so they are no team reward. Use dataset.rewards=individual to keep them, or "
+            "dataset.rewards=mean to give all their mean."
         )
     return reward

@@ -45,5 +45,6 @@ def note(name: str, columns: Array) -> list[str]:
     if not columns.any():
         return []
     return [
-        f"{int(columns.sum())} of {columns.size} columns of {name} are infinite throughout: padding, read as 0."
+        f"{int(columns.sum())} of {columns.size} columns of {name} are infinite throughout: "
+        "padding, read as 0."
     ]

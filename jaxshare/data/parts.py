@@ -36,8 +36,9 @@ def numbered(folder: pathlib.Path) -> dict[int, pathlib.Path]:
         names.add(matched[1])
         if len(names) > 1 or int(matched[2]) in parts:
             raise RefusedError(
-                f"{folder} holds HDF5 files that are not the parts of one data set, such as {path.name}. Name one of "
-                "them, or put the parts of one set into a folder of their own."
+                f"{folder} holds HDF5 files that are not the parts of one data set, such as "
+                f"{path.name}. Name one of them, or put the parts of one set into a folder of "
+                "their own."
             )
         parts[int(matched[2])] = path
     return dict(sorted(parts.items()))
@@ -96,8 +97,8 @@ class Stored:
             ]
             if differing:
                 raise RefusedError(
-                    f"{self.path}: {first.path.name} and {part.path.name} are not parts of one data set "
-                    f"({'; '.join(differing)}). Name one of them, or take the other away."
+                    f"{self.path}: {first.path.name} and {part.path.name} are not parts of one "
+                    f"data set ({'; '.join(differing)}). Name one of them, or take the other away."
                 )
 
     def read(self, episodes: Index = None) -> Dataset:

@@ -123,7 +123,8 @@ def make(
     action = np.asarray(episodes.action)
     if choices and action.size and not 0 <= action.min() <= action.max() < choices:
         raise RefusedError(
-            f"action={action.min()}..{action.max()} is not within 0..{choices - 1}. Correct it, or widen avail."
+            f"action={action.min()}..{action.max()} is not within 0..{choices - 1}. Correct it, or "
+            "widen avail."
         )
 
     def store(path: Any, leaf: Any) -> Array:

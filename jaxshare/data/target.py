@@ -47,7 +47,8 @@ def target_of(out: str, form: str | None, dtype: str | None, overwrite: bool) ->
         )
     if form is not None and by_name is not None and form != by_name:
         raise RefusedError(
-            f"format={form}: out={out} has the name of {FORMATS[by_name]}. Leave format out, or choose another name."
+            f"format={form}: out={out} has the name of {FORMATS[by_name]}. Leave format out, or "
+            "choose another name."
         )
     chosen = form or by_name or ""
     if dtype is not None and chosen != "own":
@@ -78,7 +79,8 @@ def check_free(target: Target) -> None:
     path = target.path
     if target.format == "own" and path.suffix != own.SUFFIX:
         raise RefusedError(
-            f"out={path}: the name of a data set ends with {own.SUFFIX}, as in {path.name}{own.SUFFIX}."
+            f"out={path}: the name of a data set ends with {own.SUFFIX}, as in "
+            f"{path.name}{own.SUFFIX}."
         )
     unfinished = path.with_name(path.name + UNFINISHED)
     for there in (path, unfinished):
@@ -94,5 +96,6 @@ def check_free(target: Target) -> None:
     }
     if path.exists() and not is_of_format[target.format]:
         raise RefusedError(
-            f"out={path} is not {FORMATS[target.format]} and is not overwritten. Choose another name."
+            f"out={path} is not {FORMATS[target.format]} and is not overwritten. Choose another "
+            "name."
         )

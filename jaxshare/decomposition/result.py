@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxshare.data import open_like
-from jaxshare.data.checks import check_spec
+from jaxshare.data.environment import check_spec
 from jaxshare.decomposition.curves import Curves, curves
 from jaxshare.decomposition.picture import draw
 from jaxshare.decomposition.statistics import mean, statistics

@@ -58,7 +58,7 @@ def load(settings: Settings, program: Program) -> Any:
     """The data set of a run, in the layout of a replay, or None. Raises RefusedError if it does not fit."""
     if not program.offline:
         return None
-    from jaxshare.data.checks import check_spec
+    from jaxshare.data.environment import check_spec
 
     source = open_set(settings)
     batch_size = settings.run.batch_size

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import tensorstore
 
+from jaxshare.data import limits
 from jaxshare.data.records import FAILURES, Array, damaged
 from jaxshare.types import RefusedError
 
@@ -62,14 +63,7 @@ def row_bytes(array: tensorstore.TensorStore) -> int:
 
 def chunk_rows(array: tensorstore.TensorStore) -> int:
     """Rows of a chunk of a leaf."""
-    return chunk_shape(array)[1]
-
-
-def chunk_shape(array: tensorstore.TensorStore) -> tuple[int, ...]:
-    """The shape of a chunk, as every zarr array has one."""
-    shape = array.chunk_layout.write_chunk.shape
-    assert shape is not None
-    return tuple(int(size or 0) for size in shape)
+    return limits.sizes_of_chunk(array.chunk_layout.write_chunk.shape)[1]
 
 
 def keys(path: pathlib.Path) -> dict[str, list[str]]:

@@ -57,8 +57,8 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         )
     if version // 1 != VERSION // 1:
         raise RefusedError(
-            f"{path} is a vault of version {version}; {VERSION // 1:.0f}.x can be read. "
-            "Convert it with the flashbax that knows it."
+            f"{path} is a vault of version {version}; {VERSION // 1:.0f}.x can be read. Convert it "
+            "with the flashbax that knows it."
         )
 
     # with no other keys, if it is ours
