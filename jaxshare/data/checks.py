@@ -185,7 +185,7 @@ def _check_actions(block: Block) -> None:
     choices = avail.shape[-1]
     if not choices:
         return
-    none = ~avail.any(-1)
+    none = ~np.asarray(avail.any(-1))
     remedy = "Give it one (all of them after the end)."
     block.refuse(none, "no action is available to the agent", remedy)
 
