@@ -157,7 +157,7 @@ def test_the_command_line_reads_settings_without_heavy_packages():
 def test_every_file_is_an_entry():
     for kind, package in registry.KINDS.items():
         folder = PACKAGE / package.split(".")[-1]
-        files = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")} - {"host"}  # the bridge
+        files = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
         assert files == set(registry.modules(kind))
 
 
