@@ -6,7 +6,7 @@ build an environment from a run directory read its settings through `run_setting
 such names unless
 
 * the command line repeats them (`env.id=mymodule:Env`),
-* an installed package lists them under the entry points of the group `jaxshare.environments`,
+* an installed package lists them under the entry points of the group `jaxshare.trusted_imports`,
 * or the user says `trust=true`.
 
 The same holds for algorithms, environments and modifiers that are not jaxshare's own and that the
@@ -35,8 +35,8 @@ from jaxshare.settings.fields import flag, free_table, text_list
 from jaxshare.settings.records import EntryConfig, Settings
 from jaxshare.types import RefusedError
 
-# of entry points: their values are import paths, as env.id has them
-GROUP = "jaxshare.environments"
+# of entry points whose values are import paths, as env.id has them
+GROUP = "jaxshare.trusted_imports"
 PLACES = ("python", "sc2path")  # where a program lies on this machine: the command line's counts
 
 

@@ -24,7 +24,7 @@ from jaxshare import cli, registry
 from jaxshare.collection import policies, pools, teams
 from jaxshare.commands import collect
 from jaxshare.data import composition as composing
-from jaxshare.data import open_any, own, records
+from jaxshare.data import open_any, own, paper_sets, records
 from jaxshare.run import build
 from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.run.folder import plain
@@ -179,8 +179,8 @@ def test_what_is_printed_leads_on(made):
 
 @pytest.mark.slow
 def test_a_composition_of_the_paper_random_actions_and_another_seed(pool, dataset, tmp_path, monkeypatch):
-    found = composing.Preset("99% ee + 1% rr", "high", 7.5, "made up")
-    monkeypatch.setitem(composing.PRESETS, ("matrix", "two_step"), {"medium": found})
+    found = paper_sets.Preset("99% ee + 1% rr", "high", 7.5, "made up")
+    monkeypatch.setitem(paper_sets.PRESETS, ("matrix", "two_step"), {"medium": found})
     other, shown = collected(
         pool, tmp_path / "x.jds", composition="medium", epsilon=1.0, episodes=100, batch=100, seed=0
     )
@@ -196,7 +196,7 @@ def test_a_composition_of_the_paper_random_actions_and_another_seed(pool, datase
     assert (other.read(slice(0, 30)).policy != dataset.policy).any()
 
 
-TASKS = [task for task in composing.PRESETS if task[0] in ("smax", "mpe")]  # those of the paper that are JAX code
+TASKS = [task for task in paper_sets.PRESETS if task[0] in ("smax", "mpe")]  # those of the paper that are JAX code
 
 
 @pytest.mark.parametrize("kind", [pytest.param("smax", marks=pytest.mark.slow), "mpe"])
@@ -209,11 +209,11 @@ def test_the_paper_s_tasks_go_by_their_names_here(kind):
         assert (environment, scenario) == (kind, task)
         for name in pools.PRESETS:
             if name in ("low", "medium") or task == "2s3z":
-                text = composing.preset(environment, scenario, name).composition
+                text = paper_sets.preset(environment, scenario, name).composition
                 assert composing.parse(text, spec.num_agents).num_agents == spec.num_agents
             else:
                 with pytest.raises(RefusedError, match=f"composition={name} is not known.* Known: low, medium"):
-                    composing.preset(environment, scenario, name)
+                    paper_sets.preset(environment, scenario, name)
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals

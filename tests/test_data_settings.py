@@ -15,6 +15,7 @@ from test_offline_run import GAME, arguments_of, written
 from jaxshare import cli
 from jaxshare.commands import collect, convert
 from jaxshare.data import hdf5, own, records, vault
+from jaxshare.data.vault.arrays import spec as vault_spec
 from jaxshare.run import build, fleet, offline
 from jaxshare.types import RefusedError
 
@@ -48,7 +49,7 @@ def texts(node):
 
 def messages():
     """Every text in a `raise`, or in a function that makes one, of jaxshare/data."""
-    for path in sorted((tiny.REPOSITORY / "jaxshare" / "data").glob("*.py")):
+    for path in sorted((tiny.REPOSITORY / "jaxshare" / "data").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Raise | ast.Return) or (
                 isinstance(node, ast.Assign) and "INSTALL" in ast.dump(node)
@@ -105,7 +106,7 @@ def as_vault(path, dataset, **changes):
     foreign = {key: value for key, value in metadata.items() if not key.startswith("jaxshare")}
     (folder / vault.METADATA).write_text(json.dumps(foreign))
     for name, values in changes.items():
-        tensorstore.open(vault._spec(folder, f"{name}.")).result()[0, : len(values)].write(values).result()
+        tensorstore.open(vault_spec(folder, f"{name}.")).result()[0, : len(values)].write(values).result()
     return folder
 
 

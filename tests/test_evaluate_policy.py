@@ -12,9 +12,8 @@ import tiny
 
 from jaxshare import cli
 from jaxshare.commands import evaluate
-from jaxshare.evaluation import EVALUATION
 from jaxshare.evaluation.tables import tables
-from jaxshare.run import build
+from jaxshare.run import EVALUATION, build
 from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.run.fleet import Fleet
 from jaxshare.run.saver import Saver

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare import cli, registry
+from jaxshare import cli, registry, trust
 from jaxshare.api.training import arguments
 from jaxshare.commands import evaluate
 from jaxshare.plugins import entries
@@ -71,6 +71,12 @@ def test_its_logger_writes(tmp_path):
         log.write(run, {"eval/return": score})
     log.write(0, {"loss/td": 9.0})
     assert json.loads((tmp_path / "best.json").read_text()) == {"seed_0": 2.0, "seed_1": 3.0}
+
+
+def test_it_tells_entries_from_trusted_imports():
+    assert f"`{trust.GROUP}`" in TEXT
+    assert f"`{entries.GROUPS['env']}`" in TEXT
+    assert trust.GROUP not in entries.GROUPS.values()
 
 
 def test_its_session_registers():

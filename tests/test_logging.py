@@ -15,7 +15,7 @@ import tiny
 from tensorboardX.proto.event_pb2 import Event
 
 from jaxshare.results import curves
-from jaxshare.run import build
+from jaxshare.run import build, metrics
 from jaxshare.training.counting import start_clock
 from jaxshare.training.program import Program
 from jaxshare.types import LearnerState
@@ -144,7 +144,7 @@ def test_the_picture_and_the_settings_are_there(run_dir):
 
 
 def test_first_and_last_are_taken_from_the_evaluations(run_dir, records):
-    *rows, mean = curves.first_and_last(curves.load(run_dir))
+    *rows, mean = curves.first_and_last(metrics.records(run_dir))
     assert [row["run"] for row in rows] == [f"seed {s}, lr={lr:g}" for lr in (1e-3, 1e-2) for s in (0, 1)]
     for row, stream in zip(rows, streams(records).values(), strict=True):
         returns = [r["eval/return"] for r in stream if "eval/return" in r]

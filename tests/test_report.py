@@ -452,8 +452,9 @@ def test_arguments(runs, monkeypatch):
     assert report.configured([word.strip("'") for word in again[3:]]) == found
 
 
-def test_help_shows_every_setting_with_a_word(capsys):
-    report._main(["--help"])
+def test_help_shows_every_setting_with_a_word(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["report", "--help"])
+    report.main()
     shown = capsys.readouterr().out
     assert '"ranges={2s3z:[0,20]}"' in shown
     for name in report.Config.__dataclass_fields__:

@@ -253,7 +253,7 @@ def test_settings_of_a_file_are_read_in_one_place():
     assert {name for name, tree in files.items() if "from_plain" in names(tree)} == {"jaxshare/run/folder.py"}
     readers = {name for name, tree in files.items() if "read_settings" in names(tree)}
     # the one that asks for permission; that which compares them with the command line's; and reports
-    assert readers == {"jaxshare/trust.py", "jaxshare/run/folder.py", "jaxshare/results/directories.py"}
+    assert readers == {"jaxshare/trust.py", "jaxshare/run/folder.py", "jaxshare/run/saved.py"}
     for name, tree in sources("jaxshare/results").items():
         assert not names(tree) & {"prepare", "make_env", "make_algorithm", "Program"}, name  # which only compares them
 

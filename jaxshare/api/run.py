@@ -87,7 +87,7 @@ class Run:
         those of an evaluation lack losses. `curve` leaves these out;
         `pandas.DataFrame(run.metrics[0])` is a table.
         """
-        records = curves.load(self.run_dir)
+        records = self._saved.records()
         return [_columns(_of(label, records)) for label in self.labels]
 
     def curve(
@@ -99,7 +99,7 @@ class Run:
         points of a sweep. Of a data set's learner the first are updates.
         Raises RefusedError for a metric that was never logged.
         """
-        records = _of(self.labels[self._index(seed, run)], curves.load(self.run_dir))
+        records = _of(self.labels[self._index(seed, run)], self._saved.records())
         points = [record for record in records if name in record]
         if not points:
             known = sorted({key for record in records for key in record})

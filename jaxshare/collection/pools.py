@@ -9,7 +9,10 @@ from rich.table import Table
 
 from jaxshare.collection.policies import Policies
 from jaxshare.data import composition as composing
-from jaxshare.data.composition import Composition, Pools
+from jaxshare.data import paper_sets
+from jaxshare.data import pools as pooling
+from jaxshare.data.composition import Composition
+from jaxshare.data.pools import Pools
 from jaxshare.data.records import LEVELS
 from jaxshare.types import EnvSpec, RefusedError
 
@@ -24,7 +27,7 @@ def composition_of(text: str, spec: EnvSpec) -> tuple[Composition, dict[str, Any
     note: dict[str, Any] = {}
     if text in PRESETS:
         environment, _, scenario = spec.name.partition("/")
-        preset = composing.preset(environment, scenario, text)
+        preset = paper_sets.preset(environment, scenario, text)
         note = {
             "preset": text,
             "confidence": preset.confidence,
@@ -42,7 +45,7 @@ def cut(policies: Policies, rule: str | None, environment: str) -> Pools:
     """
     low = float(policies.returns[-1])
     high = float(policies.returns.max())
-    return composing.thresholds(low, high, rule or composing.rule_of(environment))
+    return pooling.thresholds(low, high, rule or pooling.rule_of(environment))
 
 
 def members(composition: Composition, pools: Pools, policies: Policies) -> dict[int, np.ndarray]:
@@ -98,8 +101,8 @@ def verdict(name: str, pools: Pools, card: dict[str, Any]) -> list[str]:
     quality = pools.quality(mean)
     scale = "of 0 random … 1 best"
     lines = [f"{episodes:,} episodes, mean return {mean:.2f} (quality {quality:.2f} {scale})"]
-    if name in composing.WINDOWS and not composing.within(name, quality):
-        low, high = composing.WINDOWS[name]
+    if name in pooling.WINDOWS and not pooling.within(name, quality):
+        low, high = pooling.WINDOWS[name]
         lines.append(
             f"note: the paper's {name} sets have a quality of {low} to {high}; with another number "
             "of random agents this one would."

@@ -9,10 +9,9 @@ from contextlib import closing
 from typing import Any
 
 from jaxshare import cli
-from jaxshare.evaluation import EVALUATION
 from jaxshare.evaluation.settings import Config
 from jaxshare.evaluation.tables import tables
-from jaxshare.run import BEST, output
+from jaxshare.run import BEST, EVALUATION, output
 from jaxshare.run.watch import host_errors
 from jaxshare.settings.help import small_command
 from jaxshare.settings.validate import check_record

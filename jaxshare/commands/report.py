@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 from jaxshare import cli
 from jaxshare.results.settings import Config
-from jaxshare.settings.help import small_help
+from jaxshare.settings.help import small_command
 from jaxshare.types import RefusedError
 
 HELP = """\
@@ -44,17 +45,10 @@ settings and their defaults
 
 def main() -> None:
     """Entry point."""
-    cli.run_command(lambda: _main(sys.argv[1:]))
+    cli.run_command(lambda: small_command(HELP, Config, report, sys.argv[1:], configured))
 
 
-def _main(arguments: list[str]) -> None:
-    if any(a in ("-h", "--help") for a in arguments):
-        print(small_help(HELP, Config))
-        return
-    report(configured(arguments))
-
-
-def configured(arguments: list[str]) -> Config:
+def configured(arguments: Sequence[str]) -> Config:
     """The settings among the arguments, and all others as run directories. Raises RefusedError."""
     from jaxshare.results import arguments as naming  # which knows of checkpoints and evaluations
 

@@ -1,4 +1,7 @@
-"""Data sets for offline learning: in memory (`records`), on disk (`own`, `vault`, `hdf5`), how they are made up."""
+"""Data sets for offline learning: in memory (`records`), on disk (`own`, `vault`, `hdf5`).
+
+Who acts in them: `composition`, `pools`, `paper_sets`.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ if TYPE_CHECKING:
 def open_any(path: str | pathlib.Path, **options: Any) -> Source:
     """The data set at `path` in whichever format it is: jaxshare's own, a vault, or PyMARL's HDF5.
 
-    It is recognised by what it is, not by its name; a folder of parts (part_0.h5, part_1.h5, ...) is one data set.
-    options: of `config.DatasetConfig`, by name. Raises RefusedError with what was looked for if it is none of them,
-    and for options that have no effect on what it is.
+    It is recognised by what it is, not by its name; a folder of parts (part_0.h5, part_1.h5, ...)
+    is one data set.
+    options: of `DatasetConfig`, by name.
+    Raises RefusedError with what was looked for if it is none of them, and for options that have no
+    effect on what it is.
     """
     from jaxshare.data.options import check
 
@@ -25,16 +30,20 @@ def open_any(path: str | pathlib.Path, **options: Any) -> Source:
 
 
 def open_like(path: str | pathlib.Path, options: dict[str, Any]) -> Source:
-    """As `open_any`, but options of another data set: those that have no effect on this one are left out."""
+    """As `open_any`, without those options that have no effect on this data set."""
     opener, known, _ = _format(pathlib.Path(path))
     return opener(path, **{name: value for name, value in options.items() if name in known})
 
 
 def _format(path: pathlib.Path) -> tuple[Callable[..., Source], tuple[str, ...], str]:
-    """What opens a data set, the names of its options, and the name of its format. Raises RefusedError."""
+    """What opens a data set, the names of its options, and the name of its format.
+
+    Raises RefusedError.
+    """
     from jaxshare.data import hdf5, options, own, parts, vault
     from jaxshare.types import RefusedError
 
+    # by what it holds, whatever it is called
     if path.is_file():
         return hdf5.open, options.OF_HDF5, "an HDF5 file of PyMARL"
     unfinished = path.with_name(path.name + own.UNFINISHED).exists()
@@ -47,6 +56,7 @@ def _format(path: pathlib.Path) -> tuple[Callable[..., Source], tuple[str, ...],
     if not path.exists():
         raise RefusedError(f"{path} does not exist. Check the path.")
     raise RefusedError(
-        f"{path} is no data set: it has neither {own.CARD} (jaxshare's own format) nor {vault.METADATA} (a vault of "
-        "OG-MARL), and is no HDF5 file (PyMARL) or folder of numbered ones (part_0.h5, ...). Check the path."
+        f"{path} is no data set: it has neither {own.CARD} (jaxshare's own format) nor "
+        f"{vault.METADATA} (a vault of OG-MARL), and is no HDF5 file (PyMARL) or folder of "
+        "numbered ones (part_0.h5, ...). Check the path."
     )

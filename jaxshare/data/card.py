@@ -1,8 +1,9 @@
-"""The card of a data set: where it comes from and what is in it, as plain values that a JSON file holds.
+"""The card of a data set: where it comes from and what is in it, as a JSON file holds it.
 
-environment, scenario, agent_types [N], composition, common_reward, spec, versions, git_commit, episodes, and of the
-team returns and lengths the mean, standard deviation (over episodes, divisor E), least and greatest value; a histogram
-of the returns of all episodes, and for every agent one for each level at which it played. Nothing here is discounted.
+environment, scenario, agent_types [N], composition, common_reward, spec, versions, git_commit,
+episodes, and of the team returns and lengths the mean, standard deviation (over episodes, divisor
+E), least and greatest value; a histogram of the returns of all episodes, and for every agent one
+for each level at which it played. Nothing here is discounted.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ import importlib.metadata
 import pathlib
 import platform
 import subprocess
-from typing import Any
 
 import numpy as np
 
 from jaxshare import __version__
-from jaxshare.data.checks import spec_card
+from jaxshare.data.environment import spec_card
 from jaxshare.data.records import LEVELS, UNKNOWN, Array, Card
 from jaxshare.types import EnvSpec
 
@@ -24,7 +24,7 @@ BINS = 20  # of the histograms
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "jaxmarl", "tensorstore")
 
 
-def card_of(spec: EnvSpec, composition: str | None = None, **more: Any) -> Card:
+def card_of(spec: EnvSpec, composition: str | None = None, **more: object) -> Card:
     """The part of a card that is known before anything is collected. more: further plain values."""
     environment, _, scenario = spec.name.partition("/")
     return {
@@ -40,7 +40,7 @@ def card_of(spec: EnvSpec, composition: str | None = None, **more: Any) -> Card:
 
 
 def provenance() -> Card:
-    """Versions of the packages that are installed, and the commit of the checkout if this is one."""
+    """Versions of the packages that are installed, and the commit if this is a checkout."""
     versions = {"jaxshare": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -54,19 +54,14 @@ def provenance() -> Card:
 
 
 def _commit(checkout: pathlib.Path) -> str | None:
-    """Hash of the checkout's commit, with "-dirty" if files differ from it; None if it is not a checkout of ours."""
+    """Hash of the checkout's commit, with "-dirty" if files differ from it.
+
+    None if it is not a checkout of ours.
+    """
     if not (checkout / ".git").exists():
         return None
-    command = [
-        "git",
-        "-C",
-        str(checkout),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(checkout), *describe]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -76,31 +71,34 @@ def _commit(checkout: pathlib.Path) -> str | None:
 
 def summary(returns: Array, lengths: Array, level: Array, component: Array) -> Card:
     """What a card says of the episodes: returns [E], lengths [E], level [E, N], component [E]."""
+    # by component of the composition
+    components = {}
+    for number in np.unique(component):
+        of_component = returns[component == number]
+        about = {"episodes": len(of_component), "returns": _statistics(of_component)}
+        components[str(number)] = about
+
+    # histograms with common edges
     edges = _edges(returns)
+    agents = [_by_level(returns, of_agent, edges) for of_agent in level.T]
+    histogram = {
+        "edges": edges.tolist(),
+        "all": _histogram(returns, edges),
+        "agents": agents,
+    }
     return {
         "episodes": len(returns),
         "steps": int(lengths.sum()),
         "returns": _statistics(returns),
         "lengths": _statistics(lengths),
-        "components": {
-            str(number): {
-                "episodes": int((component == number).sum()),
-                "returns": _statistics(returns[component == number]),
-            }
-            for number in np.unique(component)
-        },
-        "histogram": {
-            "edges": edges.tolist(),
-            "all": _histogram(returns, edges),
-            "agents": [
-                _by_level(returns, level[:, agent], edges) for agent in range(level.shape[1])
-            ],
-        },
+        "components": components,
+        "histogram": histogram,
     }
 
 
 def _edges(values: Array) -> Array:
-    low, high = float(values.min()), float(values.max())
+    low = float(values.min())
+    high = float(values.max())
     return np.linspace(low, high if high > low else low + 1.0, BINS + 1)
 
 
@@ -109,7 +107,7 @@ def _histogram(values: Array, edges: Array) -> list[int]:
 
 
 def _by_level(returns: Array, level: Array, edges: Array) -> dict[str, list[int]]:
-    """Histograms of the team returns of the episodes in which one agent played at a level, by its name."""
+    """Histograms of team returns for one agent, by the name of the level at which it played."""
     names = {UNKNOWN: "unknown"} | dict(enumerate(LEVELS))
     return {
         names[int(number)]: _histogram(returns[level == number], edges)

@@ -24,14 +24,14 @@ import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from jaxshare.data import hdf5, own, padding, records, vault
 from jaxshare.data.records import Card, Dataset, Source
 from jaxshare.data.target import UNFINISHED, Target
-from jaxshare.types import RefusedError
+from jaxshare.types import Array, RefusedError
 
 BLOCK = 256  # episodes that are handed to the writer of the own format at a time
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -47,6 +47,7 @@ def losses(source: Source, dataset: Dataset, target: Target) -> list[str]:
 
     source: what `dataset` was read from.
     """
+    # what reading has lost before
     lost = []
     masked = _reading(source).get("masked_steps", 0)
     if masked:
@@ -54,6 +55,8 @@ def losses(source: Source, dataset: Dataset, target: Target) -> list[str]:
             f"the last step of {_episodes(masked)} that were cut off, since a vault does not hold "
             "what it led to (dataset.last_step=keep keeps it)"
         )
+
+    # what only the own format holds
     if target.format != "own" and dataset.episodes.extras:
         names = ", ".join(dataset.episodes.extras)
         lost.append(f"what the policies said of their actions ({names})")
@@ -62,7 +65,8 @@ def losses(source: Source, dataset: Dataset, target: Target) -> list[str]:
     cut = _count_ends(dataset, truncated=True, terminated=False)
     if target.format == "vault" and cut:
         lost.append(
-            f"what the last step of {_episodes(cut)} that were cut off led to, so that it is not learned from"
+            f"what the last step of {_episodes(cut)} that were cut off led to, so that it is not "
+            "learned from"
         )
     return lost
 
@@ -155,8 +159,8 @@ def _fitting(source: Source, dataset: Dataset, target: Target) -> Dataset:
         episodes = dataclasses.replace(episodes, extras={})
     if target.format == "hdf5" and not dataset.common_reward:
         team = records.team_reward(dataset)[..., None]
-        reward: Any = np.broadcast_to(team, np.shape(episodes.reward))
-        episodes = dataclasses.replace(episodes, reward=reward)
+        reward = np.broadcast_to(team, np.shape(episodes.reward))
+        episodes = dataclasses.replace(episodes, reward=cast(Array, reward))
         card["common_reward"] = True
     return dataclasses.replace(dataset, episodes=episodes, card=card)
 

@@ -1,4 +1,4 @@
-"""How data sets of other formats are read: the settings `dataset.*` of the train command, and who has which.
+"""How data sets of other formats are read: the settings `dataset.*`, and which format has which.
 
 Every message that names such a setting names it as the command line has it.
 """
@@ -6,6 +6,7 @@ Every message that names such a setting names it as the command line has it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ OF_VAULT = tuple(DEFAULTS)
 
 
 def check(
-    options: dict[str, Any], known: tuple[str, ...] = OF_VAULT, what: str = "a vault"
+    options: Mapping[str, object], known: tuple[str, ...] = OF_VAULT, what: str = "a vault"
 ) -> None:
-    """Raise RefusedError for a value that does not exist, and for one that is no default and has no effect.
+    """Raise RefusedError for a value that does not exist, or is no default and has no effect.
 
     known: names of the options that the format has; what: its name.
     """
@@ -41,8 +42,8 @@ def check(
 def rewards_as_asked(reward: Array, rewards: str, where: str) -> Array:
     """Rewards of rows [M, N] by the setting dataset.rewards, [M, N].
 
-    "team" raises RefusedError for agents with unequal rewards, "mean" gives each of them the mean, "individual"
-    leaves them.
+    "team" raises RefusedError for agents with unequal rewards, "mean" gives each of them the mean,
+    "individual" leaves them.
     """
     if rewards == "individual":
         return reward
@@ -51,8 +52,8 @@ def rewards_as_asked(reward: Array, rewards: str, where: str) -> Array:
     unequal = (reward != reward[:, :1]).any(1)
     if unequal.any():
         raise RefusedError(
-            f"{where}: the agents' rewards differ in {int(unequal.sum())} of {len(reward)} rows, so they "
-            "are no team reward. Use dataset.rewards=individual to keep them, or dataset.rewards=mean to give all "
-            "their mean."
+            f"{where}: the agents' rewards differ in {int(unequal.sum())} of {len(reward)} rows, "
+            "so they are no team reward. Use dataset.rewards=individual to keep them, or "
+            "dataset.rewards=mean to give all their mean."
         )
     return reward

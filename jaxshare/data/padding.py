@@ -1,8 +1,8 @@
 """Columns that only pad: published sets fill up the observations of agents that see less with -inf.
 
-Source: the vaults of simple_tag and simple_world in OG-MARL (Formanek et al. 2023), made from OMAR's sets (Pan et al.
-2022). ours: a column of one agent that is infinite in every row says nothing and is read as 0; infinity anywhere else
-is refused as before.
+Source: the vaults of simple_tag and simple_world in OG-MARL (Formanek et al. 2023), made from
+OMAR's sets (Pan et al. 2022). ours: a column of one agent that is infinite in every row says
+nothing and is read as 0; infinity anywhere else is refused as before.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:
 
 
 def infinite_columns(rows: Callable[[slice], Array], parts: Iterator[slice]) -> Array:
-    """Which columns are infinite in every row, [...] bool; rows: of an array [M, ...], by each slice of `parts`.
+    """Which columns are infinite in every row, [...] bool.
 
+    rows: of an array [M, ...], by each slice of `parts`.
     Reading stops as soon as none can be.
     """
     columns: Array = np.isinf(rows(slice(0, 1))[0])
@@ -45,5 +46,6 @@ def note(name: str, columns: Array) -> list[str]:
     if not columns.any():
         return []
     return [
-        f"{int(columns.sum())} of {columns.size} columns of {name} are infinite throughout: padding, read as 0."
+        f"{int(columns.sum())} of {columns.size} columns of {name} are infinite throughout: "
+        "padding, read as 0."
     ]

@@ -1,7 +1,10 @@
-"""A data set in parts: a folder of numbered HDF5 files, as OffPyMARL and ODIS collect them (part_0.h5, part_1.h5, ...).
+"""A data set in parts: a folder of numbered HDF5 files, as OffPyMARL and ODIS collect them.
 
-Source: Zhang et al. 2023 (ODIS), whose collector starts a new file every 2000 episodes. The parts are read one after
-the other in the order of their numbers, and must agree in everything but their episodes.
+They are called part_0.h5, part_1.h5, ...
+
+Source: Zhang et al. 2023 (ODIS), whose collector starts a new file every 2000 episodes. The parts
+are read one after the other in the order of their numbers, and must agree in everything but their
+episodes.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ import dataclasses
 import itertools
 import pathlib
 import re
-from typing import Any
 
 import numpy as np
 
@@ -30,14 +32,16 @@ def numbered(folder: pathlib.Path) -> dict[int, pathlib.Path]:
     parts: dict[int, pathlib.Path] = {}
     names = set()
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        # files of one name, each number once
         matched = PATTERN.fullmatch(path.name)
         if matched is None or not path.is_file():
             continue
         names.add(matched[1])
         if len(names) > 1 or int(matched[2]) in parts:
             raise RefusedError(
-                f"{folder} holds HDF5 files that are not the parts of one data set, such as {path.name}. Name one of "
-                "them, or put the parts of one set into a folder of their own."
+                f"{folder} holds HDF5 files that are not the parts of one data set, such as "
+                f"{path.name}. Name one of them, or put the parts of one set into a folder of "
+                "their own."
             )
         parts[int(matched[2])] = path
     return dict(sorted(parts.items()))
@@ -53,51 +57,48 @@ class Stored:
         self._check_fit()
         self._until = np.cumsum([len(part) for part in self.parts])
         first = self.parts[0]
-        joined = {
-            name: np.concatenate([part.numbers[name] for part in self.parts])
-            for name in first.numbers
+
+        # one card of all
+        joined = {}
+        for name in first.numbers:
+            joined[name] = np.concatenate([part.numbers[name] for part in self.parts])
+        source: Card = {
+            "format": "PyMARL HDF5 in parts",
+            "name": self.path.name,
+            "parts": [part.path.name for part in self.parts],
+            "notes": [],
         }
-        self.card: Card = {
-            **first.card,
-            "scenario": first.card["scenario"] if first.own_card else self.path.name,
-            **summary(**joined),
-            "source": {
-                "format": "PyMARL HDF5 in parts",
-                "name": self.path.name,
-                "parts": [part.path.name for part in self.parts],
-                "notes": [],
-            },
-        }
+        self.card: Card = {**first.card, **summary(**joined), "source": source}
+        if not first.own_card:
+            self.card["scenario"] = self.path.name
 
     def __len__(self) -> int:
         return int(self._until[-1])
 
     def _notes(self) -> list[str]:
         """What to tell of the parts that were read so far, and of those that are not there."""
-        numbers = list(self._numbers)
-        gaps = [
-            f"no parts are there between {before} and {after}: the others are read without them."
-            for before, after in itertools.pairwise(numbers)
-            if after != before + 1
-        ]
-        return gaps + [
-            f"{part.path.name}: {note}"
-            for part in self.parts
-            for note in part.card["source"]["notes"]
-        ]
+        notes = []
+        for before, after in itertools.pairwise(self._numbers):
+            if after != before + 1:
+                gap = f"no parts are there between {before} and {after}"
+                notes.append(f"{gap}: the others are read without them.")
+        for part in self.parts:
+            notes += [f"{part.path.name}: {note}" for note in part.card["source"]["notes"]]
+        return notes
 
     def _check_fit(self) -> None:
         first = self.parts[0]
         for part in self.parts[1:]:
-            differing = [
-                f"{name}: {first.layout.get(name)} and {part.layout.get(name)}"
-                for name in sorted({*first.layout, *part.layout})
-                if first.layout.get(name) != part.layout.get(name)
-            ]
+            differing = []
+            for name in sorted({*first.layout, *part.layout}):
+                expected = first.layout.get(name)
+                actual = part.layout.get(name)
+                if actual != expected:
+                    differing.append(f"{name}: {expected} and {actual}")
             if differing:
                 raise RefusedError(
-                    f"{self.path}: {first.path.name} and {part.path.name} are not parts of one data set "
-                    f"({'; '.join(differing)}). Name one of them, or take the other away."
+                    f"{self.path}: {first.path.name} and {part.path.name} are not parts of one "
+                    f"data set ({'; '.join(differing)}). Name one of them, or take the other away."
                 )
 
     def read(self, episodes: Index = None) -> Dataset:
@@ -113,5 +114,5 @@ class Stored:
         self.card["source"]["notes"] = self._notes()
         whole = dataclasses.replace(records.concatenate(read), card=self.card)
 
-        order: Any = np.argsort(part, kind="stable")
+        order = np.argsort(part, kind="stable")
         return whole if (np.diff(order) == 1).all() else whole.take(np.argsort(order))

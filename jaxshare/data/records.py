@@ -1,11 +1,12 @@
-"""Data sets of episodes for offline learning, in memory: what they hold, what is checked, and what their card says.
+"""Data sets of episodes for offline learning, in memory.
 
-The episodes lie as in the replay ring (`replay.py`): episode first, arrays of numpy in the dtypes of storage, so that a
-data set can be put on a device and drawn from as a ring is. Letters: E episodes, T steps, N agents, A actions, U
-continuous action size, O observation, G global state.
+The episodes lie as in the replay ring (`replay.py`): episode first, arrays of numpy in the dtypes
+of storage, so that a data set can be put on a device and drawn from as a ring is. Letters: E
+episodes, T steps, N agents, A actions, U continuous action size, O observation, G global state.
 
-ours: beside the episodes stand, for every agent, the level of the policy that acted (random, medium, expert) and the
-number of its checkpoint. They are for judging what was learned and never enter a loss.
+ours: beside the episodes stand, for every agent, the level of the policy that acted (random,
+medium, expert) and the number of its checkpoint. They are for judging what was learned and never
+enter a loss.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import numpy as np
+from jax.tree_util import GetAttrKey
 
 from jaxshare.training import replay
 from jaxshare.types import Clock, Episode, RefusedError
@@ -29,25 +31,18 @@ LEVELS = ("random", "medium", "expert")
 UNKNOWN = -1
 SLOTS = ("obs", "state", "avail", "alive")  # T+1 slots
 STEPS = ("action", "reward", "terminated", "truncated", "mask")  # T steps
-LABELS = {
-    "level": UNKNOWN,
-    "policy": UNKNOWN,
-    "component": 0,
-}  # and what stands where nothing is known
-FAILURES = (
-    ValueError,
-    OSError,
-    RuntimeError,
-    KeyError,
-    TypeError,
-)  # what damaged files make readers raise
+# and what stands where nothing is known
+LABELS = {"level": UNKNOWN, "policy": UNKNOWN, "component": 0}
+# what damaged files make readers raise
+FAILURES = (ValueError, OSError, RuntimeError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Episodes in memory. `take` and readers of a part keep the card of the whole."""
 
-    episodes: Episode  # numpy; [E, T+1, ...] or [E, T, ...], mask [E, T] bool, obs and state in f32, f16 or bf16
+    # numpy; [E, T+1, ...] or [E, T, ...], mask [E, T] bool, obs and state in f32, f16 or bf16
+    episodes: Episode
     level: Array  # [E, N] i8: index into LEVELS, or -1
     policy: Array  # [E, N] i32: which checkpoint acted, or -1
     component: Array  # [E] i8: which component of the composition
@@ -68,7 +63,7 @@ class Dataset:
 
     @property
     def common_reward(self) -> bool:
-        """Whether every agent holds the team reward; otherwise the team reward is the sum over agents."""
+        """Whether every agent holds the team reward, which otherwise is the sum over agents."""
         return bool(self.card.get("common_reward", True))
 
     def take(self, episodes: Index) -> Dataset:
@@ -93,7 +88,10 @@ class Source(Protocol):
 
 
 def indices(episodes: Index, total: int) -> Array:
-    """Numbers of the episodes that an index means, [K] i64. Raises RefusedError for one outside -total..total-1."""
+    """Numbers of the episodes that an index means, [K] i64.
+
+    Raises RefusedError for one outside -total..total-1.
+    """
     everything = np.arange(total)
     if episodes is None or isinstance(episodes, slice):
         return everything[episodes or slice(None)]
@@ -113,50 +111,61 @@ def make(
     component: Array | None = None,
     card: Card | None = None,
 ) -> Dataset:
-    """A data set of episodes [E, T(+1), ...], in the dtypes of storage; labels that are not given are unknown.
+    """A data set of episodes [E, T(+1), ...], in the dtypes of storage.
 
-    obs and state stay in f16 or bf16 if obs is; everything else of floating point becomes f32. Raises RefusedError for
-    an action that the dtype of storage cannot hold.
+    Labels that are not given are unknown. obs and state stay in f16 or bf16 if obs is; everything
+    else of floating point becomes f32.
+    Raises RefusedError for an action that the dtype of storage cannot hold.
     """
-    kept = str(episodes.obs.dtype) if str(episodes.obs.dtype) in replay.DTYPES else "float32"
     choices = episodes.avail.shape[-1]
     action = np.asarray(episodes.action)
     if choices and action.size and not 0 <= action.min() <= action.max() < choices:
         raise RefusedError(
-            f"action={action.min()}..{action.max()} is not within 0..{choices - 1}. Correct it, or widen avail."
+            f"action={action.min()}..{action.max()} is not within 0..{choices - 1}. Correct it, or "
+            "widen avail."
         )
 
-    def store(path: Any, leaf: Any) -> Array:
-        leaf = np.asarray(leaf)
-        dtype = np.dtype(replay.storage_dtype(path[0].name, episodes, leaf, kept))
-        return leaf.astype(np.float32 if dtype == np.float64 else dtype, copy=False)
+    # what is not known of them
+    num = len(episodes.mask)
+    agents = episodes.reward.shape[-1]
+    if level is None:
+        level = unknown_label("level", num, agents)
+    if policy is None:
+        policy = unknown_label("policy", num, agents)
+    if component is None:
+        component = unknown_label("component", num, agents)
 
-    stored = jax.tree_util.tree_map_with_path(store, episodes)
-    num, agents = len(stored.mask), stored.reward.shape[-1]
+    labels: dict[str, Array] = {
+        "level": np.asarray(level).astype(np.int8, copy=False),
+        "policy": np.asarray(policy).astype(np.int32, copy=False),
+        "component": np.asarray(component).astype(np.int8, copy=False),
+    }
+    return Dataset(_stored(episodes), card=dict(card or {}), **labels)
 
-    def label(given: Array | None, shape: tuple[int, ...], missing: int, dtype: Any) -> Array:
-        return (
-            np.full(shape, missing, dtype)
-            if given is None
-            else np.asarray(given).astype(dtype, copy=False)
-        )
 
-    return Dataset(
-        episodes=stored,
-        level=label(level, (num, agents), UNKNOWN, np.int8),
-        policy=label(policy, (num, agents), UNKNOWN, np.int32),
-        component=label(component, (num,), 0, np.int8),
-        card=dict(card or {}),
-    )
+def _stored(episodes: Episode) -> Episode:
+    """Episodes as arrays of numpy in the dtypes of storage."""
+    obs_dtype = str(episodes.obs.dtype)
+    if obs_dtype not in replay.DTYPES:
+        obs_dtype = "float32"
+
+    def store(path: tuple[GetAttrKey, ...], leaf: object) -> Array:
+        array = np.asarray(leaf)
+        dtype = np.dtype(replay.storage_dtype(path[0].name, episodes, array, obs_dtype))
+        return array.astype(np.float32 if dtype == np.float64 else dtype, copy=False)
+
+    return jax.tree_util.tree_map_with_path(store, episodes)
 
 
 def from_rollout(batch: Episode, dtype: str = "float32", **labels: Any) -> Dataset:
-    """A data set of a rollout's episodes [T(+1), B, ...], laid out by the replay itself. labels: as in `make`.
+    """A data set of a rollout's episodes [T(+1), B, ...], laid out by the replay itself.
 
+    labels: as in `make`.
     Raises RefusedError for observations or states beyond the range of `dtype`.
     """
     count = batch.mask.shape[1]
-    ring = replay.add(replay.init(batch, count, dtype), batch, Clock(*[np.int32(0)] * 4))  # type: ignore[arg-type]
+    zero = cast(jax.Array, np.int32(0))
+    ring = replay.add(replay.init(batch, count, dtype), batch, Clock(zero, zero, zero, zero))
     if replay.any_outside(ring):
         raise RefusedError(
             f"dtype={dtype} holds numbers within {replay.RANGES[dtype]} only. Use dtype=float32."
@@ -167,7 +176,9 @@ def from_rollout(batch: Episode, dtype: str = "float32", **labels: Any) -> Datas
 def concatenate(parts: Sequence[Dataset]) -> Dataset:
     """Data sets of one environment one after the other, with the card of the first."""
     episodes = jax.tree.map(lambda *x: np.concatenate(x), *[part.episodes for part in parts])
-    labels = {name: np.concatenate([getattr(part, name) for part in parts]) for name in LABELS}
+    labels = {}
+    for name in LABELS:
+        labels[name] = np.concatenate([getattr(part, name) for part in parts])
     return Dataset(episodes, card=parts[0].card, **labels)
 
 

@@ -34,6 +34,7 @@ def target_of(out: str, form: str | None, dtype: str | None, overwrite: bool) ->
     Raises RefusedError for a name that does not say which format, or says another, for a dtype
     without effect, and for a place that is taken.
     """
+    # which format
     path = pathlib.Path(out)
     by_name = _format_of_name(path)
     if path.suffix == ".vlt":
@@ -47,8 +48,11 @@ def target_of(out: str, form: str | None, dtype: str | None, overwrite: bool) ->
         )
     if form is not None and by_name is not None and form != by_name:
         raise RefusedError(
-            f"format={form}: out={out} has the name of {FORMATS[by_name]}. Leave format out, or choose another name."
+            f"format={form}: out={out} has the name of {FORMATS[by_name]}. Leave format out, or "
+            "choose another name."
         )
+
+    # how it is written
     chosen = form or by_name or ""
     if dtype is not None and chosen != "own":
         raise RefusedError(
@@ -75,10 +79,12 @@ def _format_of_name(path: pathlib.Path) -> str | None:
 
 def check_free(target: Target) -> None:
     """Raise RefusedError for what the writers refuse, before anything is read."""
+    # nothing in the way, unless it is to be replaced
     path = target.path
     if target.format == "own" and path.suffix != own.SUFFIX:
         raise RefusedError(
-            f"out={path}: the name of a data set ends with {own.SUFFIX}, as in {path.name}{own.SUFFIX}."
+            f"out={path}: the name of a data set ends with {own.SUFFIX}, as in "
+            f"{path.name}{own.SUFFIX}."
         )
     unfinished = path.with_name(path.name + UNFINISHED)
     for there in (path, unfinished):
@@ -87,6 +93,8 @@ def check_free(target: Target) -> None:
             raise RefusedError(
                 f"out={there} {state}. Choose another name, remove it, or say overwrite=true."
             )
+
+    # and that only by one of its format
     is_of_format = {
         "own": (path / own.CARD).is_file(),
         "vault": (path / vault.METADATA).is_file(),
@@ -94,5 +102,6 @@ def check_free(target: Target) -> None:
     }
     if path.exists() and not is_of_format[target.format]:
         raise RefusedError(
-            f"out={path} is not {FORMATS[target.format]} and is not overwritten. Choose another name."
+            f"out={path} is not {FORMATS[target.format]} and is not overwritten. Choose another "
+            "name."
         )

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from jaxshare.data import open_like
-from jaxshare.data.checks import check_spec
+from jaxshare.data.environment import check_spec
 from jaxshare.decomposition.curves import Curves, curves
 from jaxshare.decomposition.picture import draw
 from jaxshare.decomposition.statistics import mean, statistics
 from jaxshare.decomposition.table import remarks, table
 from jaxshare.decomposition.trajectories import judge, known_levels
-from jaxshare.results.curves import load
 from jaxshare.run.loggers import METRICS
 from jaxshare.run.saved import SavedRun
 
@@ -70,7 +69,7 @@ def decompose(run: SavedRun, data: pathlib.Path) -> Decomposition:
     result["mean"] = mean([{"types": run["types"]} for run in runs])
 
     # what was logged meanwhile
-    records = load(run.run_dir) if (run.run_dir / METRICS).exists() else []
+    records = run.records() if (run.run_dir / METRICS).exists() else []
     logged = curves(records, spec.num_agents, first)
     return Decomposition(result, logged, [each["priority"] for each in judgements], level)
 

@@ -47,7 +47,7 @@ from flax import struct
 
 from jaxshare.envs import _raster
 from jaxshare.envs._jaxmarl import import_jaxmarl, import_registration, lenient
-from jaxshare.envs.hosted.worker import is_here
+from jaxshare.envs.hosted.errors import is_here
 from jaxshare.registry import suggest
 from jaxshare.settings.fields import flag, free_table, free_text, time_limit
 from jaxshare.settings.validate import check_record

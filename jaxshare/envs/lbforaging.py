@@ -76,7 +76,7 @@ def make(config: Config) -> Env:
     }
     return host_env(
         f"lbforaging/{middle}",
-        "tuples.py:Foraging",
+        "grids.py:Foraging",
         kwargs,
         config,
         Install(INSTALL, PACKAGES),

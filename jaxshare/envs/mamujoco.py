@@ -87,7 +87,7 @@ def make(config: Config) -> Env:
     }
     return host_env(
         f"mamujoco/{config.scenario}",
-        "parallel.py:MaMujoco",
+        "robots.py:MaMujoco",
         kwargs,
         config,
         Install(INSTALL, PACKAGES),

@@ -59,7 +59,7 @@ def make(config: Config) -> Env:
     kwargs["common_reward"] = config.reward == "sum"
     return host_env(
         f"rware_host/{middle}",
-        "tuples.py:Warehouse",
+        "grids.py:Warehouse",
         kwargs,
         config,
         Install(INSTALL, PACKAGES),

@@ -1,3 +1,1 @@
-"""What the evaluate command does: episodes of a run's policies, their scores and a film."""
-
-EVALUATION = "evaluation.json"  # in the run directory
+"""What the evaluate command does: episodes played with a run's policies, their scores and a film."""

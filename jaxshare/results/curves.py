@@ -1,11 +1,7 @@
-"""What a run has logged, read back as learning curves, and curves of several runs on one axis.
-
-The reader of metrics.jsonl for everything that shows results; jaxshare.run.metrics reads its lines.
-"""
+"""What a run has logged as learning curves, and curves of several runs on one axis."""
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +10,7 @@ import numpy as np
 
 from jaxshare.results import statistics
 from jaxshare.results.statistics import Bootstrap, Estimate, Statistic
-from jaxshare.run import metrics
 from jaxshare.run.metrics import EVALUATED
-from jaxshare.types import RefusedError
 
 POINTS = 100  # of a curve over several runs
 SWEPT = "sweep."  # how a record names the values of its point of a sweep
@@ -26,19 +20,7 @@ WIN_RATE = f"{EVALUATED}win_rate"
 Record = dict[str, Any]  # a row of metrics.jsonl: counters and metrics, all numbers
 
 
-# ------------------------------------------------------------------------------------------ reading
-
-
-def load(run_dir: pathlib.Path, counters: tuple[str, ...] = ("seed",)) -> list[Record]:
-    """All records of a run directory. A last line cut off by a kill is left out.
-
-    counters: what every record must have. Raises RefusedError naming file and line for what cannot
-    be read, OSError.
-    """
-    records, problems = metrics.read(run_dir, counters)
-    if problems:
-        raise RefusedError(problems[0])
-    return records
+# ------------------------------------------------------------------------------------------ records
 
 
 def run_name(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""Run directories read: settings, evaluations in training, what jaxshare.evaluate has played."""
+"""Run directories read: the runs of each, with what they are compared by."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxshare.evaluation import EVALUATION
 from jaxshare.results import curves
 from jaxshare.results.arguments import is_run_dir
 from jaxshare.results.curves import Record
-from jaxshare.results.runs import Played, Run, hashable
-from jaxshare.run import BEST, folder, reader
+from jaxshare.results.played import Played, read_played
+from jaxshare.results.runs import Run, hashable
+from jaxshare.run import folder
 from jaxshare.run.loggers import METRICS
 from jaxshare.run.metrics import COUNTERS, EVALUATED
+from jaxshare.run.saved import SavedRun, open_run
 from jaxshare.settings.plain import flatten
 from jaxshare.types import RefusedError
 
@@ -35,7 +36,6 @@ IRRELEVANT = (
 )
 ALONE = ("seed", "run_dir")  # what a run has for itself, and no result depends on
 OF_HOST = ("workers", "timeout", "python")  # of environments: how they are run, not what they are
-NO_SCORES = ("seed", "env_steps", "selected_return")  # what evaluation.json has beside scores
 SKIP = "skip=true leaves out what has nothing to report."
 
 
@@ -53,6 +53,16 @@ class _Directory:
     def offline(self) -> bool:
         """Whether its runs learn from a data set."""
         return bool(self.settings["run"].get("data"))
+
+    @property
+    def unit(self) -> str:
+        """In what progress of its runs is counted."""
+        return "updates" if self.offline else "env_steps"
+
+    @property
+    def total(self) -> int:
+        """How much of it is planned."""
+        return int(self.settings["run"][f"total_{self.unit}"])
 
     @property
     def count(self) -> int:
@@ -82,15 +92,15 @@ class Reading:
             raise RefusedError(_not_a_run(path))
 
         # what all of its runs share
-        settings = self._settings(path)
+        saved = open_run(path)
+        settings = self._settings(saved)
         try:
-            evaluations = curves.evaluations(curves.load(path, COUNTERS))
+            evaluations = curves.evaluations(saved.records(COUNTERS))
         except RefusedError as error:
             raise RefusedError(f"{error} {SKIP}") from error
         if not evaluations:
             raise RefusedError(f"{path} has no evaluation yet. {SKIP}")
-        played = read_played(path)
-        directory = _Directory(path, label, settings, played, folder.read_versions(path))
+        directory = _Directory(path, label, settings, read_played(saved), saved.versions)
 
         # each of its runs
         runs = [_run(directory, records) for records in evaluations.values()]
@@ -102,49 +112,20 @@ class Reading:
             )
         return runs
 
-    def _settings(self, path: pathlib.Path) -> dict[str, Any]:
+    def _settings(self, saved: SavedRun) -> dict[str, Any]:
         """The plain settings of a directory; what did not exist then has today's default."""
-        plain = folder.read_config(path)
+        plain = saved.config
         run = {key: value for key, value in plain["run"].items() if key not in ALONE}
         kind = hashable({**plain, "run": run})
         if kind not in self._complete:
-            self._complete[kind] = _complete(path, plain)
+            self._complete[kind] = _complete(saved)
         settings, remark = self._complete[kind]
         if remark:
-            self._remark(remark, path)
+            self._remark(remark, saved.run_dir)
         return settings
 
     def _remark(self, words: str, path: pathlib.Path) -> None:
         self.remarks.setdefault(words, []).append(str(path))
-
-
-def read_played(path: pathlib.Path) -> dict[str, dict[str, Played]]:
-    """{"final" or "best": {name of a run: what was played}} of evaluation.json; {} without it.
-
-    Raises RefusedError for a damaged file.
-    """
-    if not (path / EVALUATION).is_file():
-        return {}
-    remedy = f"Make it anew with python -m jaxshare.evaluate run_dir={path}, or delete it."
-    whole = reader.read_json(path / EVALUATION, reader.EVALUATION, remedy)
-    parts = {"best" if whole["checkpoint"] == BEST else "final": whole}
-    if "final" in whole:
-        parts["final"] = whole["final"]
-    played: dict[str, dict[str, Played]] = {}
-    for kind, part in parts.items():
-        played[kind] = {curves.run_name(row): _played(row, whole) for row in part["runs"]}
-    return played
-
-
-def _played(row: Record, whole: dict[str, Any]) -> Played:
-    """Of a row of evaluation.json, and of what stands there for all rows."""
-    return Played(
-        scores={k: v for k, v in row.items() if k not in NO_SCORES and curves.SWEPT not in k},
-        env_steps=row.get("env_steps", 0),
-        episodes=whole.get("episodes"),
-        policy=whole.get("policy"),
-        seed=whole.get("eval_seed"),
-    )
 
 
 def _not_a_run(path: pathlib.Path) -> str:
@@ -157,17 +138,19 @@ def _not_a_run(path: pathlib.Path) -> str:
     return f"{path} is not a run directory: it has no {missing}.{hint} {SKIP}"
 
 
-def _complete(path: pathlib.Path, plain: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def _complete(saved: SavedRun) -> tuple[dict[str, Any], str]:
     """The plain settings of a directory with today's defaults, and what is to be said of it."""
+    plain = saved.config
     try:
-        full = folder.plain(folder.read_settings(path))
+        full = saved.completed_config()
     except RefusedError:
-        other = (
-            "made by another version of jaxshare, or with entries from outside that are not imported "
-            "for a report"
-        )
-        return plain, f"{other}; the settings are compared as they are written."
-    missing = sorted(flatten(full).keys() - folder.flatten(plain).keys())
+        other = "made by another version of jaxshare"
+        outside = "with entries from outside that are not imported for a report"
+        as_written = "the settings are compared as they are written"
+        return plain, f"{other}, or {outside}; {as_written}."
+
+    # what did not exist yet, and may matter
+    missing = sorted(flatten(full).keys() - flatten(plain).keys())
     new = [key for key in missing if not _irrelevant(key.removeprefix("run."))]
     if not new:
         return full, ""
@@ -183,12 +166,18 @@ def _irrelevant(key: str) -> bool:
 def _run(directory: _Directory, records: list[Record]) -> Run:
     """The run that these evaluation records belong to."""
     settings = directory.settings
-    unit = "updates" if directory.offline else "env_steps"
     first = records[0]
-    name = curves.run_name(first)
+
+    # which run it is, and what was played with it
+    seed_and_point = curves.run_name(first)
+    name = "+".join([settings["algo_name"], *settings["modifiers"]])
+    played = {}
+    for kind, of_kind in directory.played.items():
+        if seed_and_point in of_kind:
+            played[kind] = of_kind[seed_and_point]
 
     # of evaluations at the same progress the last one
-    progress = _column(records, unit)
+    progress = _column(records, directory.unit)
     last = np.append(np.diff(progress) > 0, True)
     values = {}
     for key in first:
@@ -197,17 +186,17 @@ def _run(directory: _Directory, records: list[Record]) -> Run:
     return Run(
         path=directory.path,
         seed=int(first["seed"]),
-        name="+".join([settings["algo_name"], *settings["modifiers"]]),
+        name=name,
         label=directory.label,
         settings=_compared(settings, curves.point_of(first)),
         env=_environment(settings),
         data=str(settings["run"].get("data") or ""),
-        total=int(settings["run"][f"total_{unit}"]),
+        total=directory.total,
         at_once=directory.count,
         progress=progress[last],
         wall=_column(records, "wall_s")[last],
         values=values,
-        played={kind: of[name] for kind, of in directory.played.items() if name in of},
+        played=played,
         versions=directory.versions,
     )
 

@@ -10,20 +10,10 @@ from typing import Any
 import numpy as np
 
 from jaxshare.results.curves import Curve
+from jaxshare.results.played import Played
 from jaxshare.settings.run_parts import POLICIES
 
 MOST_LISTED = 40  # names in one sentence, sentences of one kind
-
-
-@dataclass(frozen=True)
-class Played:
-    """What jaxshare.evaluate has played with one checkpoint of a run."""
-
-    scores: dict[str, float]
-    env_steps: int  # of the checkpoint
-    episodes: int | None
-    policy: str | None
-    seed: int | None  # of the episodes
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
-"""A run, around its compiled program.
+"""A run directory: who may write in it, what stands in it, and how a run in it stops and goes on."""
 
-Its directory, who may write in it, what stands in it, and how a run in it is stopped and goes on.
-"""
+EVALUATION = "evaluation.json"  # in it: what jaxshare.evaluate has played
 
 # checkpoints by name, instead of their iteration
 LATEST = "latest"

@@ -189,15 +189,16 @@ def plain(settings: Settings) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
-def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
-    """The plain settings of a run directory, as they are written.
-
-    Raises RefusedError if it is not one.
-    """
-    path = run_dir / CONFIG
-    if not path.is_file():
+def check_is_run(run_dir: pathlib.Path) -> None:
+    """Raise RefusedError for what is no run directory."""
+    if not (run_dir / CONFIG).is_file():
         raise RefusedError(f"run_dir={run_dir} is not a run directory: it has no {CONFIG}.")
-    return {**OPTIONAL, **reader.read_yaml(path, reader.CONFIG, RESTORE)}
+
+
+def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
+    """The plain settings of a run directory, as they are written. Raises RefusedError if it is not one."""
+    check_is_run(run_dir)
+    return {**OPTIONAL, **reader.read_yaml(run_dir / CONFIG, reader.CONFIG, RESTORE)}
 
 
 def read_settings(run_dir: pathlib.Path) -> Settings:

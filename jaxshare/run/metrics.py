@@ -123,7 +123,19 @@ def read(
     return records, problems
 
 
-# --------------------------------------------------------------------------------------- going on
+def records(run_dir: pathlib.Path, counters: tuple[str, ...] = ("seed",)) -> list[dict[str, Any]]:
+    """All records of a run directory. A last line cut off by a kill is left out.
+
+    counters: what every record must have. Raises RefusedError naming file and line for what cannot
+    be read, OSError.
+    """
+    rows_read, problems = read(run_dir, counters)
+    if problems:
+        raise RefusedError(problems[0])
+    return rows_read
+
+
+# ----------------------------------------------------------------------------------------- going on
 
 
 def cut_back(run_dir: pathlib.Path, reached: Reached) -> list[str]:

@@ -1,4 +1,4 @@
-"""A handle on a run directory: its settings, and what its checkpoints hold."""
+"""A handle on a run directory: its settings, what it has logged, and what its checkpoints hold."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pathlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxshare.run import BEST, LATEST, build
+from jaxshare.run import BEST, EVALUATION, LATEST, build, folder, metrics, reader
 from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.run.checkpoint.contents import Best, Restored, Wanted
 from jaxshare.settings.records import Settings
@@ -29,18 +29,20 @@ def open_run(
     permission: Permission | None = None,
     suitable: Callable[[Settings], None] | None = None,
 ) -> SavedRun:
-    """A handle on a run directory; nothing is compiled or restored before it is asked for.
+    """A handle on a run directory; nothing is read, compiled or restored before it is asked for.
 
     checkpoint: LATEST, BEST (each run's parameters at its best evaluation) or an iteration.
-    permission: what the caller says of code that the directory names; see `jaxshare.trust`.
-    suitable: raises RefusedError for runs that the caller has no use for.
+    permission: what the caller says of code that the directory names; see `jaxshare.trust`. With
+    it the settings are read at once; without it, when they are asked for, and no such code may run.
+    suitable: raises RefusedError for runs that the caller has no use for; needs `permission`.
     Raises RefusedError if it is no run directory, names code without permission, or `checkpoint`
     is none of these.
     """
-    checkpoint = _checkpoint(checkpoint)
-    run_dir = pathlib.Path(run_dir)
-    settings = run_settings(run_dir, permission or Permission(), suitable)
-    return SavedRun(run_dir, settings, checkpoint)
+    run = SavedRun(pathlib.Path(run_dir), _checkpoint(checkpoint))
+    folder.check_is_run(run.run_dir)
+    if permission is None:
+        return run
+    return run.with_settings(run_settings(run.run_dir, permission, suitable))
 
 
 def _checkpoint(wanted: SupportsIndex | str | None) -> int | str:
@@ -62,12 +64,17 @@ class SavedRun:
     """What a run directory holds. R runs: seeds by sweep points."""
 
     run_dir: pathlib.Path
-    settings: Settings
     checkpoint: int | str = LATEST
+    chosen: Settings | None = None  # instead of those that config.yaml has
 
     def with_settings(self, settings: Settings) -> SavedRun:
         """The same directory with other settings of what is played, such as eval.episodes."""
-        return SavedRun(self.run_dir, settings, self.checkpoint)
+        return SavedRun(self.run_dir, self.checkpoint, settings)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Those from which the run can be built. Raises RefusedError if it names foreign code."""
+        return self.chosen or run_settings(self.run_dir, Permission())
 
     @property
     def labels(self) -> list[dict[str, Any]]:
@@ -84,6 +91,41 @@ class SavedRun:
         if "program" in self.__dict__:
             self.program.close()
 
+    # ---------------------------------------------------------------------------- what is written
+    # Nothing here runs code that the directory names, or needs a checkpoint.
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The plain settings, as config.yaml has them. Raises RefusedError if it is damaged."""
+        return folder.read_config(self.run_dir)
+
+    def completed_config(self) -> dict[str, Any]:
+        """The plain settings; what did not exist when they were written has today's default.
+
+        For comparing, not for building. Raises RefusedError for settings of another version, and of
+        entries from outside that are not imported.
+        """
+        return folder.plain(folder.read_settings(self.run_dir))
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """The version of each package that it was made with; {} if they were not written."""
+        return folder.read_versions(self.run_dir)
+
+    def records(self, counters: tuple[str, ...] = ("seed",)) -> list[dict[str, Any]]:
+        """All rows of its log, as they are now; see `jaxshare.run.metrics.records`."""
+        return metrics.records(self.run_dir, counters)
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any] | None:
+        """What jaxshare.evaluate has played, if it has. Raises RefusedError if that is damaged."""
+        path = self.run_dir / EVALUATION
+        if not path.is_file():
+            return None
+        command = f"python -m jaxshare.evaluate run_dir={self.run_dir}"
+        remedy = f"Make it anew with {command}, or delete it."
+        return reader.read_json(path, reader.EVALUATION, remedy)
+
     # ------------------------------------------------------------------------------- checkpoints
 
     @cached_property
@@ -92,7 +134,7 @@ class SavedRun:
 
         Raises RefusedError if there is none that is sound.
         """
-        # read the one that was chosen, or the newest sound one
+        # the checkpoint that is named, or the newest one that can be read
         wanted = self.wanted(best=self.checkpoint == BEST)
         with self.checkpoints() as checkpoints:
             steps = checkpoints.steps()
@@ -107,19 +149,17 @@ class SavedRun:
         # say what is missing
         if restored is None:
             raise self._missing(steps)
+
+        # its best parameters, if they are asked for
         if self.checkpoint == BEST and restored.best is None:
-            raise RefusedError(
-                f"checkpoint=best: run_dir={self.run_dir} holds none. Train with "
-                "checkpoint.best=true."
-            )
+            remedy = "Train with checkpoint.best=true"
+            raise RefusedError(f"checkpoint=best: run_dir={self.run_dir} holds none. {remedy}.")
         return restored
 
     def _missing(self, steps: list[int]) -> RefusedError:
         if not steps:
-            return RefusedError(
-                f"run_dir={self.run_dir} has no checkpoint. Train it first: it has one after a few "
-                "seconds."
-            )
+            remedy = "Train it first: it has one after a few seconds"
+            return RefusedError(f"run_dir={self.run_dir} has no checkpoint. {remedy}.")
         available = ", ".join(map(str, steps))
         number = f" {self.checkpoint}" if isinstance(self.checkpoint, int) else ""
         return RefusedError(
@@ -164,8 +204,6 @@ class SavedRun:
 
 def at_best(state: TrainState, best: Best) -> TrainState:
     """A run as far as acting goes: parameters, and the steps that exploration depends on."""
-    changes: dict[str, Any] = {
-        "learner": dataclasses.replace(state.learner, params=best.params),
-        "env_steps": np.int32(best.env_steps),
-    }
-    return dataclasses.replace(state, **changes)
+    learner = dataclasses.replace(state.learner, params=best.params)
+    env_steps = cast(jax.Array, np.int32(best.env_steps))  # of numpy, as all of a restored state
+    return dataclasses.replace(state, learner=learner, env_steps=env_steps)

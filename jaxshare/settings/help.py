@@ -66,17 +66,22 @@ def help_text(template: str, arguments: Sequence[str]) -> str:
 
 
 def small_command(
-    template: str, config: type, command: Callable[[Any], Any], arguments: Sequence[str]
+    template: str,
+    config: type,
+    command: Callable[[Any], Any],
+    arguments: Sequence[str],
+    read: Callable[[Sequence[str]], Any] | None = None,
 ) -> None:
     """Call a command without groups with its settings, or print its help.
 
     template, config: as in `small_help`.
     command: of the settings, an object of `config`.
+    read: arguments -> the settings, for a command that has other arguments besides.
     """
     if any(argument in ("-h", "--help") for argument in arguments):
         print(small_help(template, config))
         return
-    command(cli.small_config(config, arguments))
+    command(read(arguments) if read else cli.small_config(config, arguments))
 
 
 def small_help(template: str, config: type) -> str:

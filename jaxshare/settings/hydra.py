@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -24,6 +24,7 @@ from omegaconf.errors import (
 
 from jaxshare import registry, spelling
 from jaxshare.settings.records import RunConfig, Settings
+from jaxshare.settings.sweeps import sweep_of
 from jaxshare.types import RefusedError
 
 
@@ -109,23 +110,27 @@ def values(cfg: DictConfig) -> dict[str, Any]:
     return {key: _object(value) for key, value in selected.items() if key not in groups}
 
 
-def from_config(cfg: DictConfig, choices: Any) -> Settings:
+def from_config(cfg: DictConfig, choices: Mapping[str, str]) -> Settings:
     """Settings from a composed configuration and the chosen option of each group."""
     try:
-        run = {f.name: cfg[f.name] for f in dataclasses.fields(RunConfig) if f.name != "run_dir"}
         names = [str(name) for name in cfg.modifiers]
         for name in names:
             registry.get("modifiers", name)
             if names.count(name) > 1:
                 raise RefusedError(f"modifiers=[{','.join(names)}] has {name} twice: name it once.")
+
+        # the record of each part; a run_dir that is not chosen is empty
+        run = {f.name: _object(cfg[f.name]) for f in dataclasses.fields(RunConfig)}
+        run["run_dir"] = run["run_dir"] or ""
+        modifiers = {name: _settings_of("modifiers", name, cfg[name], name) for name in names}
         return Settings(
-            run=RunConfig(**{k: _object(v) for k, v in run.items()}, run_dir=cfg.run_dir or ""),
+            run=RunConfig(**run),
             algo_name=choices["algo"],
             algo=_settings_of("algo", choices["algo"], cfg.algo, "algo"),
             env_name=choices["env"],
             env=_settings_of("env", choices["env"], cfg.env, "env"),
-            modifiers={name: _settings_of("modifiers", name, cfg[name], name) for name in names},
-            sweep=_sweep(cfg.sweep),
+            modifiers=modifiers,
+            sweep=sweep_of(_plain(cfg.sweep)),
         )
     except OmegaConfBaseException as error:
         raise refusal(error) from error
@@ -142,41 +147,16 @@ def _settings_of(kind: str, name: str, node: Any, key: str) -> Any:
     return filled(registry.get(kind, name).Config, values, key)
 
 
-def _object(node: Any) -> Any:
+def _plain(node: DictConfig) -> dict[object, object]:
+    """A node as nested dicts and lists of plain values."""
+    return cast(dict[object, object], OmegaConf.to_container(node))
+
+
+def _object(node: object) -> Any:
+    """A node's value: a record, a tuple or a plain value."""
     if isinstance(node, ListConfig):
-        return tuple(OmegaConf.to_object(node))  # type: ignore[arg-type]
+        return tuple(cast(list[object], OmegaConf.to_object(node)))
     return OmegaConf.to_object(node) if isinstance(node, DictConfig) else node
-
-
-def _sweep(node: DictConfig) -> dict[str, list[float]]:
-    """The values of a sweep by the names of its scalars. Raises RefusedError."""
-    sweep: dict[str, list[float]] = {}
-
-    def visit(prefix: str, node: Any) -> None:
-        for key, value in node.items():
-            name = f"{prefix}{key}"
-            if isinstance(value, dict):
-                visit(f"{name}.", value)
-            else:
-                sweep[name] = _swept_numbers(name, value)
-
-    visit("", OmegaConf.to_container(node))
-    return sweep
-
-
-def _swept_numbers(name: str, value: Any) -> list[float]:
-    entries = value if isinstance(value, list) else [value]
-    if not entries or not all(map(_is_number, entries)):
-        example = "as in sweep.lr=[1e-4,5e-4]"
-        raise RefusedError(f"sweep.{name}={value} must be a list of numbers, {example}.")
-    numbers = [float(entry) for entry in entries]
-    if len({*numbers}) != len(numbers):
-        raise RefusedError(f"sweep.{name}={value} names a value twice: give each value once.")
-    return numbers
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def filled(config: type, values: dict[str, Any] | None, key: str) -> Any:

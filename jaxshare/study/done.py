@@ -6,7 +6,8 @@ import hashlib
 import json
 import pathlib
 
-from jaxshare.results import curves as reader
+from jaxshare.results import curves
+from jaxshare.run import metrics
 from jaxshare.study.job import DATA_KINDS, Job
 from jaxshare.types import RefusedError
 
@@ -28,8 +29,8 @@ def progress(job: Job, root: pathlib.Path) -> dict[str, float]:
     if not (root / job.out / "metrics.jsonl").is_file():
         return {}
     ends: dict[str, float] = {}
-    for record in reader.load(root / job.out):
-        name = reader.run_name(record)
+    for record in metrics.records(root / job.out):
+        name = curves.run_name(record)
         ends[name] = max(ends.get(name, 0.0), float(record[_unit(job)]))
     return ends
 
@@ -43,7 +44,7 @@ def share(job: Job, root: pathlib.Path) -> float:
 
 
 def _is_evaluated(job: Job, root: pathlib.Path) -> bool:
-    evaluations = reader.evaluations(reader.load(root / job.out))
+    evaluations = curves.evaluations(metrics.records(root / job.out))
     ends = [records[-1][_unit(job)] for records in evaluations.values()]
     return len(ends) >= job.seeds and all(end >= job.total for end in ends)
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxshare.results import curves as reader
+from jaxshare.results import curves
 from jaxshare.results.runs import gather_versions
-from jaxshare.run import folder
-from jaxshare.run import reader as files
+from jaxshare.run import folder, metrics, reader
 from jaxshare.study.check import Check, Quantity, Series
 from jaxshare.study.language import Study
 from jaxshare.study.plan import Plan
@@ -21,7 +20,7 @@ from jaxshare.types import RefusedError
 PREFIX = "eval/"
 Records = list[dict[str, Any]]
 AGAIN = "Delete it, and run the study again."
-DECOMPOSITION = files.Record({"runs": files.ListOf(files.Record({"types": files.ANY}))})
+DECOMPOSITION = reader.Record({"runs": reader.ListOf(reader.Record({"types": reader.ANY}))})
 
 
 @dataclass(frozen=True)
@@ -59,26 +58,26 @@ class Runs:
         """All records of a run."""
         name = self.plan.cells[task, arm]
         if name not in self._records:
-            self._records[name] = reader.load(self.root / self.plan.jobs[name].out)
+            self._records[name] = metrics.records(self.root / self.plan.jobs[name].out)
         return self._records[name]
 
     def evaluations(self, task: str, arm: str) -> list[Records]:
         """The evaluations of every seed."""
-        return list(reader.evaluations(self.records(task, arm)).values())
+        return list(curves.evaluations(self.records(task, arm)).values())
 
     def scores(self, task: str, arm: str, how: Scoring) -> np.ndarray:
         """One number for each seed, [N]: of its last evaluations, or of all but the first."""
         key = PREFIX + how.metric
-        curves = []
+        by_seed = []
         for records in self.evaluations(task, arm):
-            curves.append([record[key] for record in records if key in record])
-        if not curves or not all(len(curve) > 1 for curve in curves):
+            by_seed.append([record[key] for record in records if key in record])
+        if not by_seed or not all(len(values) > 1 for values in by_seed):
             raise RefusedError(
                 f"{arm} on {task} has no {how.metric}, or only once: choose another metric, or "
                 f"a smaller eval.every. It has: {', '.join(self._metrics(task, arm))}.",
             )
         first = -how.last if how.score == "final" else 0
-        return np.array([np.mean(curve[1:][first:]) for curve in curves])
+        return np.array([np.mean(values[1:][first:]) for values in by_seed])
 
     def _metrics(self, task: str, arm: str) -> list[str]:
         """What its evaluations have."""
@@ -100,13 +99,13 @@ class Runs:
 
     def series(self, task: str, arm: str, series: Series) -> np.ndarray:
         """A logged number over the last part of a run, perhaps set against another, [N]."""
-        runs = reader.by_run(self.records(task, arm), series.name)
+        runs = curves.by_run(self.records(task, arm), series.name)
         return np.array([_late(records, series) for records in runs.values()])
 
     def decomposition(self, task: str, arm: str, path: str) -> np.ndarray:
         """A number of decomposition.json, the mean over the types of agents that have it; [N]."""
         job = self.plan.jobs[self.plan.decompositions[task, arm]]
-        whole = files.read_json(self.root / job.out, DECOMPOSITION, AGAIN)
+        whole = reader.read_json(self.root / job.out, DECOMPOSITION, AGAIN)
         return np.array([of_types(run["types"], path) for run in whole["runs"]])
 
     def json(self, quantity: Quantity) -> np.ndarray:
@@ -116,7 +115,7 @@ class Runs:
         """
         assert quantity.json is not None
         job = self.plan.jobs[self.plan.scripts[quantity.json]]
-        tree = files.read_json(self.root / job.out, files.ANY, AGAIN)
+        tree = reader.read_json(self.root / job.out, reader.ANY, AGAIN)
         for key in quantity.path:
             tree = tree[key]
         numbers = np.asarray(tree, float)

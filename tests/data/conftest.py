@@ -2,13 +2,14 @@
 
 import pytest
 
-from jaxshare.data import own, vault
+from jaxshare.data.own import arrays as own_arrays
+from jaxshare.data.vault import arrays as vault_arrays
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_fsync():
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((own, "_location"), (vault, "_spec")):
+        for module, name in ((own_arrays, "location"), (vault_arrays, "spec")):
             patch.setattr(module, name, _relaxed(getattr(module, name)))
         yield
 

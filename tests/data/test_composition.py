@@ -5,7 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from jaxshare.data import composition as c
+from jaxshare.data import composition as composing
+from jaxshare.data import paper_sets
+from jaxshare.data import pools as pooling
 from jaxshare.types import RefusedError
 
 R, M, E = range(3)
@@ -14,47 +16,49 @@ R, M, E = range(3)
 # ---------------------------------------------------------------------------------------------------------------- pools
 
 
-@pytest.mark.parametrize(("environment", "scenario"), c.PAPER_POOLS)
+@pytest.mark.parametrize(("environment", "scenario"), paper_sets.PAPER_POOLS)
 def test_the_rules_give_the_printed_cuts(environment, scenario):
-    printed = c.PAPER_POOLS[environment, scenario]
-    pools = c.thresholds(printed.low, printed.high, c.rule_of(environment))
+    printed = paper_sets.PAPER_POOLS[environment, scenario]
+    pools = pooling.thresholds(printed.low, printed.high, pooling.rule_of(environment))
     np.testing.assert_allclose(pools.cuts, printed.cuts, atol=0.02)
-    other = c.thresholds(printed.low, printed.high, "thirds" if c.rule_of(environment) != "thirds" else "30/40/30")
+    other = pooling.thresholds(
+        printed.low, printed.high, "thirds" if pooling.rule_of(environment) != "thirds" else "30/40/30"
+    )
     assert np.abs(np.array(other.cuts) - printed.cuts).min() > 0.5  # the other rule does not
 
 
 def test_levels_of_returns():
-    pools = c.thresholds(0.0, 20.0)
+    pools = pooling.thresholds(0.0, 20.0)
     assert pools.cuts == (6.0, 14.0)
     assert pools.level([-3, 0, 5.9, 6, 13.9, 14, 25]).tolist() == [R, R, R, M, M, E, E]
     assert pools.level(np.array([[1.0], [20.0]])).tolist() == [[R], [E]]
     assert pools.level(7.0) == M
-    thirds = c.thresholds(0.0, 30.0, "thirds")
+    thirds = pooling.thresholds(0.0, 30.0, "thirds")
     assert thirds.level([9, 11, 19, 21]).tolist() == [R, M, M, E]
 
 
 def test_normalised_quality():
-    assert [c.quality(x, -100.0, -50.0) for x in (-100, -75, -50, 0)] == [0, 0.5, 1, 2]
-    assert c.thresholds(0.0, 20.0).quality(5.0) == 0.25
-    assert c.within("low", 0.04)
-    assert c.within("low", 0.28)
-    assert not c.within("low", 0.29)
-    assert not c.within("medium", 0.34)
-    assert c.within("medium", 0.5)
+    assert [pooling.quality(x, -100.0, -50.0) for x in (-100, -75, -50, 0)] == [0, 0.5, 1, 2]
+    assert pooling.thresholds(0.0, 20.0).quality(5.0) == 0.25
+    assert pooling.within("low", 0.04)
+    assert pooling.within("low", 0.28)
+    assert not pooling.within("low", 0.29)
+    assert not pooling.within("medium", 0.34)
+    assert pooling.within("medium", 0.5)
 
 
 @pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0)])
 def test_a_best_policy_that_is_no_better_is_refused(low, high):
-    for call in (c.thresholds, lambda a, b: c.quality(1.0, a, b)):
+    for call in (pooling.thresholds, lambda a, b: pooling.quality(1.0, a, b)):
         with pytest.raises(RefusedError, match="is not above that of a random policy"):
             call(low, high)
 
 
 def test_unknown_rules_and_windows_are_refused():
     with pytest.raises(RefusedError, match=r"rule=third is not known\. Did you mean thirds"):
-        c.thresholds(0.0, 1.0, "third")
+        pooling.thresholds(0.0, 1.0, "third")
     with pytest.raises(RefusedError, match="quality=high is not known"):
-        c.within("high", 0.5)
+        pooling.within("high", 0.5)
 
 
 # --------------------------------------------------------------------------------------------------------- compositions
@@ -77,13 +81,13 @@ def test_unknown_rules_and_windows_are_refused():
     ],
 )
 def test_strings_that_mean_something(text, shares, levels, written):
-    parsed = c.parse(text, len(levels[0]))
+    parsed = composing.parse(text, len(levels[0]))
     assert [float(x.share) for x in parsed.components] == pytest.approx(list(shares))
     assert tuple(x.levels for x in parsed.components) == levels
     assert sum(x.share for x in parsed.components) == 1
     assert parsed.num_agents == len(levels[0])
     assert str(parsed) == written
-    assert c.parse(written) == parsed
+    assert composing.parse(written) == parsed
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def test_strings_that_mean_something(text, shares, levels, written):
 )
 def test_strings_that_mean_nothing_are_pointed_at(text, character, message):
     with pytest.raises(RefusedError, match=message) as caught:
-        c.parse(text)
+        composing.parse(text)
     lines = str(caught.value).splitlines()
     assert f"composition={text}: " in lines[0]
     assert f"(character {character})" in lines[0]
@@ -125,13 +129,13 @@ def test_strings_that_mean_nothing_are_pointed_at(text, character, message):
 def test_shares_add_up():
     for text, total in (("50% r + 49% m", "99"), ("60% r + 60% m", "120"), ("99.5% r + 0.4% m", "99.9")):
         with pytest.raises(RefusedError, match=f"the shares add up to {total}%, not 100%"):
-            c.parse(text)
-    assert c.parse("33.3% r + 33.3% m + 33.4% e").components[2].share == Fraction(334, 1000)
+            composing.parse(text)
+    assert composing.parse("33.3% r + 33.3% m + 33.4% e").components[2].share == Fraction(334, 1000)
 
 
 def test_the_number_of_agents_is_the_environments():
     with pytest.raises(RefusedError, match="composition=rrr is for 3 agents, the environment has 5"):
-        c.parse("rrr", 5)
+        composing.parse("rrr", 5)
 
 
 @pytest.mark.parametrize(
@@ -143,11 +147,11 @@ def test_the_number_of_agents_is_the_environments():
     ],
 )  # fmt: skip
 def test_counts_add_up(text, episodes, counts):
-    assert c.parse(text).counts(episodes) == counts
+    assert composing.parse(text).counts(episodes) == counts
 
 
 def test_counts_are_nearest():
-    composition = c.parse("12.5% r + 37.5% m + 50% e")
+    composition = composing.parse("12.5% r + 37.5% m + 50% e")
     for episodes in range(40):
         counts = composition.counts(episodes)
         assert sum(counts) == episodes
@@ -155,12 +159,14 @@ def test_counts_are_nearest():
 
 
 def test_a_composition_in_words():
-    assert c.describe(c.parse("99.5% rrrrr + 0.5% mrmmm")) == "99.5%: 5 random; 0.5%: 1 random, 4 medium"
+    assert (
+        composing.describe(composing.parse("99.5% rrrrr + 0.5% mrmmm")) == "99.5%: 5 random; 0.5%: 1 random, 4 medium"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- those of SIT
 
-ROWS = [(*task, name) for task, sets in c.PRESETS.items() for name in sets]
+ROWS = [(*task, name) for task, sets in paper_sets.PRESETS.items() for name in sets]
 AGENTS = {
     "2s_vs_1sc": 2, "3s_vs_5z": 3, "2s3z": 5, "8m": 8, "1c3s5z": 9, "10m_vs_11m": 10, "CN_3ls3l": 3, "CN_4ls4l": 4,
     "PP_3p1p": 3, "HalfCheetah_2l": 2, "Walker_2l": 2,
@@ -169,46 +175,56 @@ AGENTS = {
 
 @pytest.mark.parametrize(("environment", "scenario", "name"), ROWS)
 def test_every_preset_can_be_read(environment, scenario, name):
-    preset = c.preset(environment, scenario, name)
-    parsed = c.parse(preset.composition, AGENTS[scenario])
+    preset = paper_sets.preset(environment, scenario, name)
+    parsed = composing.parse(preset.composition, AGENTS[scenario])
     assert preset.confidence in ("high", "inferred", "low", "wrong")
     assert preset.note or preset.confidence == "high"
     assert all(share.share in (1, Fraction(1, 2)) for share in parsed.components) or name == "extreme"
 
 
 def test_every_task_has_its_pools_and_both_data_sets():
-    assert c.PRESETS.keys() == c.PAPER_POOLS.keys()
-    assert {scenario for _, scenario in c.PRESETS} == AGENTS.keys()
-    assert all({"low", "medium"} <= sets.keys() for sets in c.PRESETS.values())
+    assert paper_sets.PRESETS.keys() == paper_sets.PAPER_POOLS.keys()
+    assert {scenario for _, scenario in paper_sets.PRESETS} == AGENTS.keys()
+    assert all({"low", "medium"} <= sets.keys() for sets in paper_sets.PRESETS.values())
 
 
 @pytest.mark.parametrize(("kind", "mean"), [("low", 0.169), ("medium", 0.484)])
 def test_the_papers_qualities(kind, mean):
     """Spec C.8: means over the 11 tasks; every single one lies in its window."""
-    scores = [c.PAPER_POOLS[task].quality(sets[kind].average) for task, sets in c.PRESETS.items()]
+    scores = [paper_sets.PAPER_POOLS[task].quality(sets[kind].average) for task, sets in paper_sets.PRESETS.items()]
     assert len(scores) == 11
     assert np.mean(scores) == pytest.approx(mean, abs=2e-3)
-    assert all(c.within(kind, score) for score in scores)
-    low, high = c.WINDOWS[kind]
+    assert all(pooling.within(kind, score) for score in scores)
+    low, high = pooling.WINDOWS[kind]
     assert min(scores) - low < 0.01
     assert high - max(scores) < 0.01
 
 
 def test_single_presets():
-    assert c.preset("smax", "2s3z", "low").composition == "rrrrr + rmrmm"
-    assert c.preset("smax", "2s3z", "low").confidence == "inferred"
-    assert c.preset("smax", "10m_vs_11m", "medium").confidence == "wrong"
-    assert c.preset("smax", "2s3z", "extreme").average is None
-    assert c.parse(c.preset("smax", "1c3s5z", "medium").composition).components[0].levels == (E, R, R, E, R, R, R, R, E)
+    assert paper_sets.preset("smax", "2s3z", "low").composition == "rrrrr + rmrmm"
+    assert paper_sets.preset("smax", "2s3z", "low").confidence == "inferred"
+    assert paper_sets.preset("smax", "10m_vs_11m", "medium").confidence == "wrong"
+    assert paper_sets.preset("smax", "2s3z", "extreme").average is None
+    assert composing.parse(paper_sets.preset("smax", "1c3s5z", "medium").composition).components[0].levels == (
+        E,
+        R,
+        R,
+        E,
+        R,
+        R,
+        R,
+        R,
+        E,
+    )
 
 
 def test_presets_that_there_are_not_are_refused():
     with pytest.raises(RefusedError, match="env=lbf: the paper has no data set for it, only for mamujoco, mpe, smax"):
-        c.preset("lbf", "x", "low")
+        paper_sets.preset("lbf", "x", "low")
     with pytest.raises(RefusedError, match=r"env\.scenario=2s4z is not known\. Did you mean 2s3z"):
-        c.preset("smax", "2s4z", "low")
+        paper_sets.preset("smax", "2s4z", "low")
     with pytest.raises(RefusedError, match="composition=expert is not known"):
-        c.preset("smax", "8m", "expert")
+        paper_sets.preset("smax", "8m", "expert")
 
 
 def test_the_scenarios_exist_here():
@@ -217,7 +233,7 @@ def test_the_scenarios_exist_here():
     from jaxshare.envs.smax import environment as smax
 
     known = {"smax": smax.scenarios(), "mpe": mpe.scenarios(), "mamujoco": mamujoco.scenarios()}
-    assert all(scenario in known[environment] for environment, scenario in c.PRESETS)
+    assert all(scenario in known[environment] for environment, scenario in paper_sets.PRESETS)
 
 
 @pytest.mark.slow  # makes ten environments
@@ -228,7 +244,7 @@ def test_agents_stand_in_the_order_of_the_compositions():
     makers = {"smax": smax, "mpe": mpe}
     specs = {
         scenario: makers[environment].make(makers[environment].Config(scenario=scenario)).spec
-        for environment, scenario in c.PRESETS if environment in makers
+        for environment, scenario in paper_sets.PRESETS if environment in makers
     }  # fmt: skip
     assert {scenario: spec.num_agents for scenario, spec in specs.items()} == {name: AGENTS[name] for name in specs}
     types = {name: [spec.group_names[group] for group in spec.groups] for name, spec in specs.items()}

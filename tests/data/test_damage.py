@@ -9,6 +9,8 @@ import pytest
 import toy_data
 
 from jaxshare.data import hdf5, open_any, own, vault
+from jaxshare.data.own import arrays as own_arrays
+from jaxshare.data.vault.arrays import spec as vault_spec
 from jaxshare.types import RefusedError
 
 h5py = pytest.importorskip("h5py", reason="the extra hdf5")
@@ -25,7 +27,7 @@ def stored(good, tmp_path_factory):
     """{format: a data set on disk}."""
     folder = tmp_path_factory.mktemp("sets")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(own, "CHUNK_EPISODES", 4)
+        patch.setattr(own_arrays, "CHUNK_EPISODES", 4)
         mine = own.save(good, folder / "toy.jds", "float32")
     return {
         "own": mine,
@@ -170,7 +172,7 @@ def test_values_out_of_range_are_refused_in_hdf5(stored, tmp_path, name, where, 
 
 
 def leaf_spec(path, name):
-    return vault._spec(path, f"{name}.")
+    return vault_spec(path, f"{name}.")
 
 
 def test_values_out_of_range_are_refused_in_vaults(stored, tmp_path):

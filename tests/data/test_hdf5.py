@@ -8,6 +8,7 @@ import pytest
 import toy_data
 
 from jaxshare.data import hdf5, own, records
+from jaxshare.data.hdf5 import writing
 from jaxshare.types import RefusedError
 
 h5py = pytest.importorskip("h5py", reason="the extra hdf5")
@@ -126,7 +127,7 @@ def test_a_stopped_writer_leaves_no_file(good, tmp_path, monkeypatch):
     def stop(dataset):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hdf5, "_columns", stop)
+    monkeypatch.setattr(writing, "columns", stop)
     with pytest.raises(KeyboardInterrupt):
         hdf5.write(good, tmp_path / "x.h5")
     with pytest.raises(RefusedError, match="does not exist"):

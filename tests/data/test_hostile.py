@@ -12,6 +12,8 @@ import tiny
 import toy_data
 
 from jaxshare.data import hdf5, limits, open_any, own, vault
+from jaxshare.data.own import arrays as own_arrays
+from jaxshare.data.vault.arrays import spec as vault_spec
 from jaxshare.run import parallel
 from jaxshare.types import RefusedError
 
@@ -42,7 +44,7 @@ def bomb(folder):
         "shape": [episodes, *shape], "data_type": "float32", "codecs": codecs,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": size}},
     }  # fmt: skip
-    where = own._location(folder, "obs")
+    where = own_arrays.location(folder, "obs")
     array = tensorstore.open(where | {"metadata": metadata}, create=True).result()
     array[:1, :, :, : size[-1]].write(np.zeros(size, np.float32)).result()
     first = folder / "obs/c/0/0/0/0"
@@ -94,7 +96,7 @@ def test_a_chunk_larger_than_its_array_is_refused(stored):
         "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2**30, 5, 3]}},
     }  # fmt: skip
-    tensorstore.open(own._location(stored, "reward") | {"metadata": metadata}, create=True).result()
+    tensorstore.open(own_arrays.location(stored, "reward") | {"metadata": metadata}, create=True).result()
     rewrite(stored, lambda content: None)
     with pytest.raises(RefusedError, match=r"a chunk of reward claims 64\.4 GB for an array of 420 bytes"):
         own.open(stored)
@@ -264,7 +266,7 @@ def test_a_vault_that_claims_gigabytes_is_refused(tmp_path):
     import tensorstore
 
     path = vault.write(toy_data.dataset(extras=False), tmp_path / "x.vlt" / "a")
-    tensorstore.open(vault._spec(path, "vault_index")).result().write([2**26]).result()
+    tensorstore.open(vault_spec(path, "vault_index")).result().write([2**26]).result()
     message, growth = refusal_and_growth(path)
     assert "GB in memory, more than 1000 times as much" in message
     assert growth < MOST_GROWTH

@@ -11,6 +11,7 @@ import tiny
 import toy_data
 
 from jaxshare.data import open_any, own, records
+from jaxshare.data.own import arrays as own_arrays
 from jaxshare.types import RefusedError
 
 EXACT = ("avail", "alive", "action", "reward", "terminated", "truncated", "mask", *records.LABELS)
@@ -25,7 +26,7 @@ def good():
 def stored(good, tmp_path_factory):
     """A finished data set, in f32, with chunks of two episodes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(own, "CHUNK_EPISODES", 2)
+        patch.setattr(own_arrays, "CHUNK_EPISODES", 2)
         return own.save(good, tmp_path_factory.mktemp("own") / "toy.jds", "float32")
 
 
@@ -84,7 +85,7 @@ def test_what_the_disk_cannot_hold_is_refused(good, tmp_path):
 @pytest.mark.parametrize("chunk", [1, 2, 1024])
 @pytest.mark.parametrize("batches", [(7,), (1,) * 7, (2, 1, 4)])
 def test_batches_and_chunks_make_no_difference(good, tmp_path, monkeypatch, chunk, batches):
-    monkeypatch.setattr(own, "CHUNK_EPISODES", chunk)
+    monkeypatch.setattr(own_arrays, "CHUNK_EPISODES", chunk)
     first = 0
     with own.Writer(tmp_path / "toy.jds", good.card, "float32", toy_data.spec()) as writer:
         for batch in batches:
@@ -97,7 +98,7 @@ def test_batches_and_chunks_make_no_difference(good, tmp_path, monkeypatch, chun
 
 
 def test_fields_may_have_chunks_of_their_own(good, tmp_path, monkeypatch):
-    monkeypatch.setattr(own, "CHUNK_BYTES", 200)  # obs: 1 episode, mask: 32
+    monkeypatch.setattr(own_arrays, "CHUNK_BYTES", 200)  # obs: 1 episode, mask: 32
     many = records.concatenate([good] * 6)
     with own.Writer(tmp_path / "toy.jds", good.card, "float32") as writer:
         for first in range(0, 42, 5):

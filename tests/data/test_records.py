@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toy_data
 
-from jaxshare.data import card, checks, records
+from jaxshare.data import card, checks, environment, records
 from jaxshare.training import replay
 from jaxshare.types import Discrete, Episode, RefusedError
 
@@ -149,12 +149,12 @@ def test_a_folder_that_is_no_checkout_has_no_commit(tmp_path):
 @pytest.mark.parametrize("continuous", [False, True])
 def test_the_environment_comes_back_from_the_card(continuous):
     spec = toy_data.spec(continuous)
-    assert checks.spec_from_card(json.loads(json.dumps(card.card_of(spec)))) == spec
+    assert environment.spec_from_card(json.loads(json.dumps(card.card_of(spec)))) == spec
 
 
 def test_a_card_without_environment_is_refused():
     with pytest.raises(RefusedError, match="does not describe its environment"):
-        checks.spec_from_card({})
+        environment.spec_from_card({})
 
 
 # -------------------------------------------------------------------------------------------------------------- checks
@@ -233,33 +233,33 @@ SPECS = {
 @pytest.mark.parametrize("name", SPECS)
 def test_a_data_set_of_another_environment_is_refused(good, name):
     changes, message = SPECS[name]
-    checks.check_spec(good, toy_data.spec())
+    environment.check_spec(good, toy_data.spec())
     with pytest.raises(RefusedError, match=message):
-        checks.check_spec(good, toy_data.spec(**changes))
+        environment.check_spec(good, toy_data.spec(**changes))
 
 
 def test_everything_that_differs_is_named(good):
     with pytest.raises(RefusedError, match=r"obs_dim.*; state_dim.*Choose the environment"):
-        checks.check_spec(good, toy_data.spec(obs_dim=1, state_dim=1))
+        environment.check_spec(good, toy_data.spec(obs_dim=1, state_dim=1))
 
 
 def test_without_a_card_only_sizes_are_compared():
     plain = toy_data.dataset(card=False)
-    checks.check_spec(plain, toy_data.spec(name="toy/other", episode_limit=6))
+    environment.check_spec(plain, toy_data.spec(name="toy/other", episode_limit=6))
     with pytest.raises(RefusedError, match="longest episode: 5 in the data, at most 4"):
-        checks.check_spec(plain, toy_data.spec(episode_limit=4))
+        environment.check_spec(plain, toy_data.spec(episode_limit=4))
 
 
 def test_continuous_actions_lie_in_their_box():
     plain = toy_data.dataset(continuous=True)
-    checks.check_spec(plain, toy_data.spec(True))
+    environment.check_spec(plain, toy_data.spec(True))
     beyond = changed(plain, action=put(0, 0, 0, 0, value=1.2))
     with pytest.raises(RefusedError, match="actions within their bounds: False"):
-        checks.check_spec(beyond, toy_data.spec(True))
+        environment.check_spec(beyond, toy_data.spec(True))
     rounded = changed(plain, action=put(0, 0, 0, 0, value=1.0001))
-    checks.check_spec(rounded, toy_data.spec(True))
+    environment.check_spec(rounded, toy_data.spec(True))
     padding = changed(plain, action=put(1, 3, 0, 0, value=9.0))
-    checks.check_spec(padding, toy_data.spec(True))
+    environment.check_spec(padding, toy_data.spec(True))
 
 
 def test_an_episode_is_a_pytree_of_numpy(good):

@@ -8,6 +8,8 @@ import pytest
 import toy_data
 
 from jaxshare.data import own, records, vault
+from jaxshare.data.vault import arrays as vault_arrays
+from jaxshare.data.vault import metadata as vault_metadata
 from jaxshare.types import RefusedError
 
 STEPS, AGENTS, ACTIONS, OBS, STATE = (getattr(toy_data, n) for n in ("STEPS", "AGENTS", "ACTIONS", "OBS", "STATE"))
@@ -49,16 +51,16 @@ def handmade(path, lengths, terminals=None, truncations=None, rest=0, **leaves):
     for name, values in fields.items():
         shape = (1, 10**13, *values.shape[1:])
         array = tensorstore.open(
-            vault._spec(path, f"{name}."), shape=shape, dtype=values.dtype.name, create=True
+            vault_arrays.spec(path, f"{name}."), shape=shape, dtype=values.dtype.name, create=True
         ).result()
         array[0, :rows].write(values).result()
-    tensorstore.open(vault._spec(path, "vault_index"), shape=(1,), dtype="int32", create=True).result().write(
+    tensorstore.open(vault_arrays.spec(path, "vault_index"), shape=(1,), dtype="int32", create=True).result().write(
         [rows]
     ).result()
     metadata = {
         "version": 1.2,
-        "structure_shape": vault._tree({name: str((1, *x.shape)) for name, x in fields.items()}),
-        "structure_dtype": vault._tree({name: x.dtype.name for name, x in fields.items()}),
+        "structure_shape": vault_metadata.tree({name: str((1, *x.shape)) for name, x in fields.items()}),
+        "structure_dtype": vault_metadata.tree({name: x.dtype.name for name, x in fields.items()}),
     }
     (path / "metadata.json").write_text(json.dumps(metadata))
     return path
@@ -148,7 +150,7 @@ def test_standard_leaves_and_nothing_else(tmp_path):
 
 
 def test_more_rows_than_a_chunk(good, tmp_path, monkeypatch):
-    monkeypatch.setattr(vault, "_block", lambda array: 10)
+    monkeypatch.setattr(vault_arrays, "chunk_rows", lambda array: 10)
     found = vault.open(vault.write(good, tmp_path / "many.vlt" / "x"), last_step="keep")
     toy_data.assert_equal(found.read(), shown_by_rows(good))
 
@@ -384,7 +386,7 @@ def test_an_empty_one_is_refused(stored, tmp_path):
     import tensorstore
 
     folder = spoiled(stored, tmp_path)
-    tensorstore.open(vault._spec(folder, "vault_index")).result().write([0]).result()
+    tensorstore.open(vault_arrays.spec(folder, "vault_index")).result().write([0]).result()
     with pytest.raises(RefusedError, match="is empty: its vault_index is 0"):
         vault.open(folder)
 
@@ -439,7 +441,7 @@ def test_an_old_one_is_not_overwritten_and_a_stopped_one_is_not_taken_for_one(go
 
     path = tmp_path / "x.vlt" / "a"
     with monkeypatch.context() as patch:
-        patch.setattr(vault, "_tree", stop)
+        patch.setattr(vault_metadata, "tree", stop)
         with pytest.raises(KeyboardInterrupt):
             vault.write(good, path)
     with pytest.raises(RefusedError, match="is unfinished: its writer was stopped"):

@@ -13,6 +13,7 @@ import troubled
 from jaxshare import registry
 from jaxshare.envs import gymnasium as gymnasium_adapter
 from jaxshare.envs import host, lbforaging, pettingzoo, rware_host, smac
+from jaxshare.envs.host import memory as shared
 from jaxshare.types import HostError, RefusedError
 
 FAKE = f"{pathlib.Path(__file__).with_name('fake_hosted.py')}:Fake"
@@ -154,8 +155,8 @@ def memory(monkeypatch, tmp_path):
     folders = [tmp_path / "memory", tmp_path / "temporary"]
     for folder in folders:
         folder.mkdir()
-    monkeypatch.setattr(host, "MEMORY", str(folders[0]))
-    monkeypatch.setattr(host.tempfile, "tempdir", str(folders[1]))
+    monkeypatch.setattr(shared, "MEMORY", str(folders[0]))
+    monkeypatch.setattr(shared.tempfile, "tempdir", str(folders[1]))
     reserve, full = os.posix_fallocate, []
 
     def reserved(descriptor, start, size):
@@ -168,7 +169,7 @@ def memory(monkeypatch, tmp_path):
 
 
 def test_memory_is_reserved_before_it_is_used(memory):
-    with host._memory(10_000) as file:
+    with shared.shared_file(10_000) as file:
         status = os.fstat(file.fileno())
         assert os.readlink(f"/proc/self/fd/{file.fileno()}").startswith(str(memory[0][0]))
     assert status.st_size == 10_000
@@ -184,7 +185,7 @@ def test_the_temporary_directory_is_the_other_place(memory, how):
         folders[0].rmdir()
     env = host.host_env("fake", FAKE, {}, host.HostConfig(1), "")
     try:
-        with host._memory(1000) as file:
+        with shared.shared_file(1000) as file:
             assert os.readlink(f"/proc/self/fd/{file.fileno()}").startswith(str(folders[1]))
         shown = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), 2))[1]
         assert np.isfinite(shown.obs).all()

@@ -13,7 +13,9 @@ from gymnasium import spaces
 
 from jaxshare.envs import gymnasium as gymnasium_adapter
 from jaxshare.envs import pettingzoo as pettingzoo_adapter
-from jaxshare.envs.hosted import parallel, tuples, worker
+from jaxshare.envs.hosted import errors, layout, parallel, tuples
+from jaxshare.envs.hosted import spaces as declared
+from jaxshare.envs.hosted.slots import Slots
 from jaxshare.types import RefusedError
 
 BOX = troubled.BOX
@@ -178,7 +180,7 @@ def test_such_a_value_later_in_an_episode_stops_the_run_in_a_sentence():
     env = team("Shows", obs=MULTI, good=[0, 8, 1], value=[0, 9, 1], since=4)
     with pytest.raises(Exception, match=re.escape("agent porter_0 shows [0, 9, 1]")) as error:
         episode(env)
-    facts = worker.SlotError(0, 1, 7, 4, "step", error.value).facts
+    facts = errors.SlotError({**errors.NOWHERE, "slot": 0, "doing": "step"}, error.value).facts
     assert facts["error"] == "agent porter_0 shows [0, 9, 1], which is not in its space MultiDiscrete([2 9 2])"
     assert facts["traceback"] == ""
 
@@ -199,7 +201,7 @@ SOUND = [
 
 @pytest.mark.parametrize(("space", "value"), SOUND)
 def test_sound_values_are_flattened_as_gymnasium_does(space, value):
-    reader = parallel.SPACES["Reader"](space)
+    reader = declared.Reader(space)
     as_declared = np.asarray(value) if isinstance(space, spaces.MultiDiscrete) else value
     if isinstance(space, spaces.Dict):
         as_declared = {**value, "a": (value["a"][0], np.asarray(value["a"][1]))}
@@ -329,13 +331,14 @@ def test_flags_are_combined_agent_by_agent(flags):
 def test_every_whole_number_has_an_equal_share(low, high, dtype):
     env = team("Whole", low=low, high=high, dtype=dtype)
     about = env.describe()
-    arrays = worker.arrays_in(bytearray(worker.size_of(worker.layout_of(about, 1))), worker.layout_of(about, 1))
-    slots = worker.Slots("troubled:Whole", {}, about, range(1), arrays)
+    shared = layout.layout_of(about, 1)
+    arrays = layout.arrays_in(bytearray(layout.size_of(shared)), shared)
+    slots = Slots("troubled:Whole", {}, about, range(1), arrays)
     counts = [{} for _ in low]
     count = 256 * 40
     for value in np.linspace(-1, 1, count, endpoint=False) + 1 / count:
         (action, _) = slots._scaled(np.full((2, len(low)), value, np.float32))
-        chosen = parallel.SPACES["action_for"](env.action_spaces[0], action)
+        chosen = declared.action_for(env.action_spaces[0], action)
         assert chosen.dtype == dtype
         for i, number in enumerate(chosen):
             counts[i][int(number)] = counts[i].get(int(number), 0) + 1
@@ -345,7 +348,7 @@ def test_every_whole_number_has_an_equal_share(low, high, dtype):
         assert max(abs(number - share) for number in counts[i].values()) <= 2
     for end, bound in ((-1.0, low), (-7.0, low), (1.0, high), (7.0, high)):
         (action, _) = slots._scaled(np.full((2, len(low)), end, np.float32))
-        assert parallel.SPACES["action_for"](env.action_spaces[0], action).tolist() == bound
+        assert declared.action_for(env.action_spaces[0], action).tolist() == bound
 
 
 def test_whole_numbers_without_bounds_are_refused():

@@ -164,7 +164,7 @@ def test_every_reader_says_file_and_line(tmp_path, bad):
     assert problem.startswith(f"{tmp_path / 'metrics.jsonl'} cannot be read: line 9: ")
     assert "\n" not in problem
     with pytest.raises(RefusedError) as refused:
-        curves.load(tmp_path, metrics.COUNTERS)
+        metrics.records(tmp_path, metrics.COUNTERS)
     assert str(refused.value) == problem
     (tmp_path / "config.yaml").write_text(json.dumps({"run": {}, "algo": {}, "algo_name": "vdn", "env_name": "matrix"}))
     with pytest.raises(RefusedError) as refused:
@@ -174,12 +174,12 @@ def test_every_reader_says_file_and_line(tmp_path, bad):
 
 def test_half_a_last_line_is_left_out(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(BEFORE + AFTER[:30])
-    assert len(curves.load(tmp_path)) == 8
+    assert len(metrics.records(tmp_path)) == 8
 
 
 def test_a_log_that_is_not_there(tmp_path):
     with pytest.raises(RefusedError, match="does not exist"):
-        curves.load(tmp_path)
+        metrics.records(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", line(0, 24, 8, **{"loss/td": 0.5}), BEFORE])

@@ -8,8 +8,9 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare.results import directories
+from jaxshare.results.played import read_played
 from jaxshare.run import folder, reader
+from jaxshare.run.saved import SavedRun
 from jaxshare.types import RefusedError
 
 CONFIG = {
@@ -147,7 +148,7 @@ def test_damaged_content_is_one_sentence_with_the_file(tmp_path, whole, name, co
     read = {
         "config.yaml": folder.read_settings,
         "versions.json": folder.read_versions,
-        "evaluation.json": directories.read_played,
+        "evaluation.json": lambda run_dir: read_played(SavedRun(run_dir)),
     }[name]
     with pytest.raises(RefusedError) as refused:
         read(tmp_path)
@@ -214,9 +215,9 @@ def test_nothing_in_a_file_is_code(tmp_path):
 def test_report_reads_evaluations_through_it(tmp_path):
     (tmp_path / "evaluation.json").write_text(json.dumps(put(EVALUATION, ("runs", 0, "return"), "high")))
     with pytest.raises(RefusedError, match=r"evaluation\.json cannot be used: runs\[0\]\.return is 'high'"):
-        directories.read_played(tmp_path)
+        read_played(SavedRun(tmp_path))
     (tmp_path / "evaluation.json").write_text(json.dumps(EVALUATION))
-    assert directories.read_played(tmp_path)["final"]["seed 0"].scores["return"] == 1.5
+    assert read_played(SavedRun(tmp_path))["final"]["seed 0"].scores["return"] == 1.5
 
 
 def test_no_json_or_yaml_of_a_run_directory_is_read_past_the_reader():

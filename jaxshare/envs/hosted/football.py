@@ -1,11 +1,16 @@
-"""Google Research Football's academy tasks, with the observations, rewards and ends of the literature or its own."""
+"""Google Research Football's academy tasks.
+
+Observations, rewards and ends are those of the literature, or its own.
+"""
 
 import importlib
 
 import numpy as np
 
 ACTIONS = 19
-GOAL, OTHER_END = 100.0, -1.0  # code: CDS
+# rewards. code: CDS
+GOAL = 100.0
+OTHER_END = -1.0
 
 
 class Academy:
@@ -14,22 +19,35 @@ class Academy:
     global_random = True  # the game takes the seed of an episode from `random`
 
     def __init__(
-        self, scenario, agents, opponents, max_steps=150, representation="literature", reward="literature",
+        self,
+        scenario,
+        agents,
+        opponents,
+        max_steps=150,
+        representation="literature",
+        reward="literature",
         ends="literature",
-    ):  # fmt: skip
-        self.agents, self.opponents, self.max_steps, self.ends = agents, opponents, max_steps, ends
-        self.simple, self.controlled = (
-            representation == "simple115v2",
-            representation == "controlled",
-        )
-        self.literature, self.steps = reward == "literature", 0
+    ):
+        self.agents = agents
+        self.opponents = opponents
+        self.max_steps = max_steps
+        self.steps = 0
+
+        # representation, reward and ends
+        self.simple = representation == "simple115v2"
+        self.controlled = representation == "controlled"
+        self.literature = reward == "literature"
+        self.retreat_ends = ends == "literature"
         self.env = importlib.import_module("gfootball.env").create_environment(
-            env_name=scenario, representation="simple115v2" if self.simple else "raw", rewards="scoring",
-            number_of_left_players_agent_controls=agents, render=False,
-        )  # fmt: skip
+            env_name=scenario,
+            representation="simple115v2" if self.simple else "raw",
+            rewards="scoring",
+            number_of_left_players_agent_controls=agents,
+            render=False,
+        )
 
     def describe(self):
-        """See `hosted.worker`."""
+        """See `hosted.slots`."""
         size = 115 if self.simple else 4 * self.agents + 4 * self.opponents + 6
         return {
             "num_agents": self.agents,
@@ -43,10 +61,10 @@ class Academy:
         }
 
     def reset(self, seed):
-        """See `hosted.worker`; the worker seeds `random`."""
+        """See `hosted.slots`; the worker seeds `random`."""
         self.steps = 0
-        # code: which team the engine moves first is drawn with the first episode of a game object and kept; drawn anew,
-        # an episode depends on its seed alone
+        # code: which team the engine moves first is drawn with the first episode of a game object
+        # and kept; drawn anew, an episode depends on its seed alone
         self.env.unwrapped._config._values.pop("reverse_team_processing", None)
         return {
             **self.shown(self.env.reset()),
@@ -56,14 +74,15 @@ class Academy:
         }
 
     def step(self, action):
-        """See `hosted.worker`."""
+        """See `hosted.slots`."""
         self.steps += 1
         obs, reward, done, info = self.env.step([int(a) for a in action])
-        game, goal = self.game(), float(np.ravel(reward)[0])
-        timeout = (
-            bool(done) and game["steps_left"] == 0 and info["score_reward"] == 0
-        )  # the engine's own limit
-        ended = (bool(done) and not timeout) or (self.ends == "literature" and self.retreated(game))
+        game = self.game()
+        goal = float(np.ravel(reward)[0])
+
+        # the engine's own limit, and other ends
+        timeout = bool(done) and game["steps_left"] == 0 and info["score_reward"] == 0
+        ended = (bool(done) and not timeout) or (self.retreat_ends and self.retreated(game))
         if self.literature:
             over = ended or timeout or self.steps >= self.max_steps
             goal = GOAL if goal > 0 else OTHER_END if over else 0.0
@@ -77,7 +96,7 @@ class Academy:
         }
 
     def close(self):
-        """See `hosted.worker`."""
+        """See `hosted.slots`."""
         self.env.close()
 
     def game(self):
@@ -99,29 +118,26 @@ class Academy:
 
 
 def features(game, ours, opponents):
-    """CDS' observations and state, of the players `ours` and the first `opponents` of the other team.
+    """CDS' observations and state, of our players and the first `opponents` of the other team.
 
-    Observation: own position; the others' relative to it; own velocity, the others'; the other team's relative
-    positions and velocities; the ball's relative position, height, and velocity. State: the same, absolute.
+    ours: numbers of our players.
+    Observation: own position; the others' relative to it; own velocity, the others'; the other
+    team's relative positions and velocities; the ball's relative position, height, and velocity.
+    State: the same, absolute.
     """
-    place, speed = (
-        np.asarray(game["left_team"])[ours],
-        np.asarray(game["left_team_direction"])[ours],
-    )
+    place = np.asarray(game["left_team"])[ours]
+    speed = np.asarray(game["left_team_direction"])[ours]
     their_place = np.asarray(game["right_team"])[:opponents]
     their_speed = np.asarray(game["right_team_direction"])[:opponents]
-    ball, ball_speed = np.asarray(game["ball"]), np.asarray(game["ball_direction"])
+    ball = np.asarray(game["ball"])
+    ball_speed = np.asarray(game["ball_direction"])
+
+    # each player's view
     obs = []
-    for i, own in enumerate(place):
-        parts = [
-            own,
-            np.delete(place, i, 0) - own,
-            speed[i],
-            np.delete(speed, i, 0),
-            their_place - own,
-            their_speed,
-        ]
-        parts += [ball[:2] - own, ball[2:], ball_speed]
+    for i, position in enumerate(place):
+        parts = [position, np.delete(place, i, 0) - position, speed[i], np.delete(speed, i, 0)]
+        parts += [their_place - position, their_speed]
+        parts += [ball[:2] - position, ball[2:], ball_speed]
         obs.append(np.concatenate([np.ravel(part) for part in parts]))
     state = np.concatenate(
         [np.ravel(x) for x in (place, speed, their_place, their_speed, ball, ball_speed)]

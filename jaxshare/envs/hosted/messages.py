@@ -1,5 +1,6 @@
-r"""What trainer and workers tell each other: data only. Whoever reads a message runs none of it, as
-unpickling would.
+r"""What trainer and workers tell each other: data only.
+
+Whoever reads a message runs none of it, as unpickling would.
 
 A message is a word, a line of JSON, and the bytes of its arrays one after the other:
 
@@ -18,6 +19,8 @@ import numpy as np
 KINDS = "biuf"  # of arrays: bool, integers and floats; no objects
 PLAIN = (bool, int, float, str, type(None))
 KEYS = (bool, int, float, str)
+# what reading raises of what is no message
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 class MessageError(ValueError):
@@ -35,21 +38,14 @@ def encode(word, value=None):
 
 def decode(message):
     """(word, value) of a message. Raises MessageError."""
+    # a word, and perhaps a value
     word, newline, rest = message.partition(b"\n")
     if not newline:
         return word.decode("ascii", "replace"), None
     text, _, block = rest.partition(b"\n")
     try:
         value, used = _unpacked(json.loads(text.decode()), block, 0)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except UNREADABLE as error:
         raise MessageError("{}: {}".format(type(error).__name__, error)) from error
     if used != len(block):
         raise MessageError("{} bytes of arrays, but {} were announced".format(len(block), used))
@@ -58,10 +54,13 @@ def decode(message):
 
 def _packed(value, blocks):
     """A value as JSON knows it; the bytes of arrays go to `blocks`."""
+    # numbers and texts
     if isinstance(value, (np.bool_, np.number)):
         return _packed(value.item(), blocks)
     if isinstance(value, PLAIN):
         return value
+
+    # what holds others
     if isinstance(value, (list, tuple)):
         return {"list": [_packed(item, blocks) for item in value]}
     if isinstance(value, dict):
@@ -69,6 +68,8 @@ def _packed(value, blocks):
             if not isinstance(key, KEYS):
                 raise MessageError("a key of kind {} is no data".format(type(key).__name__))
         return {"dict": [[key, _packed(item, blocks)] for key, item in value.items()]}
+
+    # bytes go behind the text
     if isinstance(value, np.ndarray) and value.dtype.kind in KINDS:
         blocks.append(np.ascontiguousarray(value).tobytes())
         return {"array": [value.dtype.str, list(value.shape)]}

@@ -1,46 +1,37 @@
-"""PettingZoo's parallel environments: dicts by the names of agents, of whom some may leave before the others."""
-
-import importlib
-import os
-import re
-import runpy
-import sys
-import tempfile
+"""PettingZoo's parallel environments: dicts by the names of agents, who may leave early."""
 
 import numpy as np
 
-INTERFACE = runpy.run_path(
-    os.path.join(os.path.dirname(__file__), "interface.py")
-)  # no package: a worker has none
-SPACES = INTERFACE["SPACES"]
-MASK = INTERFACE["MASK"]
-Misfit = SPACES["Misfit"]
-number_of = SPACES["number_of"]
-flag_of = SPACES["flag_of"]
-LIMITS = (
-    "max_cycles",
-    "max_steps",
-    "max_episode_steps",
-    "episode_limit",
-)  # how environments call their time limit
+from . import interface
+from .interface import MASK
+from .spaces import (
+    NUMBERS,
+    Misfit,
+    Reader,
+    action_for,
+    actions_of,
+    avail_of,
+    flag_of,
+    middle_of,
+    number_of,
+    text_of,
+)
 
-SEGMENTED = {
-    "ManySegmentSwimmer": ("many_segment_swimmer", "Swimmer-v5"),
-    "ManySegmentAnt": ("many_segment_ant", "Ant-v5"),
-}
+# how environments call their time limit
+LIMITS = ("max_cycles", "max_steps", "max_episode_steps", "episode_limit")
 
 
 class Parallel:
-    """A parallel environment by import path ('module' or 'module:attribute') as a hosted environment.
+    """A parallel environment by import path ('module' or 'module:attribute').
 
     max_steps: the time limit; without it the environment's own, where it tells one.
-    state: "auto" (its `state()`, if that works) or "concat" (the observations, one after the other).
+    state: "auto" (its `state()`, if that works) or "concat" (the observations side by side).
     reward: "individual", "sum" (every agent receives the sum), or "common" (they are all equal).
     draw: whether pictures will be asked for.
 
-    Who has left is not alive, observes zeros, and has action 0 only; who is in `agents` again without a flag is alive
-    again. Who is in `agents` without an observation keeps its last one, and has action 0 only while it waits. The
-    episode is terminated if every agent was.
+    Who has left is not alive, observes zeros, and has action 0 only; who is in `agents` again
+    without a flag is alive again. Who is in `agents` without an observation keeps its last one, and
+    has action 0 only while it waits. The episode is terminated if every agent was.
     """
 
     global_random = True  # unknown packages may draw from the global generators
@@ -48,25 +39,33 @@ class Parallel:
     def __init__(
         self, id, kwargs=None, max_steps=None, state="auto", reward="individual", draw=False
     ):
-        self.max_steps, self.reward_kind = max_steps, reward
+        self.max_steps = max_steps
+        self.reward_kind = reward
         self.kwargs = kwargs or {}
-        self.env = INTERFACE["made"](id, self.kwargs, draw)
+        self.env = interface.made(id, self.kwargs, draw)
         self.names = list(self.env.possible_agents)
-        self.obs_spaces = [
-            INTERFACE["without_mask"](self.env.observation_space(name)) for name in self.names
-        ]
+        shown_spaces = [self.env.observation_space(name) for name in self.names]
+
+        # what each agent observes and does
+        self.obs_spaces = [interface.without_mask(space) for space in shown_spaces]
         self.action_spaces = [self.env.action_space(name) for name in self.names]
-        self.actions = SPACES["actions_of"](self.action_spaces)
-        self.readers = [SPACES["Reader"](space) for space in self.obs_spaces]
+        self.actions = actions_of(self.action_spaces)
+        self.readers = [Reader(space) for space in self.obs_spaces]
         self.sizes = [reader.size for reader in self.readers]
-        self.possible = SPACES["avail_of"](self.action_spaces)
+        self.possible = avail_of(self.action_spaces)
         self.has_state = None if state == "auto" else False
+
+        # of this episode
         self.left = {}  # who has left: whether it was terminated
-        self.met = set()  # who has played in this episode
-        self.last_obs, self.last_rows, self.last_state = [], None, None  # as they were shown last
+        self.met = set()  # who has played
+        # as they were shown last
+        self.last_obs = []
+        self.last_rows = None
+        self.last_state = None
 
     def describe(self):
-        """See `hosted.worker`."""
+        """See `hosted.slots`."""
+        groups = interface.grouped(self.names, self.obs_spaces, self.action_spaces)
         about = {
             "num_agents": len(self.names),
             "obs_dim": max(self.sizes),
@@ -74,16 +73,19 @@ class Parallel:
             "episode_limit": self.limit(),
             "common_reward": self.reward_kind != "individual",
             "draws_if_asked": True,
-            **self.actions,
-            **grouped(self.names, self.obs_spaces, self.action_spaces),
         }
+        about.update(self.actions)
+        about.update(groups)
         self.try_step()
         return about
 
     def try_step(self):
-        """One step, so that a wrong interface is noticed now. Raises Misfit; other errors show when it is played."""
+        """One step, so that a wrong interface is noticed now.
+
+        Raises Misfit; other errors show when it is played.
+        """
         if self.possible is None:
-            action = [SPACES["middle_of"](space) for space in self.action_spaces]
+            action = [middle_of(space) for space in self.action_spaces]
         else:
             action = self.last_rows.argmax(1)
         try:
@@ -95,30 +97,28 @@ class Parallel:
 
     def limit(self):
         """The time limit: ours, or what the environment says of its own."""
-        inner = getattr(self.env, "aec_env", None)
-        holders = [
-            self.env,
-            getattr(self.env, "unwrapped", None),
-            inner,
-            getattr(inner, "unwrapped", None),
-        ]
         told = [self.kwargs.get(key) for key in LIMITS]
-        told += [getattr(holder, key, None) for holder in holders for key in LIMITS]
+
+        # itself, or what it wraps
+        inner = getattr(self.env, "aec_env", None)
+        unwrapped = getattr(self.env, "unwrapped", None)
+        for holder in (self.env, unwrapped, inner, getattr(inner, "unwrapped", None)):
+            told += [getattr(holder, key, None) for key in LIMITS]
+
+        # what is known about it
         told += [getattr(self.env, "metadata", {}).get(key) for key in LIMITS]
-        told += [
-            getattr(
-                getattr(getattr(self.env, "single_agent_env", None), "spec", None), LIMITS[2], None
-            )
-        ]
+        single = getattr(self.env, "single_agent_env", None)
+        told.append(getattr(getattr(single, "spec", None), "max_episode_steps", None))
         for steps in [self.max_steps, *told]:
             if isinstance(steps, int) and steps > 0:
                 return steps
         raise ValueError("it tells no time limit of its own: give one, as in env.max_steps=100")
 
     def reset(self, seed):
-        """See `hosted.worker`."""
-        obs, infos = INTERFACE["first_shown"](self.env, seed)
-        self.left, self.met = {}, set(self.env.agents)
+        """See `hosted.slots`."""
+        obs, infos = interface.first_shown(self.env, seed)
+        self.left = {}
+        self.met = set(self.env.agents)
         self.last_obs = [np.zeros(size, np.float32) for size in self.sizes]
         self.last_rows = None
         if not self.env.agents:
@@ -127,15 +127,14 @@ class Parallel:
         return self.shown(obs, infos, {}, ())
 
     def step(self, action):
-        """See `hosted.worker`."""
+        """See `hosted.slots`."""
         playing = [name for name in self.names if name in self.env.agents]
-        rows = zip(self.names, self.action_spaces, action)
-        chosen = {
-            name: SPACES["action_for"](space, a) for name, space, a in rows if name in playing
-        }
-        obs, rewards, terminations, truncations, infos = INTERFACE["checked_results"](
-            self.env.step(chosen)
-        )
+        chosen = {}
+        for name, space, of_agent in zip(self.names, self.action_spaces, action):
+            if name in playing:
+                chosen[name] = action_for(space, of_agent)
+        results = interface.checked_results(self.env.step(chosen))
+        obs, rewards, terminations, truncations, infos = results
         self.check_names()
         self.met.update(self.env.agents)
         self.note_leaving(playing, terminations, truncations)
@@ -166,14 +165,16 @@ class Parallel:
 
     def shown(self, obs, infos, rewards, played):
         """The record of one step, in which the agents `played` acted."""
+        # how the episode goes on
         ended = bool(played) and all(name in self.left for name in self.env.agents)
         terminated = ended and all(self.left.get(name, False) for name in self.met)
         alive = [self.alive(name, played, ended, terminated) for name in self.names]
         cut = ended and not terminated
-        flat = [
-            self.flat(i, obs) if here else np.zeros(self.sizes[i], np.float32)
-            for i, here in enumerate(alive)
-        ]
+
+        # zeros of who is not there
+        flat = []
+        for i, here in enumerate(alive):
+            flat.append(self.flat(i, obs) if here else np.zeros(self.sizes[i], np.float32))
         return {
             "obs": flat,
             "state": self.state(flat, ended),
@@ -185,13 +186,17 @@ class Parallel:
         }
 
     def alive(self, name, played, ended, terminated):
-        """An agent plays on; on the last step: played to the end, and was not lost before a time limit cut the rest."""
+        """Whether an agent plays on.
+
+        On the last step: whether it played to the end, and was not lost before a time limit cut the
+        rest.
+        """
         if ended:
             return name in played and (terminated or not self.left.get(name, False))
         return name in self.env.agents and name not in self.left
 
     def flat(self, i, obs):
-        """The observation of agent i as a vector; its last one, or zeros, if nothing is shown to it."""
+        """The observation of agent i as a vector: its last one, or zeros, if nothing is shown."""
         value = obs.get(self.names[i])
         if value is not None:
             if isinstance(value, dict) and MASK in value and self.readers[i].kind != "Dict":
@@ -200,7 +205,10 @@ class Parallel:
         return self.last_obs[i]
 
     def state(self, flat, ended):
-        """The state, at the end of an episode perhaps the one before. Whether `state()` works is found out once."""
+        """The state, at the end of an episode perhaps the one before.
+
+        Whether `state()` works is found out once.
+        """
         if self.has_state is None:
             try:
                 self.env.state()
@@ -224,11 +232,11 @@ class Parallel:
         """`state()` as a vector: of its `state_space`, or of numbers."""
         space = getattr(self.env, "state_space", None)
         if isinstance(state, (dict, tuple)) and type(space).__name__ in ("Dict", "Tuple"):
-            return SPACES["Reader"](space)(state, "(the team, by state())")
-        if isinstance(state, dict) or np.asarray(state).dtype.kind not in SPACES["NUMBERS"]:
+            return Reader(space)(state, "(the team, by state())")
+        if isinstance(state, dict) or np.asarray(state).dtype.kind not in NUMBERS:
             raise Misfit(
-                "its state() gives {}, which is no array of numbers: env.state=concat takes the observations "
-                "instead".format(SPACES["text_of"](state))
+                "its state() gives {}, which is no array of numbers: env.state=concat takes the "
+                "observations instead".format(text_of(state))
             )
         return np.ravel(state)
 
@@ -251,12 +259,13 @@ class Parallel:
         return rows
 
     def mask(self, row, i, value, info):
-        """Take from agent i's row what its mask forbids, which lies in its observation or in its info."""
+        """Take from agent i's row what its mask forbids; it is in its observation or its info."""
         holder = value if isinstance(value, dict) and MASK in value else info
         mask = holder.get(MASK) if isinstance(holder, dict) else None
         if mask is None:
             return
-        mask, count = np.ravel(mask), int(self.action_spaces[i].n)
+        mask = np.ravel(mask)
+        count = int(self.action_spaces[i].n)
         if mask.size != count:
             raise Misfit(
                 "agent {} has {} actions, but its mask has {} entries".format(
@@ -276,83 +285,9 @@ class Parallel:
         return sum(values) if self.reward_kind == "sum" else values
 
     def render(self):
-        """See `hosted.worker`."""
+        """See `hosted.slots`."""
         return self.env.render()
 
     def close(self):
-        """See `hosted.worker`."""
+        """See `hosted.slots`."""
         self.env.close()
-
-
-class MaMujoco(Parallel):
-    """gymnasium-robotics' mamujoco_v1."""
-
-    global_random = False
-
-    def __init__(self, scenario, agent_conf, agent_obsk=1, max_steps=None, draw=False):
-        import mujoco
-
-        mujoco.set_mju_user_warning(_warn)
-        kwargs = {"scenario": scenario, "agent_conf": agent_conf, "agent_obsk": agent_obsk}
-        if max_steps:
-            kwargs["max_episode_steps"] = max_steps
-        if draw:
-            kwargs["render_mode"] = "rgb_array"
-        if scenario in SEGMENTED:
-            kwargs["gym_env"] = segmented(scenario, agent_conf, max_steps)
-        super().__init__(
-            "gymnasium_robotics:mamujoco_v1.parallel_env",
-            kwargs,
-            max_steps,
-            reward="common",
-            draw=draw,
-        )
-
-    def render(self):
-        """See `hosted.worker`."""
-        if not os.environ.get("DISPLAY"):
-            os.environ.setdefault("MUJOCO_GL", "egl")
-        try:
-            return self.env.render()
-        except Exception as error:
-            raise RuntimeError(
-                "MuJoCo cannot draw here: without a display it needs EGL or OSMesa. Install libegl1 and set MUJOCO_GL="
-                f"egl, or libosmesa6 and MUJOCO_GL=osmesa, before the start ({type(error).__name__}: {error})"
-            ) from error
-
-
-def segmented(scenario, agent_conf, max_steps):
-    """A robot of many segments. Its description is written to a place of our own.
-
-    code: the package writes it among its own files, under one name for all, where workers would delete each other's.
-    """
-    import gymnasium
-
-    module, base = SEGMENTED[scenario]
-    writer = importlib.import_module(f"gymnasium_robotics.envs.multiagent_mujoco.{module}")
-    agents, each = agent_conf.split("x")
-    options = {"max_episode_steps": max_steps} if max_steps else {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "robot.xml")
-        writer.gen_asset(n_segs=int(agents) * int(each), asset_path=path)
-        return gymnasium.make(base, xml_file=path, render_mode="rgb_array", **options)
-
-
-def _warn(text):
-    """MuJoCo's warnings, but that of an old file format, on stderr; by itself it also writes a file where we are."""
-    if "is deprecated" not in text:
-        print(f"mujoco: {text}", file=sys.stderr)
-
-
-def grouped(names, obs_spaces, action_spaces):
-    """{"groups", "group_names"}: one group per name without its number, observation space and action space."""
-    kinds, groups = [], []
-    for name, obs, action in zip(names, obs_spaces, action_spaces):
-        kind = (re.sub(r"[_\d]+$", "", str(name)) or "agent", obs, action)
-        if kind not in kinds:
-            kinds.append(kind)
-        groups.append(kinds.index(kind))
-    prefixes = [prefix for prefix, _, _ in kinds]
-    first = [str(names[groups.index(i)]) for i in range(len(kinds))]
-    unique = [p if prefixes.count(p) == 1 else f for p, f in zip(prefixes, first)]
-    return {"groups": groups, "group_names": unique}

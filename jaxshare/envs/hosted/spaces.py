@@ -1,5 +1,4 @@
-"""Spaces of Gymnasium and what may be shown in them: observations as vectors, actions, flags,
-rewards.
+"""Spaces of Gymnasium and what may be shown in them: observations, actions, flags, rewards.
 
 What contradicts an environment's own declaration is refused by `Misfit`, whose text is a sentence
 for the user. Of a Box the number of entries is checked; its bounds are not, since nothing is read
@@ -50,13 +49,16 @@ def flag_of(value, what):
 
 
 class Reader:
-    """Turns what is shown in a space into a vector of `size` numbers, in the order of `gymnasium.spaces.flatten`.
+    """Turns what is shown in a space into a vector of `size` numbers.
 
+    They are in the order of `gymnasium.spaces.flatten`.
     place: where the space lies within another, as in "load.kind".
     """
 
     def __init__(self, space, place=""):
-        self.space, self.place, self.kind = space, place, type(space).__name__
+        self.space = space
+        self.place = place
+        self.kind = type(space).__name__
         self.parts = []  # (key or index, Reader)
         if self.kind in ("Dict", "Tuple"):
             within = space.spaces.items() if self.kind == "Dict" else enumerate(space.spaces)
@@ -92,9 +94,10 @@ class Reader:
         """What is no Box and holds no others; a Discrete value becomes one-hot."""
         if self.kind in ("Discrete", "MultiDiscrete"):
             counts = np.ravel(getattr(self.space, "nvec", getattr(self.space, "n", 0)))
-            index = self._integers(value, counts.size, agent) - np.ravel(
-                getattr(self.space, "start", 0)
-            )
+            start = np.ravel(getattr(self.space, "start", 0))
+            index = self._integers(value, counts.size, agent) - start
+
+            # one-hot of each number
             if (index < 0).any() or (index >= counts).any():
                 raise self._misfit(value, agent)
             vector = np.zeros(self.size, np.float32)
@@ -139,8 +142,9 @@ def _joined(vectors):
 
 
 def actions_of(spaces):
-    """{"num_actions"} of Discrete spaces, or {"low", "high"} of Boxes; one per agent. Raises Misfit.
+    """{"num_actions"} of Discrete spaces, or {"low", "high"} of Boxes; one per agent.
 
+    Raises Misfit.
     A Box of whole numbers is made half a number wider at both ends, so that rounding gives each an
     equal share.
     """
@@ -153,6 +157,8 @@ def actions_of(spaces):
                 ", ".join(kinds)
             )
         )
+
+    # the range of each number, to which actions are scaled
     bounds = {"low": [], "high": []}
     for space in spaces:
         margin = 0.5 if is_whole(space) else 0.0

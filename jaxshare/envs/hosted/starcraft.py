@@ -7,8 +7,8 @@ import os
 import numpy as np
 
 HOW_SC2 = (
-    "Install StarCraft II 4.10 for Linux and put the SMAC maps under Maps/SMAC_Maps, then set SC2PATH "
-    "(or env.sc2path)"
+    "Install StarCraft II 4.10 for Linux and put the SMAC maps under Maps/SMAC_Maps, then set "
+    "SC2PATH (or env.sc2path)"
 )
 HOW_SMAC = "the installed package smac is AutoML's SMAC3, not StarCraft: uninstall it first"
 
@@ -16,9 +16,11 @@ HOW_SMAC = "the installed package smac is AutoML's SMAC3, not StarCraft: uninsta
 class StarCraft:
     """An environment with the interface of oxwhirl's `StarCraft2Env`.
 
-    implementation: "module:Class". kwargs: of that class, besides map_name and seed.
+    implementation: "module:Class".
+    kwargs: of that class, besides map_name and seed.
     time_limit: "truncated", or "terminated" as in the literature.
-    The game takes a seed when it starts, not at each reset: only the first episode of a slot is its seed's.
+    The game takes a seed when it starts, not at each reset: only the first episode of a slot is its
+    seed's.
     """
 
     def __init__(
@@ -42,20 +44,26 @@ class StarCraft:
         if module.split(".")[0] == "smac":
             check_game(map_name)
         self.kwargs = {"map_name": map_name, "continuing_episode": True, **(kwargs or {})}
-        self.time_limit, self.group_name = time_limit, group_name
-        self.env = self.shown = None
+        self.time_limit = time_limit
+        self.group_name = group_name
+        self.env = None
+        self.last = None  # what it showed last
 
     def describe(self):
-        """See `hosted.worker`. The game is not started for it."""
+        """See `hosted.slots`. The game is not started for it."""
         env = self.make(**self.kwargs)
         try:
             about = env.get_env_info()
         finally:
             env.close()
+
+        # as the bridge calls it
+        obs_dim = int(np.prod(about["obs_shape"]))
+        state_dim = int(np.prod(about["state_shape"]))
         return {
             "num_agents": int(about["n_agents"]),
-            "obs_dim": int(np.prod(about["obs_shape"])),
-            "state_dim": int(np.prod(about["state_shape"])),
+            "obs_dim": obs_dim,
+            "state_dim": state_dim,
             "num_actions": int(about["n_actions"]),
             "episode_limit": int(about["episode_limit"]),
             "info": ("won", "lost_connection"),
@@ -64,46 +72,49 @@ class StarCraft:
         }
 
     def reset(self, seed):
-        """See `hosted.worker`."""
+        """See `hosted.slots`."""
         if self.env is None:
             self.env = self.make(seed=seed, **self.kwargs)
         self.env.reset()
         return self.look(0.0)
 
     def step(self, action):
-        """See `hosted.worker`."""
+        """See `hosted.slots`."""
         reward, terminated, info = self.env.step([int(a) for a in action])
         if terminated and not info:
-            # code: a protocol error; SMAC has started another game, and would start a third at its next reset without
-            # ending that one, so this object is given up
+            # code: a protocol error; SMAC has started another game, and would start a third at its
+            # next reset without ending that one, so this object is given up
             self.close()
-            return {
-                **self.shown,
-                "reward": 0.0,
-                "truncated": True,
-                "info": {"lost_connection": 1.0},
-            }
+            lost = {"lost_connection": 1.0}
+            return {**self.last, "reward": 0.0, "truncated": True, "info": lost}
+
+        # a time limit is no end of the battle
         late = bool(info.get("episode_limit")) and self.time_limit == "truncated"
-        shown = self.look(reward)
-        shown["terminated"], shown["truncated"] = terminated and not late, terminated and late
-        shown["info"] = {"won": float(info.get("battle_won", False))}
-        return shown
+        results = self.look(reward)
+        results["terminated"] = terminated and not late
+        results["truncated"] = terminated and late
+        results["info"] = {"won": float(info.get("battle_won", False))}
+        return results
 
     def look(self, reward):
-        """What the game shows now. Death is read from health: SMAC's own count stands still with sparse rewards."""
+        """What the game shows now.
+
+        Death is read from health: SMAC's own count stands still with sparse rewards.
+        """
         alive = [self.env.get_unit_by_id(i).health > 0 for i in range(self.env.n_agents)]
-        self.shown = {
+        self.last = {
             "obs": self.env.get_obs(),
             "state": self.env.get_state(),
             "avail": self.env.get_avail_actions(),
             "alive": alive,
             "reward": reward,
         }
-        return dict(self.shown)
+        return dict(self.last)
 
     def close(self):
-        """See `hosted.worker`."""
-        env, self.env = self.env, None
+        """See `hosted.slots`."""
+        env = self.env
+        self.env = None
         if env is not None:
             env.close()
 
@@ -138,10 +149,11 @@ class Lite:
         importlib.import_module("smaclite")
         self.env = gymnasium.make(id, disable_env_checker=True, **(kwargs or {}))
         self.game = self.env.unwrapped
-        self.max_steps, self.sparse = max_steps, reward == "sparse"
+        self.max_steps = max_steps
+        self.sparse = reward == "sparse"
 
     def describe(self):
-        """See `hosted.worker`."""
+        """See `hosted.slots`."""
         return {
             "num_agents": int(self.game.n_agents),
             "obs_dim": int(self.game.obs_size),
@@ -154,12 +166,12 @@ class Lite:
         }
 
     def reset(self, seed):
-        """See `hosted.worker`."""
+        """See `hosted.slots`."""
         obs, _ = self.env.reset(seed=seed)
         return self.look(obs, 0.0)
 
     def step(self, action):
-        """See `hosted.worker`. SMAClite takes Python's int and no other."""
+        """See `hosted.slots`. SMAClite takes Python's int and no other."""
         obs, reward, done, _, info = self.env.step([int(a) for a in action])
         won = bool(info.get("battle_won", False))
         if self.sparse:
@@ -178,5 +190,5 @@ class Lite:
         }
 
     def close(self):
-        """See `hosted.worker`."""
+        """See `hosted.slots`."""
         self.env.close()

@@ -1,10 +1,12 @@
 """`card.json` of jaxshare's own format: what it must hold, and the checksums in it.
 
-{"format", "version", "finished", "episodes", "fields": {name: {"shape", "dtype"}}, "card": {...}, "checksums": {...}}.
-checksums: "card", the SHA-256 of everything else in this file; "arrays", {field: SHA-256 of its zarr.json}; "chunks",
-{field: the CRC-32C of each of its chunks}, which also stands in the last four bytes of the chunk's file, where the
-codec compares it with the content. So every byte that is read is known to be the one that was written, and chunks that
-were taken from elsewhere, or exchanged, are found as well. Sets from before there were checksums have none.
+{"format", "version", "finished", "episodes", "fields": {name: {"shape", "dtype"}}, "card": {...},
+"checksums": {...}}.
+checksums: "card", the SHA-256 of everything else in this file; "arrays", {field: SHA-256 of its
+zarr.json}; "chunks", {field: the CRC-32C of each of its chunks}, which also stands in the last four
+bytes of the chunk's file, where the codec compares it with the content. So every byte that is read
+is known to be the one that was written, and chunks that were taken from elsewhere, or exchanged,
+are found as well. Sets from before there were checksums have none.
 """
 
 from __future__ import annotations
@@ -38,18 +40,25 @@ TRAILER = 4  # bytes of a chunk's checksum
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
-    """card.json, once it is known to be of a finished data set that this version can read. Raises RefusedError."""
+    """card.json, once it is known to be of a finished data set that this version can read.
+
+    Raises RefusedError.
+    """
     unfinished = path.with_name(path.name + UNFINISHED)
     if not path.exists():
         if unfinished.exists():
             raise RefusedError(
-                f"{path} is unfinished: its writer was stopped ({unfinished.name}). Collect it again."
+                f"{path} is unfinished: its writer was stopped ({unfinished.name}). Collect it "
+                "again."
             )
         raise RefusedError(f"{path} does not exist. Check the path.")
     if not (path / CARD).is_file():
         raise RefusedError(
-            f"{path} is not a data set of jaxshare: it has no {CARD}. Check the path, or the format."
+            f"{path} is not a data set of jaxshare: it has no {CARD}. Check the path, or the "
+            "format."
         )
+
+    # of this format and version, finished, and complete
     header = limits.json_object(path, CARD)
     if header.get("format") != FORMAT:
         raise RefusedError(
@@ -57,8 +66,9 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         )
     if header.get("version") != VERSION:
         raise RefusedError(
-            f"{path} has version {header.get('version')} of the format, this jaxshare reads {VERSION}. "
-            "Use the jaxshare that wrote it (its card names it), or collect the data again."
+            f"{path} has version {header.get('version')} of the format, this jaxshare reads "
+            f"{VERSION}. Use the jaxshare that wrote it (its card names it), or collect the data "
+            "again."
         )
     if not header.get("finished"):
         raise RefusedError(f"{path} is unfinished: its writer was stopped. Collect it again.")
@@ -69,6 +79,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
 def _problems(header: dict[str, Any]) -> Iterable[str]:
     """What is wrong with the structure of a header."""
+    # what every header has, and nothing else
     unknown = [key for key in header if key not in (*KEYS, CHECKSUMS)]
     if unknown:
         yield f"it has {unknown[0]!r}, which no version wrote"
@@ -76,6 +87,8 @@ def _problems(header: dict[str, Any]) -> Iterable[str]:
         yield f"episodes is {header.get('episodes')!r}"
     if not isinstance(header.get("card"), dict):
         yield "it has no card"
+
+    # fields and their checksums
     fields = header.get("fields")
     if not isinstance(fields, dict):
         yield "it has no fields"
@@ -89,7 +102,7 @@ def _problems(header: dict[str, Any]) -> Iterable[str]:
         yield from _checksum_problems(header[CHECKSUMS], fields)
 
 
-def _field_problems(name: str, about: Any) -> Iterable[str]:
+def _field_problems(name: str, about: object) -> Iterable[str]:
     """What is wrong with one field of a header; its name becomes that of a folder."""
     if name not in (*SLOTS, *STEPS, *LABELS) and not (name.startswith(EXTRAS) and is_name(name)):
         yield f"{name!r} is not the name of a field"
@@ -103,7 +116,7 @@ def _field_problems(name: str, about: Any) -> Iterable[str]:
         yield f"the dtype of {name!r} is {dtype!r}"
 
 
-def _checksum_problems(sums: Any, fields: dict[str, Any]) -> Iterable[str]:
+def _checksum_problems(sums: object, fields: dict[str, Any]) -> Iterable[str]:
     """What is wrong with the checksums of a header."""
     if not isinstance(sums, dict) or set(sums) != set(PARTS):
         yield f"its {CHECKSUMS} are not those of {', '.join(PARTS)}"
@@ -122,7 +135,7 @@ def is_name(name: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9_.\-]+", name) is not None
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST
 
 
@@ -148,7 +161,7 @@ def chunk_checksum(folder: pathlib.Path, number: int, rank: int) -> str:
 
 
 def check_arrays(path: pathlib.Path, header: dict[str, Any]) -> None:
-    """Raise RefusedError unless every array describes itself as it did, and the header is what was written.
+    """Raise RefusedError unless header and descriptions of arrays are those that were written.
 
     Nothing is checked of a set without checksums.
     """
@@ -169,7 +182,10 @@ def check_arrays(path: pathlib.Path, header: dict[str, Any]) -> None:
 def check_chunks(
     path: pathlib.Path, name: str, numbers: Iterable[int], header: dict[str, Any]
 ) -> None:
-    """Raise RefusedError unless chunks of a field are those that were written; the codec checks their content."""
+    """Raise RefusedError unless chunks of a field are those that were written.
+
+    The codec checks their content.
+    """
     sums = header.get(CHECKSUMS)
     if sums is None:
         return
