@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from . import interface
-from .interface import MASK
+from .interface import MASK, checked_results, first_shown, grouped, made, without_mask
 from .spaces import (
     NUMBERS,
     Misfit,
@@ -42,12 +41,12 @@ class Parallel:
         self.max_steps = max_steps
         self.reward_kind = reward
         self.kwargs = kwargs or {}
-        self.env = interface.made(id, self.kwargs, draw)
+        self.env = made(id, self.kwargs, draw)
         self.names = list(self.env.possible_agents)
         shown_spaces = [self.env.observation_space(name) for name in self.names]
 
         # what each agent observes and does
-        self.obs_spaces = [interface.without_mask(space) for space in shown_spaces]
+        self.obs_spaces = [without_mask(space) for space in shown_spaces]
         self.action_spaces = [self.env.action_space(name) for name in self.names]
         self.actions = actions_of(self.action_spaces)
         self.readers = [Reader(space) for space in self.obs_spaces]
@@ -65,7 +64,7 @@ class Parallel:
 
     def describe(self):
         """See `hosted.slots`."""
-        groups = interface.grouped(self.names, self.obs_spaces, self.action_spaces)
+        groups = grouped(self.names, self.obs_spaces, self.action_spaces)
         about = {
             "num_agents": len(self.names),
             "obs_dim": max(self.sizes),
@@ -116,7 +115,7 @@ class Parallel:
 
     def reset(self, seed):
         """See `hosted.slots`."""
-        obs, infos = interface.first_shown(self.env, seed)
+        obs, infos = first_shown(self.env, seed)
         self.left = {}
         self.met = set(self.env.agents)
         self.last_obs = [np.zeros(size, np.float32) for size in self.sizes]
@@ -133,7 +132,7 @@ class Parallel:
         for name, space, of_agent in zip(self.names, self.action_spaces, action):
             if name in playing:
                 chosen[name] = action_for(space, of_agent)
-        results = interface.checked_results(self.env.step(chosen))
+        results = checked_results(self.env.step(chosen))
         obs, rewards, terminations, truncations, infos = results
         self.check_names()
         self.met.update(self.env.agents)
