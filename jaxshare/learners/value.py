@@ -134,13 +134,7 @@ def value_learner(
     """
     reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
     if agent is None:
-        agent = q_network(
-            input_dim=reads.dim,
-            num_actions=num_choices(name, spec),
-            hidden_dim=config.hidden_dim,
-            recurrent=config.recurrent,
-            param_sets=sharing_sets(config.share_params, spec.groups),
-        )
+        agent = agent_network(name, config, spec)
     step = Step(
         loss=team_td_loss,
         optimizer_groups={},
@@ -163,6 +157,17 @@ def value_learner(
         inspect=(taken_utilities,),
     )
     return learner.with_own_loss(loss, *FAMILY_LOSSES)
+
+
+def agent_network(name: str, config: ValueConfig, spec: EnvSpec) -> AgentNetwork:
+    """The family's network of A utilities. Raises RefusedError for continuous actions."""
+    return q_network(
+        input_dim=Reads(spec, config.obs_last_action, config.obs_agent_id).dim,
+        num_actions=num_choices(name, spec),
+        hidden_dim=config.hidden_dim,
+        recurrent=config.recurrent,
+        param_sets=sharing_sets(config.share_params, spec.groups),
+    )
 
 
 def monotone_mixer(config: HyperNetwork, spec: EnvSpec) -> Mixer:

@@ -1,0 +1,1 @@
+"""WQMIX: weighted QMIX."""
