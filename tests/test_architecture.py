@@ -51,7 +51,7 @@ def test_there_is_something_to_check():
 def test_imports_go_one_way(name):
     later = LAYERS[layer(name) + 1 :]
     parts = ("evaluation", "collection", "decomposition", "results", "commands")
-    outer = ("run.training", "cli", "run.console", "run.checkpoint", "multirun", "spelling", *parts)
+    outer = ("run", "study", "cli", "multirun", "spelling", *parts)
     assert not uses(name, *(f"jaxshare.{module}" for module in (*later, *outer)))
 
 

@@ -14,13 +14,13 @@ import json
 import os
 import pathlib
 import socket
-import subprocess
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
+from jaxshare.run import processes
 from jaxshare.run.reader import TEXT, WHOLE, Record, fault
 from jaxshare.types import RefusedError
 
@@ -113,9 +113,9 @@ def this_process() -> Holder:
     return Holder(
         host=socket.gethostname(),
         pid=os.getpid(),
-        started=_started(os.getpid()),
-        boot=_boot(),
-        namespace=_namespace(),
+        started=processes.started(os.getpid()),
+        boot=processes.boot(),
+        namespace=processes.namespace(),
         since=f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}",
         token=uuid.uuid4().hex,
     )
@@ -162,11 +162,11 @@ def _parsed(content: bytes) -> Holder | None:
 
 def _left_behind(path: pathlib.Path, holder: Holder) -> bool:
     """Whether the holder is known to be gone."""
-    if holder.boot != _boot():
+    if holder.boot != processes.boot():
         started_anew = holder.host == socket.gethostname()
-        return bool(_boot()) and started_anew
-    if holder.namespace == _namespace():
-        return _started(holder.pid) != holder.started
+        return bool(processes.boot()) and started_anew
+    if holder.namespace == processes.namespace():
+        return processes.started(holder.pid) != holder.started
     return _nobody_holds(path)
 
 
@@ -179,7 +179,7 @@ def _nobody_holds(path: pathlib.Path) -> bool:
 
 
 def _in_use(path: pathlib.Path, holder: Holder) -> str:
-    here = holder.boot == _boot() and holder.namespace == _namespace()
+    here = holder.boot == processes.boot() and holder.namespace == processes.namespace()
     who = (
         f"run_dir={path.parent} is in use by process {holder.pid} on {holder.host} since "
         f"{holder.since}"
@@ -199,49 +199,7 @@ def _no_lock(path: pathlib.Path) -> str:
     )
 
 
-# --------------------------------------------------------------------------------- about processes
-
-
-def _started(pid: int) -> str:
-    """When a process was started, in the kernel's ticks since the machine's start.
-
-    "" if there is none.
-    """
-    try:
-        text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return _started_by_ps(pid) if not os.path.exists("/proc/self/stat") else ""
-    fields = text.rpartition(")")[2].split()
-    # Z, X: it ended, of which its parent was not told yet
-    state = fields[0]
-    return "" if state in "ZX" else fields[19]
-
-
-def _started_by_ps(pid: int) -> str:
-    """The same where there is no /proc, as on macOS."""
-    command = ["ps", "-o", "lstart=", "-p", str(pid)]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:
-        return ""
-
-
-def _boot() -> str:
-    """A name of this start of this machine.
-
-    The machine's own name where the kernel has none, and processes are asked instead.
-    """
-    try:
-        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return socket.gethostname()
-
-
-def _namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
+# ----------------------------------------------------------------------------------------- files
 
 
 def _flock(descriptor: int) -> bool:
