@@ -50,7 +50,7 @@ from learner import RivalAgent, RivalMixer
 
 from jaxshare import cli
 from jaxshare.algos import qmix
-from jaxshare.envs._jaxmarl import _quiet, import_jaxmarl
+from jaxshare.envs._jaxmarl import import_jaxmarl, quiet
 from jaxshare.envs.smax import environment as smax
 from jaxshare.training.counting import start_clock
 
@@ -306,7 +306,7 @@ class Rival:
         config, self._seed, self._capacity = qmix.Config(), seed, capacity
         h = config.hparams
         jaxmarl = import_jaxmarl("smax")
-        with _quiet():
+        with quiet():
             wrappers = importlib.import_module("jaxmarl.wrappers.baselines")
         game = jaxmarl.HeuristicEnemySMAX(scenario=jaxmarl.map_name_to_scenario(scenario))
         self._env, self._tests = (

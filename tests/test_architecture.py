@@ -14,6 +14,7 @@ PACKAGE = tiny.REPOSITORY / "jaxshare"
 FILES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 MAX_FUNCTION_LINES = 60
+MAX_ENTRY_LINES = 120  # of an environment that is a file
 # each may import itself and what stands before it
 LAYERS = ("ops", "training", "models", "learners", "algos", "modifiers")
 ENTRIES = [(kind, name) for kind in registry.KINDS for name in registry.modules(kind)]
@@ -160,6 +161,19 @@ def test_every_file_is_an_entry():
         files = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")} - {"base"}
         folders = {path.parent.name for path in folder.glob(f"*/{registry.MAIN[kind]}.py")}
         assert files | folders == set(registry.modules(kind))
+
+
+@pytest.mark.parametrize("name", registry.modules("env"))
+def test_an_environment_is_a_short_file_or_a_folder(name):
+    """A folder has the main file, others that the main file needs, and an `__init__` with a line about it."""
+    folder = PACKAGE / "envs" / name
+    if not folder.is_dir():
+        assert len(FILES[f"envs/{name}.py"].read_text().splitlines()) <= MAX_ENTRY_LINES
+        return
+    assert len((folder / "__init__.py").read_text().splitlines()) == 1
+    modules = {f"jaxshare.envs.{name}.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"}
+    used = {m for file in FILES if file.startswith(f"envs/{name}/") for m in uses(file, *modules)}
+    assert modules - used == {f"jaxshare.envs.{name}.environment"}
 
 
 @pytest.mark.parametrize(("kind", "name"), ENTRIES)

@@ -1,4 +1,7 @@
-"""The one door to jaxmarl: a silent first import of what is needed only, and the trace-time settings its code needs."""
+"""The one door to jaxmarl: a silent first import of what is needed only.
+
+Also the settings that its code needs when it is traced.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def import_jaxmarl(submodule: str) -> ModuleType:
 
 
 def import_registration() -> ModuleType:
-    """`jaxmarl.registration`. Costs seconds the first time: it imports every environment of jaxmarl."""
+    """`jaxmarl.registration`. Costs seconds the first time: it imports all of jaxmarl's games."""
     return _imported("jaxmarl.registration", nullcontext())
 
 
@@ -36,16 +39,17 @@ def _imported(name: str, parents: AbstractContextManager[None]) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     try:
-        with _quiet(), parents, jax.numpy_rank_promotion("allow"):
+        with quiet(), parents, jax.numpy_rank_promotion("allow"):
             return importlib.import_module(name)
     except ImportError as error:
         raise RefusedError(
-            f"This environment needs jaxmarl, which cannot be imported ({error}). Remedy: pip install jaxmarl==0.2.0"
+            f"This environment needs jaxmarl, which cannot be imported ({error}). Remedy: pip "
+            "install jaxmarl==0.2.0"
         ) from error
 
 
 def lenient(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, traced with implicit rank promotion allowed: jaxmarl subtracts [2] from [N, 2] throughout."""
+    """`function`, traced with implicit rank promotion: jaxmarl subtracts [2] from [N, 2]."""
 
     @wraps(function)
     def traced(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -57,12 +61,12 @@ def lenient(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def _bare_parents() -> Iterator[None]:
-    """Stand-ins for the packages above the environments, which on their own import run all environments' modules.
+    """Stand-ins for the packages above the environments, whose import would run all their modules.
 
-    They know where their parts are and run no code. They are gone afterwards, so that whoever imports jaxmarl itself
-    later gets all of it, with the parts that were imported here.
+    They know where their parts are and run no code. They are gone afterwards, so that whoever
+    imports jaxmarl itself later gets all of it, with the parts that were imported here.
     """
-    made: list[str] = []
+    stand_ins: list[str] = []
     path: Sequence[str] | None = None
     try:
         for name in ("jaxmarl", "jaxmarl.environments"):
@@ -71,22 +75,33 @@ def _bare_parents() -> Iterator[None]:
                 break  # not installed: the import says so
             if name not in sys.modules:
                 sys.modules[name] = importlib.util.module_from_spec(spec)
-                made.append(name)
+                stand_ins.append(name)
             path = spec.submodule_search_locations
         yield
     finally:
-        for name in made:
+        for name in stand_ins:
             sys.modules.pop(name, None)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Undoes what the import does to the process: it prints, warns, and (with brax present) replaces sys.stdout."""
-    show, stdout, stderr = builtins.print, sys.stdout, sys.stderr
-    builtins.print = lambda *args, **kwargs: None
+def quiet() -> Iterator[None]:
+    """Undoes what the import does to the process.
+
+    It prints, warns, and (with brax present) replaces sys.stdout.
+    """
+    show = builtins.print
+    stdout = sys.stdout
+    stderr = sys.stderr
+    builtins.print = _nothing
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             yield
     finally:
-        builtins.print, sys.stdout, sys.stderr = show, stdout, stderr
+        builtins.print = show
+        sys.stdout = stdout
+        sys.stderr = stderr
+
+
+def _nothing(*args: object, **kwargs: object) -> None:
+    """In place of `print`."""

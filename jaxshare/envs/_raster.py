@@ -1,4 +1,4 @@
-"""A small painter for `Env.render`: discs and boxes in world coordinates on a numpy image, y upwards."""
+"""A small painter for `Env.render`: discs and boxes in world coordinates, y upwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GREEN: Colour = (40, 160, 80)
 
 @dataclass(frozen=True)
 class Canvas:
-    """A square window of the world, from (low, low) to (high, high), `side` pixels wide. Painting changes `image`."""
+    """A square window of the world, from (low, low) to (high, high). Painting changes `image`."""
 
     image: np.ndarray  # [side, side, 3] uint8
     low: float

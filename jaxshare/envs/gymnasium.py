@@ -1,21 +1,27 @@
 """Any Gymnasium environment with a tuple of agents, by its id, through the host bridge.
 
-Source: the interface of Gymnasium (Towers et al. 2024), as the multi-agent packages of EPyMARL's authors use it.
+Source: the interface of Gymnasium (Towers et al. 2024), as the multi-agent packages of EPyMARL's
+authors use it.
 
-The spaces must be Tuples with one entry per agent, as those of lbforaging, rware and SMAClite are. Rewards are one
-number or one per agent. Where the environment has PyMARL's `get_avail_actions` and `get_state`, masks and states come
-from there; else all actions are available, and the state is the observations, one after the other.
+The spaces must be Tuples with one entry per agent, as those of lbforaging, rware and SMAClite are.
+Rewards are one number or one per agent. Where the environment has PyMARL's `get_avail_actions` and
+`get_state`, masks and states come from there; else all actions are available, and the state is the
+observations, one after the other.
 
 Faithful: observations, rewards, ends.
 Departs, on purpose:
 
-* env.max_steps replaces the registered time limit. An end at the step that the environment names as its own limit (its
-  `max_steps` and the like) is `truncated`: lbforaging and rware report that as the end of the task.
-* Continuous actions are in [-1, 1] and scaled to each agent's box; whole numbers have equal shares of it.
-* Flags per agent: an episode ends when each agent is terminated or truncated, and is terminated if each is.
-* Observations are vectors: dicts and pictures are flattened. Pictures of uint8 are fed as the numbers 0 to 255, not
-  scaled, and no network here is convolutional.
-* Values that a Discrete, MultiDiscrete or MultiBinary space of observations does not have are refused.
+* env.max_steps replaces the registered time limit. An end at the step that the environment names as
+  its own limit (its `max_steps` and the like) is `truncated`: lbforaging and rware report that as
+  the end of the task.
+* Continuous actions are in [-1, 1] and scaled to each agent's box; whole numbers have equal shares
+  of it.
+* Flags per agent: an episode ends when each agent is terminated or truncated, and is terminated if
+  each is.
+* Observations are vectors: dicts and pictures are flattened. Pictures of uint8 are fed as the
+  numbers 0 to 255, not scaled, and no network here is convolutional.
+* Values that a Discrete, MultiDiscrete or MultiBinary space of observations does not have are
+  refused.
 """
 
 from __future__ import annotations
@@ -31,7 +37,10 @@ from jaxshare.types import Env
 ACTIONS = "discrete or continuous"
 HOST = True
 PACKAGES = ("gymnasium",)
-INSTALL = "pip install 'jaxshare[gymnasium]', and the package that registers env.id (its module: env.imports=[module])"
+INSTALL = (
+    "pip install 'jaxshare[gymnasium]', and the package that registers env.id (its module: "
+    "env.imports=[module])"
+)
 REWARDS = ("individual", "sum")
 HOMES = {
     "Foraging": "lbforaging",
@@ -81,6 +90,8 @@ def make(config: Config) -> Env:
     """The environment of an id. Raises RefusedError if it cannot be made."""
     check_record(config, "env.")
     homes = [module for prefix, module in HOMES.items() if config.id.startswith(prefix)]
+
+    # for the class that plays in a worker
     kwargs = {
         "id": config.id,
         "max_steps": config.max_steps,

@@ -1,12 +1,16 @@
-"""Level-based foraging itself: the package lbforaging 2.0.0 through the host bridge. `env=lbf` is the same task in JAX.
+"""Level-based foraging itself: the package lbforaging 2.0.0 through the host bridge.
+
+`env=lbf` is the same task in JAX.
 
 Sources: Albrecht and Ramamoorthy 2013; the tasks of Christianos et al. 2020 (SEAC), Table 1.
 
 Faithful: everything but the ends of an episode and the seeding.
 Departs, on purpose:
 
-* The time limit is `truncated`, and only the last food ends an episode as `terminated`; lbforaging calls both "done".
-* A reset depends on its seed alone. In lbforaging the last positions of the players keep new ones away.
+* The time limit is `truncated`, and only the last food ends an episode as `terminated`; lbforaging
+  calls both "done".
+* A reset depends on its seed alone. In lbforaging the last positions of the players keep new ones
+  away.
 * The state is the observations of the agents, one after the other.
 """
 
@@ -58,7 +62,7 @@ def scenarios() -> tuple[str, ...]:
 
 
 def make(config: Config) -> Env:
-    """lbforaging on one task. Raises RefusedError for an unknown id and if lbforaging is not installed."""
+    """lbforaging on one task. Raises RefusedError for an unknown id, and if it is not installed."""
     check_record(config, "env.")
     middle = (
         config.scenario.removeprefix("lbforaging:")
@@ -67,6 +71,8 @@ def make(config: Config) -> Env:
         .removesuffix("-v3")
     )
     without_version("lbforaging", config.scenario, middle, "v3")
+
+    # for the class that plays in a worker
     kwargs = {
         "id": f"Foraging-{middle}-v3",
         "max_steps": config.max_steps,

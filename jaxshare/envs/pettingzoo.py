@@ -2,22 +2,26 @@
 
 Source: the parallel interface of PettingZoo (Terry et al. 2021).
 
-`env.id=mpe2.simple_spread_v3` names a module with a `parallel_env`; `module:attribute` names any function or class that
-returns a parallel environment (`reset(seed)` -> two dicts, `step(actions)` -> five).
+`env.id=mpe2.simple_spread_v3` names a module with a `parallel_env`; `module:attribute` names any
+function or class that returns a parallel environment (`reset(seed)` -> two dicts, `step(actions)`
+-> five).
 
-Faithful: observations, rewards, and who leaves when, or comes back. Masks are read from `infos[agent]["action_mask"]`
-or from observations that are dicts with an "action_mask"; all their other entries are observed.
-Departs, on purpose:
+Faithful: observations, rewards, and who leaves when, or comes back. Masks are read from
+`infos[agent]["action_mask"]` or from observations that are dicts with an "action_mask"; all their
+other entries are observed. Departs, on purpose:
 
-* All possible agents are there throughout. One that has left is not alive, observes zeros, and has action 0 only; in
-  `agents` again without a flag it is alive again. One in `agents` to which nothing is shown keeps its last observation,
-  and has action 0 only while it waits.
-* Observations are vectors: dicts and pictures are flattened. Pictures of uint8 are fed as the numbers 0 to 255, not
-  scaled, and no network here is convolutional.
-* What contradicts the declared spaces is refused: another number of entries, and values that Discrete, MultiDiscrete
-  and MultiBinary spaces do not have. Bounds of a Box of observations are not checked.
-* An episode is terminated if every agent was; if it ended otherwise, and at env.max_steps, it is truncated.
-* Continuous actions are in [-1, 1] and scaled to each agent's box; whole numbers have equal shares of it.
+* All possible agents are there throughout. One that has left is not alive, observes zeros, and has
+  action 0 only; in `agents` again without a flag it is alive again. One in `agents` to which
+  nothing is shown keeps its last observation, and has action 0 only while it waits.
+* Observations are vectors: dicts and pictures are flattened. Pictures of uint8 are fed as the
+  numbers 0 to 255, not scaled, and no network here is convolutional.
+* What contradicts the declared spaces is refused: another number of entries, and values that
+  Discrete, MultiDiscrete and MultiBinary spaces do not have. Bounds of a Box of observations are
+  not checked.
+* An episode is terminated if every agent was; if it ended otherwise, and at env.max_steps, it is
+  truncated.
+* Continuous actions are in [-1, 1] and scaled to each agent's box; whole numbers have equal shares
+  of it.
 * Agents with the same spaces and the same name but for its number are of one type.
 """
 
@@ -88,6 +92,8 @@ def make(config: Config) -> Env:
             f"env.id={config.id} is not an import path: write module or module:attribute, as in "
             "env.id=mpe2.simple_spread_v3:parallel_env."
         )
+
+    # for the class that plays in a worker
     kwargs = {
         "id": config.id,
         "kwargs": config.kwargs,

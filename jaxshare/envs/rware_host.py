@@ -1,9 +1,11 @@
-"""The multi-robot warehouse itself: the package rware 2.0.0 through the host bridge. `env=rware` is the task in JAX.
+"""The multi-robot warehouse itself: the package rware 2.0.0 through the host bridge.
+
+`env=rware` is the task in JAX.
 
 Sources: Christianos et al. 2020 (SEAC); Papoudakis et al. 2021.
 
-Faithful: everything but the end of an episode: the time limit is `truncated`, where rware says "done".
-The state is the observations of the robots, one after the other.
+Faithful: everything but the end of an episode: the time limit is `truncated`, where rware says
+"done". The state is the observations of the robots, one after the other.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def scenarios() -> tuple[str, ...]:
 
 
 def make(config: Config) -> Env:
-    """The warehouse on one task. Raises RefusedError for an unknown id and if rware is not installed."""
+    """The warehouse on one task. Raises RefusedError if it is unknown or rware not installed."""
     check_record(config, "env.")
     middle = config.scenario.removeprefix("rware:").removeprefix("rware-").removesuffix("-v2")
     without_version("rware", config.scenario, middle, "v2")

@@ -1,7 +1,7 @@
 """SMAClite (Michalski et al. 2023): SMAC's battles without StarCraft II, through the host bridge.
 
-The package is on no index and has no licence; install it from its repository. It is tested here with a stand-in that
-follows its interface.
+The package is on no index and has no licence; install it from its repository. It is tested here
+with a stand-in that follows its interface.
 
 Faithful: observations, state, masks and dense reward (a win returns 20) are SMAClite's own.
 Departs, on purpose:
@@ -27,8 +27,9 @@ HOST = True
 PACKAGES = ("smaclite",)
 INSTALL = "pip install git+https://github.com/uoe-agents/smaclite.git 'rtree>=1.4'"
 LIMITS = {  # SMAC's of the same maps
-    "2s3z": 120, "3s5z": 150, "3s_vs_5z": 250, "10m_vs_11m": 150, "27m_vs_30m": 180, "3s5z_vs_3s6z": 170, "MMM": 150,
-    "MMM2": 180, "2s_vs_1sc": 300, "2c_vs_64zg": 400, "corridor": 400, "bane_vs_bane": 200,
+    "2s3z": 120, "3s5z": 150, "3s_vs_5z": 250, "10m_vs_11m": 150, "27m_vs_30m": 180,
+    "3s5z_vs_3s6z": 170, "MMM": 150, "MMM2": 180, "2s_vs_1sc": 300, "2c_vs_64zg": 400,
+    "corridor": 400, "bane_vs_bane": 200,
 }  # fmt: skip
 REWARDS = ("dense", "sparse")
 
@@ -61,7 +62,7 @@ def scenarios() -> tuple[str, ...]:
 
 
 def make(config: Config) -> Env:
-    """SMAClite on one map. Raises RefusedError for an unknown map and if the package is not installed."""
+    """SMAClite on one map. Raises RefusedError if it is unknown or SMAClite not installed."""
     check_record(config, "env.")
     one_of("env.scenario", config.scenario, LIMITS)
     if config.map_file and config.max_steps is None:
@@ -70,6 +71,8 @@ def make(config: Config) -> Env:
         )
     limit = LIMITS[config.scenario] if config.max_steps is None else config.max_steps
     name = "custom" if config.map_file else config.scenario
+
+    # for the class that plays in a worker
     kwargs = {
         "id": f"smaclite/{name}-v0",
         "max_steps": limit,

@@ -228,7 +228,7 @@ def test_presets_that_there_are_not_are_refused():
 
 
 def test_the_scenarios_exist_here():
-    from jaxshare.envs import mamujoco
+    from jaxshare.envs.mamujoco import environment as mamujoco
     from jaxshare.envs.mpe import environment as mpe
     from jaxshare.envs.smax import environment as smax
 

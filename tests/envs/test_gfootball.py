@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.envs import gfootball
+from jaxshare.envs.gfootball import environment as gfootball
+from jaxshare.envs.gfootball.tasks import TASKS
 from jaxshare.envs.hosted import football
 from jaxshare.types import Discrete, RefusedError
 
@@ -134,7 +135,7 @@ def test_hard_counterattack_shows_three_opponents():
         "right_team": 100 + np.arange(22.0).reshape(11, 2), "right_team_direction": np.zeros((11, 2)),
         "ball": np.zeros(3), "ball_direction": np.zeros(3),
     }  # fmt: skip
-    task = gfootball.TASKS["academy_counterattack_hard"]
+    task = TASKS["academy_counterattack_hard"]
     shown = football.features(game, list(range(-task.agents, 0)), task.opponents)
     assert [obs.shape for obs in shown["obs"]] == [(34,)] * 4
     assert shown["state"].shape == (34,)
@@ -263,7 +264,7 @@ def interpreter():
 
 @pytest.mark.parametrize("task", ["academy_3_vs_1_with_keeper", "academy_counterattack_hard"])
 def test_the_game_is_the_packages(interpreter, task):
-    n = gfootball.TASKS[task].agents
+    n = TASKS[task].agents
     actions = np.random.default_rng(0).integers(0, 19, (60, 2, n)).astype(np.int32)
     settings = {"scenario": task, "python": interpreter, "workers": 1}
     shown, seeds, spec = play(60, actions=actions, envs=2, **settings)
@@ -272,7 +273,7 @@ def test_the_game_is_the_packages(interpreter, task):
         job = json.dumps([seed, task, n, actions[:, slot].tolist()])
         done = subprocess.run([interpreter, "-c", DIRECT], input=job, capture_output=True, text=True, check=True)
         found, reward = json.loads(done.stdout.splitlines()[-1])
-        ball = 4 * n + 4 * gfootball.TASKS[task].opponents
+        ball = 4 * n + 4 * TASKS[task].opponents
         state = shown.state[1 : len(found) + 1, slot]
         np.testing.assert_allclose(state[:, ball : ball + 3], np.array(found)[:, :3], rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(state[:, 2 * n - 2 : 2 * n], np.array(found)[:, 3:], rtol=1e-6, atol=1e-6)

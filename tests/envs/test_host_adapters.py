@@ -11,9 +11,9 @@ import pytest
 
 from jaxshare import cli
 from jaxshare.envs import gymnasium as gymnasium_adapter
-from jaxshare.envs import mamujoco
 from jaxshare.envs import pettingzoo as pettingzoo_adapter
 from jaxshare.envs.hosted import robots as hosted
+from jaxshare.envs.mamujoco import environment as mamujoco
 from jaxshare.types import Discrete, RefusedError
 
 gymnasium = pytest.importorskip("gymnasium")

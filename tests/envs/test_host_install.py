@@ -12,8 +12,9 @@ import troubled
 
 from jaxshare import registry
 from jaxshare.envs import gymnasium as gymnasium_adapter
-from jaxshare.envs import host, lbforaging, pettingzoo, rware_host, smac
+from jaxshare.envs import host, lbforaging, pettingzoo, rware_host
 from jaxshare.envs.host import memory as shared
+from jaxshare.envs.smac import environment as smac
 from jaxshare.types import HostError, RefusedError
 
 FAKE = f"{pathlib.Path(__file__).with_name('fake_hosted.py')}:Fake"

@@ -9,8 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.envs import jaxmarl as door
 from jaxshare.envs._jaxmarl import import_jaxmarl, lenient
+from jaxshare.envs.jaxmarl import environment as door
+from jaxshare.envs.jaxmarl.actions import common_actions
+from jaxshare.envs.jaxmarl.groups import group_agents
+from jaxshare.envs.jaxmarl.ids import BRAX, LEARNED, ROBOTARIUM
+from jaxshare.envs.jaxmarl.views import agent_views
 from jaxshare.envs.mpe import environment as mpe
 from jaxshare.envs.smax import environment as smax
 from jaxshare.types import Box, Discrete, RefusedError
@@ -43,7 +47,7 @@ def registered():
 
 
 def test_the_ids_are_those_of_jaxmarl():
-    assert set(door.scenarios()) == set(registered()) - {door.LEARNED, *door.BRAX, *door.ROBOTARIUM}
+    assert set(door.scenarios()) == set(registered()) - {LEARNED, *BRAX, *ROBOTARIUM}
 
 
 @pytest.mark.parametrize("name", door.scenarios())
@@ -149,7 +153,7 @@ def test_smaller_agents_are_padded_and_masked():
 
 def test_storm_reads_each_agent_out_of_joint_tables():
     table = np.arange(10).reshape(5, 2)
-    seen = door._views(
+    seen = agent_views(
         SimpleNamespace(agents=[0, 1]), {"observations": jnp.ones((2, 1, 3)), "inventory": jnp.array(table)}
     )
     assert seen[1].tolist() == [1, 1, 1, 1, 3, 5, 7, 9, 6, 7, 8, 9], "picture, own column, what all show"
@@ -218,7 +222,7 @@ def door_spaces():
 
 
 def test_boxes_of_different_size_are_padded():
-    action, decode, _ = door._actions("x", [box(0.0, 1.0, 3), box(0.0, 1.0, 2)])
+    action, decode, _ = common_actions("x", [box(0.0, 1.0, 3), box(0.0, 1.0, 2)])
     assert action == Box(3, (0.0,) * 3, (1.0,) * 3)
     parts = decode(jnp.array([[0.1, 0.2, 0.3], [0.4, 2.0, 0.6]]))
     np.testing.assert_allclose(parts[0], [0.1, 0.2, 0.3])
@@ -226,7 +230,7 @@ def test_boxes_of_different_size_are_padded():
 
 
 def test_boxes_of_different_bounds_are_scaled():
-    action, decode, _ = door._actions("x", [box(0.0, 1.0, 2), box(-4.0, 4.0, 2)])
+    action, decode, _ = common_actions("x", [box(0.0, 1.0, 2), box(-4.0, 4.0, 2)])
     assert action == Box(2, (-1.0,) * 2, (1.0,) * 2)
     first, second = decode(jnp.array([[-1.0, 0.0], [-0.5, 1.0]]))
     np.testing.assert_allclose(first, [0.0, 0.5])
@@ -242,14 +246,14 @@ def test_actions_that_do_not_fit_are_refused(kind):
         "unbounded": [box(-np.inf, np.inf, 2)] * 2,
     }
     with pytest.raises(RefusedError, match=r"env\.id=x"):
-        door._actions("x", both[kind])
+        common_actions("x", both[kind])
 
 
 def test_types_of_agents():
     names = ["adversary_0", "adversary_1", "agent_0", "agent_1"]
-    assert door._groups(names, [(4, 5)] * 4) == ((0, 0, 1, 1), ("adversary", "agent"))
-    assert door._groups(["a_0", "a_1", "a_2"], [(8, 1), (9, 1), (8, 1)]) == ((0, 1, 0), ("a_0", "a_1"))
-    assert door._groups([0, 1], [(4, 5)] * 2) == ((0, 0), ("agent",))
+    assert group_agents(names, [(4, 5)] * 4) == ((0, 0, 1, 1), ("adversary", "agent"))
+    assert group_agents(["a_0", "a_1", "a_2"], [(8, 1), (9, 1), (8, 1)]) == ((0, 1, 0), ("a_0", "a_1"))
+    assert group_agents([0, 1], [(4, 5)] * 2) == ((0, 0), ("agent",))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.envs import smac, smaclite
+from jaxshare.envs import smaclite
+from jaxshare.envs.smac import environment as smac
 from jaxshare.types import RefusedError
 
 STAND_INS = pathlib.Path(__file__).parent.parent / "stand_ins"

@@ -1,4 +1,4 @@
-"""A stranger's algorithm: OW-QMIX as one file outside of the package, with what CONTRIBUTING says and no test edited."""
+"""A stranger's algorithm: OW-QMIX as one file outside of the package, by CONTRIBUTING alone and with no test edited."""
 
 import dataclasses
 import pathlib

@@ -1,11 +1,14 @@
-"""StarCraft II itself: SMAC (Samvelyan et al. 2019) through the host bridge. `env=smax` is the JAX stand-in.
+"""StarCraft II itself: SMAC (Samvelyan et al. 2019) through the host bridge.
 
-Needs, none of which a package index has: StarCraft II (4.10 in the literature), the SMAC maps, and oxwhirl's package
-`smac`. The `smac` of the registries is AutoML's SMAC3, another thing. SMAC pins an old protobuf, so it is best kept in
-an environment of its own: `env.python=/path/to/that/python` runs the workers there.
+`env=smax` is the JAX stand-in.
 
-Not run against the game by its authors, who cannot have it on their machines: it is tested with a stand-in that
-follows oxwhirl's interface, its errors included.
+Needs, none of which a package index has: StarCraft II (4.10 in the literature), the SMAC maps, and
+oxwhirl's package `smac`. The `smac` of the registries is AutoML's SMAC3, another thing. SMAC pins
+an old protobuf, so it is best kept in an environment of its own: `env.python=/path/to/that/python`
+runs the workers there.
+
+Not run against the game by its authors, who cannot have it on their machines: it is tested with a
+stand-in that follows oxwhirl's interface, its errors included.
 
 Faithful: observations, state, masks, reward are SMAC's own.
 Departs, on purpose:
@@ -14,8 +17,10 @@ Departs, on purpose:
   `env.time_limit=terminated`.
 * Sparse rewards are exactly +1, -1 and 0; SMAC would still divide them by its scale.
 * An agent is dead when its unit has no health. SMAC's own tracker stands still with sparse rewards.
-* A lost connection cuts the episode (`truncated`, `lost_connection` in the logs) and the next one starts a new game.
-* The game is seeded when it starts, not at each reset, so runs do not repeat, and a resumed run is not exact.
+* A lost connection cuts the episode (`truncated`, `lost_connection` in the logs) and the next one
+  starts a new game.
+* The game is seeded when it starts, not at each reset, so runs do not repeat, and a resumed run is
+  not exact.
 * Agents are one group: the interface does not tell unit types before a game has started.
 """
 
@@ -25,6 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, Install, host_env
+from jaxshare.envs.smac.maps import LIMITS
 from jaxshare.registry import one_of
 from jaxshare.settings.fields import default, file_path, free_table, free_text, static
 from jaxshare.settings.validate import check_record
@@ -34,16 +40,9 @@ ACTIONS = "discrete"
 HOST = True
 PACKAGES = ("smac.env",)
 INSTALL = (
-    "pip install git+https://github.com/oxwhirl/smac.git (not the registries' `smac`, which is AutoML's), and "
-    "StarCraft II with the SMAC maps, found through SC2PATH"
+    "pip install git+https://github.com/oxwhirl/smac.git (not the registries' `smac`, which is "
+    "AutoML's), and StarCraft II with the SMAC maps, found through SC2PATH"
 )
-# SMAC's map table: episode limits
-LIMITS = {
-    "3m": 60, "8m": 120, "25m": 150, "5m_vs_6m": 70, "8m_vs_9m": 120, "10m_vs_11m": 150, "27m_vs_30m": 180,
-    "MMM": 150, "MMM2": 180, "2s3z": 120, "3s5z": 150, "3s5z_vs_3s6z": 170, "3s_vs_3z": 150, "3s_vs_4z": 200,
-    "3s_vs_5z": 250, "1c3s5z": 180, "2m_vs_1z": 150, "corridor": 400, "6h_vs_8z": 150, "2s_vs_1sc": 300,
-    "so_many_baneling": 100, "bane_vs_bane": 200, "2c_vs_64zg": 400,
-}  # fmt: skip
 REWARDS = ("dense", "sparse")
 ENDS = ("truncated", "terminated")
 
@@ -96,7 +95,10 @@ def foreign(config: Config) -> tuple[str, ...]:
 
 
 def make(config: Config) -> Env:
-    """SMAC on one map. Raises RefusedError if the map is unknown, or the package, the game or its maps are missing."""
+    """SMAC on one map.
+
+    Raises RefusedError if it is unknown, or the package, the game or its maps are missing.
+    """
     check_record(config, "env.")
     if config.implementation == Config.implementation:
         one_of("env.scenario", config.scenario, LIMITS)
