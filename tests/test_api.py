@@ -1,5 +1,6 @@
 """The Python API: what `import jaxshare` offers, in a process where JAX has started."""
 
+import ast
 import json
 import pathlib
 import re
@@ -13,17 +14,25 @@ import pytest
 import tiny
 
 import jaxshare
-from jaxshare import registry
+from jaxshare import cli, registry
 from jaxshare.api import keywords
+from jaxshare.api.policy import Policy
+from jaxshare.api.run import Run
 from jaxshare.api.training import arguments
 from jaxshare.envs.matrix import environment as matrix
 from jaxshare.settings.records import Settings
+from jaxshare.types import Env
 
 PAGE = tiny.REPOSITORY / "docs" / "python.md"
 SMALL = {
     "num_envs": 4, "batch_size": 4, "replay": {"capacity": 16}, "eval": {"every": 16, "episodes": 4},
     "hidden_dim": 8, "target_update_period": 3, "progress": False, "total_env_steps": 64,
 }  # fmt: skip
+
+
+def blocks():
+    """The code of the page."""
+    return re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
 
 
 @pytest.fixture(scope="module")
@@ -226,11 +235,25 @@ def test_a_command_that_was_imported_does_not_hide_its_function(name):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_page_names_what_there_is():
+    """Every attribute of the page, and every setting of its trainings, without training."""
+    known = {"jaxshare": jaxshare, "run": Run, "policy": Policy, "env": Env}
+    for node in (node for block in blocks() for node in ast.walk(ast.parse(block))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in known:
+            owner = known[node.value.id]
+            assert hasattr(owner, node.attr) or node.attr in owner.__dataclass_fields__, ast.unparse(node)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "jaxshare.train":
+            told = {word.arg: word.value for word in node.keywords if word.arg not in ("run_dir", "callbacks")}
+            named = {name: ast.literal_eval(value) for name, value in told.items()}
+            lines = arguments(named.pop("algo"), named.pop("env"), (), named)
+            assert cli.settings(lines).run.total_env_steps == named["total_env_steps"]
+
+
+@pytest.mark.slow  # what it names is there (above), and each part of the API is tested by itself
 def test_the_page_works(tmp_path, monkeypatch):
     """Every block of the page, in turn, in one program."""
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
     names = {"folder": str(tmp_path / "run")}
-    for block in blocks:
+    for block in blocks():
         exec(block, names)
     assert names["run"].metrics

@@ -163,7 +163,10 @@ def test_the_table_and_the_picture_are_shown_at_the_end(finished):
 
 
 @pytest.mark.parametrize("num_envs", [1, 4])
-@pytest.mark.parametrize(("ratio", "updates"), [(0.125, 3), (1, 24), (2, 48)])
+@pytest.mark.parametrize(
+    ("ratio", "updates"),
+    [(0.125, 3), pytest.param(1, 24, marks=pytest.mark.slow), (2, 48)],  # between the two others
+)
 def test_updates_per_episode_do_not_depend_on_the_number_of_environments(num_envs, ratio, updates):
     """24 episodes after the prefill of 4, with 4 decision steps each."""
     arguments = (*RECALL, f"num_envs={num_envs}", f"updates_per_episode={ratio}", "total_env_steps=1000")
@@ -173,25 +176,44 @@ def test_updates_per_episode_do_not_depend_on_the_number_of_environments(num_env
     assert state.env_steps == 28 * 4
 
 
+def test_a_learner_stands_still_after_the_end():
+    """It has its steps after two iterations; the clock goes on for two more."""
+    run = advancing(build.prepare(tiny.settings("unused", *FINISHED)), 2)
+    clock, short = run(None, start_clock())
+    clock, long = run(short, clock)
+    assert clock.iteration == 1 + 4
+    assert long.learner.params["updates"] == long.updates == 8
+    tiny.assert_equal(short.learner, long.learner)
+
+
 def advance(program, iterations):
-    """Clock and state after the prefill and so many iterations of a learner that has nothing to learn."""
-    nothing = LearnerState({}, {}, {}, {})
+    """Clock and state after the prefill and so many iterations of a learner that counts its updates."""
+    return advancing(program, iterations)(None, start_clock())
+
+
+def advancing(program, iterations):
+    """(state, clock) -> (clock, state) after so many iterations of such a learner; it begins without a state."""
+    nothing = LearnerState({"updates": jnp.int32(0)}, {}, {}, {})
     algorithm = dataclasses.replace(
         program.algorithm,
         init=lambda key: nothing,
         initial_carry=lambda batch: (),
         act=lambda params, carry, shown, ctx, key, explore: (carry, jnp.zeros(shown.alive.shape, jnp.int32), {}),
-        update=lambda learner, batch, ctx, key: (learner, {"loss/td": jnp.float32(0.0)}),
+        update=lambda learner, batch, ctx, key: (counted(learner), {"loss/td": jnp.float32(0.0)}),
     )
     idle = Program(program.env, algorithm, program.run)
 
     @jax.jit
-    def run(clock):
-        state, clock = idle.prefill(idle.init(jnp.int32(0)), {}, clock)
-        (state, _), clock = idle.chunk(iterations, state, {}, clock)
+    def run(state, clock):
+        begun = (state, clock) if state is not None else idle.prefill(idle.init(jnp.int32(0)), {}, clock)
+        (state, _), clock = idle.chunk(iterations, begun[0], {}, begun[1])
         return clock, state
 
-    return run(start_clock())
+    return run
+
+
+def counted(learner):
+    return learner.replace(params={"updates": learner.params["updates"] + 1})
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +236,7 @@ def test_env_steps_are_valid_steps_and_stop_with_the_run(finished):
     assert updated["train/length"] == 4.0
 
 
+@pytest.mark.slow  # the same of a learner that only counts is above
 def test_updates_after_the_end_leave_no_trace(finished, tmp_path):
     """The same run in chunks of one iteration, which ends after two of them."""
     arguments = (*FINISHED, "eval.every=16")

@@ -297,7 +297,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(refused, tmp_path):
     assert all(np.isfinite(v) for record in tiny.records(tmp_path) for v in record.values())
 
 
-@pytest.mark.parametrize("arguments", [["seeds=0"], ["total_step=5"], ["algo=iql", "modifiers=[differ]"]])
+# the first of each kind is slow: `test_bad_settings` has them without a process
+FIRST_OF_KIND = [["seeds=0"], ["total_step=5"]]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [*(pytest.param(row, marks=pytest.mark.slow) for row in FIRST_OF_KIND), ["algo=iql", "modifiers=[differ]"]],
+)
 def test_the_command_itself(tmp_path, arguments):
     command = [sys.executable, "-m", "jaxshare.train", "env=matrix", f"run_dir={tmp_path / 'run'}", *arguments]
     done = subprocess.run(command, cwd=tiny.REPOSITORY, capture_output=True, text=True, timeout=120)

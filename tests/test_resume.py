@@ -99,6 +99,7 @@ def test_stop_and_resume_is_exact(whole, half):
     assert seconds == sorted(seconds)
 
 
+@pytest.mark.slow  # test_checkpoint_readers reads such a one, and an unfinished one is passed over below
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(whole, half, capsys):
     """Its metrics are cut to where that one was, and the run ends with the same bits as if nothing had been."""
     older, newest = tiny.steps_saved(half)

@@ -419,7 +419,8 @@ time.sleep(100)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+# SIGKILL, of which a trainer cannot tell its workers, stands for both
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_workers_do_not_outlive_a_killed_trainer(how):
     script = KILLED.format(folder=str(pathlib.Path(__file__).parent))
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as trainer:

@@ -11,7 +11,7 @@ slot). Episodes therefore repeat, do not depend on the number of workers, and a 
 exactly.
 """
 
-from jaxshare.envs.host.environment import HostControl, host_env
+from jaxshare.envs.host.bridge import HostControl, host_env
 from jaxshare.envs.host.pool import Pool
 from jaxshare.envs.host.settings import HostConfig, Install
 
