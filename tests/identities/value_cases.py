@@ -77,7 +77,8 @@ def random_batch(seed=0, spec=SPEC, dead=True, dtype=jnp.float32):
 
 def view_of(parts, learner, batch, ctx, key=KEY, **changes):
     """What a loss, a hook or an inspection of these parts is given; changes: other fields of it."""
-    return View(parts, learner, learner.params, batch, ctx, key).replace(**changes)
+    params = changes.pop("params", None)
+    return View(parts, learner, learner.params if params is None else params, batch, ctx, key, **changes)
 
 
 def values_of(parts, learner, batch, ctx, key=None, params=None):
