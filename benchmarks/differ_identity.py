@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import cli
-from jaxshare.algos import _value
+from jaxshare.learners.assembly import with_values
+from jaxshare.learners.records import View
 from jaxshare.run import build
 from jaxshare.training import rollout
 
@@ -81,8 +82,9 @@ def _gradients(task: str, mixer: str, settings: list[str]) -> Any:
 
         def loss(params: Any, target: Any, batch: Any) -> Any:
             ctx = _context(algorithm, "float64")
-            values = _value._values(parts, params, target, batch, ctx)
-            return parts.loss(values, batch, ctx, jax.random.key(2))[0]
+            state = learner.replace(params=params, target_params=target)
+            view = with_values(View(parts, state, params, batch, ctx, key=None))
+            return parts.steps[parts.main].loss(view.replace(key=jax.random.key(2)))[0]
 
         return jax.device_get(jax.jit(jax.grad(loss))(params, target, batch))
 

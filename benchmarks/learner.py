@@ -36,12 +36,13 @@ import optax
 from flax import linen as nn
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxshare.algos._parts import torch_rmsprop
 
 from jaxshare.algos import qmix
+from jaxshare.learners.optimisers import torch_rmsprop
 from jaxshare.models import inputs
 from jaxshare.models.agents import q_network
 from jaxshare.models.base import outer_sums
+from jaxshare.models.inputs import Reads
 from jaxshare.models.mixers import MixerInputs, qmix_mixer
 from jaxshare.models.recurrent import Gates, GRUWeights, gru_unroll
 from jaxshare.training import replay
@@ -175,7 +176,7 @@ def gflop(shape: Shape) -> float:
     settings = qmix.Config()
     n, h, a, g = shape.agents, shape.hidden, shape.actions, shape.state
     e, w = settings.embed_dim, settings.hypernet_dim
-    d = inputs.input_dim(shape.spec(), settings.obs_last_action, settings.obs_agent_id)
+    d = Reads(shape.spec(), settings.obs_last_action, settings.obs_agent_id).dim
     agent = (shape.steps + 1) * shape.batch * n * (3 * d * h + 4 * (6 * h * h + h * a))
     mixer = shape.steps * shape.batch * (3 * g * (2 * w + 2 * e) + 4 * (w * n * e + w * e + e + n * e + e))
     return 2 * (agent + mixer) / 1e9
@@ -269,7 +270,7 @@ def halves(shape: Shape, batches: list[Episode], learner: LearnerState) -> Calla
 def products_alone(shape: Shape) -> Callable[[], Any]:
     """The agent's matrix products of one update and next to nothing else: no gates, losses, mixers or optimiser."""
     rows, steps, h = shape.agents * shape.batch, shape.steps + 1, shape.hidden
-    d = inputs.input_dim(shape.spec(), True, True)
+    d = Reads(shape.spec(), True, True).dim
     keys = iter(jax.random.split(jax.random.key(0), 20 + UPDATES))
     matrix = lambda m, n: 0.1 * jax.random.normal(next(keys), (m, n))  # noqa: E731
     make = lambda: {  # noqa: E731
@@ -393,7 +394,7 @@ def agents_first(shape: Shape, batch: Episode) -> dict[str, jax.Array]:
     """The rival's data: inputs of its network [N, T+1, B, D], and so on."""
     first = lambda x: jnp.moveaxis(x, 2, 0)  # noqa: E731
     spec = shape.spec()
-    x = inputs.build(batch.obs, inputs.last_actions(batch.action, spec), spec, True, True)
+    x = Reads(spec, True, True).build(batch.obs, inputs.last_actions(batch.action, spec))
     return {
         "x": first(x),
         "reset": jnp.zeros((shape.agents, shape.steps + 1, shape.batch), bool),
@@ -442,7 +443,8 @@ def both_ways(name: str, loss: Callable[..., jax.Array], *args: Any) -> dict[str
 def agent_parts(shape: Shape, batch: Episode, learner: LearnerState) -> dict[str, Callable[[], Any]]:
     """The agent's network, and the recurrence inside it."""
     spec, rows = shape.spec(), shape.batch * shape.agents
-    build = lambda b: inputs.build(b.obs, inputs.last_actions(b.action, spec), spec, True, True)  # noqa: E731
+    reads = Reads(spec, True, True)
+    build = lambda b: reads.build(b.obs, inputs.last_actions(b.action, spec))  # noqa: E731
     x, made = build(batch), jax.jit(build)
     net = q_network(x.shape[-1], shape.actions, shape.hidden, True, spec.groups)
     carry, gru = net.initial_carry(shape.batch), learner.params["agent"]["gru"]
@@ -466,7 +468,8 @@ def other_parts(shape: Shape, batch: Episode, learner: LearnerState) -> dict[str
     mixer = qmix_mixer(shape.agents, shape.state, settings.embed_dim, settings.hypernet_dim, settings.hypernet_layers)
     q = jax.random.normal(jax.random.key(5), batch.action.shape)
     now = MixerInputs(q, batch.action, batch.state[:-1])
-    optimizer = torch_rmsprop(_common.context(algorithm(shape).hparams).hparams)
+    hparams = _common.context(algorithm(shape).hparams).hparams
+    optimizer = torch_rmsprop(hparams, hparams["lr"], optax.clip_by_global_norm(hparams["grad_clip"]))
 
     @jax.jit
     def optimise(params: Any, opt_state: Any) -> Any:

@@ -28,9 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import registry
-from jaxshare.algos import _value
 from jaxshare.envs.matrix import environment as matrix
 from jaxshare.envs.matrix.tables import TABLES
+from jaxshare.learners.assembly import with_values
+from jaxshare.learners.records import View
 from jaxshare.types import Clock, Context, Episode
 
 SUPERMODULAR = {  # squared error of the best fit that is monotone and supermodular, found by enumerating the orders
@@ -103,7 +104,8 @@ def train(game: str, algo: str, updates: int, seeds: int, changed: dict[str, Any
             return algorithm.update(learner, batch, now, KEY)[0], None
 
         learner, _ = jax.lax.scan(body, algorithm.init(key), jnp.linspace(1.0, 0.0, updates))
-        return _value._values(parts, learner.params, learner.target_params, batch, ctx).q_tot[0]
+        view = View(parts, learner, learner.params, batch, ctx, key=None)
+        return with_values(view).values.q_tot[0]
 
     actions = env.spec.action.num_actions
     tables = [np.asarray(run(jax.random.key(seed))) for seed in range(seeds)]

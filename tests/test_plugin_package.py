@@ -97,7 +97,7 @@ def test_it_is_listed_and_helped_with(site, tmp_path):
     ):
         assert text in done.stdout
     done = outside.command("train", "algo=average", cwd=tmp_path, path=[site])
-    assert "Did you mean averaged?" in done.stderr
+    assert "Did you mean averaged" in done.stderr
 
 
 @pytest.mark.slow

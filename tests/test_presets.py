@@ -8,8 +8,12 @@ import tiny
 import yaml
 
 from jaxshare import cli, registry
-from jaxshare.algos import coma, comix, icq, seac, seql
-from jaxshare.algos._value import ValueConfig, ValueHParams
+from jaxshare.algos.coma import algorithm as coma
+from jaxshare.algos.comix import algorithm as comix
+from jaxshare.algos.icq import algorithm as icq
+from jaxshare.algos.seac import algorithm as seac
+from jaxshare.algos.seql import algorithm as seql
+from jaxshare.learners.value import ValueConfig, ValueHParams
 from jaxshare.run import build
 from jaxshare.settings import hydra
 from jaxshare.settings.fields import declared

@@ -9,8 +9,11 @@ import pytest
 import tiny
 
 from jaxshare import registry
+from jaxshare.learners.learner import offers
+from jaxshare.learners.records import Source
 from jaxshare.models.base import Network
-from jaxshare.modifiers import differ
+from jaxshare.modifiers import a_pps, differ
+from jaxshare.modifiers.periodic.sharing import decided
 from jaxshare.run.build import prepare
 from jaxshare.training import replay, rollout
 from jaxshare.training.counting import start_clock
@@ -38,7 +41,8 @@ def one_update(program, algorithm):
     return learner, *jax.jit(algorithm.update)(learner, batch, ctx, jax.random.key(2))
 
 
-def halve_rewards(batch, stats, ctx):
+def halve_rewards(view):
+    batch, stats = view.batch, view.stats
     return batch.replace(reward=batch.reward / 2), {**stats, "seen": stats["seen"] + batch.mask.sum()}
 
 
@@ -52,7 +56,8 @@ def test_relabel_changes_the_batch_and_keeps_statistics(program):
 
 
 def test_after_update_sees_the_batch_and_the_stepped_parameters(program):
-    def zero_heads(learner, batch, ctx, key):
+    def zero_heads(view):
+        learner, batch = view.state, view.batch
         agent = {**learner.params["agent"], "head": jax.tree.map(jnp.zeros_like, learner.params["agent"]["head"])}
         return learner.replace(params={**learner.params, "agent": agent}), {"hook/steps": batch.mask.sum()}
 
@@ -64,12 +69,12 @@ def test_after_update_sees_the_batch_and_the_stepped_parameters(program):
 def test_parts_draw_from_keys_of_their_own(program):
     drawn = []
 
-    def aux(values, batch, ctx, key):
-        drawn.append(key)
-        return 0.0 * values.q_taken.sum(), {f"aux/{len(drawn)}": jax.random.uniform(key)}
+    def aux(view):
+        drawn.append(view.key)
+        return 0.0 * view.values.q_taken.sum(), {f"aux/{len(drawn)}": jax.random.uniform(view.key)}
 
     parts = parts_of(program).extend(aux=aux).extend(aux=aux)
-    parts = parts.extend(after_update=lambda learner, batch, ctx, key: (learner, {"aux/hook": jax.random.uniform(key)}))
+    parts = parts.extend(after_update=lambda view: (view.state, {"aux/hook": jax.random.uniform(view.key)}))
     _, _, metrics = one_update(program, parts.assemble())
     found = [float(value) for name, value in metrics.items() if name.startswith("aux/")]
     assert len(found) == len(set(found)) == 3
@@ -77,13 +82,13 @@ def test_parts_draw_from_keys_of_their_own(program):
 
 @pytest.mark.parametrize("differ_first", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_modules_train_before_and_after_a_modifier_that_sets_groups(program, differ_first):
-    def extra(values, batch, ctx, key):
-        loss = jnp.square(values.params["probe"]["w"] - 1.0).sum()
+    def extra(view):
+        loss = jnp.square(view.params["probe"]["w"] - 1.0).sum()
         return loss, {"loss/probe": loss}
 
     def add(parts):
         probe = Network(init=lambda key: {"w": jnp.zeros(3)}, apply=lambda params: params["w"])
-        return parts.extend(modules={"probe": probe}, aux=extra)
+        return parts.extend(networks={"probe": probe}, aux=extra)
 
     parts = parts_of(program, "qmix")
     parts = add(differ.make(differ.Config(), parts)) if differ_first else differ.make(differ.Config(), add(parts))
@@ -95,18 +100,23 @@ def test_modules_train_before_and_after_a_modifier_that_sets_groups(program, dif
 def test_two_owners_of_a_part_are_refused_by_name(program):
     parts = differ.make(differ.Config(), parts_of(program))
     with pytest.raises(RefusedError, match=r"differ and other both replace the loss of vdn"):
-        parts.claim("other", loss=parts.loss)
+        parts.claim("other", loss=main_loss(parts))
 
 
-def optimistic_loss(values, batch, ctx, key):
+def main_loss(parts):
+    return parts.steps[parts.main].loss
+
+
+def optimistic_loss(view):
     """That of an algorithm written here: errors below count a tenth (as OW-QMIX has it)."""
+    values, batch = view.values, view.batch
     delta = values.team_reward + values.discount * values.next_q_tot - values.q_tot
     loss = (jnp.where(delta > 0, 1.0, 0.1) * jnp.square(delta) * batch.mask).sum()
     return loss, {"loss/optimistic": loss}
 
 
 def ow_qmix(program, **more):
-    return dataclasses.replace(parts_of(program, "qmix"), name="ow_qmix", loss=optimistic_loss, **more)
+    return dataclasses.replace(parts_of(program, "qmix"), name="ow_qmix", **more).with_own_loss(optimistic_loss)
 
 
 def test_an_algorithms_own_loss_is_not_replaced_without_a_word(program):
@@ -119,7 +129,7 @@ def test_an_algorithms_own_loss_is_not_replaced_without_a_word(program):
 
 def test_a_modifier_that_keeps_the_loss_within_its_own_may_claim_it(program):
     parts = ow_qmix(program)
-    doubled = parts.claim("double", wraps=("loss",), loss=lambda *args: (2 * parts.loss(*args)[0], {}))
+    doubled = parts.claim("double", wraps=("loss",), loss=lambda view: (2 * main_loss(parts)(view)[0], {}))
     assert doubled.owners == {"loss": "double"}
     with pytest.raises(RefusedError, match=r"double and differ both replace the loss of ow_qmix"):
         differ.make(differ.Config(), doubled)
@@ -130,13 +140,51 @@ def test_own_losses_of_all_families_are_kept(name):
     module = registry.get("algo", name)
     spec = EnvSpec("fake", 2, 3, 2, Discrete(3), 5, (0, 0), ("unit",))
     parts = module.make(module.Config(hidden_dim=4), spec)
-    assert parts.claim("other", loss=parts.loss).owners == {"loss": "other"}  # the family's
-    own = dataclasses.replace(parts, name="mine", loss=optimistic_loss)
+    assert parts.claim("other", loss=main_loss(parts)).owners == {"loss": "other"}  # the family's
+    own = dataclasses.replace(parts, name="mine").with_own_loss(optimistic_loss)
     with pytest.raises(RefusedError, match=r"modifiers=\[other\] would replace the loss of algo=mine"):
-        own.claim("other", loss=parts.loss)
+        own.claim("other", loss=main_loss(parts))
 
 
 def test_sample_is_a_part(program):
     first = lambda key, stored, capacity, batch_size, ctx: jnp.arange(batch_size)  # noqa: E731
-    algorithm = dataclasses.replace(parts_of(program), sample=first).assemble()
+    algorithm = dataclasses.replace(parts_of(program), source=Source(sample=first)).assemble()
     assert algorithm.sample(jax.random.key(0), jnp.int32(8), 8, 3, None).tolist() == [0, 1, 2]
+
+
+OFFERS = {
+    "qmix": {"utilities", "mixer"},
+    "iql": {"utilities"},
+    "maddpg": {"utilities", "policy", "action_critics"},
+    "facmac": {"utilities", "mixer", "policy", "action_critics"},
+    "seac": {"policy", "personal_networks", "own_loss"},
+    "icq": {"policy"},
+    "sit": {"policy"},
+}
+
+
+@pytest.mark.parametrize("name", OFFERS)
+def test_what_learners_offer(name):
+    module = registry.get("algo", name)
+    spec = EnvSpec("fake", 2, 3, 2, Discrete(3), 5, (0, 0), ("unit",))
+    config = module.Config(hidden_dim=4)
+    assert offers(module.make(config, spec)) == OFFERS[name]
+    apart = dataclasses.replace(config, share_params="none")
+    assert offers(module.make(apart, spec)) == OFFERS[name] | {"personal_networks"}
+
+
+def test_a_network_that_says_that_it_is_nobodys_is_not_taken_for_the_agents():
+    """SIT's ensemble has five members, and there are five agents."""
+    module = registry.get("algo", "sit")
+    spec = EnvSpec("fake", 5, 3, 2, Discrete(3), 5, (0,) * 5, ("unit",))
+    config = module.Config(hidden_dim=4, ensemble=5, share_params="none")
+    parts = module.make(config, spec)
+    sizes = {x.shape[0] for x in jax.tree.leaves(parts.networks["reward"].init(jax.random.key(0)))}
+    assert sizes == {5}
+    a_pps.make(a_pps.Config(), parts)
+    assert set(decided("a_pps", a_pps.Config(), parts).tensors) == {"actor", "critic"}
+
+    # of one that does not say so it cannot be told
+    reward = dataclasses.replace(parts.networks["reward"], param_sets=None)
+    with pytest.raises(RefusedError, match=r"whether agents have reward of algo=sit for themselves"):
+        a_pps.make(a_pps.Config(), parts.with_network("reward", reward))

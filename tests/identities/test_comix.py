@@ -6,12 +6,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from value_cases import AGENTS, KEY, SPEC, assert_close, context, flat, gradients, init, random_batch, step
+from value_cases import (
+    AGENTS,
+    KEY,
+    SPEC,
+    assert_close,
+    context,
+    flat,
+    gradients,
+    init,
+    random_batch,
+    step,
+    values_of,
+    view_of,
+)
 
 from jaxshare import compatibility, registry
-from jaxshare.algos import _value, comix
+from jaxshare.algos.comix import algorithm as comix
+from jaxshare.algos.comix import search
+from jaxshare.learners.assembly import with_values
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
+from jaxshare.models.inputs import Reads
 from jaxshare.models.mixers import Mixer, mix_two_layers
 from jaxshare.training import replay
 from jaxshare.training.counting import start_clock
@@ -29,6 +45,12 @@ def parts_of(spec=PLANE, differ=None, **config):
         return parts
     modifier = registry.get("modifiers", "differ")
     return modifier.make(modifier.Config(**differ), parts)
+
+
+def read_by(parts, obs, action):
+    """What the agents read, the action apart: [T+1, B, N, D]."""
+    assert parts.reads == Reads(PLANE, last_action=True, agent_id=True)
+    return parts.reads.build(obs, inputs.last_actions(action, PLANE))
 
 
 def batch_of(spec=PLANE, seed=0, dtype=jnp.float32, **kinds):
@@ -83,7 +105,7 @@ def test_cropping_keeps_the_draws_of_the_search():
 
     @jax.jit
     def next_q(batch):
-        return _value._values(parts, learner.params, learner.target_params, batch, ctx, KEY).next_q
+        return values_of(parts, learner, batch, ctx, KEY).next_q
 
     np.testing.assert_allclose(next_q(cut), next_q(batch)[:-2], rtol=1e-5)
 
@@ -128,15 +150,17 @@ def test_memory_follows_the_actions_taken_in_acting_as_in_training():
     parts = parts_of(recurrent=True)
     algorithm, batch = parts.assemble(), batch_of()
     params, ctx = init(algorithm).params, context(algorithm)
-    action, (hidden, previous) = player(algorithm, explore=True)(params, ctx, batch.obs[:-1])
+    action, carry = player(algorithm, explore=True)(params, ctx, batch.obs[:-1])
+    hidden, previous = carry["agent"], carry["previous"]
     np.testing.assert_allclose(previous, inputs.encode(action[-1], PLANE))
-    x = inputs.build(batch.obs, inputs.last_actions(action, PLANE), PLANE, True, True)[:-1]
-    start, encoded = parts.agent.initial_carry(4), inputs.encode(action, PLANE)
-    memory = comix.memories(parts.agent, params["agent"], start, x, encoded)
+    x = read_by(parts, batch.obs, action)[:-1]
+    agent = parts.networks["agent"]
+    start, encoded = agent.initial_carry(4), inputs.encode(action, PLANE)
+    memory = search.memories(agent, params["agent"], start, x, encoded)
     np.testing.assert_allclose(memory[-1], hidden, rtol=1e-5, atol=1e-6)
-    last, q = comix.utility(parts.agent, params["agent"], start, x, encoded)
+    last, q = search.utility(agent, params["agent"], start, x, encoded)
     np.testing.assert_allclose(last, hidden, rtol=1e-5, atol=1e-6)
-    _, again = comix.utility(parts.agent, params["agent"], memory[0], x[1:2], encoded[1:2])
+    _, again = search.utility(agent, params["agent"], memory[0], x[1:2], encoded[1:2])
     np.testing.assert_allclose(again[0], q[1], rtol=1e-5, atol=1e-6)
     assert np.abs(hidden).max() > 0
 
@@ -162,16 +186,17 @@ def test_the_search_finds_the_best_action_of_the_network():
     """Against a grid of 41 x 41 actions: most of the way from the mean to the maximum for every agent and episode."""
     parts = parts_of(cem_samples=64, cem_elites=6)
     params, batch = init(parts.assemble()).params["agent"], batch_of()
-    x = inputs.build(batch.obs, inputs.last_actions(batch.action, PLANE), PLANE, True, True)[0]
-    hidden = parts.agent.initial_carry(4)
-    action, found = comix.best_action(parts.config, parts.agent, params, hidden, x, 2, KEY)
+    x = read_by(parts, batch.obs, batch.action)[0]
+    agent = parts.networks["agent"]
+    hidden = agent.initial_carry(4)
+    action, found = search.best_action(parts, params, hidden, x, KEY)
     axis = np.linspace(-1, 1, 41)
     grid = jnp.array(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2), jnp.float32)
     q = jax.vmap(
-        lambda u: comix.utility(parts.agent, params, hidden, x[None], jnp.broadcast_to(u, (1, 4, AGENTS, 2)))[1][0]
+        lambda u: search.utility(agent, params, hidden, x[None], jnp.broadcast_to(u, (1, 4, AGENTS, 2)))[1][0]
     )(grid)
     np.testing.assert_allclose(
-        found, comix.utility(parts.agent, params, hidden, x[None], action[None])[1][0], rtol=1e-5, atol=1e-5
+        found, search.utility(agent, params, hidden, x[None], action[None])[1][0], rtol=1e-5, atol=1e-5
     )
     share = (np.asarray(found) - q.mean(0)) / (q.max(0) - q.mean(0))
     assert share.max() <= 1.01
@@ -185,9 +210,9 @@ def test_double_q_judges_the_online_choice():
         parts = parts_of(double_q=double, cem_samples=64, cem_elites=6)
         algorithm = parts.assemble()
         learner, ctx = init(algorithm), context(algorithm)
-        values = jax.jit(lambda a, b, p=parts, c=ctx: _value._values(p, a, b, batch, c, KEY).next_q)
-        found[double, "same"] = values(learner.params, learner.params)
-        found[double, "other"] = values(learner.params, learner.target_params)
+        values = jax.jit(lambda state, p=parts, c=ctx: values_of(p, state, batch, c, KEY).next_q)
+        found[double, "same"] = values(learner.replace(target_params=learner.params))
+        found[double, "other"] = values(learner)
     np.testing.assert_allclose(found[True, "same"], found[False, "same"], rtol=1e-5, atol=1e-5)
     gain = np.asarray(found[False, "other"] - found[True, "other"])  # the target's own choice is better in its eyes
     assert gain.min() > -0.2  # a search is not exact
@@ -224,7 +249,7 @@ LINES = AgentNetwork(
     init=lambda key: jnp.zeros(2),
     initial_carry=lambda batch: jnp.zeros((batch, 2, 0)),
     unroll=lambda theta, carry, x: (carry, theta[0] * x[..., :1] + 4 * theta[1] * x[..., 1:]),  # the box is 4 wide
-    groups=(0, 0),
+    param_sets=(0, 0),
 )
 
 
@@ -232,7 +257,7 @@ def line_parts(mix, **differ):
     """Of `LINES` and of a mixer (params, q, state) -> q_tot."""
     mixer = Mixer(lambda key: jnp.zeros(()), lambda params, q, seen: mix(params, q, seen.state))
     parts = parts_of(PAIR, {"g_clamp": None, "select": "all", **differ}, obs_last_action=False, obs_agent_id=False)
-    return dataclasses.replace(parts, agent=LINES, mixer=mixer)
+    return parts.with_network("agent", LINES).with_network("mixer", mixer)
 
 
 def line_batch(obs, action, state, reward, alive=None, terminated=True):
@@ -307,7 +332,7 @@ def test_qtot_is_monotone_and_the_target_gets_no_gradient():
 
     @jax.jit
     def look(target):
-        values = _value._values(parts, learner.params, target, batch, ctx, KEY)
+        values = values_of(parts, learner.replace(target_params=target), batch, ctx, KEY)
         return jax.grad(lambda q: values.mix(q).sum())(values.q_taken)
 
     slopes = np.asarray(look(learner.target_params))
@@ -315,8 +340,8 @@ def test_qtot_is_monotone_and_the_target_gets_no_gradient():
     assert np.any(slopes > 0)
 
     def loss(target):
-        values = _value._values(parts, learner.params, target, batch, ctx, KEY)
-        return parts.loss(values, batch, ctx, KEY)[0]
+        view = with_values(view_of(parts, learner.replace(target_params=target), batch, ctx))
+        return parts.steps[parts.main].loss(view)[0]
 
     assert not np.any(flat(jax.jit(jax.grad(loss))(learner.target_params)))
 

@@ -6,9 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from value_cases import AGENTS, SPEC, assert_close, context, flat, gradients, init, learner_parts, random_batch, step
+from value_cases import (
+    AGENTS,
+    SPEC,
+    assert_close,
+    context,
+    flat,
+    gradients,
+    init,
+    learner_parts,
+    random_batch,
+    step,
+    values_of,
+)
 
-from jaxshare.algos import _value
 from jaxshare.types import Discrete, EnvSpec
 
 EXACT = {"select": "all", "g_clamp": None, "alive_mask": False, "normaliser": "team"}
@@ -62,7 +73,9 @@ def dead_share(parts, batch):
     """sum m delta sum_{i dead} g_i dQ_i/dtheta, from the learner's own values."""
     algorithm = parts.assemble()
     learner, ctx = init(algorithm, dtype=jnp.float64), context(algorithm, jnp.float64)
-    values = lambda p: _value._values(parts, p, learner.target_params, batch, ctx)  # noqa: E731
+
+    def values(params):
+        return values_of(parts, learner, batch, ctx, params=params)
 
     def share(params):
         now = values(learner.params)
@@ -129,9 +142,7 @@ def test_individual_rewards_of_vdn_sum_to_the_team_reward_and_n_minus_one_errors
     algorithm, batch = parts.assemble(), random_batch(dead=False, dtype=jnp.float64)
     learner, ctx = init(algorithm, dtype=jnp.float64), context(algorithm, jnp.float64)
     shown = jax.jit(algorithm.inspect)(learner, batch, ctx)["individual_reward"]
-    values = jax.jit(
-        lambda: _value._values(parts, learner.params, learner.target_params, batch, ctx).replace(mix=None)
-    )()
+    values = jax.jit(lambda: values_of(parts, learner, batch, ctx).replace(mix=None))()
     delta = values.team_reward + values.discount * values.next_q_tot - values.q_tot
     real = np.asarray(batch.mask) > 0
     expected = values.team_reward + (SPEC.num_agents - 1) * delta

@@ -23,13 +23,16 @@ from value_cases import (
     learner_parts,
     random_batch,
     step,
+    values_of,
+    view_of,
 )
 
-from jaxshare.algos import _value, maser, roma
+from jaxshare.algos.maser import algorithm as maser
+from jaxshare.algos.roma import algorithm as roma
+from jaxshare.algos.roma.networks import Roles
 from jaxshare.models import inputs
 from jaxshare.models.agents import q_network
 from jaxshare.models.mixers import MixerInputs
-from jaxshare.models.roles import Roles
 from jaxshare.modifiers import differ as differ_modifier
 from jaxshare.types import RefusedError, TimeStep
 
@@ -46,7 +49,9 @@ def parts_of(name, differ=None, **config):
 def compiled(name, exact=False, bare=False, **config):
     """(parts, algorithm, compiled update); exact: with DIFFER that changes nothing; bare: without further losses."""
     parts = parts_of(name, differ=EXACT if exact else None, **config)
-    parts = dataclasses.replace(parts, aux=(), modules={}) if bare else parts
+    if bare:
+        networks = {name: parts.networks[name] for name in ("agent", "mixer")}
+        parts = dataclasses.replace(parts, aux=(), networks=networks)
     algorithm = parts.assemble()
     return parts, algorithm, jax.jit(algorithm.update)
 
@@ -68,7 +73,7 @@ def maser_values(**config):
     parts, algorithm, _ = compiled("maser", **config)
     batch = random_batch()
     learner, ctx = init(algorithm), context(algorithm, intrinsic_scale=0.5)
-    find = jax.jit(lambda: _value._values(parts, learner.params, learner.target_params, batch, ctx).replace(mix=None))
+    find = jax.jit(lambda: values_of(parts, learner, batch, ctx).replace(mix=None))
     return parts, learner, ctx, batch, find()
 
 
@@ -135,7 +140,7 @@ def test_rewards_and_losses_by_hand(config):
     np.testing.assert_array_equal(values.extras[maser.GOAL], expected["goal"])
     np.testing.assert_allclose(np.asarray(values.extras[maser.REWARD])[real], expected["reward"][real], atol=1e-4)
     np.testing.assert_allclose(np.asarray(values.team_reward)[real], expected["shaped"][real], atol=1e-4)
-    loss, metrics = jax.jit(parts.aux[0])(values, batch, ctx, KEY)
+    loss, metrics = jax.jit(lambda: parts.aux[0](view_of(parts, learner, batch, ctx, values=values)))()
     np.testing.assert_allclose(metrics["maser/individual_loss"], expected["ind"], rtol=1e-4)
     np.testing.assert_allclose(metrics["maser/distance_loss"], expected["dist"], rtol=1e-4)
     np.testing.assert_allclose(metrics["maser/explore_loss"], expected["expl"], rtol=1e-4)
@@ -153,7 +158,8 @@ def test_what_the_released_code_does_not_train():
 
         def loss(q, params, coef):
             h = {**ctx.hparams, "individual_coef": 0.0, "extra_scale": 1.0, **coef}
-            return made.aux[0](values.replace(q=q, params=params), batch, ctx.replace(hparams=h), KEY)[0]
+            view = view_of(made, learner, batch, ctx.replace(hparams=h), params=params)
+            return made.aux[0](view.replace(values=values.replace(q=q)))[0]
 
         compiled = jax.jit(jax.grad(loss, argnums=(0, 1)))
         return lambda explore, distance: compiled(
@@ -202,7 +208,7 @@ def test_a_fixed_role_is_an_ordinary_agent():
     params = {**params, "role_encoder": {**encoder, "out": fixed}}
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, AGENTS, SPEC.obs_dim + ACTIONS + AGENTS)), jnp.float32)
     noisy = jnp.concatenate([x, jnp.zeros((3, 2, AGENTS, 2))], axis=-1)
-    _, y = jax.jit(parts.agent.unroll)(params, parts.agent.initial_carry(2), noisy)
+    _, y = jax.jit(parts.networks["agent"].unroll)(params, parts.networks["agent"].initial_carry(2), noisy)
     role = np.asarray(fixed["bias"])[:2]
     code = role @ np.asarray(head["hidden"]["linear"]["kernel"]) + np.asarray(head["hidden"]["linear"]["bias"])
     code = (code - code.mean()) / np.sqrt(code.var() + 1e-5)
@@ -254,8 +260,8 @@ def test_batch_normalisation_is_over_the_rows_of_a_step():
     x = jnp.asarray(
         np.random.default_rng(1).normal(size=(2, 3, AGENTS, SPEC.obs_dim + ACTIONS + AGENTS + 2)), jnp.float32
     )
-    start = parts.agent.initial_carry(3)
-    unroll = jax.jit(parts.agent.unroll)
+    start = parts.networks["agent"].initial_carry(3)
+    unroll = jax.jit(parts.networks["agent"].unroll)
     y = unroll(params, start, x)[1]
     other = unroll(params, start, x.at[:, 0].add(1.0))[1]
     assert not np.allclose(y[:, 1:], other[:, 1:])
@@ -274,10 +280,10 @@ def test_padding_has_no_last_action_in_the_statistics():
 
     @jax.jit
     def seen(batch):
-        values = _value._values(parts, learner.params, learner.target_params, batch, ctx)
+        values = values_of(parts, learner, batch, ctx)
         roles = Roles.split(values.features[:-1], parts.config.role_dim)
-        inference = parts.modules["inference"]
-        return values.features, roma._infer(parts.config, parts.spec, inference, values, batch, roles)
+        view = view_of(parts, learner, batch, ctx, values=values)
+        return values.features, roma._infer(parts.networks["inference"], view, roles)
 
     for found, expected in zip(jax.tree.leaves(seen(other)), jax.tree.leaves(seen(batch)), strict=True):
         np.testing.assert_array_equal(found, expected)

@@ -10,7 +10,6 @@ from value_cases import assert_close, gradients, learner_parts
 
 from jaxshare.envs.matrix import environment as matrix
 from jaxshare.envs.matrix.tables import TABLES
-from jaxshare.models import inputs
 from jaxshare.models.mixers import MixerInputs
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.run_parts import ReplayConfig
@@ -61,8 +60,9 @@ def trained_table(name, game):
 def table(parts, params):
     """Q_tot [A, A], from the utilities of both agents at their constant observation."""
     spec = parts.spec
-    x = inputs.build(jnp.ones((1, 1, 2, 1)), None, spec, False, parts.config.obs_agent_id)
-    _, q = parts.agent.unroll(params["agent"], parts.agent.initial_carry(1), x)
+    x = parts.reads.build(jnp.ones((1, 1, 2, 1)), None)
+    agent = parts.networks["agent"]
+    _, q = agent.unroll(params["agent"], agent.initial_carry(1), x)
     first, second = q[0, 0]
     actions = spec.action.num_actions
     joint = jnp.stack([jnp.repeat(first, actions), jnp.tile(second, actions)], axis=-1)[None]

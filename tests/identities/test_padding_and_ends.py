@@ -18,9 +18,13 @@ from value_cases import (
     learner_parts,
     random_batch,
     step,
+    values_of,
+    view_of,
 )
 
-from jaxshare.algos import _value
+from jaxshare.learners.assembly import with_values
+from jaxshare.learners.records import View
+from jaxshare.learners.value import Values, individual_td_loss, team_td_loss
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.training import replay
 from jaxshare.types import Discrete, EnvSpec, Episode
@@ -167,9 +171,9 @@ def hand_gradients(name, differ=None, **config):
         init=lambda key: table(FIRST, SECOND),
         initial_carry=lambda batch: jnp.zeros((batch, 2, 0)),
         unroll=lambda params, carry, x: (carry, params),
-        groups=(0, 0),
+        param_sets=(0, 0),
     )
-    algorithm, batch = dataclasses.replace(parts, agent=tables).assemble(), hand_batch()
+    algorithm, batch = parts.with_network("agent", tables).assemble(), hand_batch()
     learner = init(algorithm)
     params, target = {"agent": table(FIRST, SECOND)}, {"agent": table(FIRST_TARGET, SECOND_TARGET)}
     if name != "iql":
@@ -247,17 +251,18 @@ def test_two_episodes_for_differ(on_timeout):
 def test_iql1_and_vdn1_numbers():
     """Q = (1, 2), Q' = (0.5, 1.5), R = 1, gamma = 0.9, with and without a sum."""
     one = lambda *x: jnp.array(x, jnp.float32).reshape(1, 1, -1)  # noqa: E731
-    values = _value.Values(
+    values = Values(
         q=None, q_taken=one(1, 2), next_q=one(0.5, 1.5), q_tot=jnp.full((1, 1), 3.0), next_q_tot=jnp.full((1, 1), 2.0),
-        discount=jnp.full((1, 1), 0.9), team_reward=jnp.ones((1, 1)), params={}, mix=None,
+        discount=jnp.full((1, 1), 0.9), team_reward=jnp.ones((1, 1)), mix=None,
     )  # fmt: skip
     batch = Episode(*[None] * 5, one(1, 1), None, None, jnp.ones((1, 1)))
-    loss, metrics = _value.individual_td_loss(values, batch, None, KEY)
+    view = View(None, None, {}, batch, None, KEY, values=values)
+    loss, metrics = individual_td_loss(view)
     np.testing.assert_allclose(loss, 0.1625, rtol=1e-6)  # errors -0.45 and -0.35
     np.testing.assert_allclose(metrics["td_error/abs_mean"], 0.4, rtol=1e-6)
 
     def team(q):
-        return _value.team_td_loss(values.replace(q_taken=q, q_tot=q.sum(-1)), batch, None, KEY)[0]
+        return team_td_loss(view.replace(values=values.replace(q_taken=q, q_tot=q.sum(-1))))[0]
 
     loss, grad = jax.value_and_grad(team)(values.q_taken)
     np.testing.assert_allclose(loss, 0.04, rtol=1e-5)
@@ -321,13 +326,13 @@ def test_qmix_is_monotone_in_every_utility_of_the_assembled_learner(layers):
     ctx = context(algorithm)
 
     @jax.jit
-    def slopes(params, target):
-        values = _value._values(parts, params, target, batch, ctx)
+    def slopes(learner):
+        values = values_of(parts, learner, batch, ctx)
         return jax.grad(lambda q: values.mix(q).sum())(values.q_taken), values.q_tot - values.mix(values.q_taken)
 
     for seed in range(20):
         learner = init(algorithm, seed, scale=1.5)
-        found, gap = slopes(learner.params, learner.target_params)
+        found, gap = slopes(learner)
         assert found.shape == batch.action.shape
         assert np.all(np.asarray(found) >= 0)
         assert np.any(np.asarray(found) > 0)
@@ -388,7 +393,7 @@ def test_the_target_network_gets_no_gradient():
     learner, ctx = init(algorithm), context(algorithm)
 
     def loss(target):
-        values = _value._values(parts, learner.params, target, batch, ctx)
-        return parts.loss(values, batch, ctx, KEY)[0]
+        view = with_values(view_of(parts, learner.replace(target_params=target), batch, ctx, key=None))
+        return parts.steps[parts.main].loss(view.replace(key=KEY))[0]
 
     assert not np.any(flat(jax.jit(jax.grad(loss))(learner.target_params)))

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import tiny
 import value_cases
-from value_cases import AGENTS, KEY, SPEC, context, learner_parts, random_batch
+from value_cases import AGENTS, KEY, SPEC, context, learner_parts, random_batch, view_of
 
 from jaxshare import registry
 from jaxshare.envs.matrix import environment as matrix
+from jaxshare.learners.learner import personal_networks
 from jaxshare.models.agents import q_network
 from jaxshare.models.base import Network
-from jaxshare.modifiers import _pps, differ
+from jaxshare.modifiers import differ
+from jaxshare.modifiers.periodic import averages, scores
+from jaxshare.modifiers.periodic.sharing import decided
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.run_parts import ReplayConfig
 from jaxshare.training.counting import start_clock
@@ -48,7 +51,7 @@ def case(name="a_pps", algo="vdn", spec=SPEC, optimizer="adam", with_differ=Fals
     moments = jax.tree.map(
         lambda x: np.abs(rng.normal(size=x.shape)).astype(x.dtype) if x.ndim else x + 5, learner.opt_state
     )
-    sharing = _pps._sharing(name, parts_config(name, **config), parts)
+    sharing = decided(name, parts_config(name, **config), parts)
     return parts, sharing, learner.replace(opt_state=moments), context(parts.assemble(), updates=2)
 
 
@@ -58,8 +61,8 @@ def parts_config(name, **config):
 
 def average(*args, scores=(1.0, 2.0, 5.0), **kwargs):
     """(learner before, learner after one average, names of the shared tensors, the weights that were used)."""
-    _, sharing, learner, ctx = case(*args, **kwargs)
-    new = jax.jit(lambda: _pps.aggregate(sharing, learner, jnp.array(scores), ctx))()
+    parts, sharing, learner, ctx = case(*args, **kwargs)
+    new = jax.jit(lambda: averages.aggregate(sharing, view_of(parts, learner, None, ctx), jnp.array(scores)))()
     return learner, jax.tree.map(np.asarray, new), sharing.tensors["agent"], new.stats[sharing.name]["weight"]
 
 
@@ -143,7 +146,12 @@ def test_rs_pps_without_a_usable_score_is_a_pps(scores):
 def test_the_temperature_is_swept():
     parts, sharing, learner, ctx = case("rs_pps", rule="softmax")
     assert parts.hparams == {"rs_pps.temperature": 1.0}
-    weigh = jax.jit(lambda c: _pps.aggregate(sharing, learner, jnp.array([1.0, 1.0, 2.0]), c).stats["rs_pps"]["weight"])
+
+    @jax.jit
+    def weigh(ctx):
+        view = view_of(parts, learner, None, ctx)
+        return averages.aggregate(sharing, view, jnp.array([1.0, 1.0, 2.0])).stats["rs_pps"]["weight"]
+
     np.testing.assert_allclose(weigh(ctx), [0.211942, 0.211942, 0.576117], atol=1e-6)
     warm = ctx.replace(hparams={**ctx.hparams, "rs_pps.temperature": jnp.float32(1e6)})
     np.testing.assert_allclose(weigh(warm), [1 / 3] * 3, atol=1e-5)
@@ -213,7 +221,8 @@ def test_pps_5_the_average_falls_on_updates_300_600_and_900():
     def update(learner, u):
         apart = jax.tree.map(lambda x: x + jnp.arange(float(AGENTS)).reshape(-1, *[1] * (x.ndim - 1)), learner.params)
         clock = ctx.clock._replace(updates=u)
-        learner, metrics = parts.after_update[0](learner.replace(params=apart), batch, ctx.replace(clock=clock), KEY)
+        view = view_of(parts, learner.replace(params=apart), batch, ctx.replace(clock=clock))
+        learner, metrics = parts.after_update[0](view)
         rows = learner.params["agent"]["head"]["bias"]
         return learner, (jnp.all(rows == rows[:1]), metrics)
 
@@ -230,7 +239,11 @@ def test_pps_5_the_average_falls_on_updates_300_600_and_900():
 def test_the_average_is_a_branch_and_not_a_select_when_runs_are_vmapped():
     parts, _, learner, ctx = case("rs_pps", spec=OWN)
     two = jax.tree.map(lambda x: jnp.stack([x, x]), learner)
-    hook = jax.vmap(lambda learner, ctx: parts.after_update[0](learner, None, ctx, KEY)[0], in_axes=(0, None))
+
+    def averaged(learner, ctx):
+        return parts.after_update[0](view_of(parts, learner, None, ctx))[0]
+
+    hook = jax.vmap(averaged, in_axes=(0, None))
     primitives = [str(eqn.primitive) for eqn in jax.make_jaxpr(hook)(two, ctx).jaxpr.eqns]
     assert "cond" in primitives
     assert "reduce_sum" not in primitives  # the averages are inside
@@ -287,7 +300,8 @@ def own_returns(buffer, collects, batch):
         episode = jax.tree.map(lambda x, index=index: x[:, index], episode)
         reward = rng.normal(size=episode.reward.shape).astype(np.float32)  # also where the mask is 0
         reward = np.where(episode.mask[..., None] > 0, reward, np.nan)
-        learner = algorithm.observe(learner, episode.replace(reward=jnp.array(reward)), clock)
+        ctx = context(algorithm).replace(clock=clock)
+        learner = algorithm.observe(learner, episode.replace(reward=jnp.array(reward)), ctx)
         clock = clock._replace(episodes=clock.episodes + batch)
         seen += list(np.nansum(reward, axis=0))
     return learner.stats["rs_pps"]["returns"], clock, np.array(seen)
@@ -297,21 +311,21 @@ def own_returns(buffer, collects, batch):
 def test_own_rewards_of_the_last_episodes(buffer, collects, batch):
     """Not yet full; overwritten; more episodes in one collect than are kept."""
     ring, clock, seen = own_returns(buffer, collects, batch)
-    np.testing.assert_allclose(_pps.own_scores(ring, clock), seen[-buffer:].mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(scores.own_scores(ring, clock), seen[-buffer:].mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_individual_scores_are_the_decomposed_rewards_that_differ_shows():
     parts = base("qmix")
     shown = differ.make(differ.Config(g_clamp=None), parts).assemble()
     learner, ctx, batch = value_cases.init(shown), context(shown), random_batch()
-    scores = _pps.individual_scores(parts)
     real = (np.asarray(batch.mask)[..., None] > 0) & np.asarray(batch.alive[:-1])
     dirty = batch.replace(reward=jnp.where(batch.mask[..., None] > 0, batch.reward, 1e6))
 
     @jax.jit
     def both():
         learned = learner.replace(stats={})
-        return shown.inspect(learned, batch, ctx)["individual_reward"], scores(learned, dirty, ctx)
+        view = view_of(parts, learned, dirty, ctx)
+        return shown.inspect(learned, batch, ctx)["individual_reward"], scores.individual_scores(view)
 
     reward, found = both()
     expected = np.where(real, reward, 0).sum((0, 1)) / batch.mask.shape[1]
@@ -332,13 +346,14 @@ def test_a_solo_episode_has_one_network_in_everybodys_place():
         return Rollout(episode=episode.replace(mask=mask, reward=reward), info={})
 
     config = dataclasses.replace(parts_config("rs_pps"), solo_episodes=2)
-    sharing = dataclasses.replace(_pps._sharing("rs_pps", config, parts), source="solo")
-    found = _pps.play_alone(sharing, learner, play, ctx, KEY).stats["rs_pps"]
+    sharing = dataclasses.replace(decided("rs_pps", config, parts), source="solo")
+    view = view_of(parts, learner, None, ctx)
+    found = scores.play_alone(sharing, view, play).stats["rs_pps"]
     np.testing.assert_allclose(found["score"], 3 * learner.params["agent"]["head"]["bias"][:, 0], rtol=1e-5)
     assert found["solo_steps"] == AGENTS * 2 * 3
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x.shape, y.shape), seen[0], learner.params)
     later = ctx.replace(clock=ctx.clock._replace(updates=jnp.int32(3)))
-    assert_same(_pps.play_alone(sharing, learner, play, later, KEY).stats, learner.stats)
+    assert_same(scores.play_alone(sharing, view.replace(ctx=later), play).stats, learner.stats)
 
 
 @pytest.mark.slow
@@ -426,9 +441,8 @@ def test_one_agent_is_its_own_mean(algo):
     spec = EnvSpec("alone", 1, 3, 2, SPEC.action, 5, (0,), ("unit",))
     plain, alone = base(algo, spec), pps(base(algo, spec), "rs_pps")
     assert alone.after_update == alone.before_update == alone.observe == ()
-    assert alone.agent is plain.agent or str(jax.make_jaxpr(alone.agent.init)(KEY)) == str(
-        jax.make_jaxpr(plain.agent.init)(KEY)
-    )
+    ours, theirs = alone.networks["agent"], plain.networks["agent"]
+    assert ours is theirs or str(jax.make_jaxpr(ours.init)(KEY)) == str(jax.make_jaxpr(theirs.init)(KEY))
 
 
 def test_an_algorithm_without_such_parts_is_asked_for_nothing():
@@ -438,20 +452,21 @@ def test_an_algorithm_without_such_parts_is_asked_for_nothing():
     assert pps(base(), "rs_pps", rule="uniform").assemble().before_update is None  # equal weights need no score
 
 
-def curious(groups=(0, 1, 2), network=None):
+def curious(param_sets=(0, 1, 2), network=None):
     """An algorithm written here: VDN whose agents have a second network each, for what they find new."""
-    novelty = network or q_network(SPEC.obs_dim, 1, 4, False, groups)
-    return base("vdn").extend(modules={"novelty": novelty})
+    novelty = network or q_network(SPEC.obs_dim, 1, 4, False, param_sets)
+    return base("vdn").extend(networks={"novelty": novelty})
 
 
 def test_every_network_that_agents_have_is_averaged():
     parts = pps(curious(), period=1)
     algorithm = parts.assemble()
     learner = value_cases.init(algorithm).replace(stats=parts.stats)
-    assert set(parts.networks) == {"agent", "novelty"}
-    sharing = _pps._sharing("a_pps", parts_config("a_pps"), parts)
+    assert set(personal_networks(parts)) == {"agent", "novelty"}
+    sharing = decided("a_pps", parts_config("a_pps"), parts)
     assert set(sharing.tensors) == {"agent", "novelty"}
-    after = jax.jit(lambda: _pps.aggregate(sharing, learner, jnp.zeros(AGENTS), context(algorithm)))()
+    view = view_of(parts, learner, None, context(algorithm))
+    after = jax.jit(lambda: averages.aggregate(sharing, view, jnp.zeros(AGENTS)))()
     for name in ("agent", "novelty"):
         before = learner.params[name]
         mean = jax.tree.map(lambda x: jnp.broadcast_to(x.mean(0, keepdims=True), x.shape), before)
@@ -463,19 +478,19 @@ def test_every_network_that_agents_have_is_averaged():
 
 def test_a_network_may_be_left_out_by_name():
     parts = pps(curious(), networks=("agent",))
-    sharing = _pps._sharing("a_pps", parts_config("a_pps", networks=("agent",)), parts)
+    sharing = decided("a_pps", parts_config("a_pps", networks=("agent",)), parts)
     assert set(sharing.tensors) == {"agent"}
     first = parts.assemble().init(KEY).params["novelty"]
     assert not all((x == x[:1]).all() for x in jax.tree.leaves(first))
 
 
 def test_a_network_that_all_have_in_common_stays_as_it_is():
-    parts = pps(curious(groups=(0, 0, 0)))
-    assert set(_pps._sharing("a_pps", parts_config("a_pps"), parts).tensors) == {"agent"}
+    parts = pps(curious(param_sets=(0, 0, 0)))
+    assert set(decided("a_pps", parts_config("a_pps"), parts).tensors) == {"agent"}
 
 
 def test_a_module_of_which_it_cannot_be_told_whose_it_is_is_refused():
-    """One that has tensors for each agent, and no `groups`; of any other size it is the team's."""
+    """One that has tensors for each agent, and no `param_sets`; of any other size it is the team's."""
     own = q_network(SPEC.obs_dim, 1, 4, False, (0, 1, 2))
     nobodys = Network(init=own.init, apply=own.unroll)
     with pytest.raises(RefusedError, match=r"agents have novelty of algo=vdn.*a_pps\.networks=\[agent\]"):

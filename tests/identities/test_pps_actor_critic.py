@@ -10,7 +10,9 @@ import pytest
 from actor_critic_cases import KEY, SPEC, context, episodes, init, parts_of
 
 from jaxshare import registry
-from jaxshare.modifiers import _pps, differ
+from jaxshare.modifiers import differ
+from jaxshare.modifiers.periodic import averages, scores
+from jaxshare.modifiers.periodic.sharing import decided
 from jaxshare.training.rollout import Rollout
 from jaxshare.types import RefusedError
 
@@ -51,10 +53,11 @@ def averaged():
 
     def found(**config):
         parts = pps(parts_of("ia2c", ALIKE, share_params="none", hidden_dim=2), **config)
-        sharing = _pps._sharing("a_pps", registry.get("modifiers", "a_pps").Config(**config), parts)
+        sharing = decided("a_pps", registry.get("modifiers", "a_pps").Config(**config), parts)
         learner = init(parts)
         learner = learner.replace(opt_state=jax.tree.map(lambda x: x + jnp.arange(x.size, dtype=x.dtype).reshape(x.shape), learner.opt_state))  # fmt: skip  # noqa: E501
-        after = jax.jit(lambda: _pps.aggregate(sharing, learner, jnp.ones(3), context(parts.assemble())))()
+        view = cases.value_cases.view_of(parts, learner, None, context(parts.assemble()))
+        after = jax.jit(lambda: averages.aggregate(sharing, view, jnp.ones(3)))()
         return learner, after, sharing.tensors
 
     return found
@@ -100,13 +103,13 @@ def test_a_part_of_both(averaged):
 def test_own_scores_of_a_learner_from_segments_are_rewards_of_pieces():
     parts = pps(parts_of("iac", ALIKE), "rs_pps", buffer=8)
     algorithm = parts.assemble()
-    learner, clock, sums = init(parts), context(algorithm).clock, []
+    learner, ctx, sums = init(parts), context(algorithm), []
     for seed in range(2):
         piece = episodes(parts, seed, ALIKE)
         sums.append(np.asarray(piece.reward * piece.mask[..., None]).sum(0))
-        learner = algorithm.observe(learner, cases.junk(piece), clock)
-        clock = clock._replace(episodes=clock.episodes + 4)
-    found = _pps.own_scores(learner.stats["rs_pps"]["returns"], clock)
+        learner = algorithm.observe(learner, cases.junk(piece), ctx)
+        ctx = ctx.replace(clock=ctx.clock._replace(episodes=ctx.clock.episodes + 4))
+    found = scores.own_scores(learner.stats["rs_pps"]["returns"], ctx.clock)
     np.testing.assert_allclose(found, np.concatenate(sums).mean(0), rtol=1e-4, atol=1e-5)
 
 

@@ -22,15 +22,30 @@ from test_padding_and_ends import (
     junk,
     table,
 )
-from value_cases import KEY, SPEC, assert_close, context, flat, gradients, init, learner_parts, random_batch, step
+from value_cases import (
+    KEY,
+    SPEC,
+    assert_close,
+    context,
+    flat,
+    gradients,
+    init,
+    learner_parts,
+    random_batch,
+    step,
+    values_of,
+    view_of,
+)
 
-from jaxshare.algos import _value
+from jaxshare.algos.qplex import algorithm as qplex
+from jaxshare.algos.qplex.mixer import duplex
 from jaxshare.envs.matrix import environment as matrix
 from jaxshare.envs.matrix.tables import TABLES
+from jaxshare.learners.value import Values
 from jaxshare.models.agents import AgentNetwork
-from jaxshare.models.mixers import duplex
 from jaxshare.modifiers import differ
 from jaxshare.ops import differ as ops_differ
+from jaxshare.ops import td
 from jaxshare.types import Episode
 
 WIDE = dataclasses.replace(SPEC, state_dim=7)  # two numbers of each agent, and one more
@@ -100,9 +115,9 @@ def test_two_episodes_by_hand(on_timeout, double_q, differ):
         init=lambda key: table(FIRST, SECOND),
         initial_carry=lambda batch: jnp.zeros((batch, 2, 0)),
         unroll=lambda params, carry, x: (carry, params),
-        groups=(0, 0),
+        param_sets=(0, 0),
     )
-    algorithm = dataclasses.replace(learner_parts("qplex", PAIR, differ, **config), agent=tables).assemble()
+    algorithm = learner_parts("qplex", PAIR, differ, **config).with_network("agent", tables).assemble()
     learner, batch = init(algorithm), hand_batch()
     params = {"agent": table(FIRST, SECOND), "mixer": fixed_mixer(*ONLINE)}
     target = {"agent": table(FIRST_TARGET, SECOND_TARGET), "mixer": fixed_mixer(*TARGET)}
@@ -175,9 +190,9 @@ def test_qd1_by_hand():
     """QPLEX-1 with y = 4: delta = 1.1 and delta_i = w_i delta; with Q' = (1, 2) and gamma = 0.9 the rewards follow."""
     one = lambda *x: jnp.array(x, jnp.float32).reshape(1, 1, -1)  # noqa: E731
     v, w, b, importance = one(1, 4), one(2, 0.5), one(0.1, -0.2), one(1.5, 2)
-    values = _value.Values(
+    values = Values(
         q=None, q_taken=one(1, 3), next_q=one(1, 2), q_tot=jnp.full((1, 1), 2.9), next_q_tot=jnp.full((1, 1), 2.0),
-        discount=jnp.full((1, 1), 0.9), team_reward=jnp.full((1, 1), 2.2), params={},
+        discount=jnp.full((1, 1), 0.9), team_reward=jnp.full((1, 1), 2.2),
         mix=lambda q: duplex(q, v, w, b, importance),
     )  # fmt: skip
     config = differ.Config()
@@ -185,7 +200,9 @@ def test_qd1_by_hand():
     np.testing.assert_allclose(delta, [[1.1]], rtol=1e-5)
     np.testing.assert_allclose(gradient * delta[..., None], one(2.2, 0.55), rtol=1e-5)
     alive = jnp.ones((2, 1, 2), bool)
-    shown = differ._inspect(config, values, Episode(*[None] * 3, alive, *[None] * 5))["individual_reward"]
+    batch = Episode(*[None] * 3, alive, *[None] * 5)
+    view = view_of(None, None, batch, None, params={}, values=values)
+    shown = differ.individual_rewards(config, view)["individual_reward"]
     np.testing.assert_allclose(shown, one(2.3, 1.75), rtol=1e-5)
 
 
@@ -198,7 +215,7 @@ def test_qd3_lambda_changes_no_priority():
     @jax.jit
     def decomposed(importance):
         params = {**learner.params, "mixer": {**learner.params["mixer"], "importance": importance}}
-        values = _value._values(parts, params, learner.target_params, batch, ctx)
+        values = values_of(parts, learner, batch, ctx, params=params)
         return differ._decompose(differ.Config(), values)
 
     importance = learner.params["mixer"]["importance"]
@@ -280,7 +297,7 @@ def learned(name, game, updates=1000, lr=5e-3, seed=0, **config):
             return algorithm.update(learner, batch, now, KEY)[0], None
 
         learner, _ = jax.lax.scan(body, learner, jnp.linspace(1.0, 0.0, updates))
-        return _value._values(parts, learner.params, learner.target_params, batch, ctx).q_tot
+        return values_of(parts, learner, batch, ctx).q_tot
 
     found = train(init(algorithm, seed, scale=0.2))  # drawn here: compiling the networks' own draws takes longest
     return np.asarray(found).reshape([env.spec.action.num_actions] * 2)
@@ -322,9 +339,6 @@ def test_qplex_learns_the_first_non_monotonic_game_of_its_paper():
 
 def test_double_q_is_the_default_and_without_it_only_available_actions_are_looked_at():
     """code: all its files have double_q; without it its maximum is over all actions, available or not."""
-    from jaxshare.algos import qplex
-    from jaxshare.ops import td
-
     assert qplex.Config().double_q
     online, target = jnp.array([[[[0.0, 5.0, 1.0]]]] * 2), jnp.array([[[[3.0, 4.0, 9.0]]]] * 2)
     avail = jnp.array([[[[True, True, False]]]] * 2)

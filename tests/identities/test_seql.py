@@ -8,15 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_padding_and_ends import junk
-from value_cases import KEY, SPEC, _read_gradients, assert_close, context, flat, init, learner_parts, random_batch
+from value_cases import (
+    KEY,
+    SPEC,
+    _read_gradients,
+    assert_close,
+    context,
+    flat,
+    init,
+    learner_parts,
+    random_batch,
+    values_of,
+    view_of,
+)
 
 from jaxshare import registry
-from jaxshare.algos import _value, seql
-from jaxshare.types import Discrete, EnvSpec, RefusedError
+from jaxshare.algos.seql import algorithm as seql
+from jaxshare.learners.value import ValueConfig
+from jaxshare.types import Discrete, EnvSpec, LearnerState, RefusedError
 
 ALONE = EnvSpec("alone", 1, 3, 2, Discrete(4), 5, (0,), ("unit",))
 TEAM = dataclasses.replace(SPEC, groups=(0, 0, 0), group_names=("unit",))
-SETTINGS = [f.name for f in dataclasses.fields(_value.ValueConfig) if f.name not in ("hparams", "hidden_dim")]
+UNTRAINED = LearnerState(params={}, target_params={}, opt_state={}, stats={})
+SETTINGS = [f.name for f in dataclasses.fields(ValueConfig) if f.name not in ("hparams", "hidden_dim")]
 
 
 def parts_of(name, spec=SPEC, **config):
@@ -38,6 +52,11 @@ def gradients_of(case, batch, learner=None, updates=0, **hparams):
     _, algorithm, update = case
     new, metrics = update(learner or init(algorithm), batch, context(algorithm, updates=updates, **hparams), KEY)
     return _read_gradients(new.opt_state), metrics
+
+
+def relabelled(parts, batch, ctx):
+    """The batch of which everybody learns."""
+    return seql.relabel(view_of(parts, UNTRAINED, batch, ctx))[0]
 
 
 def rewards_of_their_own(batch, seed=3):
@@ -82,7 +101,7 @@ def test_seql3_one_agent_is_iql(config):
 def test_seql4_all_of_a_type_learn_from_the_same(mode):
     parts, batch = parts_of("seql", views=mode), rewards_of_their_own(random_batch())
     ctx = context(parts.assemble(), updates=1)
-    seen, _ = seql.relabel(parts.config, SPEC, batch, {}, ctx)
+    seen = relabelled(parts, batch, ctx)
     names = ("obs", "avail", "alive", "action", "reward")
     per_agent = {name: np.asarray(getattr(seen, name)) for name in names}
     if mode == "split":
@@ -113,7 +132,7 @@ def error_function(parts, learner, ctx):
     """batch -> squared errors [T, B, N] of network i on what stands in agent i's place."""
 
     def errors(batch):
-        values = _value._values(parts, learner.params, learner.target_params, batch, ctx)
+        values = values_of(parts, learner, batch, ctx)
         return jnp.square(batch.reward + values.discount[..., None] * values.next_q - values.q_taken)
 
     return jax.jit(errors)
@@ -153,7 +172,7 @@ def test_views_rotate_with_the_updates():
     algorithm = parts.assemble()
     found = []
     for updates in range(3):
-        seen, _ = seql.relabel(parts.config, TEAM, batch, {}, context(algorithm, updates=updates))
+        seen = relabelled(parts, batch, context(algorithm, updates=updates))
         found.append(np.asarray(seen.reward))
     for b in range(4):
         for n, turn in enumerate(found):
@@ -164,8 +183,8 @@ def test_an_index_in_the_input_is_the_readers():
     parts, batch = parts_of("seql", TEAM, share_params="all", obs_agent_id=True), random_batch()
     algorithm = parts.assemble()
     learner, ctx = init(algorithm), context(algorithm)
-    seen, _ = seql.relabel(parts.config, TEAM, batch, {}, ctx)
-    q = jax.jit(lambda b: _value._values(parts, learner.params, learner.target_params, b, ctx).q)(seen)
+    seen = relabelled(parts, batch, ctx)
+    q = jax.jit(lambda b: values_of(parts, learner, b, ctx).q)(seen)
     assert not np.allclose(q[:, :, 0], q[:, :, 1])  # one network, one view, another index
 
 
@@ -194,8 +213,8 @@ def test_ends_do_not_bootstrap(bootstrap):
     parts, batch = parts_of("seql", bootstrap_on_timeout=bootstrap), random_batch()
     algorithm = parts.assemble()
     learner, ctx = init(algorithm), context(algorithm)
-    seen, _ = seql.relabel(parts.config, SPEC, batch, {}, ctx)
-    values = jax.jit(lambda b: _value._values(parts, learner.params, learner.target_params, b, ctx).discount)(seen)
+    seen = relabelled(parts, batch, ctx)
+    values = jax.jit(lambda b: values_of(parts, learner, b, ctx).discount)(seen)
     discount = np.asarray(values)
     assert not discount[np.asarray(batch.terminated)].any()
     assert np.all(discount[np.asarray(batch.truncated)] == (np.float32(0.99) if bootstrap else 0))

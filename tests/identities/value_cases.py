@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import registry
+from jaxshare.learners.assembly import with_values
+from jaxshare.learners.records import View
 from jaxshare.types import Clock, Context, Discrete, EnvSpec, Episode
 
 AGENTS, ACTIONS, OBS, STATE, STEPS, BATCH = 3, 4, 3, 2, 5, 4
@@ -71,6 +73,17 @@ def random_batch(seed=0, spec=SPEC, dead=True, dtype=jnp.float32):
         truncated=jnp.array(truncated),
         mask=jnp.array(mask, dtype),
     )
+
+
+def view_of(parts, learner, batch, ctx, key=KEY, **changes):
+    """What a loss, a hook or an inspection of these parts is given; changes: other fields of it."""
+    params = changes.pop("params", None)
+    return View(parts, learner, learner.params if params is None else params, batch, ctx, key, **changes)
+
+
+def values_of(parts, learner, batch, ctx, key=None, params=None):
+    """What the main step of these parts reads from a batch; params: online ones in the place of the learner's."""
+    return with_values(view_of(parts, learner, batch, ctx, key), params).values
 
 
 def step(algorithm, learner, batch, ctx, key=KEY):

@@ -10,6 +10,7 @@ import pytest
 from jaxshare.models import inputs
 from jaxshare.models.agents import GRU, RecurrentQ, q_network
 from jaxshare.models.base import BLOCK, Linear, block_size, in_blocks, sharing_sets
+from jaxshare.models.inputs import Reads
 from jaxshare.models.mixers import MixerInputs, QMixer, mix_two_layers, qmix_mixer, vdn_mixer
 from jaxshare.models.recurrent import Gates, GRUWeights, gru_unroll
 from jaxshare.types import Box, Discrete, EnvSpec
@@ -43,11 +44,11 @@ def test_c6_gru_of_one_unit():
 
 
 def test_c7_parameter_counts():
-    params = shapes_of(q_network(42, 9, 64, recurrent=True, groups=(0, 0)).init)
+    params = shapes_of(q_network(42, 9, 64, recurrent=True, param_sets=(0, 0)).init)
     assert {name: size(part) for name, part in params.items()} == {"embed": 2752, "gru": 24_960, "head": 585}
     assert size(params) == 28_297
-    assert size(shapes_of(q_network(42, 9, 64, recurrent=True, groups=(0, 1)).init)) == 2 * 28_297
-    assert size(shapes_of(q_network(42, 9, 64, recurrent=False, groups=(0,)).init)) == 2752 + 64 * 65 + 585
+    assert size(shapes_of(q_network(42, 9, 64, recurrent=True, param_sets=(0, 1)).init)) == 2 * 28_297
+    assert size(shapes_of(q_network(42, 9, 64, recurrent=False, param_sets=(0,)).init)) == 2752 + 64 * 65 + 585
 
 
 def slow_gru(params, carry, x):
@@ -87,7 +88,7 @@ def test_the_recurrent_agent_against_a_loop():
 
 @pytest.mark.parametrize("recurrent", [True, False])
 def test_acting_step_by_step_is_the_unroll(recurrent):
-    network = q_network(4, 3, 8, recurrent, groups=(0, 1))
+    network = q_network(4, 3, 8, recurrent, param_sets=(0, 1))
     params, x = normal(0, shapes_of(network.init), 0.5), jax.random.normal(KEY, (5, 2, 2, 4))
     whole_carry, whole = jax.jit(network.unroll)(params, network.initial_carry(2), x)
     carry, steps, unroll = network.initial_carry(2), [], jax.jit(network.unroll)
@@ -99,7 +100,7 @@ def test_acting_step_by_step_is_the_unroll(recurrent):
 
 
 def test_the_feed_forward_agent_keeps_no_memory():
-    network = q_network(4, 3, 8, recurrent=False, groups=(0,))
+    network = q_network(4, 3, 8, recurrent=False, param_sets=(0,))
     params, x = normal(0, shapes_of(network.init), 0.5), jax.random.normal(KEY, (5, 2, 1, 4))
     unroll = jax.jit(network.unroll)
     _, q = unroll(params, network.initial_carry(2), x)
@@ -119,7 +120,7 @@ def test_initial_weights_are_torchs():
         np.testing.assert_allclose(flat.std(), bound / np.sqrt(3), rtol=0.25)
         assert abs(flat.mean()) < 4 * bound / np.sqrt(3 * flat.size)
 
-    params = jax.jit(q_network(42, 9, 64, recurrent=True, groups=(0,)).init)(KEY)
+    params = jax.jit(q_network(42, 9, 64, recurrent=True, param_sets=(0,)).init)(KEY)
     for leaf in jax.tree.leaves(params["gru"]):
         check(leaf, 64)
     check(params["embed"]["kernel"], 42)
@@ -238,8 +239,9 @@ def test_every_agent_uses_its_own_parameter_set(groups):
 def test_what_the_agents_read(last_action, agent_id):
     spec = EnvSpec("three", 3, 2, 1, Discrete(4), 5, (0, 0, 0), ("unit",))
     obs, action = jax.random.normal(KEY, (6, 2, 3, 2)), jax.random.randint(KEY, (5, 2, 3), 0, 4)
-    x = inputs.build(obs, inputs.last_actions(action, spec), spec, last_action, agent_id)
-    assert x.shape[-1] == inputs.input_dim(spec, last_action, agent_id)
+    reads = Reads(spec, last_action, agent_id)
+    x = reads.build(obs, inputs.last_actions(action, spec))
+    assert x.shape[-1] == reads.dim
     for t, b, i in np.ndindex(6, 2, 3):
         previous = np.eye(4)[action[t - 1, b, i]] if t else np.zeros(4)
         parts = [obs[t, b, i], *[previous] * last_action, *[np.eye(3)[i]] * agent_id]
@@ -252,7 +254,7 @@ def test_continuous_last_actions_are_read_as_they_are():
     previous = inputs.last_actions(action, spec)
     np.testing.assert_array_equal(previous[0], 0)
     np.testing.assert_array_equal(previous[1:], action)
-    assert inputs.input_dim(spec, True, True) == 2 + 3 + 2
+    assert Reads(spec, last_action=True, agent_id=True).dim == 2 + 3 + 2
 
 
 # ---- mixers

@@ -8,18 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxshare.algos import qplex
-from jaxshare.models.mixers import (
+from jaxshare.algos.qplex import algorithm as qplex
+from jaxshare.algos.qplex.mixer import (
     AttentionWeights,
     HyperWeights,
     Importance,
     Kernels,
-    MixerInputs,
     duplex,
     kernel_sum,
     qplex_mixer,
     transformation,
 )
+from jaxshare.models.mixers import MixerInputs
 from jaxshare.types import Box, Discrete, EnvSpec, RefusedError
 
 KEY = jax.random.key(0)

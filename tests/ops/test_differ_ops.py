@@ -1,11 +1,15 @@
 """DIFFER's equations: the numbers DIF-1 to DIF-8, slow numpy loops, and the statistics of its draws."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxshare.algos._value import Values, team_td_loss
 
+from jaxshare.algos import vdn
+from jaxshare.learners.records import View
+from jaxshare.learners.value import Values, team_td_loss
 from jaxshare.models.mixers import mix_two_layers
 from jaxshare.modifiers import differ as modifier
 from jaxshare.ops import differ
@@ -13,6 +17,7 @@ from jaxshare.types import Clock, Context, Discrete, EnvSpec, Episode
 
 KEY = jax.random.key(0)
 SPEC = EnvSpec("hand", 2, 1, 1, Discrete(2), 4, (0, 0), ("unit",))
+LEARNER = vdn.make(vdn.Config(), SPEC)
 HPARAMS = {
     f"differ.{name}": jnp.float32(getattr(modifier.Config(), name))
     for name in ("alpha", "epsilon_p", "beta_start", "beta_end", "eta_start", "eta_end", "eta_portion", "l1_coef")
@@ -25,11 +30,22 @@ def context(env_steps=0, total=1000, **changed):
     return Context(hparams=hparams, clock=clock, env_steps=jnp.int32(env_steps), total_env_steps=total)
 
 
-def weights(abs_error, mask, num, config, beta=0.6, key=KEY, hparams=HPARAMS):
+def view_of(ctx, key=KEY):
+    """What a modifier is given where it looks at hyper-parameters and the key only."""
+    return View(LEARNER, None, {}, None, ctx, key)
+
+
+def weights(abs_error, mask, num, config, beta=0.6, key=KEY):
     """What `select` gives when eta is such that n = num."""
     mask = jnp.asarray(mask, jnp.float32)
     eta = jnp.float32(num) / mask.sum()
-    return modifier.select(config, hparams, jnp.asarray(abs_error), mask, eta, jnp.float32(beta), key)
+    return select_at(config, jnp.asarray(abs_error), mask, eta, beta, key)
+
+
+def select_at(config, abs_error, mask, eta, beta=0.6, key=KEY):
+    """What `select` gives at this eta and beta."""
+    ctx = context(eta_start=eta, eta_end=eta, beta_start=beta, beta_end=beta)
+    return modifier.select(config, view_of(ctx, key), abs_error, mask)
 
 
 # ---- numbers of the specification
@@ -61,14 +77,14 @@ def test_dif2_individual_rewards_of_a_sum():
 X, G, ERROR = np.array([[[1.0, 2.0]], [[3.0, 1.0]]]), np.array([[[1.367879, 0.683940]], [[0.5, 1.5]]]), [[-0.4], [0.3]]
 
 
-def dif3_values(theta, alive):
+def dif3_view(theta, alive, **changed):
     shape = (2, 1)
     x, g, error = jnp.array(X, jnp.float32), jnp.array(G, jnp.float32), jnp.array(ERROR, jnp.float32)
     at_one = (g * x).sum(-1)
     values = Values(
         q=jnp.zeros((3, 1, 2, 2)), q_taken=theta * x, next_q=jnp.zeros((2, 1, 2)),
         q_tot=(g * theta * x).sum(-1) - at_one + error, next_q_tot=jnp.zeros(shape), discount=jnp.zeros(shape),
-        team_reward=jnp.zeros(shape), params={"agent": {"theta": theta}},
+        team_reward=jnp.zeros(shape),
         mix=lambda q: (g * q).sum(-1) - at_one + error,
     )  # fmt: skip
     batch = Episode(
@@ -76,15 +92,14 @@ def dif3_values(theta, alive):
         action=jnp.zeros((2, 1, 2), jnp.int32), reward=jnp.zeros((2, 1, 2)), terminated=jnp.zeros(shape, bool),
         truncated=jnp.zeros(shape, bool), mask=jnp.ones(shape),
     )  # fmt: skip
-    return values, batch
+    return View(LEARNER, None, {"agent": {"theta": theta}}, batch, context(**changed), KEY, values=values)
 
 
 def dif3_gradient(loss, alive=True):
     alive = jnp.ones((3, 1, 2), bool).at[1, 0, 1].set(alive)  # agent 2 at step 2
 
     def of_theta(theta):
-        values, batch = dif3_values(theta, alive)
-        return loss(values, batch, context(), KEY)[0]
+        return loss(dif3_view(theta, alive))[0]
 
     return float(jax.jit(jax.grad(of_theta))(jnp.float32(1.0)))
 
@@ -102,7 +117,7 @@ def dif3_gradient(loss, alive=True):
 )
 def test_dif3_gradient_of_the_shared_parameter(normaliser, alive_mask, alive, gradient):
     config = modifier.Config(select="all", normaliser=normaliser, alive_mask=alive_mask, g_clamp=None)
-    found = dif3_gradient(lambda *args: modifier.loss(config, SPEC, *args), alive)
+    found = dif3_gradient(partial(modifier.loss, config), alive)
     np.testing.assert_allclose(found, gradient, rtol=3e-6)
 
 
@@ -139,7 +154,7 @@ def test_dif5_equal_sensitivities_give_equal_priorities_within_a_step():
 
 
 def test_dif6_schedules():
-    schedule = jax.jit(lambda step: modifier.schedule(HPARAMS, context().replace(env_steps=step)))
+    schedule = jax.jit(lambda step: modifier.schedule(view_of(context().replace(env_steps=step))))
     eta = [float(schedule(jnp.int32(step))[0]) for step in (0, 300, 600, 900, 2000)]
     beta = [float(schedule(jnp.int32(step))[1]) for step in (0, 500, 1000, 2000)]
     np.testing.assert_allclose(eta, [0.8, 0.9, 1, 1, 1], rtol=1e-6)
@@ -191,17 +206,15 @@ def test_zero_errors_everywhere_select_without_nan(select):
 @pytest.mark.parametrize("select", differ.SELECTIONS)
 def test_nothing_valid_selects_nothing(select):
     zeros = jnp.zeros((2, 2))
-    eta, beta = jnp.float32(0.8), jnp.float32(0.6)
-    weight, _ = modifier.select(modifier.Config(select=select), HPARAMS, zeros + 5, zeros, eta, beta, KEY)
+    weight, _ = select_at(modifier.Config(select=select), zeros + 5, zeros, eta=0.8)
     np.testing.assert_array_equal(weight, zeros)
 
 
 @pytest.mark.parametrize("select", ["greedy", "per", "per_expected"])
 def test_less_than_one_item_means_one(select):
     mask = jnp.ones(5)
-    eta, config = jnp.float32(0.01), modifier.Config(select=select)
     error = jnp.array([1.0, 5, 2, 3, 4])
-    _, count = modifier.select(config, HPARAMS, error, mask, eta, jnp.float32(0.6), KEY)
+    _, count = select_at(modifier.Config(select=select), error, mask, eta=0.01)
     np.testing.assert_allclose(count.sum(), 1, rtol=1e-6)
 
 
@@ -341,39 +354,39 @@ def test_the_selection_is_the_same_inside_vmap():
 def test_learning_needs_no_individual_reward_but_reports_the_exact_one():
     """The logged r_i reproduces g_i delta with the bootstrap ended by either death or the end of the episode."""
     alive = jnp.ones((3, 1, 2), bool).at[1:, 0, 1].set(False)
-    values, batch = dif3_values(jnp.float32(1.0), alive)
-    values = values.replace(next_q=jnp.full((2, 1, 2), 5.0), discount=jnp.array([[0.9], [0.0]]))
+    view = dif3_view(jnp.float32(1.0), alive)
+    values = view.values.replace(next_q=jnp.full((2, 1, 2), 5.0), discount=jnp.array([[0.9], [0.0]]))
     config = modifier.Config(g_clamp=None)
-    reward = modifier._inspect(config, values, batch)["individual_reward"]
+    reward = modifier.individual_rewards(config, view.replace(values=values))["individual_reward"]
     discount = np.array([[[0.9, 0.0]], [[0.0, 0.0]]])  # agent 2 dies in the first step, the second is the last
     error = G * -np.array(ERROR)[..., None]
     np.testing.assert_allclose(reward, error + X - discount * 5.0, rtol=1e-5)
 
 
 def test_clamped_gradients_are_reported():
-    values, batch = dif3_values(jnp.float32(1.0), jnp.ones((3, 1, 2), bool))
+    view = dif3_view(jnp.float32(1.0), jnp.ones((3, 1, 2), bool))
     config = modifier.Config(select="all", g_clamp=1.0)
-    _, metrics = jax.jit(lambda: modifier.loss(config, SPEC, values, batch, context(), KEY))()
+    _, metrics = jax.jit(lambda: modifier.loss(config, view))()
     np.testing.assert_allclose(metrics["differ/clamped"], 0.5)
     shares = [float(metrics[f"differ/share/agent_{i}"]) for i in range(2)]
     np.testing.assert_allclose(shares, [0.5, 0.5])
-    _, gradient = modifier._decompose(config, values)
+    _, gradient = modifier._decompose(config, view.values)
     np.testing.assert_allclose(gradient, np.clip(G, -1, 1), rtol=1e-6)
 
 
 def test_the_rate_is_one_where_only_the_length_of_lives_differs():
-    values, batch = dif3_values(jnp.float32(1.0), jnp.ones((3, 1, 2), bool).at[1:, 0, 1].set(False))
+    view = dif3_view(jnp.float32(1.0), jnp.ones((3, 1, 2), bool).at[1:, 0, 1].set(False))
     config = modifier.Config(select="all")
-    _, metrics = jax.jit(lambda: modifier.loss(config, SPEC, values, batch, context(), KEY))()
+    _, metrics = jax.jit(lambda: modifier.loss(config, view))()
     for name, expected in {"share": [2 / 3, 1 / 3], "rate": [1.0, 1.0]}.items():
         found = [float(metrics[f"differ/{name}/agent_{i}"]) for i in range(2)]
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_the_l1_term_is_added_to_the_agents_only():
-    values, batch = dif3_values(jnp.float32(-3.0), jnp.ones((3, 1, 2), bool))
     config = modifier.Config(select="all")
-    loss = jax.jit(lambda c: modifier.loss(config, SPEC, values, batch, context(l1_coef=c), KEY)[0])
+    alive = jnp.ones((3, 1, 2), bool)
+    loss = jax.jit(lambda c: modifier.loss(config, dif3_view(jnp.float32(-3.0), alive, l1_coef=c))[0])
     losses = [float(loss(c)) for c in (0.0, 0.5)]
     np.testing.assert_allclose(losses[1] - losses[0], 1.5, rtol=1e-4)
     assert HPARAMS["differ.l1_coef"] == 0

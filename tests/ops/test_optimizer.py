@@ -1,31 +1,47 @@
 """The optimisers as the learners use them: torch's RMSprop (C-3), the global clip (C-4), one state per group."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jaxshare.algos import _parts, _value
-from jaxshare.types import LearnerState
+from jaxshare.learners.optimisers import advance, first_opt_state
+from jaxshare.learners.records import View
+from jaxshare.learners.value import ValueConfig, ValueHParams, team_td_loss, value_learner
+from jaxshare.models.base import Network
+from jaxshare.types import Context, Discrete, EnvSpec, LearnerState
 
+SPEC = EnvSpec("hand", 2, 1, 1, Discrete(2), 4, (0, 0), ("unit",))
 LR, DECAY, EPS = 5e-4, 0.99, 1e-5
 
 
 def hparams(**changed):
-    values = {**vars(_value.ValueHParams()), **changed}
+    values = {**vars(ValueHParams()), **changed}
     return {name: jnp.float32(value) for name, value in values.items()}
+
+
+def learner_of(groups, config):
+    """A learner of the value family with networks of these names, trained in these groups."""
+    learner = value_learner("hand", config, SPEC, mixer=None, loss=team_td_loss)
+    names = [name for group in groups.values() for name in group]
+    networks = {name: Network(init=None, apply=None) for name in names}
+    return dataclasses.replace(learner, networks=networks).with_main(optimizer_groups=groups, rest="")
 
 
 def optimise(grads, groups, config=None, opt_state=None, params=None, **changed):
     """One step of the learner's own optimisers on parameters that start at 0: (params, opt_state, norms)."""
-    config, h = config or _value.ValueConfig(), hparams(**changed)
+    h = hparams(**changed)
+    learner = learner_of(groups, config or ValueConfig())
     params = params or jax.tree.map(jnp.zeros_like, grads)
-    optimizer = _value._optimizer(config, h)
-    opt_state = opt_state or {g: optimizer.init({n: params[n] for n in names}) for g, names in groups.items()}
-    learner = LearnerState(params=params, target_params=params, opt_state=opt_state, stats={})
-    learner, norms = _parts.optimised(lambda *group: optimizer.update, groups, learner, grads)
-    return learner.params, learner.opt_state, norms
+    opt_state = opt_state or first_opt_state(learner, params, h)
+    state = LearnerState(params=params, target_params=params, opt_state=opt_state, stats={})
+    ctx = Context(hparams=h, clock=None, env_steps=None, total_env_steps=1)
+    view = View(learner, state, params, None, ctx, key=None)
+    state, norms = advance(view, learner.steps[learner.main], grads)
+    return state.params, state.opt_state, norms
 
 
 ONE = {"joint": ("agent",)}
@@ -65,7 +81,7 @@ def test_rmsprop_against_a_loop():
 
 
 def test_adam_against_a_loop():
-    rng, config = np.random.default_rng(1), _value.ValueConfig(optimizer="adam")
+    rng, config = np.random.default_rng(1), ValueConfig(optimizer="adam")
     theta, m, v, params, state = np.zeros(4), np.zeros(4), np.zeros(4), None, None
     for step in range(1, 21):
         g = rng.normal(size=4)
@@ -77,7 +93,7 @@ def test_adam_against_a_loop():
 
 def clipped(grads, groups):
     """The gradients after the clip, read off Adam's first moment, which is a tenth of them after one step."""
-    _, state, norms = optimise(grads, groups, _value.ValueConfig(optimizer="adam"))
+    _, state, norms = optimise(grads, groups, ValueConfig(optimizer="adam"))
     moments = {name: leaf for group in state.values() for name, leaf in group[1].mu.items()}
     return {name: np.asarray(leaf) / 0.1 for name, leaf in moments.items()}, norms
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from jaxshare.algos._value import ValueConfig, ValueLearner, team_td_loss, value_learner
+from jaxshare.learners.learner import Learner
+from jaxshare.learners.value import ValueConfig, team_td_loss, value_learner
 from jaxshare.models.mixers import Mixer
 from jaxshare.settings.fields import static
 from jaxshare.types import EnvSpec
@@ -17,7 +18,7 @@ class Config(ValueConfig):
     weight: float = static(2.0, above=0, help="of the mean")
 
 
-def make(config: Config, spec: EnvSpec) -> ValueLearner:
+def make(config: Config, spec: EnvSpec) -> Learner:
     """A mixer without parameters, and the family's team loss."""
     mixer = Mixer(
         init=lambda key: {},

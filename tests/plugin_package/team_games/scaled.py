@@ -12,11 +12,12 @@ class Config:
     factor: float = swept(0.5, above=0, help="what rewards are multiplied by")
 
 
-def make(config, parts):
+def make(config, learner):
     """The learner, with other rewards in its batches."""
 
-    def relabel(batch, stats, ctx):
-        return batch.replace(reward=ctx.hparams["scaled.factor"] * batch.reward), stats
+    def relabel(view):
+        reward = view.hparams["scaled.factor"] * view.batch.reward
+        return view.batch.replace(reward=reward), view.stats
 
     hparams = {f"scaled.{name}": value for name, value in swept_values(config).items()}
-    return parts.extend(relabel=relabel, hparams=hparams)
+    return learner.extend(relabel=relabel, hparams=hparams)
