@@ -7,12 +7,13 @@ import pytest
 import tiny
 
 from jaxshare import registry
-from jaxshare.algos import _actor_critic as family
+from jaxshare.learners import actor_critic as family
+from jaxshare.learners.records import View
 from jaxshare.models import inputs
 from jaxshare.training import rollout
 from jaxshare.training import streams as streams_of
 from jaxshare.training.counting import start_clock
-from jaxshare.types import Context, Discrete, Env, EnvSpec, TimeStep
+from jaxshare.types import Context, Discrete, Env, EnvSpec, LearnerState, TimeStep
 
 KEY, STREAMS, LENGTH, PIECES = jax.random.key(3), 3, 5, 4
 
@@ -49,11 +50,11 @@ def telling():
 
 @pytest.fixture(scope="module")
 def recorded():
-    """(parts, parameters, pieces one after another, streams after each, what ended in each)."""
+    """(learner, parameters, pieces one after another, streams after each, what ended in each)."""
     env, module = telling(), registry.get("algo", "iac")
     config = module.Config(hidden_dim=4, recurrent=True, critic_recurrent=True, obs_last_action=True)
-    parts = module.make(config, env.spec)
-    algorithm = parts.assemble()
+    learner = module.make(config, env.spec)
+    algorithm = learner.assemble()
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: jnp.array(rng.normal(size=x.shape), jnp.float32), algorithm.init(KEY).params)
     # all but deterministic policies, so that actions tell which ones they were drawn from
@@ -63,13 +64,14 @@ def recorded():
 
     def piece(streams, key):
         players = rollout.Players(env, algorithm, params, ctx, True)
+        players = rollout.Players(env, algorithm, params, ctx, explore=True)
         segment, streams, finished = streams_of.segments(players, key, streams, LENGTH)
         return streams, (segment, streams, finished)
 
     start = streams_of.start(env, algorithm, KEY, STREAMS)
     _, found = jax.jit(lambda: jax.lax.scan(piece, start, jax.random.split(KEY, PIECES)))()
     at = lambda i: jax.tree.map(lambda x: np.asarray(x[i]), found)  # noqa: E731
-    return parts, params, *zip(*(at(i) for i in range(PIECES)), strict=True)
+    return learner, params, *zip(*(at(i) for i in range(PIECES)), strict=True)
 
 
 def test_steps_follow_one_another_and_episodes_begin_anew(recorded):
@@ -110,31 +112,37 @@ def test_steps_follow_one_another_and_episodes_begin_anew(recorded):
 
 def test_pieces_meet(recorded):
     """What a piece starts with is what the one before left, episodes that go on included."""
-    parts, _, segments, streams, _ = recorded
+    learner, _, segments, streams, _ = recorded
     crossing = 0
     for before, left, after in zip(segments, streams, segments[1:], strict=False):
         jax.tree.map(np.testing.assert_array_equal, left.carry, after.carry)
         np.testing.assert_array_equal(left.first, before.end[-1])
         np.testing.assert_array_equal(after.first[0], left.first)
         np.testing.assert_array_equal(after.obs[0], left.timestep.obs)
-        encoded = np.asarray(inputs.encode(jnp.array(before.action[-1]), parts.spec))
-        np.testing.assert_array_equal(after.carry.previous, np.where(before.end[-1][:, None, None], 0, encoded))
-        assert (np.asarray(after.carry.actor)[before.end[-1]] == 0).all()
+        encoded = np.asarray(inputs.encode(jnp.array(before.action[-1]), learner.spec))
+        np.testing.assert_array_equal(after.carry["previous"], np.where(before.end[-1][:, None, None], 0, encoded))
+        assert (np.asarray(after.carry["actor"])[before.end[-1]] == 0).all()
         crossing += (~before.end[-1]).sum()
     assert crossing > 1
 
 
+def state_of(params):
+    return LearnerState(params=params, target_params={}, opt_state={}, stats={})
+
+
 def test_the_loss_reads_what_the_agents_acted_by(recorded):
     """Over resets inside a piece: the unrolled policies choose the actions that were taken, with the same memory."""
-    parts, params, segments, streams, _ = recorded
+    learner, params, segments, streams, _ = recorded
     inside = 0
 
     @jax.jit
     def unrolled(segment):
-        policy = family.policies(parts, params, segment)
-        actor, _ = parts.actor.unroll(params["actor"], segment.carry.actor, family.actor_stream(parts, segment))
-        stream = family.critic_stream(parts, segment, after=False)
-        critic, _ = parts.critic.unroll(params["critic"], segment.carry.critic, stream)
+        view = View(learner, state_of(params), params, segment, None, KEY)
+        policy = family.policies(view)
+        networks, carry = learner.networks, segment.carry
+        actor, _ = networks["actor"].unroll(params["actor"], carry["actor"], family.actor_stream(view))
+        stream = family.critic_stream(view, after=False)
+        critic, _ = networks["critic"].unroll(params["critic"], carry["critic"], stream)
         return policy.mode(), policy.log_prob(segment.action), actor, critic
 
     for segment, left in zip(segments, streams, strict=True):
@@ -142,8 +150,8 @@ def test_the_loss_reads_what_the_agents_acted_by(recorded):
         np.testing.assert_array_equal(mode, segment.action)
         np.testing.assert_allclose(log_prob, 0, atol=1e-2)
         on = ~segment.end[-1]
-        np.testing.assert_allclose(np.asarray(actor)[on], left.carry.actor[on], atol=1e-5)
-        np.testing.assert_allclose(np.asarray(critic)[on], left.carry.critic[on], atol=1e-5)
+        np.testing.assert_allclose(np.asarray(actor)[on], left.carry["actor"][on], atol=1e-5)
+        np.testing.assert_allclose(np.asarray(critic)[on], left.carry["critic"][on], atol=1e-5)
         inside += segment.first[1:].sum()
     assert inside > 5
     assert len({tuple(row) for row in np.concatenate([s.action for s in segments]).reshape(-1, 2)}) > 1
@@ -151,10 +159,11 @@ def test_the_loss_reads_what_the_agents_acted_by(recorded):
 
 def test_a_cut_step_bootstraps_from_what_it_led_to(recorded):
     """Replacing the episode that follows changes no return before it, whichever way the first one ended."""
-    parts, params, segments, _, _ = recorded
+    learner, params, segments, _, _ = recorded
     ctx = Context(hparams={"gamma": jnp.float32(0.9)}, clock=start_clock(), env_steps=jnp.int32(0))
-    learner = family.LearnerState(params=params, target_params={}, opt_state={}, stats={})
-    prepare = jax.jit(lambda segment: parts.prepare(parts, learner, segment, ctx, KEY))
+    prepare = jax.jit(
+        lambda segment: learner.phases[0].prepare(View(learner, state_of(params), params, segment, ctx, KEY))
+    )
     cut = 0
     for segment in segments:
         targets = prepare(segment)
@@ -174,8 +183,8 @@ def test_a_cut_step_bootstraps_from_what_it_led_to(recorded):
 
 @pytest.mark.slow
 def test_whole_episodes_as_pieces_keep_their_last_observation(recorded):
-    parts = recorded[0]
-    env, algorithm = telling(), parts.assemble()
+    learner = recorded[0]
+    env, algorithm = telling(), learner.assemble()
     ctx = Context(hparams={}, clock=start_clock(), env_steps=jnp.int32(0))
     play = lambda: rollout.episodes(rollout.Players(env, algorithm, recorded[1], ctx, True), KEY, 6).episode  # noqa: E731
     episode = jax.jit(play)()

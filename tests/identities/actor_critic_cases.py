@@ -9,6 +9,8 @@ import value_cases
 from value_cases import KEY, SPEC, context, flat
 
 from jaxshare import registry
+from jaxshare.learners.assembly import with_values
+from jaxshare.learners.records import View
 from jaxshare.models.streams import Read, StreamNetwork
 from jaxshare.training.rollout import as_segment
 from jaxshare.types import Segment
@@ -21,17 +23,17 @@ def parts_of(name, spec=SPEC, **config):
     return module.make(module.Config(**{"hidden_dim": 4, **config}), spec)
 
 
-def init(parts, seed=0, scale=0.7):
-    """A learner with normally distributed parameters (common sets equal, others apart) and the parts' statistics."""
-    return value_cases.init(parts.assemble(), seed, scale=scale).replace(stats=parts.stats)
+def init(learner, seed=0, scale=0.7):
+    """A learner with normally distributed parameters (common sets equal, others apart) and the learner's statistics."""
+    return value_cases.init(learner.assemble(), seed, scale=scale).replace(stats=learner.stats)
 
 
-def episodes(parts, seed=0, spec=SPEC):
+def episodes(learner, seed=0, spec=SPEC):
     """Whole episodes with padding, with a reward of its own for every agent."""
     batch = value_cases.random_batch(seed, spec)
     reward = np.random.default_rng(seed + 50).normal(size=batch.reward.shape) * np.asarray(batch.mask)[..., None]
     batch = batch.replace(reward=jnp.array(reward, jnp.float32))
-    return as_segment(batch, parts.assemble().initial_carry(batch.mask.shape[1]))
+    return as_segment(batch, learner.assemble().initial_carry(batch.mask.shape[1]))
 
 
 def one_after_another(segment, order):
@@ -65,16 +67,31 @@ def junk(segment, seed=1):
     return segment.replace(**noise, **flips, action=action)
 
 
-def gradients(parts, learner, segment, ctx):
+def view_of(learner, state, batch, ctx, key=KEY, **more):
+    """What a loss, a hook or an inspection is given."""
+    return View(learner, state, state.params, batch, ctx, key, **more)
+
+
+def prepared(learner, state, segment, ctx, key=KEY):
+    """What an update aims at."""
+    return learner.phases[0].prepare(view_of(learner, state, segment, ctx, key))
+
+
+def main_loss(view, params):
+    """(loss, metrics) of the main step with these parameters."""
+    return view.learner.steps[view.learner.main].loss(with_values(view, params))
+
+
+def gradients(learner, state, segment, ctx):
     """(targets, gradients, metrics) of one optimiser step, before anything is clipped."""
-    targets = parts.prepare(parts, learner, segment, ctx, KEY)
-    loss = lambda params: parts.loss(parts, params, segment, targets, ctx, KEY)  # noqa: E731
-    found, metrics = jax.grad(loss, has_aux=True)(learner.params)
+    targets = prepared(learner, state, segment, ctx)
+    view = view_of(learner, state, segment, ctx, targets=targets)
+    found, metrics = jax.grad(partial(main_loss, view), has_aux=True)(state.params)
     return targets, found, metrics
 
 
-def compiled(parts):
-    return jax.jit(partial(gradients, parts))
+def compiled(learner):
+    return jax.jit(partial(gradients, learner))
 
 
 def assert_close(found, expected, rtol=1e-5):
@@ -105,8 +122,15 @@ def table(sets, groups, read):
 
     return StreamNetwork(
         init=lambda key: {}, initial_carry=lambda batch: jnp.zeros((batch, len(groups), 0)), unroll=unroll, every=every,
-        groups=groups,
+        param_sets=groups,
     )  # fmt: skip
+
+
+def no_memory(spec, streams=1):
+    """Memory of networks that have none, before the first step of an episode."""
+    shape = (streams, spec.num_agents)
+    empty = jnp.zeros((*shape, 0))
+    return {"actor": empty, "critic": empty, "previous": jnp.zeros((*shape, spec.action.num_actions))}
 
 
 def one_step(spec, action, reward, terminated=False):

@@ -1,7 +1,6 @@
 """The on-policy family: losses by their numbers, ends of episodes by hand, padding, masks, optimisers, permutations."""
 
 import dataclasses
-from functools import partial
 
 import actor_critic_cases as cases
 import jax
@@ -9,14 +8,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import value_cases
-from actor_critic_cases import KEY, SPEC, assert_close, compiled, context, episodes, init, one_step, parts_of, table
+from actor_critic_cases import (
+    KEY,
+    SPEC,
+    assert_close,
+    compiled,
+    context,
+    episodes,
+    init,
+    main_loss,
+    no_memory,
+    one_step,
+    parts_of,
+    prepared,
+    table,
+    view_of,
+)
 
-from jaxshare.algos import _actor_critic as family
-from jaxshare.algos._parts import followed, optimised
+from jaxshare.learners import actor_critic as family
+from jaxshare.learners.assembly import dealt
+from jaxshare.learners.optimisers import advance, followed
+from jaxshare.learners.records import Phase
 from jaxshare.models import distributions
 from jaxshare.models.streams import Read
 from jaxshare.modifiers import standardise
-from jaxshare.types import Discrete, EnvSpec, LearnerState, RefusedError
+from jaxshare.types import Discrete, EnvSpec, LearnerState, RefusedError, Segment
 
 OWN = dataclasses.replace(SPEC, common_reward=False)
 
@@ -28,23 +44,24 @@ def loss_of(name, logits, action, returns, value, groups=(0,), **settings):
     actions = np.shape(logits)[-1]
     spec = EnvSpec("numbers", len(groups), 1, 1, Discrete(actions), 1, (0,) * len(groups), ("unit",))
     config = {k: v for k, v in settings.items() if k == "over_agents"}
-    parts = parts_of(name, spec, **config)
+    learner = parts_of(name, spec, **config)
     sets, agents = len(logits), len(groups)
     spread = lambda p, s: (jnp.broadcast_to(p[s][None], (agents, p[s].size)),) * 2  # noqa: E731
-    parts = dataclasses.replace(
-        parts, actor=table(sets, groups, spread), critic=table(sets, groups, lambda p, s: spread(p[:, None], s))
-    )
-    carry = family.Memory(*[jnp.zeros((1, agents, 0))] * 2, previous=jnp.zeros((1, agents, actions)))
-    segment = one_step(spec, action, [0.0] * agents).replace(carry=carry)
+    learner = learner.with_network("actor", table(sets, groups, spread))
+    learner = learner.with_network("critic", table(sets, groups, lambda p, s: spread(p[:, None], s)))
+    segment = one_step(spec, action, [0.0] * agents).replace(carry=no_memory(spec))
     params = {"actor": jnp.array(logits, jnp.float32), "critic": jnp.array(value, jnp.float32)}
-    targets = family.Targets(*[jnp.zeros((1, 1, agents))] * 4).replace(
+    nothing = jnp.zeros((1, 1, agents))
+    targets = family.Aims(
         returns=jnp.array(returns, jnp.float32)[None, None],
         advantage=jnp.array(np.array(returns) - np.array(value)[list(groups)], jnp.float32)[None, None],
+        log_prob=nothing,
+        value=nothing,
     )
     hparams = {k: v for k, v in settings.items() if k != "over_agents"}
-    ctx = context(parts.assemble(), **hparams)
-    run = lambda p: parts.loss(parts, p, segment, targets, ctx, KEY)[0]  # noqa: E731
-    return jax.jit(jax.value_and_grad(run))(params)
+    state = LearnerState(params=params, target_params={}, opt_state={}, stats={})
+    view = view_of(learner, state, segment, context(learner.assemble(), **hparams), targets=targets)
+    return jax.jit(jax.value_and_grad(lambda p: main_loss(view, p)[0]))(params)
 
 
 def test_iac_at_a_uniform_policy():
@@ -73,17 +90,17 @@ def test_snac_adds_its_agents(over_agents, slope):
 
 def first_moments(config, grads):
     """A tenth of what Adam was given."""
-    parts = parts_of("iac", SPEC, **config)
-    algorithm = parts.assemble()
-    learner = jax.eval_shape(algorithm.init, KEY)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), learner)
+    learner = parts_of("iac", SPEC, **config)
+    algorithm = learner.assemble()
+    state = jax.eval_shape(algorithm.init, KEY)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
     given = jax.tree.map(jnp.zeros_like, zeros.params)
     for name, leaf in grads.items():
         bias = given[name]["head"]["bias"]
         given[name]["head"]["bias"] = bias.at[:, : leaf.shape[1]].set(leaf)
     ctx = context(algorithm, grad_clip=0.5)
-    update_of, groups = partial(family.update_of, parts, ctx), family.groups(parts)
-    new, metrics = jax.jit(lambda: optimised(update_of, groups, zeros, given))()
+    view = view_of(learner, zeros, None, ctx)
+    new, metrics = jax.jit(lambda: advance(view, learner.steps[learner.main], given))()
     states = list(new.opt_state.values())
     found = {name: moment for state in states for name, moment in state[1].mu.items()}
     return {name: 10 * found[name]["head"]["bias"][:, : x.shape[1]] for name, x in grads.items()}, metrics, new
@@ -142,15 +159,14 @@ def by_hand():
     cut = jnp.array([[0, 0], [0, 0], [0, 1]], bool)
     first = jnp.array([[1, 1], [0, 0], [0, 0]], bool)
     avail, state = jnp.ones((3, 2, 2, 2), bool), jnp.zeros((3, 2, 1))
-    zeros = jnp.zeros((2, 2, 0))
-    return family.Segment(
+    return Segment(
         obs=obs[:-1], state=state, avail=avail, alive=jnp.ones((3, 2, 2), bool), action=jnp.zeros((3, 2, 2), jnp.int32),
         reward=slots(REWARD), terminated=ended, truncated=cut, mask=jnp.array(MASK, jnp.float32), next_obs=obs[1:],
-        next_state=state, next_avail=avail, first=first, carry=family.Memory(zeros, zeros, jnp.zeros((2, 2, 2))),
+        next_state=state, next_avail=avail, first=first, carry=no_memory(LINE, streams=2),
     )  # fmt: skip
 
 
-def seeing(parts):
+def seeing(learner):
     """The learner with critics that say what they see."""
 
     def unroll(params, carry, stream):
@@ -159,7 +175,7 @@ def seeing(parts):
     def every(params, carry, stream):
         return jax.tree.map(lambda x: jnp.stack([x] * 2), sight(stream))
 
-    return dataclasses.replace(parts, critic=dataclasses.replace(parts.critic, unroll=unroll, every=every))
+    return learner.with_network("critic", dataclasses.replace(learner.networks["critic"], unroll=unroll, every=every))
 
 
 def sight(stream):
@@ -170,12 +186,12 @@ def sight(stream):
     ("name", "way"), [("iac", "to the end"), ("iac", "two steps"), ("iac", "one step"), ("seac", "to the end")]
 )
 def test_two_episodes(name, way):
-    parts = seeing(parts_of(name, LINE, share_params="none", **WAYS[way]))
-    learner = LearnerState(params={"critic": {}, "actor": {}}, target_params={}, opt_state={}, stats={})
-    ctx, whole = context(parts.assemble(), gamma=GAMMA), by_hand()
+    learner = seeing(parts_of(name, LINE, share_params="none", **WAYS[way]))
+    state = LearnerState(params={"critic": {}, "actor": {}}, target_params={}, opt_state={}, stats={})
+    ctx, whole = context(learner.assemble(), gamma=GAMMA), by_hand()
     expected = np.array(RETURNS[way])[..., None] * [1.0, 2.0]
     expected[2, 0] = 0
-    prepare = jax.jit(lambda segment: parts.prepare(parts, learner, segment, ctx, KEY))
+    prepare = jax.jit(lambda segment: prepared(learner, state, segment, ctx))
     whole_targets = prepare(whole)
     for order in ((0, 1), (1, 0)):
         stream = cases.one_after_another(whole, order)
@@ -208,13 +224,13 @@ KINDS = {
 def test_whole_episodes_and_a_stream_of_them_give_the_same_gradients(kind):
     """Whatever lies between two of them: memory, previous actions and returns end with the episode."""
     name, config = KINDS[kind]
-    parts = parts_of(name, OWN, **config)
-    learner, ctx, grads = init(parts), context(parts.assemble()), compiled(parts)
-    whole = episodes(parts, spec=OWN)
+    learner = parts_of(name, OWN, **config)
+    state, ctx, grads = init(learner), context(learner.assemble()), compiled(learner)
+    whole = episodes(learner, spec=OWN)
     stream = cases.one_after_another(whole, (2, 0, 3, 1))
-    _, found, metrics = grads(learner, whole, ctx)
-    _, dirty, dirty_metrics = grads(learner, cases.junk(whole), ctx)
-    _, chained, chained_metrics = grads(learner, stream, ctx)
+    _, found, metrics = grads(state, whole, ctx)
+    _, dirty, dirty_metrics = grads(state, cases.junk(whole), ctx)
+    _, chained, chained_metrics = grads(state, stream, ctx)
     assert_close(chained, found, 2e-5)
     assert_close(dirty, found, 1e-6)
     for key, value in metrics.items():
@@ -226,22 +242,22 @@ def test_whole_episodes_and_a_stream_of_them_give_the_same_gradients(kind):
 def test_permuting_agents_permutes_their_gradients(kind):
     order = np.array([2, 0, 1])
     name, config = KINDS[kind]
-    parts = parts_of(name, OWN, **config)
-    segment, learner, ctx, grads = episodes(parts), init(parts), context(parts.assemble()), compiled(parts)
-    moved = learner.replace(params=jax.tree.map(lambda x: x[order], learner.params))
+    learner = parts_of(name, OWN, **config)
+    segment, state, ctx, grads = episodes(learner), init(learner), context(learner.assemble()), compiled(learner)
+    moved = state.replace(params=jax.tree.map(lambda x: x[order], state.params))
     fields = ("obs", "avail", "alive", "action", "reward", "next_obs", "next_avail")
     turned = segment.replace(**{field: getattr(segment, field)[:, :, order] for field in fields})
-    here, there = grads(learner, segment, ctx)[1], grads(moved, turned, ctx)[1]
+    here, there = grads(state, segment, ctx)[1], grads(moved, turned, ctx)[1]
     assert_close(there, jax.tree.map(lambda x: x[order], here), 1e-5)
 
 
 @pytest.mark.slow
 def test_nothing_but_padding_learns_nothing():
     for name, config in (KINDS["feed-forward"], KINDS["advantages"]):
-        parts = parts_of(name, OWN, **config)
-        segment = episodes(parts)
-        _, found, metrics = compiled(parts)(
-            init(parts), segment.replace(mask=0 * segment.mask), context(parts.assemble())
+        learner = parts_of(name, OWN, **config)
+        segment = episodes(learner)
+        _, found, metrics = compiled(learner)(
+            init(learner), segment.replace(mask=0 * segment.mask), context(learner.assemble())
         )
         assert not np.any(cases.flat(found))
         assert all(np.isfinite(value) for value in metrics.values())
@@ -275,12 +291,13 @@ def test_unavailable_actions_have_no_probability_and_no_gradient():
 @pytest.mark.parametrize(("update", "expected"), [("soft", 0.01), ("hard", 1.0), ("none", None)])
 def test_target_critics(update, expected):
     """Polyak with tau .01 from 0 to 1 is .01."""
-    config = family.ActorCriticConfig(target_update=update, target_update_period=3)
+    learner = parts_of("iac", target_update=update, target_update_period=3)
     online = {"critic": {"w": jnp.ones(2)}, "actor": {"w": jnp.ones(2)}}
     target = {} if expected is None else {"critic": {"w": jnp.zeros(2)}}
-    learner = LearnerState(params=online, target_params=target, opt_state={}, stats={})
-    algorithm = parts_of("iac").assemble()
-    found = [followed(learner, config, context(algorithm, updates=u)).target_params for u in (1, 2)]
+    state = LearnerState(params=online, target_params=target, opt_state={}, stats={})
+    algorithm = learner.assemble()
+    contexts = [context(algorithm, updates=u) for u in (1, 2)]
+    found = [followed(view_of(learner, state, None, ctx)).target_params for ctx in contexts]
     if expected is None:
         assert found == [{}, {}]
         return
@@ -289,42 +306,42 @@ def test_target_critics(update, expected):
 
 
 def test_target_critics_bootstrap_and_online_critics_are_the_baseline():
-    parts = seeing(parts_of("iac", LINE, target_update="soft"))
+    learner = seeing(parts_of("iac", LINE, target_update="soft"))
     params = {"critic": jnp.float32(1.0), "actor": {}}
 
     def unroll(params, carry, stream):
         return carry, jax.tree.map(lambda x: params * x, sight(stream))
 
-    parts = dataclasses.replace(parts, critic=dataclasses.replace(parts.critic, unroll=unroll))
-    learner = LearnerState(params=params, target_params={"critic": jnp.float32(10.0)}, opt_state={}, stats={})
-    targets = parts.prepare(parts, learner, by_hand(), context(parts.assemble(), gamma=GAMMA), KEY)
+    learner = learner.with_network("critic", dataclasses.replace(learner.networks["critic"], unroll=unroll))
+    state = LearnerState(params=params, target_params={"critic": jnp.float32(10.0)}, opt_state={}, stats={})
+    targets = prepared(learner, state, by_hand(), context(learner.assemble(), gamma=GAMMA))
     np.testing.assert_allclose(targets.returns[2, 1], np.array([1, 2]) * (3 + 0.9 * 60), rtol=1e-6)
     np.testing.assert_allclose(targets.value[2, 1], [5, 10], rtol=1e-6)
     np.testing.assert_allclose(targets.advantage, targets.returns - targets.value, rtol=1e-6)
 
 
 def test_minibatches_deal_every_stream_once_an_epoch():
-    rows = np.asarray(family.minibatches(KEY, 6, epochs=3, minibatches=2))
+    rows = np.asarray(dealt(KEY, 6, Phase(steps={}, epochs=3, minibatches=2)))
     assert rows.shape == (6, 3)
     for epoch in rows.reshape(3, 6):
         assert sorted(epoch) == list(range(6))
     assert len({tuple(epoch) for epoch in rows.reshape(3, 6)}) > 1
     with pytest.raises(RefusedError, match=r"algo.minibatches=4 does not divide num_envs=6"):
-        family.minibatches(KEY, 6, epochs=1, minibatches=4)
+        dealt(KEY, 6, Phase(steps={}, epochs=1, minibatches=4))
 
 
 @pytest.mark.slow
 def test_one_epoch_of_one_minibatch_is_one_update_and_more_are_counted():
-    parts = parts_of("iac", OWN)
+    learner = parts_of("iac", OWN)
     several = parts_of("iac", OWN, epochs=2, minibatches=2)
-    segment, learner = episodes(parts), init(parts)
-    ctx = context(parts.assemble())
+    segment, state = episodes(learner), init(learner)
+    ctx = context(learner.assemble())
 
-    def hook(learner, part, ctx, key):
-        return learner, {"hook/update": ctx.clock.updates, "hook/steps": part.mask.sum()}
+    def hook(view):
+        return view.state, {"hook/update": view.clock.updates, "hook/steps": view.batch.mask.sum()}
 
     several = several.extend(after_update=hook)
-    _, metrics = jax.jit(several.assemble().update)(learner, segment, ctx, KEY)
+    _, metrics = jax.jit(several.assemble().update)(state, segment, ctx, KEY)
     assert metrics["hook/update"].tolist() == [0, 1, 2, 3]
     steps = metrics["hook/steps"].reshape(2, 2).sum(1)
     np.testing.assert_array_equal(steps, [segment.mask.sum()] * 2)
@@ -339,13 +356,14 @@ def test_one_epoch_of_one_minibatch_is_one_update_and_more_are_counted():
 def test_standardised_rewards(common, centre):
     """Padding does not count, the moments include the batch, and agents with rewards of their own have their own."""
     spec = dataclasses.replace(SPEC, common_reward=common)
-    parts = standardise.make(standardise.Config(centre=centre), parts_of("iac", spec))
-    segment = episodes(parts)
+    learner = standardise.make(standardise.Config(centre=centre), parts_of("iac", spec))
+    segment = episodes(learner)
     if common:
         segment = segment.replace(reward=jnp.broadcast_to(segment.reward[..., :1], segment.reward.shape))
-    (relabel,), real = parts.relabel, np.asarray(segment.mask) > 0
-    seen, stats = relabel(cases.junk(segment), parts.stats, None)
-    again, _ = relabel(segment, stats, None)
+    (relabel,), real = learner.relabel, np.asarray(segment.mask) > 0
+    before = LearnerState(params={}, target_params={}, opt_state={}, stats=learner.stats)
+    seen, stats = relabel(view_of(learner, before, cases.junk(segment), None))
+    again, _ = relabel(view_of(learner, before.replace(stats=stats), segment, None))
     for agent in range(3):
         given = np.asarray(segment.reward)[..., agent][real]
         total = len(given) + 1e-4
@@ -363,16 +381,16 @@ def test_standardised_rewards(common, centre):
 @pytest.mark.slow
 def test_a_learner_keeps_the_moments_and_learns_from_standardised_rewards():
     plain = parts_of("iac", OWN)
-    parts = standardise.make(standardise.Config(), plain)
-    learner, segment, ctx = init(parts), episodes(parts), context(parts.assemble())
-    after, metrics = jax.jit(parts.assemble().update)(learner, segment, ctx, KEY)
-    seen, stats = parts.relabel[0](segment, parts.stats, ctx)
+    learner = standardise.make(standardise.Config(), plain)
+    state, segment, ctx = init(learner), episodes(learner), context(learner.assemble())
+    after, metrics = jax.jit(learner.assemble().update)(state, segment, ctx, KEY)
+    seen, stats = learner.relabel[0](view_of(learner, state, segment, ctx))
     assert_same(after.stats, stats)
     np.testing.assert_allclose(after.stats["standardise"].count, segment.mask.sum() + 1e-4)
-    expected, found = jax.jit(plain.assemble().update)(learner.replace(stats={}), seen, ctx, KEY)
+    expected, found = jax.jit(plain.assemble().update)(state.replace(stats={}), seen, ctx, KEY)
     assert_same(after.params, expected.params)
     np.testing.assert_allclose(metrics["value/target_mean"], found["value/target_mean"], rtol=1e-5)
-    more, _ = jax.jit(parts.assemble().update)(after, segment, ctx, KEY)
+    more, _ = jax.jit(learner.assemble().update)(after, segment, ctx, KEY)
     np.testing.assert_allclose(more.stats["standardise"].count, 2 * segment.mask.sum() + 1e-4)
 
 
@@ -382,19 +400,14 @@ def assert_same(a, b):
 
 @pytest.mark.slow
 def test_learners_with_a_replay_take_it_too():
-    parts = standardise.make(standardise.Config(), value_cases.learner_parts("vdn"))
-    algorithm, batch = parts.assemble(), value_cases.random_batch()
-    learner = value_cases.init(algorithm).replace(stats=parts.stats)
+    learner = standardise.make(standardise.Config(), value_cases.learner_parts("vdn"))
+    algorithm, batch = learner.assemble(), value_cases.random_batch()
+    state = value_cases.init(algorithm).replace(stats=learner.stats)
     update = jax.jit(algorithm.update)
-    after, metrics = update(learner, batch, value_cases.context(algorithm), KEY)
+    after, metrics = update(state, batch, value_cases.context(algorithm), KEY)
     np.testing.assert_allclose(after.stats["standardise"].count, batch.mask.sum() + 1e-4)
     reward = np.asarray(batch.reward)[..., 0][np.asarray(batch.mask) > 0]
     np.testing.assert_allclose(after.stats["standardise"].mean, [reward.mean()], rtol=1e-3, atol=1e-5)
-    scaled = update(learner, batch.replace(reward=10 * batch.reward), value_cases.context(algorithm), KEY)[1]
+    scaled = update(state, batch.replace(reward=10 * batch.reward), value_cases.context(algorithm), KEY)[1]
     np.testing.assert_allclose(scaled["loss/td"], metrics["loss/td"], rtol=1e-2)  # the scale of rewards is gone
     assert algorithm.observe is None  # what is collected is not counted: what is learned from is
-
-
-def test_a_learner_without_relabelling_is_refused():
-    with pytest.raises(RefusedError, match=r"modifiers=\[standardise\] cannot be used with algo=\?"):
-        standardise.make(standardise.Config(), object())

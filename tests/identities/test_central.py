@@ -9,20 +9,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from actor_critic_cases import KEY, SPEC, context, init, parts_of
-from jaxshare.algos._parts import followed
+from actor_critic_cases import KEY, SPEC, context, init, main_loss, no_memory, parts_of, view_of
 from value_cases import random_batch
 
-from jaxshare.algos import _actor_critic as family
-from jaxshare.algos import _central as central
-from jaxshare.algos import coma, maa2c, pac
+from jaxshare.algos import maa2c
+from jaxshare.algos.coma.values import action_values
+from jaxshare.algos.pac import algorithm as pac
+from jaxshare.algos.pac import optimism
 from jaxshare.envs.matrix import environment as matrix
 from jaxshare.envs.matrix.tables import STAG_HUNT, TABLES
+from jaxshare.learners import actor_critic as family
+from jaxshare.learners import central
+from jaxshare.learners.optimisers import followed
 from jaxshare.models.streams import Read, StreamNetwork
 from jaxshare.ops import coma as coma_ops
 from jaxshare.ops import pareto
 from jaxshare.training.rollout import as_segment
-from jaxshare.types import Box, Discrete, EnvSpec, RefusedError, Segment
+from jaxshare.types import Box, Discrete, EnvSpec, LearnerState, RefusedError, Segment
 
 CLIMBING = np.array(TABLES["climbing"], np.float32)
 HUNT = np.array(STAG_HUNT, np.float32)  # the last axis is the agent
@@ -40,7 +43,7 @@ def network(say, agents=2):
 
     return StreamNetwork(
         init=lambda key: {}, initial_carry=lambda batch: jnp.zeros((batch, agents, 0)), unroll=unroll, every=None,
-        groups=tuple(range(agents)),
+        param_sets=tuple(range(agents)),
     )  # fmt: skip
 
 
@@ -57,27 +60,26 @@ def line(rewards, values, action=None, terminated=False, spec=GAME):
     obs = jnp.broadcast_to(state[:, :, None], (steps + 1, 1, agents, 1))
     every = jnp.ones((steps, 1, agents, actions), bool)
     last = jnp.arange(steps)[:, None] == steps - 1
-    memory = family.Memory(*[jnp.zeros((1, agents, 0))] * 2, previous=jnp.zeros((1, agents, actions)))
     return Segment(
         obs=obs[:-1], state=state[:-1], avail=every, alive=every[..., 0],
         action=jnp.zeros((steps, 1, agents), jnp.int32) if action is None else jnp.array(action, jnp.int32)[:, None],
         reward=jnp.broadcast_to(jnp.array(rewards, jnp.float32)[:, None, None], (steps, 1, agents)),
         terminated=last & terminated, truncated=last & (not terminated), mask=jnp.ones((steps, 1)), next_obs=obs[1:],
-        next_state=state[1:], next_avail=every, first=jnp.arange(steps)[:, None] == 0, carry=memory,
+        next_state=state[1:], next_avail=every, first=jnp.arange(steps)[:, None] == 0, carry=no_memory(spec),
     )  # fmt: skip
 
 
 @functools.cache
 def preparing(make, *args):
     """(algorithm, compiled prepare) of make(*args): critics and actors without parameters."""
-    parts = make(*args)
+    learner = make(*args)
     params = {"actor": {}, "critic": {"value": {}, "joint": {}}}
-    learner = family.LearnerState(params, {"critic": params["critic"]}, {}, {})
-    return parts.assemble(), jax.jit(lambda segment, ctx: parts.prepare(parts, learner, segment, ctx, KEY))
+    state = LearnerState(params, {"critic": params["critic"]}, {}, {})
+    return learner.assemble(), jax.jit(lambda segment, ctx: cases.prepared(learner, state, segment, ctx))
 
 
 def prepared(case, segment, **hparams):
-    """What the parts aim at, [T, B, N] each."""
+    """What the learner aims at, [T, B, N] each."""
     algorithm, run = preparing(*case)
     return run(segment, context(algorithm, **hparams))
 
@@ -111,31 +113,33 @@ def constant(params, x):
     return jnp.broadcast_to(params[:, None], (*x.shape[:2], 2, 1))
 
 
+def hoping_by(joint, state):
+    """PAC with this Q."""
+    (phase,) = state.phases
+    phase = dataclasses.replace(phase, prepare=functools.partial(pac.prepare, joint))
+    return dataclasses.replace(state, phases=(phase,)).with_main(loss=functools.partial(pac.loss, joint))
+
+
 @functools.cache
 def exact_gradients(name):
-    """(parts, compiled gradients) with critics that are tables and a feed-forward actor for each agent."""
-    parts = parts_of(name, GAME, share_params="none", recurrent=False)
+    """(learner, compiled gradients) with critics that are tables and a feed-forward actor for each agent."""
+    learner = parts_of(name, GAME, share_params="none", recurrent=False)
     if name == "pac":
         joint = network(exact)
-        parts = dataclasses.replace(
-            parts,
-            critic=pac.both(network(constant), joint),
-            prepare=functools.partial(pac.prepare, joint),
-            loss=functools.partial(pac.loss, joint),
-        )
+        learner = hoping_by(joint, learner).with_network("critic", optimism.both(network(constant), joint))
     else:
-        parts = dataclasses.replace(parts, critic=network(constant))
-    return parts, cases.compiled(parts)
+        learner = learner.with_network("critic", network(constant))
+    return learner, cases.compiled(learner)
 
 
 def logit_ascent(name, payoffs, values):
     """Minus the gradient of the loss by the logits of a uniform policy, over all joint actions: [N, A]."""
-    parts, run = exact_gradients(name)
-    actor = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(parts.actor.init, KEY))
+    learner, run = exact_gradients(name)
+    actor = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(learner.networks["actor"].init, KEY))
     critic = {"value": jnp.array(values), "joint": tables(payoffs)} if name == "pac" else jnp.array(values)
-    learner = family.LearnerState({"actor": actor, "critic": critic}, {"critic": critic}, {}, {})
-    ctx = context(parts.assemble(), entropy_coef=0.0, **({"entropy_end": 0.0} if name == "pac" else {}))
-    _, found, _ = run(learner, every_joint_action(payoffs), ctx)
+    state = LearnerState({"actor": actor, "critic": critic}, {"critic": critic}, {}, {})
+    ctx = context(learner.assemble(), entropy_coef=0.0, **({"entropy_end": 0.0} if name == "pac" else {}))
+    _, found, _ = run(state, every_joint_action(payoffs), ctx)
     return -2 * np.asarray(found["actor"]["head"]["linear"]["bias"])  # the loss is the mean over two agents
 
 
@@ -155,42 +159,42 @@ def test_the_central_input_by_hand():
         for state_dim in state_dims:
             config = maa2c.Config(**{key: key in chosen for key in every})
             here = dataclasses.replace(spec, state_dim=state_dim)
-            z = family.central_input(config, here, *map(jnp.asarray, (obs, state[..., :state_dim], previous)))
+            z = central.central_input(config, here, *map(jnp.asarray, (obs, state[..., :state_dim], previous)))
             for i in range(3):
                 expected = [7.0, 8.0] if state_dim else list(range(6))
                 expected = [*expected, *(obs[0, 0, i] if "critic_obs" in chosen else [])]
                 expected = [*expected, *(previous.ravel() if "critic_last_actions" in chosen else [])]
                 expected = [*expected, *(np.eye(3)[i] if "critic_agent_id" in chosen else [])]
                 np.testing.assert_array_equal(z[0, 0, i], expected)
-            assert z.shape[-1] == family.central_input_dim(config, here)
+            assert z.shape[-1] == central.central_input_dim(config, here)
 
 
 @pytest.fixture(scope="module", params=["maa2c", "coma", "pac"])
 def learned(request):
-    """(parts, learner, episodes, compiled gradients) of a small learner."""
-    parts = parts_of(request.param, SPEC, recurrent=False)
-    return parts, init(parts), cases.episodes(parts), cases.compiled(parts)
+    """(learner, state, episodes, compiled gradients) of a small learner."""
+    learner = parts_of(request.param, SPEC, recurrent=False)
+    return learner, init(learner), cases.episodes(learner), cases.compiled(learner)
 
 
 @pytest.fixture(scope="module")
 def clean(learned):
-    parts, learner, segment, run = learned
-    return run(learner, segment, context(parts.assemble()))
+    learner, state, segment, run = learned
+    return run(state, segment, context(learner.assemble()))
 
 
 def test_actors_do_not_see_the_state(learned, clean):
     """Another state changes what critics say and aim at, and no policy."""
-    parts, learner, segment, run = learned
+    learner, state, segment, run = learned
     elsewhere = segment.replace(state=segment.state + 1.0, next_state=segment.next_state + 1.0)
-    targets, _, metrics = run(learner, elsewhere, context(parts.assemble()))
+    targets, _, metrics = run(state, elsewhere, context(learner.assemble()))
     assert metrics["policy/entropy"] == clean[2]["policy/entropy"]
     assert np.abs(targets.value - clean[0].value).max() > 1e-3
     assert np.abs(targets.returns - clean[0].returns).max() > 1e-3
 
 
 def test_padding_changes_nothing(learned, clean):
-    parts, learner, segment, run = learned
-    targets, found, metrics = run(learner, cases.junk(segment), context(parts.assemble()))
+    learner, state, segment, run = learned
+    targets, found, metrics = run(state, cases.junk(segment), context(learner.assemble()))
     cases.assert_close(found, clean[1])
     mask = np.asarray(segment.mask)[..., None]
     for name in ("returns", "advantage", "value"):
@@ -201,17 +205,17 @@ def test_padding_changes_nothing(learned, clean):
 
 
 def test_an_empty_batch_has_no_gradient(learned):
-    parts, learner, segment, run = learned
-    _, found, metrics = run(learner, segment.replace(mask=0 * segment.mask), context(parts.assemble()))
+    learner, state, segment, run = learned
+    _, found, metrics = run(state, segment.replace(mask=0 * segment.mask), context(learner.assemble()))
     assert not np.any(cases.flat(found))
     assert all(np.isfinite(value) for value in metrics.values())
 
 
 def test_critics_and_actors_have_gradients_of_their_own(learned, clean):
     """Targets and advantages are data: only the squared errors move the critics, and only the rest moves the actors."""
-    parts, learner, segment, run = learned
+    learner, state, segment, run = learned
     actor_only = {"value_coef": 0.0}
-    _, found, _ = run(learner, segment, context(parts.assemble(), **actor_only))
+    _, found, _ = run(state, segment, context(learner.assemble(), **actor_only))
     assert not np.any(cases.flat(found["critic"]))
     cases.assert_close(found["actor"], clean[1]["actor"])
     assert np.abs(cases.flat(clean[1]["critic"])).max() > 1e-3
@@ -220,16 +224,16 @@ def test_critics_and_actors_have_gradients_of_their_own(learned, clean):
 # -------------------------------------------------------------------------------------------------------------- MAA2C
 
 
-def maa2c_parts(n_step):
+def maa2c_learner(n_step):
     """V(z) = the first number of the state."""
-    parts = parts_of("maa2c", GAME, recurrent=False, n_step=n_step)
-    return dataclasses.replace(parts, critic=network(lambda _, x: x[..., :1]))
+    learner = parts_of("maa2c", GAME, recurrent=False, n_step=n_step)
+    return learner.with_network("critic", network(lambda _, x: x[..., :1]))
 
 
 @pytest.mark.parametrize(("terminated", "advantage"), [(False, 1.394), (True, 0.8)])
 def test_maa2c_advantage(terminated, advantage):
     """r = 1, V(z) = .2, V(z') = .6, gamma = .99."""
-    found = prepared((maa2c_parts, 5), line([1.0], [0.2, 0.6], terminated=terminated))
+    found = prepared((maa2c_learner, 5), line([1.0], [0.2, 0.6], terminated=terminated))
     np.testing.assert_allclose(found.advantage, np.full((1, 1, 2), advantage), rtol=1e-6)
 
 
@@ -241,15 +245,15 @@ def test_maa2c_advantage(terminated, advantage):
     ],
 )
 def test_maa2c_returns_of_n_steps(n, values, terminated, expected):
-    found = prepared((maa2c_parts, n), line([1.0, 1.0, 1.0], values, terminated=terminated))
+    found = prepared((maa2c_learner, n), line([1.0, 1.0, 1.0], values, terminated=terminated))
     np.testing.assert_allclose(found.returns[:, 0, 1], expected, rtol=1e-6)
     np.testing.assert_allclose(found.advantage[:, 0, 1], np.array(expected) - values[:-1], rtol=1e-5)
 
 
 def test_the_slow_critic_follows_with_a_hundredth():
-    parts = parts_of("maa2c", GAME)
-    learner = family.LearnerState({"critic": jnp.ones(2)}, {"critic": jnp.zeros(2)}, {}, {})
-    found = followed(learner, parts.config, context(parts.assemble())).target_params
+    learner = parts_of("maa2c", GAME)
+    state = LearnerState({"critic": jnp.ones(2)}, {"critic": jnp.zeros(2)}, {}, {})
+    found = followed(view_of(learner, state, None, context(learner.assemble()))).target_params
     np.testing.assert_allclose(cases.flat(found), 0.01, rtol=1e-6)
 
 
@@ -274,10 +278,10 @@ def test_coma_baseline_by_hand():
     assert PI @ advantage == pytest.approx(0.0, abs=1e-6)
 
 
-def coma_parts(say, actor, *config):
+def coma_learner(say, actor, *config):
     """COMA whose critic says say(params, x), and whose policy is `actor()`."""
-    parts = parts_of("coma", GAME, recurrent=False, **dict(config))
-    return dataclasses.replace(parts, critic=network(say), actor=actor())
+    learner = parts_of("coma", GAME, recurrent=False, **dict(config))
+    return learner.with_network("critic", network(say)).with_network("actor", actor())
 
 
 def three_values(_, x):
@@ -308,7 +312,7 @@ def test_coma_advantage_of_a_policy(avail, pi, b, advantage):
     for action, expected in advantage.items():
         segment = line([1.0], [0.0, 0.0], action=[[action, action]], terminated=True)
         segment = segment.replace(avail=jnp.broadcast_to(jnp.array(avail), segment.avail.shape))
-        found = prepared((coma_parts, three_values, of_pi), segment)
+        found = prepared((coma_learner, three_values, of_pi), segment)
         np.testing.assert_allclose(found.advantage, np.full((1, 1, 2), expected), rtol=1e-5)
         np.testing.assert_allclose(found.value, np.full((1, 1, 2), b), rtol=1e-6)
     assert sum(pi[a] * x for a, x in advantage.items()) == pytest.approx(0.0, abs=1e-5)
@@ -316,29 +320,32 @@ def test_coma_advantage_of_a_policy(avail, pi, b, advantage):
 
 def test_coma_policy_gradient_by_hand():
     """pi = [.2, .3, .5], action 2, A = 1.7: minus 1.7 (onehot - pi), halved by the mean over two agents."""
-    parts = parts_of("coma", GAME, recurrent=False)
-    params = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(parts.assemble().init, KEY).params)
+    learner = parts_of("coma", GAME, recurrent=False)
+    params = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(learner.assemble().init, KEY).params)
     params["actor"]["head"]["linear"]["bias"] = jnp.log(jnp.array(PI, jnp.float32))
-    targets = family.Targets(*[jnp.full((1, 1, 2), x) for x in (0.0, 1.7, 0.0, 0.0)])
+    nothing = jnp.zeros((1, 1, 2))
+    targets = family.Aims(returns=nothing, advantage=nothing + 1.7, log_prob=nothing, value=nothing)
     segment = line([1.0], [0.0, 0.0], action=[[2, 2]], terminated=True)
-    ctx = context(parts.assemble(), entropy_coef=0.0)
-    found = jax.jit(jax.grad(lambda p: parts.loss(parts, p, segment, targets, ctx, KEY)[0]))(params)["actor"]
+    ctx = context(learner.assemble(), entropy_coef=0.0)
+    state = LearnerState(params, {}, {}, {})
+    view = view_of(learner, state, segment, ctx, targets=targets)
+    found = jax.jit(jax.grad(lambda p: main_loss(view, p)[0]))(params)["actor"]
     np.testing.assert_allclose(found["head"]["linear"]["bias"], [0.34, 0.51, -0.85], rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
 def coma_case():
-    parts = parts_of("coma", SPEC, recurrent=False)
-    learner, segment, ctx = init(parts), cases.episodes(parts), context(parts.assemble())
+    learner = parts_of("coma", SPEC, recurrent=False)
+    state, segment, ctx = init(learner), cases.episodes(learner), context(learner.assemble())
     every = jnp.ones_like(segment.avail)
     segment = segment.replace(avail=every)
 
     @jax.jit
     def run(action):
-        q = coma.action_values(parts, learner.params["critic"], central.here(parts, segment), action)
-        targets = parts.prepare(parts, learner, segment.replace(action=action), ctx, KEY)
-        probs = family.policies(parts, learner.params, segment).probs
-        return q, targets.advantage, probs
+        view = view_of(learner, state, segment, ctx)
+        q = action_values(view, state.params["critic"], family.critic_here(view), action)
+        targets = cases.prepared(learner, state, segment.replace(action=action), ctx)
+        return q, targets.advantage, family.policies(view).probs
 
     return run, segment
 
@@ -382,14 +389,14 @@ def state_value(_, x):
 )
 def test_coma_targets(td_lambda, terminated, expected):
     segment = line([1.0, 0.0, 2.0], [0.5, 1.0, 1.5, 0.7], terminated=terminated)
-    found = prepared((coma_parts, state_value, of_pi), segment, td_lambda=td_lambda)
+    found = prepared((coma_learner, state_value, of_pi), segment, td_lambda=td_lambda)
     np.testing.assert_allclose(found.returns[:, 0, 0], expected, rtol=1e-6)
 
 
 @pytest.mark.slow
 def test_coma_targets_of_n_steps():
     """EPyMARL's way; the same numbers as MAA2C's."""
-    case = (coma_parts, state_value, of_pi, ("returns", "n_step"), ("n_step", 2))
+    case = (coma_learner, state_value, of_pi, ("returns", "n_step"), ("n_step", 2))
     found = prepared(case, line([1.0, 1.0, 1.0], [0.5, 0.6, 0.7, 0.9]))
     np.testing.assert_allclose(found.returns[:, 0, 0], [2.67607, 2.87209, 1.891], rtol=1e-6)
 
@@ -402,16 +409,16 @@ def powers(_, x):
 
 def test_the_next_action_is_the_one_taken_and_else_a_drawn_one():
     """Inside an episode by the data, after its end by a policy that all but always takes 1 if it can, else 0."""
-    parts = (coma_parts, powers, prefers_one)
+    learner = (coma_learner, powers, prefers_one)
     action = [[0, 1], [2, 0], [0, 0]]
-    cut = prepared(parts, line([0.0] * 3, [0.0] * 4, action=action), td_lambda=0.0, gamma=1.0)
+    cut = prepared(learner, line([0.0] * 3, [0.0] * 4, action=action), td_lambda=0.0, gamma=1.0)
     # after step 0: (2, 0); after step 1: (0, 0); after the end: both take 1
     np.testing.assert_allclose(cut.returns[:, 0], [[100.0, 1.02], [1.0, 1.0], [10.01, 10.01]], rtol=1e-6)
-    over = prepared(parts, line([0.0] * 3, [0.0] * 4, action=action, terminated=True), td_lambda=0.0, gamma=1.0)
+    over = prepared(learner, line([0.0] * 3, [0.0] * 4, action=action, terminated=True), td_lambda=0.0, gamma=1.0)
     np.testing.assert_allclose(over.returns[2, 0], 0.0, atol=0)
     gone = line([0.0] * 3, [0.0] * 4, action=action)
     masked = gone.replace(next_avail=gone.next_avail.at[..., 1].set(False))  # then both would take 0
-    np.testing.assert_allclose(prepared(parts, masked, td_lambda=0.0, gamma=1.0).returns[2, 0], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(prepared(learner, masked, td_lambda=0.0, gamma=1.0).returns[2, 0], 1.0, rtol=1e-6)
 
 
 ORDER = [2, 0, 3, 1]
@@ -421,13 +428,13 @@ ORDER = [2, 0, 3, 1]
 @pytest.mark.parametrize(("name", "recurrent"), [("coma", False), ("coma", True), ("pac", False)])
 def test_a_stream_of_episodes_gives_the_targets_of_the_episodes(name, recurrent):
     """From segments as from whole episodes: ends inside, and no padding. The actors all but always act alike."""
-    parts = parts_of(name, SPEC, recurrent=recurrent)
-    learner, segment, ctx = init(parts), cases.episodes(parts), context(parts.assemble())
-    head = learner.params["actor"]["head"]["linear"]
+    learner = parts_of(name, SPEC, recurrent=recurrent)
+    state, segment, ctx = init(learner), cases.episodes(learner), context(learner.assemble())
+    head = state.params["actor"]["head"]["linear"]
     for leaf in head:  # one policy is sharp, so that what is drawn after an end depends on no key
-        learner.params["actor"]["head"]["linear"][leaf] = 1e4 * head[leaf]
+        state.params["actor"]["head"]["linear"][leaf] = 1e4 * head[leaf]
     stream = cases.one_after_another(segment, ORDER)
-    run = jax.jit(lambda s: parts.prepare(parts, learner, s, ctx, KEY))
+    run = jax.jit(lambda s: cases.prepared(learner, state, s, ctx))
     whole, found = run(segment), run(stream)
     for field in ("returns", "advantage", "value"):
         expected = cases.one_after_another(segment.replace(reward=getattr(whole, field)), ORDER).reward
@@ -435,11 +442,11 @@ def test_a_stream_of_episodes_gives_the_targets_of_the_episodes(name, recurrent)
 
 
 def test_the_critic_is_copied_every_200_updates():
-    parts = parts_of("coma", GAME)
-    learner = family.LearnerState({"critic": jnp.ones(2)}, {"critic": jnp.zeros(2)}, {}, {})
-    algorithm = parts.assemble()
+    learner = parts_of("coma", GAME)
+    state = LearnerState({"critic": jnp.ones(2)}, {"critic": jnp.zeros(2)}, {}, {})
+    algorithm = learner.assemble()
     for updates, expected in ((198, 0.0), (199, 1.0), (200, 0.0), (399, 1.0)):  # made before this one
-        after = followed(learner, parts.config, context(algorithm, updates=updates))
+        after = followed(view_of(learner, state, None, context(algorithm, updates=updates)))
         assert set(cases.flat(after.target_params).tolist()) == {expected}
 
 
@@ -457,9 +464,9 @@ def test_exploration_is_mixed_into_the_policy():
 
 def test_coma_explores_and_evaluates_without():
     """A policy that is all but certain of action 2, half of the time replaced by an even draw at the start."""
-    algorithm = coma_parts(three_values, prefers_two).assemble()
+    algorithm = coma_learner(three_values, prefers_two).assemble()
     params = {"actor": {}, "critic": {}}
-    carry = family.Memory(*[jnp.zeros((600, 2, 0))] * 2, previous=jnp.zeros((600, 2, 3)))
+    carry = no_memory(GAME, streams=600)
     seen = matrix.make(matrix.Config(game="climbing")).reset(KEY)[1]
     seen = jax.tree.map(lambda x: jnp.broadcast_to(x, (600, *x.shape)), seen)
     act = jax.jit(algorithm.act, static_argnums=5)
@@ -476,7 +483,7 @@ def test_the_loss_has_the_exploration_of_the_time_of_play():
     """What was collected counts among env_steps only after it was played."""
     segment = line([1.0] * 4, [0.0] * 5)
     h = {"epsilon_start": 0.6, "epsilon_end": 0.0, "epsilon_anneal_steps": 10.0}
-    found = prepared((coma_parts, three_values, prefers_two), segment, env_steps=4, **h)
+    found = prepared((coma_learner, three_values, prefers_two), segment, env_steps=4, **h)
     np.testing.assert_allclose(found.value, np.full((4, 1, 2), 0.2 * (1 + 2) + 0.6 * 5), rtol=1e-5)
 
 
@@ -495,9 +502,19 @@ def test_all_joint_actions_of_the_others(actions, agents, count):
 
 @functools.cache
 def hoping(choices, *config):
-    parts = parts_of("pac", dataclasses.replace(GAME, action=Discrete(choices)), **dict(config))
+    learner = parts_of("pac", dataclasses.replace(GAME, action=Discrete(choices)), **dict(config))
+    view = view_of(learner, LearnerState({}, {}, {}, {}), None, None)
     z = jnp.zeros((1, 1, 2, 1))
-    return jax.jit(lambda table, own, avail: pac.optimistic(network(exact), parts, table, z, own, avail, KEY))
+
+    def look(table, own, avail):
+        return optimism.optimistic(network(exact), view, table, optimism.Asked(z, own, avail))
+
+    return jax.jit(look)
+
+
+def joint_critic(state):
+    """Q of PAC."""
+    return state.phases[0].prepare.args[0]
 
 
 def hoped(payoffs, action, avail=None, **config):
@@ -542,11 +559,12 @@ def test_draws_are_even_among_what_is_available():
 
 def test_the_maximum_by_brute_force_and_in_pieces(monkeypatch):
     """Three agents with masks: the others' joint actions asked about one by one; and a few steps at a time."""
-    parts = parts_of("pac", SPEC)
-    learner, segment = init(parts), cases.episodes(parts)
-    joint = parts.prepare.args[0]
-    params, z = learner.params["critic"]["joint"], central.here(parts, segment)
-    look = lambda: pac.optimistic(joint, parts, params, z, segment.action, segment.avail, KEY)  # noqa: E731
+    learner = parts_of("pac", SPEC)
+    state, segment = init(learner), cases.episodes(learner)
+    joint, view = joint_critic(learner), view_of(learner, state, segment, None)
+    params, z = state.params["critic"]["joint"], family.critic_here(view)
+    asked = optimism.Asked(z, segment.action, segment.avail)
+    look = lambda: optimism.optimistic(joint, view, params, asked)  # noqa: E731
     found, q = np.asarray(jax.jit(look)()), jax.jit(lambda o: central.ask(joint, params, z, o))
     best = np.full(found.shape, -np.inf)
     for others in itertools.product(range(4), repeat=2):
@@ -557,7 +575,7 @@ def test_the_maximum_by_brute_force_and_in_pieces(monkeypatch):
             ok = np.all([np.asarray(segment.avail)[:, :, j, action[j]] for j in range(3) if j != i], axis=0)
             best[:, :, i] = np.where(ok, np.maximum(best[:, :, i], value[:, :, i, 0]), best[:, :, i])
     np.testing.assert_allclose(found, best, rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(pac, "ROWS", 16 * 4 * 3 * 2)  # two steps
+    monkeypatch.setattr(optimism, "ROWS", 16 * 4 * 3 * 2)  # two steps
     np.testing.assert_allclose(jax.jit(lambda: look())(), found, rtol=1e-5, atol=1e-6)
 
 
@@ -572,10 +590,9 @@ def test_pac_climbs_where_a2c_does_not():
 def pac_line():
     """V of .5 and .25, and Q of `powers`, which is largest where the other takes 2."""
     joint, value = network(powers), network(lambda _, x: constant(jnp.array([0.5, 0.25]), x))
-    parts = parts_of("pac", GAME, n_step=2)
-    return dataclasses.replace(
-        parts, critic=pac.both(value, joint), actor=prefers_one(), prepare=functools.partial(pac.prepare, joint)
-    )
+    learner = parts_of("pac", GAME, n_step=2)
+    learner = hoping_by(joint, learner).with_network("critic", optimism.both(value, joint))
+    return learner.with_network("actor", prefers_one())
 
 
 def test_pac_targets():
@@ -593,11 +610,12 @@ def test_pac_targets():
 
 @pytest.mark.parametrize("learned", ["pac"], indirect=True)
 def test_both_critics_learn_from_the_same_target(learned, clean):
-    parts, learner, segment, _ = learned
+    learner, state, segment, _ = learned
     mask = np.asarray(segment.mask)[..., None]
-    joint, params = parts.prepare.args[0], learner.params["critic"]
+    joint, params = joint_critic(learner), state.params["critic"]
     others = pareto.others_only(segment.action, 4)
-    q = jax.jit(lambda: central.ask(joint, params["joint"], central.here(parts, segment), others))()
+    z = family.critic_here(view_of(learner, state, segment, None))
+    q = jax.jit(lambda: central.ask(joint, params["joint"], z, others))()
     taken = np.take_along_axis(np.asarray(q), np.asarray(segment.action)[..., None], -1)[..., 0]
     errors = [(taken - clean[0].returns), (clean[0].value - clean[0].returns)]
     expected = sum((np.square(e) * mask).sum() for e in errors) / (3 * mask.sum())
@@ -608,16 +626,18 @@ def test_both_critics_learn_from_the_same_target(learned, clean):
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 20.0), (0.2, 15.0025), (0.4, 10.005), (0.8, 0.01), (1.0, 0.01)])
 def test_entropy_coefficient(share, expected):
-    ctx = context(parts_of("pac", GAME).assemble(), env_steps=int(share * 1000))
+    learner = parts_of("pac", GAME)
+    ctx = context(learner.assemble(), env_steps=int(share * 1000))
     assert ctx.total_env_steps == 1000
-    np.testing.assert_allclose(pac.entropy_coefficient(ctx), expected, rtol=1e-6, atol=1e-6)  # of 20, in f32
+    view = view_of(learner, LearnerState({}, {}, {}, {}), None, ctx)
+    np.testing.assert_allclose(pac.entropy_coefficient(view), expected, rtol=1e-6, atol=1e-6)  # of 20, in f32
 
 
 def test_a_shared_critic_knows_whose_it_is():
     width = {}
     for share in ("all", "none"):
-        parts = parts_of("pac", SPEC, share_params=share)
-        params = jax.eval_shape(parts.critic.init, KEY)
+        learner = parts_of("pac", SPEC, share_params=share)
+        params = jax.eval_shape(learner.networks["critic"].init, KEY)
         width[share] = [params[name]["embed"]["linear"]["kernel"].shape[-2] for name in ("value", "joint")]
     assert width == {"all": [2 + 3, 2 + 3 + 12], "none": [2, 2 + 12]}
 
@@ -669,24 +689,24 @@ def test_refused_settings_of_pac():
 
 def test_a_crowd_is_drawn_from():
     """10 000 joint actions of the others: sampled by default, and the work is that of the samples."""
-    assert not pac.enumerates(pac.Config(), CROWD)
-    assert pac.enumerates(pac.Config(), SPEC)
-    assert not pac.enumerates(pac.Config(enumerate="sample"), SPEC)
-    parts = parts_of("pac", CROWD, samples=8)
-    learner, segment = init(parts), line([1.0], [0.0, 0.0], spec=CROWD)
-    found = jax.eval_shape(lambda: parts.prepare(parts, learner, segment, context(parts.assemble()), KEY))
+    assert not optimism.enumerates(pac.Config(), CROWD)
+    assert optimism.enumerates(pac.Config(), SPEC)
+    assert not optimism.enumerates(pac.Config(enumerate="sample"), SPEC)
+    learner = parts_of("pac", CROWD, samples=8)
+    state, segment = init(learner), line([1.0], [0.0, 0.0], spec=CROWD)
+    found = jax.eval_shape(lambda: cases.prepared(learner, state, segment, context(learner.assemble())))
     assert found.returns.shape == (1, 1, 5)
 
 
 @pytest.mark.parametrize("name", ["coma", "pac"])
 def test_what_inspection_shows(name):
     """COMA's baseline, PAC's V: the values beside the advantages of the same episodes."""
-    parts = parts_of(name, SPEC, recurrent=False)
-    algorithm, learner, episode = parts.assemble(), init(parts), random_batch()
+    learner = parts_of(name, SPEC, recurrent=False)
+    algorithm, state, episode = learner.assemble(), init(learner), random_batch()
     ctx = context(algorithm)
-    found = jax.jit(algorithm.inspect)(learner, episode, ctx)["value"]
+    found = jax.jit(algorithm.inspect)(state, episode, ctx)["value"]
     segment = as_segment(episode, algorithm.initial_carry(episode.mask.shape[1]))
-    expected = jax.jit(lambda: parts.prepare(parts, learner, segment, ctx, KEY).value)()
+    expected = jax.jit(lambda: cases.prepared(learner, state, segment, ctx).value)()
     assert found.shape == segment.reward.shape
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.std(found) > 0.1

@@ -178,21 +178,23 @@ def wide(tree):
 @functools.cache
 def compared():
     """(the authors', ours) after one update on one batch, from the same weights."""
-    parts = parts_of("coma", SPEC, **AUTHORS)
-    algorithm, learner, segment = parts.assemble(), cases.init(parts), finished(cases.episodes(parts))
+    learner = parts_of("coma", SPEC, **AUTHORS)
+    algorithm, state, segment = learner.assemble(), cases.init(learner), finished(cases.episodes(learner))
     with jax.enable_x64(True):
-        learner, segment = wide(learner), wide(segment)
+        state, segment = wide(state), wide(segment)
         ctx = context(algorithm, jnp.float64, env_steps=25 + int(segment.mask.sum()), **H)
-        after, metrics = jax.jit(algorithm.update)(learner, segment, ctx, KEY)
+        after, metrics = jax.jit(algorithm.update)(state, segment, ctx, KEY)
 
         @jax.jit
-        def gradients(learner, segment, ctx):
-            targets = parts.prepare(parts, learner, segment, ctx, KEY)
-            learner, targets, _ = parts.fit(parts, learner, segment, targets, ctx)
-            return jax.grad(lambda p: parts.loss(parts, p, segment, targets, ctx, KEY)[0])(learner.params)
+        def gradients(state, segment, ctx):
+            view = cases.view_of(learner, state, segment, ctx)
+            view = view.replace(targets=cases.prepared(learner, state, segment, ctx))
+            state, targets, _ = learner.steps["critic"].advance(view)
+            view = view.after(state).replace(targets=targets)
+            return jax.grad(lambda p: cases.main_loss(view, p)[0])(state.params)
 
-        ours = jax.device_get((after, metrics, gradients(learner, segment, ctx)))
-    kinds = (learner.params["actor"], learner.params["critic"], learner.target_params["critic"])
+        ours = jax.device_get((after, metrics, gradients(state, segment, ctx)))
+    kinds = (state.params["actor"], state.params["critic"], state.target_params["critic"])
     return authors(plain(segment), *map(weights, kinds), epsilon=0.5 - 0.49 / 4), ours
 
 
@@ -226,24 +228,24 @@ def test_the_critics_steps_are_the_authors():
 
 def test_the_target_is_copied_by_critic_steps():
     """5 copies in 10 batches of 5 time steps and a period of 10; a time step without an episode is no step."""
-    parts = parts_of("coma", SPEC, **AUTHORS, target_update_period=10)
-    algorithm, learner, segment = parts.assemble(), cases.init(parts), finished(cases.episodes(parts))
+    learner = parts_of("coma", SPEC, **AUTHORS, target_update_period=10)
+    algorithm, state, segment = learner.assemble(), cases.init(learner), finished(cases.episodes(learner))
     ctx, update = context(algorithm, **H), jax.jit(algorithm.update)
     copies, due = 0, []
     for _ in range(10):
-        before = learner.target_params
-        learner, _ = update(learner, segment, ctx, KEY)
-        changed = np.any(cases.flat(before) != cases.flat(learner.target_params))
+        before = state.target_params
+        state, _ = update(state, segment, ctx, KEY)
+        changed = np.any(cases.flat(before) != cases.flat(state.target_params))
         copies += changed
         due.append(bool(changed))
         if changed:
-            target, critic = learner.target_params["critic"], learner.params["critic"]
+            target, critic = state.target_params["critic"], state.params["critic"]
             np.testing.assert_array_equal(cases.flat(target), cases.flat(critic))
     assert due == [False, True] * 5
     assert copies == 5
     short = segment.replace(mask=segment.mask.at[3:].set(0.0))
-    made = learner.stats["coma"].made
-    assert update(learner, short, ctx, KEY)[0].stats["coma"].made == made + 3
+    made = state.stats["coma"].made
+    assert update(state, short, ctx, KEY)[0].stats["coma"].made == made + 3
 
 
 @pytest.mark.parametrize(("key", "value"), [("optimizers", "joint"), ("rollout", "segments")])

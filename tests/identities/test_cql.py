@@ -8,13 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from actor_critic_cases import view_of
 from jax.scipy.stats import norm
-from jaxshare.algos._deterministic import values_of
-from test_deterministic import DUO, FEED_FORWARD, PLANE, batch_of, critic_of, duo, junk, one_step, parts_of
+from test_deterministic import (
+    DUO,
+    FEED_FORWARD,
+    PLANE,
+    batch_of,
+    critic_of,
+    duo,
+    junk,
+    one_step,
+    parts_of,
+    values_of,
+)
 from value_cases import KEY, SPEC, context, flat, init
 
 from jaxshare import cli, compatibility
 from jaxshare.data import card, own, records
+from jaxshare.learners.deterministic import actor_input
 from jaxshare.models.mixers import Mixer
 from jaxshare.modifiers import cql
 from jaxshare.ops import offline
@@ -24,7 +36,7 @@ from jaxshare.settings.run_parts import EvalConfig
 from jaxshare.training import replay
 from jaxshare.training.counting import start_clock
 from jaxshare.training.program import Program
-from jaxshare.types import Box, Discrete, Env, EnvSpec, Episode, RefusedError, TimeStep
+from jaxshare.types import Box, Discrete, Env, EnvSpec, Episode, LearnerState, RefusedError, TimeStep
 
 PAIR = dataclasses.replace(DUO, action=Discrete(3))
 
@@ -83,26 +95,27 @@ def test_gaussian_samples_are_in_the_box_and_know_their_density():
 # ---- the penalty by hand
 
 
-def penalty_of(parts, params, batch, actor=None, **config):
+def penalty_of(learner, params, batch, actor=None, **config):
     """Mean of P - Q, and its gradient by the critic's parameters."""
     settings = {name: value for name, value in config.items() if name in ("vary", "samples")}
     config = {f"cql.{name}": value for name, value in config.items() if name not in settings}
-    made = cql.make(cql.Config(**settings), parts)
+    made = cql.make(cql.Config(**settings), learner)
     ctx = context(made.assemble(), **config)
     actor = jnp.zeros(2) if actor is None else actor
 
     @jax.jit
     def price(critic):
         own = {"actor": actor, "critic": critic, "mixer": jnp.zeros(())}
-        values = values_of(parts, own, own, batch, ctx)
-        return made.loss(values, batch, ctx, KEY)[1]["loss/conservative"]
+        state = LearnerState(own, own, {}, {})
+        view = view_of(made, state, batch, ctx, values=values_of(made, state, batch, ctx))
+        return made.steps[made.main].loss(view)[1]["loss/conservative"]
 
     return jax.value_and_grad(price)(params)
 
 
 def pair(name, mix=None):
     """Two agents with three choices; Q_i(a) = params[i, a_i]."""
-    parts = parts_of(name, PAIR)
+    learner = parts_of(name, PAIR)
     first = 1 if name == "facmac" else None  # where the own action stands
 
     def q(params, x):
@@ -112,8 +125,11 @@ def pair(name, mix=None):
             own = x[..., 1:4]
         return (own * params[None, None]).sum(-1)
 
-    mixer = None if mix is None else Mixer(lambda key: jnp.zeros(()), lambda p, q, seen: mix(q))
-    return dataclasses.replace(parts, critic=critic_of(q), mixer=mixer, actor=logits())
+    learner = learner.with_network("critic", critic_of(q)).with_network("actor", logits())
+    if mix is None:
+        assert learner.mixer is None
+        return learner
+    return learner.with_network("mixer", Mixer(lambda key: jnp.zeros(()), lambda p, q, seen: mix(q)))
 
 
 def logits():
@@ -154,8 +170,8 @@ def test_an_action_is_varied_through_the_mixer():
 def test_a_constant_critic_pays_the_volume_of_what_varies(name, vary, volume):
     """With a deviation so large that Gaussians in the box are uniform. Nothing is gained by a higher constant."""
     mix = (lambda params, q: q.sum(-1)) if name == "facmac" else None
-    parts = duo(name, lambda params, x: jnp.broadcast_to(params, x.shape[:3]), mix)
-    found, slope = penalty_of(parts, jnp.float32(3.0), one_step([0.2, -0.4]), vary=vary, action_std=1e3)
+    learner = duo(name, lambda params, x: jnp.broadcast_to(params, x.shape[:3]), mix)
+    found, slope = penalty_of(learner, jnp.float32(3.0), one_step([0.2, -0.4]), vary=vary, action_std=1e3)
     np.testing.assert_allclose(found, volume, rtol=1e-4)
     np.testing.assert_allclose(slope, 0.0, atol=1e-5)
 
@@ -164,9 +180,9 @@ def test_a_constant_critic_pays_the_volume_of_what_varies(name, vary, volume):
 def test_what_is_in_the_data_goes_up_and_the_rest_down(vary):
     """Two bumps on Q = 0, one at agent 0's action and one elsewhere: by hand -1 and 0, and the share of their width."""
     heights = lambda params: params[None, None, None]  # noqa: E731
-    parts = duo("maddpg", lambda p, x: (heights(p) * jnp.exp(-jnp.square(x[..., 1:2] - BUMPS) / 0.02)).sum(-1))
+    learner = duo("maddpg", lambda p, x: (heights(p) * jnp.exp(-jnp.square(x[..., 1:2] - BUMPS) / 0.02)).sum(-1))
     batch = one_step([-0.5, 0.0])
-    found = penalty_of(parts, jnp.zeros(2), batch, vary=vary, samples=4000, action_std=1.0)[1]
+    found = penalty_of(learner, jnp.zeros(2), batch, vary=vary, samples=4000, action_std=1.0)[1]
     width = np.sqrt(0.02 * np.pi) / 2
     # agent 1's critic sees the same bumps at an action that it does not vary, unless all are
     share = 1.0 if vary == "joint" else 0.5
@@ -178,17 +194,18 @@ BUMPS = jnp.array([-0.5, 0.5])[None, None, None]
 
 @pytest.mark.slow
 def test_candidates_are_uniform_and_around_this_and_the_next_policy():
-    parts = parts_of("facmac", PLANE, **FEED_FORWARD)
-    algorithm, batch = cql.make(cql.Config(samples=3), parts).assemble(), batch_of(PLANE)
-    learner, ctx = init(algorithm), context(algorithm, **{"cql.action_std": 1e-3})
+    learner = parts_of("facmac", PLANE, **FEED_FORWARD)
+    algorithm, batch = cql.make(cql.Config(samples=3), learner).assemble(), batch_of(PLANE)
+    state, ctx = init(algorithm), context(algorithm, **{"cql.action_std": 1e-3})
+    actor = learner.networks["actor"]
 
     @jax.jit
     def find(params):
-        values = values_of(parts, params, params, batch, ctx)
-        y = parts.actor.unroll(params["actor"], parts.actor.initial_carry(4), cql.actor_input(parts, batch))[1]
-        return *cql.candidates(cql.Config(samples=3), parts, values, batch, ctx, KEY), jnp.tanh(y)
+        view = view_of(learner, state.replace(params=params), batch, ctx)
+        y = actor.unroll(params["actor"], actor.initial_carry(4), actor_input(view))[1]
+        return *cql.candidates(cql.Config(samples=3), view), jnp.tanh(y)
 
-    action, density, mean = (np.asarray(x) for x in find(learner.params))
+    action, density, mean = (np.asarray(x) for x in find(state.params))
     assert action.shape == (9, *mean[1:].shape)
     assert np.abs(action).max() <= 1
     np.testing.assert_allclose(density[:3], -2 * np.log(2), rtol=1e-6)
@@ -205,14 +222,14 @@ def test_candidates_are_uniform_and_around_this_and_the_next_policy():
 @functools.cache
 def compiled(**config):
     """(algorithm, its update compiled once, a learner); without settings the learner without CQL."""
-    parts = parts_of("facmac", PLANE, **FEED_FORWARD)
-    algorithm = (cql.make(cql.Config(samples=2, **config), parts) if config else parts).assemble()
+    learner = parts_of("facmac", PLANE, **FEED_FORWARD)
+    algorithm = (cql.make(cql.Config(samples=2, **config), learner) if config else learner).assemble()
     return algorithm, jax.jit(algorithm.update), init(algorithm)
 
 
 def updated(batch, key=KEY, plain=False, **hparams):
-    algorithm, update, learner = compiled(**({} if plain else {"vary": "own"}))
-    return update(learner, batch, context(algorithm, **hparams), key)
+    algorithm, update, state = compiled(**({} if plain else {"vary": "own"}))
+    return update(state, batch, context(algorithm, **hparams), key)
 
 
 def test_weight_zero_is_the_learner_without_it():
@@ -280,12 +297,12 @@ def test_a_cropped_batch_keeps_its_draws():
     ids=str,
 )
 def test_every_kind_learns_from_valid_steps_alone(name, spec, config, vary):
-    parts = parts_of(name, spec, **config)
-    algorithm, batch = cql.make(cql.Config(samples=2, vary=vary), parts).assemble(), batch_of(spec)
-    learner, ctx = init(algorithm), context(algorithm)
+    learner = parts_of(name, spec, **config)
+    algorithm, batch = cql.make(cql.Config(samples=2, vary=vary), learner).assemble(), batch_of(spec)
+    state, ctx = init(algorithm), context(algorithm)
     update = jax.jit(algorithm.update)
-    clean, metrics = update(learner, batch, ctx, KEY)
-    jax.tree.map(np.testing.assert_array_equal, clean, update(learner, junk(batch, 1), ctx, KEY)[0])
+    clean, metrics = update(state, batch, ctx, KEY)
+    jax.tree.map(np.testing.assert_array_equal, clean, update(state, junk(batch, 1), ctx, KEY)[0])
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((clean, metrics)))
     assert metrics["loss/conservative"] != 0
 
@@ -358,10 +375,10 @@ def paid(action):
 def learned(name, modifiers, updates=1500):
     """(what is done, what the critics promise for it, what is paid), from the data through the real program."""
     env, data = narrow()
-    parts = parts_of(name, NARROW, recurrent=False, hidden_dim=32, target_update="soft")
+    learner = parts_of(name, NARROW, recurrent=False, hidden_dim=32, target_update="soft")
     for modifier, config in modifiers:
-        parts = modifier.make(config, parts)
-    algorithm = dataclasses.replace(parts.assemble(), experience="dataset")
+        learner = modifier.make(config, learner)
+    algorithm = dataclasses.replace(learner.assemble(), experience="dataset")
     program = Program(env, algorithm, RunConfig(batch_size=32, total_updates=updates, eval=EvalConfig(episodes=4)))
     values = {**algorithm.hparams, "lr": 1e-3, "critic_lr": 3e-3, "grad_clip": 10.0, "adam_eps": 1e-8}
     traced = {key: jnp.float32(value) for key, value in values.items()}

@@ -8,12 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from jaxshare.algos._deterministic import actor_input, actor_loss, lambda_loss, values_of
-from jaxshare.algos._value import Values
+from actor_critic_cases import main_loss, view_of
 from value_cases import AGENTS, BATCH, KEY, SPEC, STEPS, assert_close, context, flat, init, random_batch, step
 
 from jaxshare import cli, compatibility
-from jaxshare.algos import _deterministic, facmac, maddpg
+from jaxshare.algos import facmac, maddpg
+from jaxshare.learners.deterministic import (
+    actor_input,
+    compute_values,
+    individual_lambda_loss,
+    next_actions,
+    team_lambda_loss,
+)
+from jaxshare.learners.value import Values
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.critics import FreeMixer, joint_actions
@@ -22,7 +29,7 @@ from jaxshare.modifiers import differ
 from jaxshare.run import build
 from jaxshare.training import replay
 from jaxshare.training.counting import start_clock
-from jaxshare.types import Box, Discrete, EnvSpec, Episode, RefusedError, TimeStep
+from jaxshare.types import Box, Discrete, EnvSpec, Episode, LearnerState, RefusedError, TimeStep
 
 BOX = Box(2, (-1.0, 0.0), (1.0, 4.0))
 PLANE = dataclasses.replace(SPEC, name="plane", action=BOX)
@@ -35,6 +42,11 @@ def parts_of(name, spec=SPEC, **config):
     module = {"maddpg": maddpg, "facmac": facmac}[name]
     small = {"hidden_dim": 4, **({"embed_dim": 3, "hypernet_dim": 4} if name == "facmac" else {}), **config}
     return module.make(module.Config(**small), spec)
+
+
+def values_of(learner, state, batch, ctx):
+    """What the critics' loss looks at, with the best target actions."""
+    return compute_values(view_of(learner, state, batch, ctx, key=None))
 
 
 def batch_of(spec=SPEC, seed=0):
@@ -88,28 +100,28 @@ MORE = [
     ("name", "spec", "config"), [*LEARNERS, *(pytest.param(*row, marks=pytest.mark.slow) for row in MORE)], ids=str
 )
 def test_padding_changes_nothing(name, spec, config):
-    algorithm, update, learner = compiled(name, spec, **config)
+    algorithm, update, state = compiled(name, spec, **config)
     ctx, batch = context(algorithm), batch_of(spec)
-    clean, clean_metrics = update(learner, batch, ctx, KEY)
-    found, metrics = update(learner, junk(batch, 1), ctx, KEY)
+    clean, clean_metrics = update(state, batch, ctx, KEY)
+    found, metrics = update(state, junk(batch, 1), ctx, KEY)
     jax.tree.map(np.testing.assert_array_equal, clean, found)
     for key, value in metrics.items():
         np.testing.assert_allclose(value, clean_metrics[key], rtol=1e-5, err_msg=key)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((found, metrics)))
-    for module in learner.params:
-        assert np.any(flat(clean.params[module]) != flat(learner.params[module])), module
+    for module in state.params:
+        assert np.any(flat(clean.params[module]) != flat(state.params[module])), module
 
 
 @pytest.mark.parametrize(("name", "spec", "config"), LEARNERS, ids=str)
 def test_the_step_that_ends_an_episode_is_trained_on(name, spec, config):
     """EPyMARL's mask leaves it out: a reward that comes at the end is never learned there."""
-    algorithm, update, learner = compiled(name, spec, **config)
+    algorithm, update, state = compiled(name, spec, **config)
     ctx, batch = context(algorithm), batch_of(spec)
-    _, plain = update(learner, batch, ctx, KEY)
+    _, plain = update(state, batch, ctx, KEY)
     last = batch.terminated | batch.truncated
     assert last.sum() == BATCH
     for where in (batch.terminated, batch.truncated):
-        _, found = update(learner, batch.replace(reward=batch.reward + 10.0 * where[..., None]), ctx, KEY)
+        _, found = update(state, batch.replace(reward=batch.reward + 10.0 * where[..., None]), ctx, KEY)
         share = where.sum() / batch.mask.sum()
         np.testing.assert_allclose(found["q/target_mean"] - plain["q/target_mean"], 10 * share, rtol=1e-3)
         assert found["loss/td"] != plain["loss/td"]
@@ -119,10 +131,10 @@ def test_the_step_that_ends_an_episode_is_trained_on(name, spec, config):
 def test_only_terminations_end_the_bootstrap_unless_asked(name, spec):
     batch = batch_of(spec)
     for on_timeout in (True, False):
-        parts = parts_of(name, spec, bootstrap_on_timeout=on_timeout, **FEED_FORWARD)
-        algorithm = parts.assemble()
-        learner, ctx = init(algorithm), context(algorithm, gamma=0.9)
-        see = lambda batch, p=parts, a=learner, c=ctx: values_of(p, a.params, a.target_params, batch, c)  # noqa: E731
+        learner = parts_of(name, spec, bootstrap_on_timeout=on_timeout, **FEED_FORWARD)
+        algorithm = learner.assemble()
+        state, ctx = init(algorithm), context(algorithm, gamma=0.9)
+        see = lambda batch, p=learner, a=state, c=ctx: values_of(p, a, batch, c)  # noqa: E731
         values = jax.jit(see)(batch)
         end = batch.terminated if on_timeout else batch.terminated | batch.truncated
         np.testing.assert_allclose(values.discount, 0.9 * (1 - np.asarray(end, float)), rtol=1e-6)
@@ -132,10 +144,10 @@ def test_only_terminations_end_the_bootstrap_unless_asked(name, spec):
 def test_a_cropped_batch_keeps_its_draws():
     """The longest of these episodes is one step shorter than the limit."""
     name, spec, config = LEARNERS[0]
-    algorithm, update, learner = compiled(name, spec, **config)
+    algorithm, update, state = compiled(name, spec, **config)
     batch = jax.tree.map(lambda x: x[:, 1:], batch_of(spec))
     assert batch.mask.sum(0).max() == STEPS - 1
-    full, cut = (update(learner, b, context(algorithm), KEY)[0] for b in (batch, replay.crop(batch, STEPS - 1)))
+    full, cut = (update(state, b, context(algorithm), KEY)[0] for b in (batch, replay.crop(batch, STEPS - 1)))
     np.testing.assert_allclose(flat(full.params), flat(cut.params), rtol=1e-5, atol=1e-6)
 
 
@@ -151,14 +163,16 @@ def test_a_critic_sees_its_agents_own_action_and_the_others():
 
 
 def test_target_actions_come_from_memory_since_the_first_step_and_are_available():
-    parts = parts_of("maddpg")
-    algorithm, batch = parts.assemble(), batch_of()
-    params, x = init(algorithm).params["actor"], actor_input(parts, batch)
-    find = jax.jit(lambda p, x: _deterministic.next_actions(parts, p, x, batch.avail, context(algorithm), None))
-    found = np.asarray(find(params, x))
+    learner = parts_of("maddpg")
+    algorithm, batch = learner.assemble(), batch_of()
+    state = init(algorithm)
+    params, actor = state.target_params["actor"], learner.networks["actor"]
+    view = view_of(learner, state, batch, context(algorithm), key=None)
+    x = actor_input(view)
+    found = np.asarray(jax.jit(lambda: next_actions(view))())
     logits = []
-    carry = parts.actor.initial_carry(BATCH)
-    unroll = jax.jit(parts.actor.unroll)
+    carry = actor.initial_carry(BATCH)
+    unroll = jax.jit(actor.unroll)
     for t in range(STEPS + 1):
         carry, y = unroll(params, carry, x[t][None])
         logits.append(y[0])
@@ -166,19 +180,19 @@ def test_target_actions_come_from_memory_since_the_first_step_and_are_available(
     np.testing.assert_array_equal(found.argmax(-1), best[1:])
     np.testing.assert_array_equal(np.sort(found, -1)[..., -2:], np.broadcast_to([0, 1], (*found.shape[:-1], 2)))
     assert np.all((found * np.asarray(batch.avail)[1:]).sum(-1) == 1)
-    late = np.asarray(unroll(params, parts.actor.initial_carry(BATCH), x[1:])[1])
+    late = np.asarray(unroll(params, actor.initial_carry(BATCH), x[1:])[1])
     assert np.any(np.where(batch.avail[1:], late, -np.inf).argmax(-1) != best[1:])  # the usual mistake shows
 
 
 def test_the_actor_step_changes_actors_only_and_sees_the_new_critics():
     name, spec, config = FACMAC
-    algorithm, update, learner = compiled(name, spec, **config)
+    algorithm, update, state = compiled(name, spec, **config)
     batch = batch_of(spec)
-    run = lambda **h: update(learner, batch, context(algorithm, tau=0.0, **h), KEY)  # noqa: E731
+    run = lambda **h: update(state, batch, context(algorithm, tau=0.0, **h), KEY)  # noqa: E731
     both, actors, critics = run(), run(critic_lr=0.0), run(lr=0.0)
     same = lambda a, b, names: all(np.array_equal(flat(a.params[n]), flat(b.params[n])) for n in names)  # noqa: E731
-    assert same(actors[0], learner, ("critic", "mixer"))
-    assert same(critics[0], learner, ("actor",))
+    assert same(actors[0], state, ("critic", "mixer"))
+    assert same(critics[0], state, ("actor",))
     assert same(both[0], critics[0], ("critic", "mixer"))
     assert not same(both[0], actors[0], ("actor",))
     assert both[1]["loss/td"] == actors[1]["loss/td"]
@@ -187,10 +201,10 @@ def test_the_actor_step_changes_actors_only_and_sees_the_new_critics():
 
 def test_rewards_of_their_own_and_norms_of_their_own():
     """With clip=set nothing of agent 1's reward reaches agent 0, though its gradient is far above the norm."""
-    algorithm, update, learner = compiled("maddpg", OWN, **PERSONAL)
+    algorithm, update, state = compiled("maddpg", OWN, **PERSONAL)
     batch, ctx = batch_of(OWN), context(algorithm, grad_clip=0.01)
     other = batch.replace(reward=batch.reward.at[..., 1].add(5.0 * batch.mask))
-    first, second = (jax.tree.leaves(update(learner, b, ctx, KEY)[0].opt_state["critic"][1].mu) for b in (batch, other))
+    first, second = (jax.tree.leaves(update(state, b, ctx, KEY)[0].opt_state["critic"][1].mu) for b in (batch, other))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a[0], b[0])
         np.testing.assert_array_equal(a[2], b[2])
@@ -203,8 +217,8 @@ def test_rewards_of_their_own_and_norms_of_their_own():
 def test_the_sum_over_agents_is_n_times_the_mean():
     found = {}
     for over in ("sum", "mean"):
-        algorithm, update, learner = compiled("maddpg", OWN, over_agents=over, **FEED_FORWARD)
-        found[over], _ = update(learner, batch_of(OWN), context(algorithm, critic_lr=0.0), KEY)
+        algorithm, update, state = compiled("maddpg", OWN, over_agents=over, **FEED_FORWARD)
+        found[over], _ = update(state, batch_of(OWN), context(algorithm, critic_lr=0.0), KEY)
     for group in ("actor", "critic"):
         moments = [flat(found[over].opt_state[group][1].mu) for over in ("sum", "mean")]
         np.testing.assert_allclose(moments[0], AGENTS * moments[1], rtol=1e-4, atol=1e-7)
@@ -221,7 +235,7 @@ def actor_of(theta_names=2):
         init=lambda key: jnp.zeros(theta_names),
         initial_carry=lambda batch: jnp.zeros((batch, 2, 0)),
         unroll=lambda theta, carry, x: (carry, jnp.broadcast_to(jnp.arctanh(theta)[:, None], (*x.shape[:3], 1))),
-        groups=(0, 1),
+        param_sets=(0, 1),
     )
 
 
@@ -231,14 +245,17 @@ def critic_of(q):
         init=lambda key: jnp.zeros(()),
         initial_carry=lambda batch: jnp.zeros((batch, 2, 0)),
         unroll=lambda params, carry, x: (carry, q(params, x)[..., None]),
-        groups=(0, 1),
+        param_sets=(0, 1),
     )
 
 
 def duo(name, q, mix=None, **config):
-    parts = parts_of(name, DUO, **config)
-    mixer = None if mix is None else Mixer(lambda key: jnp.zeros(()), lambda p, q, seen: mix(p, q))
-    return dataclasses.replace(parts, actor=actor_of(), critic=critic_of(q), mixer=mixer)
+    learner = parts_of(name, DUO, **config)
+    learner = learner.with_network("actor", actor_of()).with_network("critic", critic_of(q))
+    if mix is None:
+        assert learner.mixer is None
+        return learner
+    return learner.with_network("mixer", Mixer(lambda key: jnp.zeros(()), lambda p, q, seen: mix(p, q)))
 
 
 def one_step(action, reward=1.0, terminated=False):
@@ -256,25 +273,32 @@ def one_step(action, reward=1.0, terminated=False):
     )
 
 
-def policy_gradient(parts, theta, batch):
+def actors_loss(learner, theta, batch, ctx):
+    """(loss, metrics) of the actors, who always do theta."""
+    params = {"actor": theta, "critic": jnp.zeros(()), "mixer": jnp.zeros(())}
+    step = learner.steps["actor"]
+    loss, metrics = step.loss(view_of(learner, LearnerState(params, params, {}, {}), batch, ctx))
+    return step.weight * loss, metrics
+
+
+def policy_gradient(learner, theta, batch):
     """What the actors climb, by theta: minus the gradient of their loss."""
-    ctx = context(parts.assemble(), action_reg=0.0)
-    params = {"critic": jnp.zeros(()), "mixer": jnp.zeros(())}
-    loss = lambda theta: actor_loss(parts, theta, params, batch, ctx, KEY)[0]  # noqa: E731
+    ctx = context(learner.assemble(), action_reg=0.0)
+    loss = lambda theta: actors_loss(learner, theta, batch, ctx)[0]  # noqa: E731
     return -np.asarray(jax.jit(jax.grad(loss))(jnp.array(theta)))
 
 
 def test_facmac_climbs_all_actions_at_once():
     """Q_tot = a_1 a_2 at (1/2, -1/2): the joint policy gradient is (-1/2, 1/2)."""
-    parts = duo("facmac", lambda params, x: x[..., 1], lambda params, q: q[..., 0] * q[..., 1])
-    np.testing.assert_allclose(policy_gradient(parts, [0.5, -0.5], one_step([0.9, 0.3])), [-0.5, 0.5], rtol=1e-5)
+    learner = duo("facmac", lambda params, x: x[..., 1], lambda params, q: q[..., 0] * q[..., 1])
+    np.testing.assert_allclose(policy_gradient(learner, [0.5, -0.5], one_step([0.9, 0.3])), [-0.5, 0.5], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("others", "gradient"), [("buffer", [0.3, 0.9]), ("current", [-0.5, 0.5])])
 def test_maddpg_climbs_each_action_alone_beside_those_of_the_others(others, gradient):
     """The same critic for both; the mean over two agents halves the gradient."""
-    parts = duo("maddpg", lambda params, x: x[..., 1] * x[..., 2], others=others)
-    found = policy_gradient(parts, [0.5, -0.5], one_step([0.9, 0.3]))
+    learner = duo("maddpg", lambda params, x: x[..., 1] * x[..., 2], others=others)
+    found = policy_gradient(learner, [0.5, -0.5], one_step([0.9, 0.3]))
     np.testing.assert_allclose(2 * found, gradient, rtol=1e-5)
 
 
@@ -282,11 +306,12 @@ def test_maddpg_climbs_each_action_alone_beside_those_of_the_others(others, grad
 def test_targets_of_one_step(name, gamma, bootstrapped):
     """r = 1 and Q' = 2."""
     mix = (lambda params, q: q.sum(-1)) if name == "facmac" else None
-    parts = duo(name, lambda params, x: jnp.broadcast_to(params, x.shape[:3]), mix)
+    learner = duo(name, lambda params, x: jnp.broadcast_to(params, x.shape[:3]), mix)
     target = {"actor": jnp.zeros(2), "critic": jnp.float32(1.0 if mix else 2.0), "mixer": jnp.zeros(())}
     params = {**target, "critic": jnp.float32(0.0)}
-    ctx = context(parts.assemble(), gamma=gamma)
-    judge = jax.jit(lambda batch: parts.loss(values_of(parts, params, target, batch, ctx), batch, ctx, KEY))
+    ctx = context(learner.assemble(), gamma=gamma)
+    state = LearnerState(params, target, {}, {})
+    judge = jax.jit(lambda batch: main_loss(view_of(learner, state, batch, ctx, key=None), params))
     for terminated, expected in ((False, bootstrapped), (True, 1.0)):
         loss, metrics = judge(one_step([0.0, 0.0], terminated=terminated))
         np.testing.assert_allclose(metrics["q/target_mean"], expected, rtol=1e-6)
@@ -294,10 +319,9 @@ def test_targets_of_one_step(name, gamma, bootstrapped):
 
 
 def test_the_penalty_is_the_mean_square_of_continuous_actions():
-    parts = duo("facmac", lambda params, x: 0.0 * x[..., 1], lambda params, q: q.sum(-1))
-    ctx = context(parts.assemble(), action_reg=1e-3)
-    params = {"critic": jnp.zeros(()), "mixer": jnp.zeros(())}
-    find = jax.jit(lambda theta: actor_loss(parts, theta, params, one_step([0.0, 0.0]), ctx, KEY))
+    learner = duo("facmac", lambda params, x: 0.0 * x[..., 1], lambda params, q: q.sum(-1))
+    ctx = context(learner.assemble(), action_reg=1e-3)
+    find = jax.jit(lambda theta: actors_loss(learner, theta, one_step([0.0, 0.0]), ctx))
     loss, metrics = find(jnp.array([0.5, -0.1]))
     np.testing.assert_allclose(loss, 1e-3 * (0.25 + 0.01) / 2, rtol=1e-5)
     np.testing.assert_allclose(metrics["policy/mean_square"], 0.13, rtol=1e-5)
@@ -317,12 +341,18 @@ def chain(terminated):
     discount = 0.99 * (1.0 - batch.terminated)
     values = Values(
         q=jnp.zeros(()), q_taken=q[:3, :, None], next_q=q[1:, :, None], q_tot=q[:3], next_q_tot=q[1:],
-        discount=discount, team_reward=reward, params={}, mix=jnp.sum,
+        discount=discount, team_reward=reward, mix=jnp.sum,
     )  # fmt: skip
     return values, batch
 
 
-LAMBDA = {team: jax.jit(functools.partial(lambda_loss, team)) for team in (True, False)}
+LAMBDA = (team_lambda_loss, individual_lambda_loss)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def by_lambda(loss, values, batch, ctx):
+    nobody = LearnerState({}, {}, {}, {})
+    return loss(view_of(None, nobody, batch, ctx, values=values))
 
 
 @pytest.mark.parametrize(
@@ -336,25 +366,26 @@ LAMBDA = {team: jax.jit(functools.partial(lambda_loss, team)) for team in (True,
 )
 def test_td_lambda_targets(lambda_, terminated, target):
     (values, batch), ctx = chain(terminated), context(parts_of("facmac").assemble(), td_lambda=lambda_)
-    for team in (True, False):
-        loss, metrics = LAMBDA[team](values, batch, ctx, KEY)
+    for loss_of in LAMBDA:
+        loss, metrics = by_lambda(loss_of, values, batch, ctx)
         np.testing.assert_allclose(metrics["q/target_mean"], np.mean(target), rtol=1e-5)
         np.testing.assert_allclose(loss, np.mean((np.array(target) - [0.5, 1, 1.5]) ** 2), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["maddpg", "facmac"])
 def test_lambda_zero_is_one_step(name):
-    parts = parts_of(name, OWN, target="td_lambda", **FEED_FORWARD)
-    algorithm, batch = parts.assemble(), batch_of(OWN)
-    learner, ctx = init(algorithm), context(algorithm, td_lambda=0.0)
+    learner = parts_of(name, OWN, target="td_lambda", **FEED_FORWARD)
+    algorithm, batch = learner.assemble(), batch_of(OWN)
+    state, ctx = init(algorithm), context(algorithm, td_lambda=0.0)
 
     @jax.jit
     def both(params):
-        values = values_of(parts, params, learner.target_params, batch, ctx)
-        other = parts_of(name, OWN, **FEED_FORWARD).loss
-        return parts.loss(values, batch, ctx, KEY), other(values, batch, ctx, KEY)
+        view = view_of(learner, state.replace(params=params), batch, ctx, key=None)
+        view = view.replace(values=compute_values(view))
+        other = parts_of(name, OWN, **FEED_FORWARD)
+        return learner.steps["critic"].loss(view), other.steps["critic"].loss(view)
 
-    (loss, metrics), (usual, other) = both(learner.params)
+    (loss, metrics), (usual, other) = both(state.params)
     np.testing.assert_allclose(loss, usual, rtol=1e-5)
     for key, value in metrics.items():
         np.testing.assert_allclose(value, other[key], rtol=1e-5, err_msg=key)
@@ -408,12 +439,12 @@ OTHERS = [field.name for field in dataclasses.fields(TimeStep) if field.name != 
 def actions(name, spec, explore):
     """(hparams, env_steps) -> many actions of one fixed policy in one observation, [rows, N(, U)]; what is allowed."""
     algorithm = parts_of(name, spec, **FEED_FORWARD).assemble()
-    learner, rows, batch = init(algorithm), 2000, batch_of(spec)
+    state, rows, batch = init(algorithm), 2000, batch_of(spec)
     avail = jnp.broadcast_to(batch.avail[0, 0], (rows, *batch.avail.shape[2:]))
     obs = jnp.broadcast_to(batch.obs[0, 0], (rows, *batch.obs.shape[2:]))
     timestep = TimeStep(obs=obs, **{**dict.fromkeys(OTHERS), "avail": avail})
     act = jax.jit(
-        lambda ctx: algorithm.act(learner.params, algorithm.initial_carry(rows), timestep, ctx, KEY, explore)[1]
+        lambda ctx: algorithm.act(state.params, algorithm.initial_carry(rows), timestep, ctx, KEY, explore)[1]
     )
     return lambda env_steps=0, **h: np.asarray(act(context(algorithm, env_steps=env_steps, **h))), np.asarray(avail)
 
@@ -443,10 +474,11 @@ def test_discrete_exploration_mixes_samples_of_the_policy_with_uniform_ones():
 
 def test_the_policy_is_the_softmax_of_available_logits():
     explore, avail = actions("maddpg", SPEC, True)
-    parts = parts_of("maddpg", **FEED_FORWARD)
+    learner = parts_of("maddpg", **FEED_FORWARD)
     batch = batch_of()
-    params = init(parts.assemble()).params["actor"]
-    y = parts.actor.unroll(params, parts.actor.initial_carry(BATCH), actor_input(parts, batch))[1][0, 0]
+    state = init(learner.assemble())
+    actor, x = learner.networks["actor"], actor_input(view_of(learner, state, batch, None))
+    y = actor.unroll(state.params["actor"], actor.initial_carry(BATCH), x)[1][0, 0]
     expected = jax.nn.softmax(jnp.where(avail[0], y, -jnp.inf), axis=-1)
     np.testing.assert_allclose(share_of(explore(), 4), expected, atol=5 * np.sqrt(0.25 / 2000))
 
@@ -476,17 +508,17 @@ def test_continuous_exploration_is_noise_in_the_box_and_uniform_at_first():
 
 @pytest.mark.parametrize(("updates", "copied"), [(0, False), (1, False), (2, True), (3, False)])
 def test_hard_targets_are_copied_when_their_time_comes(updates, copied):
-    algorithm, update, learner = compiled("maddpg", OWN, **PERSONAL)
-    new, _ = update(learner, batch_of(OWN), context(algorithm, updates=updates), KEY)
-    np.testing.assert_array_equal(flat(new.target_params), flat(new.params if copied else learner.target_params))
+    algorithm, update, state = compiled("maddpg", OWN, **PERSONAL)
+    new, _ = update(state, batch_of(OWN), context(algorithm, updates=updates), KEY)
+    np.testing.assert_array_equal(flat(new.target_params), flat(new.params if copied else state.target_params))
 
 
 def test_soft_targets_follow():
     name, spec, config = FACMAC
-    algorithm, update, learner = compiled(name, spec, **config)
-    new, _ = update(learner, batch_of(spec), context(algorithm, tau=0.25), KEY)
+    algorithm, update, state = compiled(name, spec, **config)
+    new, _ = update(state, batch_of(spec), context(algorithm, tau=0.25), KEY)
     np.testing.assert_allclose(
-        flat(new.target_params), 0.75 * flat(learner.target_params) + 0.25 * flat(new.params), rtol=1e-5, atol=1e-6
+        flat(new.target_params), 0.75 * flat(state.target_params) + 0.25 * flat(new.params), rtol=1e-5, atol=1e-6
     )
 
 
@@ -496,7 +528,7 @@ def test_soft_targets_follow():
 @pytest.mark.slow
 def test_all_windows_of_one_step_are_the_whole_episodes():
     """Feed-forward and without noise: one update on every stored transition is the update on the episodes."""
-    algorithm, update, learner = compiled("facmac", PLANE, **FEED_FORWARD)
+    algorithm, update, state = compiled("facmac", PLANE, **FEED_FORWARD)
     batch, ctx = batch_of(PLANE), context(algorithm)
     ring = replay.add(replay.init(batch, BATCH, "float32"), batch, context(algorithm).clock)
     steps = np.asarray(replay.steps_stored(ring))
@@ -504,7 +536,7 @@ def test_all_windows_of_one_step_are_the_whole_episodes():
     at = jnp.array(np.concatenate([np.arange(n) for n in steps]))
     windows = replay.gather_windows(ring, slot, at, 1)
     assert windows.mask.shape == (1, int(batch.mask.sum()))
-    whole, pieces = (update(learner, b, ctx, KEY) for b in (batch, windows))
+    whole, pieces = (update(state, b, ctx, KEY) for b in (batch, windows))
     for group in whole[0].opt_state:
         moments = [w[0].opt_state[group][1].mu for w in (whole, pieces)]
         assert_close(moments[1], moments[0], 1e-4)
@@ -555,21 +587,21 @@ def test_a_run_on_windows_draws_them_from_all_that_is_stored():
 @pytest.mark.slow
 def test_dividing_facmacs_reward_changes_no_gradient():
     """With every transition selected the utilities' and the mixer's gradients are those of the team's error."""
-    parts = parts_of("facmac", PLANE, **FEED_FORWARD)
+    learner = parts_of("facmac", PLANE, **FEED_FORWARD)
     config = differ.Config(select="all", g_clamp=None, alive_mask=False, normaliser="team")
-    divided = differ.make(config, parts)
+    divided = differ.make(config, learner)
     found = {}
-    for name, one in (("base", parts), ("divided", divided)):
+    for name, one in (("base", learner), ("divided", divided)):
         algorithm = one.assemble()
-        learner, batch = init(algorithm), batch_of(PLANE)
-        found[name], metrics, _ = step(algorithm, learner, batch, context(algorithm, critic_lr=0.0))
+        state, batch = init(algorithm), batch_of(PLANE)
+        found[name], metrics, _ = step(algorithm, state, batch, context(algorithm, critic_lr=0.0))
     for module in ("critic", "mixer", "actor"):
         assert_close(found["divided"][module], found["base"][module], 1e-4)
     assert "loss/individual" in metrics
     assert {"grad_norm/agent", "grad_norm/mixer", "grad_norm/actor"} <= set(metrics)
-    assert algorithm.inspect(learner, batch, context(algorithm))["individual_reward"].shape == batch.reward.shape
+    assert algorithm.inspect(state, batch, context(algorithm))["individual_reward"].shape == batch.reward.shape
     with pytest.raises(RefusedError, match=r"algo\.target=one_step"):
-        dataclasses.replace(divided, config=dataclasses.replace(parts.config, target="td_lambda")).assemble()
+        differ.make(config, parts_of("facmac", PLANE, target="td_lambda", **FEED_FORWARD)).assemble()
 
 
 # ---- refusals

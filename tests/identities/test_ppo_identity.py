@@ -8,13 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from actor_critic_cases import main_loss, prepared, view_of
 from test_padding_and_ends import junk
 from value_cases import KEY, SPEC, assert_close, context, flat, init, random_batch
 
-from jaxshare.algos import _actor_critic as family
 from jaxshare.algos import iac, ippo, mappo
+from jaxshare.learners import actor_critic as family
+from jaxshare.learners.assembly import dealt
+from jaxshare.learners.optimisers import groups_of
 from jaxshare.training import rollout
-from jaxshare.types import Box, RefusedError, Segment
+from jaxshare.types import Box, LearnerState, RefusedError, Segment
 
 STEPS, STREAMS, AGENTS = SPEC.episode_limit, 4, SPEC.num_agents
 MODULES = {"ippo": ippo, "mappo": mappo}
@@ -59,42 +62,43 @@ def padded(algorithm, change=lambda batch: batch):
     return rollout.as_segment(change(random_batch()), algorithm.initial_carry(STREAMS))
 
 
-COMPILED = {}  # by what is done and the identity of the parts, which the function keeps alive
+COMPILED = {}  # by what is done and the identity of the learner, which the function keeps alive
 
 
-def compiled(what, parts):
-    return COMPILED.setdefault((what, id(parts)), {"prepare": _prepare, "gradients": _gradients}[what](parts))
+def compiled(what, learner):
+    return COMPILED.setdefault((what, id(learner)), {"prepare": _prepare, "gradients": _gradients}[what](learner))
 
 
-def _prepare(parts):
-    def of(learner, segment, ctx):
-        values = family.values(parts, learner.params["critic"], segment)
-        return parts.prepare(parts, learner, segment, ctx, KEY), values
+def _prepare(learner):
+    def of(state, segment, ctx):
+        values = family.values(view_of(learner, state, segment, ctx), state.params["critic"])
+        return prepared(learner, state, segment, ctx), values
 
     return jax.jit(of)
 
 
-def _gradients(parts):
+def _gradients(learner):
     def of(params, segment, targets, ctx):
-        return jax.grad(lambda p: parts.loss(parts, p, segment, targets, ctx, KEY)[0])(params)
+        view = view_of(learner, LearnerState(params, {}, {}, {}), segment, ctx, targets=targets)
+        return jax.grad(lambda p: main_loss(view, p)[0])(params)
 
     return jax.jit(of)
 
 
-def targets_of(parts, segment, **hparams):
+def targets_of(learner, segment, **hparams):
     """What `prepare` makes, and the values of each step and its successor."""
-    algorithm = parts.assemble()
-    return compiled("prepare", parts)(
+    algorithm = learner.assemble()
+    return compiled("prepare", learner)(
         init(algorithm), segment, context(algorithm, env_steps=STEPS * STREAMS, **hparams)
     )
 
 
-def gradients(parts, segment, targets=None, **hparams):
+def gradients(learner, segment, targets=None, **hparams):
     """Of one step on the whole segment, by the targets given or those of `prepare`."""
-    algorithm = parts.assemble()
-    targets = targets_of(parts, segment, **hparams)[0] if targets is None else targets
+    algorithm = learner.assemble()
+    targets = targets_of(learner, segment, **hparams)[0] if targets is None else targets
     ctx = context(algorithm, env_steps=STEPS * STREAMS, **hparams)
-    return compiled("gradients", parts)(init(algorithm).params, segment, targets, ctx)
+    return compiled("gradients", learner)(init(algorithm).params, segment, targets, ctx)
 
 
 # ---- one step is A2C
@@ -104,16 +108,16 @@ def gradients(parts, segment, targets=None, **hparams):
 def test_one_unclipped_step_with_whole_returns_is_a2c(recurrent):
     """The ratio is one then, so that the bounds do not matter either."""
     memory = {"recurrent": recurrent, "critic_recurrent": recurrent}
-    parts = made("ippo", **memory, **PLAIN)
+    learner = made("ippo", **memory, **PLAIN)
     config = iac.Config(hidden_dim=4, share_params="all", over_agents="mean", **memory)
     a2c = iac.make(config, SPEC)
-    for segment in (streams(parts.assemble()), padded(parts.assemble())):
+    for segment in (streams(learner.assemble()), padded(learner.assemble())):
         expected = gradients(a2c, segment, value_coef=0.5, entropy_coef=0.1)
         for eps in (np.inf, 0.05):
-            found = gradients(parts, segment, value_coef=1.0, entropy_coef=0.1, gae_lambda=1.0, clip_eps=eps)
+            found = gradients(learner, segment, value_coef=1.0, entropy_coef=0.1, gae_lambda=1.0, clip_eps=eps)
             assert_close(found, expected, 1e-5)
         assert not np.allclose(
-            flat(gradients(parts, segment, value_coef=1.0, gae_lambda=0.5)), flat(expected), rtol=0.1
+            flat(gradients(learner, segment, value_coef=1.0, gae_lambda=0.5)), flat(expected), rtol=0.1
         )
 
 
@@ -167,10 +171,10 @@ def test_nothing_is_learned_from_the_next_episode(plain):
 
 def test_the_old_policy_is_that_before_the_update(plain):
     """Also when there is only one step, whose ratio must be one."""
-    parts = plain
-    segment = streams(parts.assemble())
-    targets, _ = targets_of(parts, segment)
-    policy = family.policies(parts, init(parts.assemble()).params, segment)
+    learner = plain
+    segment = streams(learner.assemble())
+    targets, _ = targets_of(learner, segment)
+    policy = family.policies(view_of(learner, init(learner.assemble()), segment, None))
     np.testing.assert_allclose(targets.log_prob, policy.log_prob(segment.action), rtol=1e-5)
     assert np.mean(targets.log_prob < 0) > 0.5
 
@@ -180,10 +184,10 @@ def test_the_old_policy_is_that_before_the_update(plain):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_padding_does_not_matter(name):
-    parts = made(name, **FEED_FORWARD)
-    algorithm = parts.assemble()
-    expected = gradients(parts, padded(algorithm))
-    assert_close(gradients(parts, padded(algorithm, junk)), expected, 1e-5)
+    learner = made(name, **FEED_FORWARD)
+    algorithm = learner.assemble()
+    expected = gradients(learner, padded(algorithm))
+    assert_close(gradients(learner, padded(algorithm, junk)), expected, 1e-5)
 
 
 def other_where(targets, where):
@@ -192,22 +196,22 @@ def other_where(targets, where):
 
 @pytest.mark.parametrize("mask_dead", [True, False])
 def test_the_dead_count_unless_they_are_left_out(mask_dead):
-    parts = made("ippo", **FEED_FORWARD, mask_dead=True) if mask_dead else made("ippo", **FEED_FORWARD)
-    segment = padded(parts.assemble())
+    learner = made("ippo", **FEED_FORWARD, mask_dead=True) if mask_dead else made("ippo", **FEED_FORWARD)
+    segment = padded(learner.assemble())
     targets, _ = targets_of(made("ippo", **FEED_FORWARD), segment)
     dead = ~segment.alive & (segment.mask[..., None] > 0)
     assert dead.any()
-    one, other = (flat(gradients(parts, segment, t)) for t in (targets, other_where(targets, dead)))
+    one, other = (flat(gradients(learner, segment, t)) for t in (targets, other_where(targets, dead)))
     assert np.allclose(one, other, rtol=1e-5, atol=1e-6) == mask_dead
 
 
 def test_advantages_count_relative_to_each_other(plain):
     """In each minibatch: a shift and a scale of all of them change nothing."""
-    parts = made("ippo", **FEED_FORWARD)
-    segment = padded(parts.assemble())
-    targets, _ = targets_of(parts, segment)
+    learner = made("ippo", **FEED_FORWARD)
+    segment = padded(learner.assemble())
+    targets, _ = targets_of(learner, segment)
     moved = targets.replace(advantage=3.0 * targets.advantage + 2.0)
-    assert_close(gradients(parts, segment, moved), gradients(parts, segment, targets), 1e-4)
+    assert_close(gradients(learner, segment, moved), gradients(learner, segment, targets), 1e-4)
     assert not np.allclose(flat(gradients(plain, segment, moved)), flat(gradients(plain, segment, targets)), rtol=0.1)
 
 
@@ -217,26 +221,26 @@ def test_advantages_count_relative_to_each_other(plain):
 @pytest.mark.slow
 def test_an_update_is_epochs_of_minibatches_of_streams_with_a_falling_learning_rate():
     """Against a loop: Adam on each part, a new order in each epoch, targets of the parameters before all of it."""
-    parts = made("ippo", **FEED_FORWARD, epochs=2, minibatches=2)
-    algorithm = parts.assemble()
-    segment, learner = streams(algorithm), init(algorithm)
+    learner = made("ippo", **FEED_FORWARD, epochs=2, minibatches=2)
+    algorithm = learner.assemble()
+    segment, state = streams(algorithm), init(algorithm)
     ctx = context(algorithm, env_steps=500 + STEPS * STREAMS, lr=1e-2, grad_clip=0.5)  # of 1000
-    found, metrics = jax.jit(algorithm.update)(learner, segment, ctx, KEY)
+    found, metrics = jax.jit(algorithm.update)(state, segment, ctx, KEY)
     _, order_key, _ = jax.random.split(KEY, 3)
-    rows = np.asarray(family.minibatches(order_key, STREAMS, 2, 2))
+    rows = np.asarray(dealt(order_key, STREAMS, learner.phases[0]))
     assert [sorted(rows[:2].ravel()), sorted(rows[2:].ravel())] == [[0, 1, 2, 3]] * 2
     usual = made("ippo", **FEED_FORWARD)
-    targets, _ = compiled("prepare", usual)(learner, segment, ctx)
+    targets, _ = compiled("prepare", usual)(state, segment, ctx)
     optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.5 * 1e-2, eps=1e-5))
-    params, state = learner.params, optimizer.init(learner.params)
+    params, moments = state.params, optimizer.init(state.params)
     for own in rows:
         part, aims = jax.tree.map(lambda x: x[:, own], (segment.replace(carry=None), targets))  # noqa: B023
         part = part.replace(carry=jax.tree.map(lambda x: x[own], segment.carry))  # noqa: B023
         grads = compiled("gradients", usual)(params, part, aims, ctx)
-        updates, state = optimizer.update(grads, state, params)
+        updates, moments = optimizer.update(grads, moments, params)
         params = optax.apply_updates(params, updates)
-    moved = jax.tree.map(lambda new, old: new - old, params, learner.params)
-    assert_close(jax.tree.map(lambda new, old: new - old, found.params, learner.params), moved, 1e-3)
+    moved = jax.tree.map(lambda new, old: new - old, params, state.params)
+    assert_close(jax.tree.map(lambda new, old: new - old, found.params, state.params), moved, 1e-3)
     assert {x.shape for x in metrics.values()} == {(4,)}
     np.testing.assert_allclose(metrics["policy/kl"][0], 0.0, atol=1e-6)
     assert np.all(metrics["policy/kl"][1:] > 1e-6)
@@ -247,31 +251,33 @@ def test_an_update_is_epochs_of_minibatches_of_streams_with_a_falling_learning_r
     [(1.0, 20, 1.0), (1.0, 520, 0.5), (0.4, 520, 0.8), (0.0, 520, 1.0), (1.0, 2000, 0.0)],
 )
 def test_the_learning_rate_falls_with_the_steps_before_the_batch(share, env_steps, left):
-    algorithm = made("mappo").assemble()
+    learner = made("mappo")
+    algorithm = learner.assemble()
     ctx = context(algorithm, env_steps=env_steps, lr=1e-2, critic_lr=1e-3, lr_anneal=share)
-    h = family.annealed(ctx, streams(algorithm)).hparams
+    h = learner.schedule(view_of(learner, LearnerState({}, {}, {}, {}), streams(algorithm), ctx)).hparams
     np.testing.assert_allclose((h["lr"], h["critic_lr"]), (1e-2 * left, 1e-3 * left), rtol=1e-6, atol=1e-12)
     assert h["clip_eps"] == ctx.hparams["clip_eps"]
 
 
 def test_streams_that_cannot_be_dealt_out_evenly_are_refused():
     with pytest.raises(RefusedError, match=r"algo\.minibatches=4 does not divide num_envs=6"):
-        family.minibatches(KEY, 6, 1, 4)
+        dealt(KEY, 6, made("ippo", epochs=1, minibatches=4).phases[0])
 
 
 # ---- networks
 
 
 def test_the_critics_of_mappo_see_the_state_and_the_actors_do_not():
-    parts = made("mappo", **FEED_FORWARD)
-    segment = streams(parts.assemble())
-    targets, _ = targets_of(parts, segment)
+    learner = made("mappo", **FEED_FORWARD)
+    segment = streams(learner.assemble())
+    targets, _ = targets_of(learner, segment)
     other = segment.replace(state=segment.state + 1.0)
-    one, two = gradients(parts, segment, targets), gradients(parts, other, targets)
+    one, two = gradients(learner, segment, targets), gradients(learner, other, targets)
     np.testing.assert_array_equal(flat(one["actor"]), flat(two["actor"]))
     assert not np.allclose(flat(one["critic"]), flat(two["critic"]), rtol=0.1)
-    assert set(family.groups(parts)) == {"actor", "critic"}
-    assert family.groups(made("ippo")) == {"joint": ("actor", "critic")}
+    assert set(groups_of(learner, learner.steps[learner.main])) == {"actor", "critic"}
+    joint = made("ippo")
+    assert groups_of(joint, joint.steps[joint.main]) == {"joint": ("actor", "critic")}
 
 
 def test_the_initialisers_are_jaxmarls():
@@ -287,8 +293,8 @@ def test_the_initialisers_are_jaxmarls():
 def test_a_continuous_action_is_judged_as_it_was_drawn():
     """Before it was cut to its bounds: 1.7 stands for what was played as 1."""
     spec = dataclasses.replace(SPEC, action=Box(2, (-1.0, -1.0), (1.0, 1.0)))
-    parts = made("ippo", spec, **FEED_FORWARD)
-    algorithm = parts.assemble()
+    learner = made("ippo", spec, **FEED_FORWARD)
+    algorithm = learner.assemble()
     drawn = jnp.full((STEPS, STREAMS, AGENTS, 2), 1.7)
     segment = streams(made("ippo", **FEED_FORWARD).assemble())
     blank = jnp.zeros((*segment.obs.shape[:3], 0), bool)
@@ -296,9 +302,9 @@ def test_a_continuous_action_is_judged_as_it_was_drawn():
         action=jnp.clip(drawn, -1, 1), avail=blank, next_avail=blank, extras={"drawn": drawn},
         carry=algorithm.initial_carry(STREAMS),
     )  # fmt: skip
-    learner = init(algorithm)
-    targets, _ = targets_of(parts, segment)
-    _, read = parts.actor.unroll(learner.params["actor"], segment.carry.actor, family.actor_stream(parts, segment))
-    mean, log_std = np.split(np.asarray(read.y), 2, axis=-1)
+    state = init(algorithm)
+    targets, _ = targets_of(learner, segment)
+    y = family.actor_says(view_of(learner, state, segment, None))
+    mean, log_std = np.split(np.asarray(y), 2, axis=-1)
     expected = (-0.5 * np.square((1.7 - mean) / np.exp(log_std)) - log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
     np.testing.assert_allclose(targets.log_prob, expected, rtol=1e-4)

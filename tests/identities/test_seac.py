@@ -1,16 +1,31 @@
 """SEAC by its numbers, and what it is equal to: IAC without sharing, SNAC between equals."""
 
 import dataclasses
+from functools import partial
 
 import actor_critic_cases as cases
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from actor_critic_cases import KEY, SPEC, assert_close, compiled, context, episodes, init, one_step, parts_of, table
+from actor_critic_cases import (
+    KEY,
+    SPEC,
+    assert_close,
+    compiled,
+    context,
+    episodes,
+    init,
+    main_loss,
+    no_memory,
+    one_step,
+    parts_of,
+    prepared,
+    table,
+    view_of,
+)
 
-from jaxshare.algos import _actor_critic as family
-from jaxshare.algos import seac
+from jaxshare.algos.seac import algorithm as seac
 from jaxshare.types import Discrete, EnvSpec, LearnerState, RefusedError
 
 # ------------------------------------------------------------------------------------------------------------ numbers
@@ -23,10 +38,10 @@ REWARD = [1.0, 0.0]
 
 def small(**config):
     """Two agents with policies (.5, .5) and (.75, .25); both took action 0."""
-    parts = parts_of("seac", PAIR, **config)
+    learner = parts_of("seac", PAIR, **config)
     actor = table(2, (0, 1), lambda p, s: (jnp.broadcast_to(p[s], (2, 2)),) * 2)
     critic = table(2, (0, 1), lambda p, s: (p[s][:, None], jnp.array(AFTER)[s][:, None]))
-    return dataclasses.replace(parts, actor=actor, critic=critic)
+    return learner.with_network("actor", actor).with_network("critic", critic)
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +49,15 @@ def numbers():
     params = {"actor": jnp.log(jnp.array([[0.5, 0.5], [0.75, 0.25]])), "critic": jnp.array(VALUE)}
     segment = one_step(PAIR, [0, 0], REWARD)
 
-    def found(parts, **hparams):
-        carry = family.Memory(actor=jnp.zeros((1, 2, 0)), critic=jnp.zeros((1, 2, 0)), previous=jnp.zeros((1, 2, 2)))
-        here, ctx = segment.replace(carry=carry), context(parts.assemble(), **hparams)
-        learner = LearnerState(params=params, target_params={}, opt_state={}, stats={})
+    def found(learner, **hparams):
+        here, ctx = segment.replace(carry=no_memory(PAIR)), context(learner.assemble(), **hparams)
+        state = LearnerState(params=params, target_params={}, opt_state={}, stats={})
 
         @jax.jit
         def run(params):
-            targets = parts.prepare(parts, learner, here, ctx, KEY)
-            loss = lambda params: parts.loss(parts, params, here, targets, ctx, KEY)  # noqa: E731
-            return targets, jax.value_and_grad(loss, has_aux=True)(params)
+            targets = prepared(learner, state, here, ctx)
+            view = view_of(learner, state, here, ctx, targets=targets)
+            return targets, jax.value_and_grad(partial(main_loss, view), has_aux=True)(params)
 
         return run(params)
 
@@ -91,17 +105,15 @@ def test_ratios_are_clipped_on_request_only(numbers):
 @pytest.mark.slow
 def test_no_gradient_goes_through_the_returns():
     """The critic's gradient is that of its predictions: it moves no value of what a step led to."""
-    parts = parts_of("seac")
-    learner, segment, ctx = init(parts), episodes(parts), context(parts.assemble())
-    slope = jax.grad(lambda p: parts.prepare(parts, learner.replace(params=p), segment, ctx, KEY).returns.sum())
-    assert (
-        np.abs(cases.flat(jax.jit(slope)(learner.params)["critic"])).max() > 1e-3
-    )  # so that there is something to stop
+    learner = parts_of("seac")
+    state, segment, ctx = init(learner), episodes(learner), context(learner.assemble())
+    slope = jax.grad(lambda p: prepared(learner, state.replace(params=p), segment, ctx).returns.sum())
+    assert np.abs(cases.flat(jax.jit(slope)(state.params)["critic"])).max() > 1e-3  # so that there is something to stop
     # the whole of an update: Adam's first moment is a tenth of the gradient
     found, fixed = jax.jit(
         lambda: (
-            parts.assemble().update(learner, segment, ctx, KEY)[0].opt_state,
-            cases.gradients(parts, learner, segment, ctx)[1],
+            learner.assemble().update(state, segment, ctx, KEY)[0].opt_state,
+            cases.gradients(learner, state, segment, ctx)[1],
         )
     )()
     assert_close(jax.tree.map(lambda m: 10 * m, found["joint"][1].mu), fixed, 1e-5)
@@ -114,12 +126,12 @@ ALIKE = dataclasses.replace(OWN, groups=(0, 0, 0), group_names=("unit",))
 
 
 def several_updates(name, segments, **hparams):
-    parts = parts_of(name, ALIKE)
-    algorithm = parts.assemble()
-    update, learner, ctx = jax.jit(algorithm.update), init(parts), context(algorithm, grad_clip=0.5, **hparams)
+    learner = parts_of(name, ALIKE)
+    algorithm = learner.assemble()
+    update, state, ctx = jax.jit(algorithm.update), init(learner), context(algorithm, grad_clip=0.5, **hparams)
     for segment in segments:
-        learner, _ = update(learner, segment, ctx, KEY)
-    return learner
+        state, _ = update(state, segment, ctx, KEY)
+    return state
 
 
 def test_without_sharing_it_is_iac():
@@ -137,22 +149,22 @@ def equal(params):
 
 @pytest.mark.slow
 def test_between_equals_every_ratio_is_one_and_the_gradient_is_snacs_but_for_others_entropy():
-    parts, snac = parts_of("seac", ALIKE), parts_of("snac", ALIKE)
-    segment = episodes(parts)
-    learner = init(parts)
-    learner = learner.replace(params=equal(learner.params))
-    one = init(snac).replace(params=jax.tree.map(lambda x: x[0], learner.params))
-    both = compiled(parts), compiled(snac)
+    learner, snac = parts_of("seac", ALIKE), parts_of("snac", ALIKE)
+    segment = episodes(learner)
+    state = init(learner)
+    state = state.replace(params=equal(state.params))
+    one = init(snac).replace(params=jax.tree.map(lambda x: x[0], state.params))
+    both = compiled(learner), compiled(snac)
     found = [
-        f(p, segment, context(parts.assemble(), entropy_coef=0.0)) for f, p in zip(both, (learner, one), strict=True)
+        f(p, segment, context(learner.assemble(), entropy_coef=0.0)) for f, p in zip(both, (state, one), strict=True)
     ]
     for i in range(3):
         assert_close(jax.tree.map(lambda x, i=i: x[i], found[0][1]), found[1][1], 1e-5)
     metrics = found[0][2]
     np.testing.assert_allclose([metrics["ratio/mean"], metrics["ratio/max"]], 1, atol=1e-6)
     # with an entropy term, each has its own third of snac's: their sum over the agents is the rest and one whole
-    entropy = context(parts.assemble(), entropy_coef=0.1)
-    more = [f(p, segment, entropy)[1] for f, p in zip(both, (learner, one), strict=True)]
+    entropy = context(learner.assemble(), entropy_coef=0.1)
+    more = [f(p, segment, entropy)[1] for f, p in zip(both, (state, one), strict=True)]
     own = jax.tree.map(lambda a, b: (a - b).sum(0), more[0], found[0][1])
     assert_close(own["actor"], jax.tree.map(lambda a, b: a - b, more[1], found[1][1])["actor"], 1e-4)
 
@@ -160,33 +172,33 @@ def test_between_equals_every_ratio_is_one_and_the_gradient_is_snacs_but_for_oth
 @pytest.mark.slow
 def test_permuting_agents_permutes_their_updates():
     order = np.array([2, 0, 1])
-    parts = parts_of("seac", ALIKE)
-    algorithm, segment = parts.assemble(), episodes(parts)
-    learner, ctx, update = init(parts), context(algorithm, grad_clip=0.5), jax.jit(algorithm.update)
-    moved = learner.replace(
-        params=jax.tree.map(lambda x: x[order], learner.params),
-        opt_state=jax.tree.map(lambda x: x[order], learner.opt_state),
+    learner = parts_of("seac", ALIKE)
+    algorithm, segment = learner.assemble(), episodes(learner)
+    state, ctx, update = init(learner), context(algorithm, grad_clip=0.5), jax.jit(algorithm.update)
+    moved = state.replace(
+        params=jax.tree.map(lambda x: x[order], state.params),
+        opt_state=jax.tree.map(lambda x: x[order], state.opt_state),
     )
     fields = ("obs", "avail", "alive", "action", "reward", "next_obs", "next_avail")
     turned = segment.replace(**{name: getattr(segment, name)[:, :, order] for name in fields})
-    here, there = update(learner, segment, ctx, KEY)[0], update(moved, turned, ctx, KEY)[0]
+    here, there = update(state, segment, ctx, KEY)[0], update(moved, turned, ctx, KEY)[0]
     assert_close(there.params, jax.tree.map(lambda x: x[order], here.params), 1e-5)
     assert_close(here.params, jax.tree.map(lambda x: x[np.array([1, 2, 0])], there.params), 1e-5)
-    assert np.abs(cases.flat(here.params) - cases.flat(learner.params)).max() > 1e-5
+    assert np.abs(cases.flat(here.params) - cases.flat(state.params)).max() > 1e-5
 
 
 @pytest.mark.slow
 def test_agents_of_other_types_are_not_learned_from():
     """Types 0, 0, 1: whatever the third does, the first two learn the same, and it learns alone."""
-    parts, iac = parts_of("seac", OWN), parts_of("iac", OWN)
-    segment, learner, ctx = episodes(parts), init(parts), context(parts.assemble(), sharing=1.0)
-    grads = compiled(parts)
-    found = grads(learner, segment, ctx)[1]
+    learner, iac = parts_of("seac", OWN), parts_of("iac", OWN)
+    segment, state, ctx = episodes(learner), init(learner), context(learner.assemble(), sharing=1.0)
+    grads = compiled(learner)
+    found = grads(state, segment, ctx)[1]
     other = with_another_third(segment)
-    changed = grads(learner, other, ctx)[1]
+    changed = grads(state, other, ctx)[1]
     for i in range(2):
         assert_close(*(jax.tree.map(lambda x, i=i: x[i], g) for g in (changed, found)), 1e-6)
-    alone = compiled(iac)(learner, segment, context(iac.assemble()))[1]
+    alone = compiled(iac)(state, segment, context(iac.assemble()))[1]
     assert_close(*(jax.tree.map(lambda x: x[2], g) for g in (found, alone)), 1e-5)
 
 
@@ -200,10 +212,10 @@ def with_another_third(segment):
 @pytest.mark.slow
 def test_networks_may_be_shared_within_a_type():
     """Sets 0, 0, 1: own steps of a set are those of all agents that use it, with weight one."""
-    parts, iac = parts_of("seac", OWN, share_params="type"), parts_of("iac", OWN, share_params="type")
-    segment, learner = episodes(parts), init(parts)
-    found = compiled(parts)(learner, segment, context(parts.assemble(), sharing=1.0))[1]
-    alone = compiled(iac)(learner, segment, context(iac.assemble()))[1]
+    learner, iac = parts_of("seac", OWN, share_params="type"), parts_of("iac", OWN, share_params="type")
+    segment, state = episodes(learner), init(learner)
+    found = compiled(learner)(state, segment, context(learner.assemble(), sharing=1.0))[1]
+    alone = compiled(iac)(state, segment, context(iac.assemble()))[1]
     assert_close(found, alone, 1e-5)
 
 
