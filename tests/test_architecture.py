@@ -1,6 +1,7 @@
 """What a reader may rely on: which file knows which package, one direction of imports, and the shape of a file."""
 
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
@@ -20,10 +21,11 @@ LAYERS = ("ops", "training", "models", "learners", "algos", "modifiers")
 ENTRIES = [(kind, name) for kind in registry.KINDS for name in registry.modules(kind)]
 
 
-def imported(tree):
+@functools.cache
+def imported(name):
     """Dotted names of every module that a file imports, wherever in the file."""
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -33,7 +35,7 @@ def imported(tree):
 
 def uses(name, *modules):
     """Which of `modules` a file imports, or anything below them."""
-    return {m for m in modules if any(i == m or i.startswith(f"{m}.") for i in imported(TREES[name]))}
+    return {m for m in modules if any(i == m or i.startswith(f"{m}.") for i in imported(name))}
 
 
 def layer(name):
@@ -44,7 +46,7 @@ def layer(name):
 
 def test_there_is_something_to_check():
     assert len(FILES) > 30
-    assert "flax.linen" in imported(TREES["models/agents.py"])
+    assert "flax.linen" in imported("models/agents.py")
     assert uses("run/build.py", "jaxshare.registry")
 
 
@@ -75,7 +77,7 @@ KNOWN_TO_STUDIES = (  # what a study may know: settings, files of runs and data 
 def test_studies_know_commands_by_their_command_lines_only(name):
     modules = {f"jaxshare.{module}" for module in KNOWN_TO_STUDIES}
     packages = {module.rpartition(".")[0] for module in modules}
-    ours = {i for i in imported(TREES[name]) if i.startswith("jaxshare.")} - packages
+    ours = {i for i in imported(name) if i.startswith("jaxshare.")} - packages
     assert {i for i in ours if not any(i == m or i.startswith(f"{m}.") for m in modules)} == set()
 
 
