@@ -49,7 +49,7 @@ def _refuse_options(settings: Settings) -> None:
 
 def open_set(settings: Settings) -> Any:
     """The data set of a run on disk, read as the settings say. Raises RefusedError if it is none."""
-    from jaxshare.data import open_any
+    from jaxshare.data.formats import open_any
 
     return open_any(settings.run.data, **dataclasses.asdict(settings.run.dataset))
 
