@@ -24,7 +24,8 @@ from jaxshare import cli, registry
 from jaxshare.collection import policies, pools, teams
 from jaxshare.commands import collect
 from jaxshare.data import composition as composing
-from jaxshare.data import open_any, own, paper_sets, records
+from jaxshare.data import own, paper_sets, records
+from jaxshare.data.formats import open_any
 from jaxshare.run import build
 from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.run.folder import plain

@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict, dataclass
 
 from jaxshare import cli
-from jaxshare.data import converting, open_any, open_like
+from jaxshare.data import converting, formats
 from jaxshare.data import target as targets
 from jaxshare.run import output
 from jaxshare.settings.fields import file_path, flag, nested, static
@@ -93,7 +93,7 @@ def convert(config: Config) -> pathlib.Path:
 
     # try the place, before anything is read
     target = targets.target_of(config.out, config.format, config.dtype, config.overwrite)
-    source = open_any(config.data, **asdict(config.dataset))
+    source = formats.open_any(config.data, **asdict(config.dataset))
     targets.check_apart(source, target)
     output.check_writable(target.path, "out", folder=True)
 
@@ -113,7 +113,7 @@ def convert(config: Config) -> pathlib.Path:
         converting.write(source, dataset, target, lambda share: bar.update(task, completed=share))
 
     # tell what came out
-    stored = open_like(target.path, {"last_step": "keep"})
+    stored = formats.open_like(target.path, {"last_step": "keep"})
     lines = [converting.summary(stored.card)]
     lines += [f"lost: {what}." for what in lost]
     lines += [f"note: {what}" for what in converting.remarks(source, dataset, target)]

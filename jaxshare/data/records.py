@@ -33,6 +33,7 @@ SLOTS = ("obs", "state", "avail", "alive")  # T+1 slots
 STEPS = ("action", "reward", "terminated", "truncated", "mask")  # T steps
 # and what stands where nothing is known
 LABELS = {"level": UNKNOWN, "policy": UNKNOWN, "component": 0}
+LABEL_DTYPES = {"level": np.int8, "policy": np.int32, "component": np.int8}
 # what damaged files make readers raise
 FAILURES = (ValueError, OSError, RuntimeError, KeyError, TypeError)
 
@@ -128,18 +129,10 @@ def make(
     # what is not known of them
     num = len(episodes.mask)
     agents = episodes.reward.shape[-1]
-    if level is None:
-        level = unknown_label("level", num, agents)
-    if policy is None:
-        policy = unknown_label("policy", num, agents)
-    if component is None:
-        component = unknown_label("component", num, agents)
-
-    labels: dict[str, Array] = {
-        "level": np.asarray(level).astype(np.int8, copy=False),
-        "policy": np.asarray(policy).astype(np.int32, copy=False),
-        "component": np.asarray(component).astype(np.int8, copy=False),
-    }
+    labels: dict[str, Array] = {}
+    for name, label in (("level", level), ("policy", policy), ("component", component)):
+        values = unknown_label(name, num, agents) if label is None else np.asarray(label)
+        labels[name] = values.astype(LABEL_DTYPES[name], copy=False)
     return Dataset(_stored(episodes), card=dict(card or {}), **labels)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxshare.data import open_like
 from jaxshare.data.environment import check_spec
+from jaxshare.data.formats import open_like
 from jaxshare.decomposition.curves import Curves, curves
 from jaxshare.decomposition.picture import draw
 from jaxshare.decomposition.statistics import mean, statistics

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxshare import registry
-from jaxshare.data import open_any
+from jaxshare.data.formats import open_any
 from jaxshare.data.records import SLOTS, Source
 from jaxshare.settings.records import Settings
 from jaxshare.settings.run_parts import DatasetConfig

@@ -14,7 +14,8 @@ import toy_data
 
 from jaxshare import cli, durable
 from jaxshare.commands import convert
-from jaxshare.data import hdf5, open_any, own, records, target, vault
+from jaxshare.data import hdf5, own, records, target, vault
+from jaxshare.data.formats import open_any
 from jaxshare.settings.fields import declared
 from jaxshare.types import RefusedError
 

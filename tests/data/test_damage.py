@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import toy_data
 
-from jaxshare.data import hdf5, open_any, own, vault
+from jaxshare.data import hdf5, own, vault
+from jaxshare.data.formats import open_any
 from jaxshare.data.own import arrays as own_arrays
 from jaxshare.data.vault.arrays import spec as vault_spec
 from jaxshare.types import RefusedError

@@ -11,7 +11,8 @@ import pytest
 import tiny
 import toy_data
 
-from jaxshare.data import hdf5, limits, open_any, own, vault
+from jaxshare.data import hdf5, limits, own, vault
+from jaxshare.data.formats import open_any
 from jaxshare.data.own import arrays as own_arrays
 from jaxshare.data.vault.arrays import spec as vault_spec
 from jaxshare.run import parallel
@@ -58,7 +59,7 @@ def bomb(folder):
 
 READ = """
 import resource, sys
-from jaxshare.data import open_any
+from jaxshare.data.formats import open_any
 from jaxshare.types import RefusedError
 def used():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -6,7 +6,8 @@ import shutil
 import pytest
 import toy_data
 
-from jaxshare.data import hdf5, open_any, own, vault
+from jaxshare.data import hdf5, own, vault
+from jaxshare.data.formats import open_any
 from jaxshare.types import RefusedError
 
 

@@ -10,7 +10,8 @@ import pytest
 import tiny
 import toy_data
 
-from jaxshare.data import open_any, own, records
+from jaxshare.data import own, records
+from jaxshare.data.formats import open_any
 from jaxshare.data.own import arrays as own_arrays
 from jaxshare.types import RefusedError
 

@@ -7,7 +7,8 @@ import pytest
 import toy_data
 from test_vault import ends, handmade
 
-from jaxshare.data import hdf5, open_any, open_like, own, parts, records, vault
+from jaxshare.data import hdf5, own, parts, records, vault
+from jaxshare.data.formats import open_any, open_like
 from jaxshare.types import RefusedError
 
 h5py = pytest.importorskip("h5py", reason="the extra hdf5")

@@ -82,7 +82,13 @@ def test_set_and_duplicates(way):
 # ---- against slow code
 
 
-@pytest.mark.parametrize("capacity", [1, 2, 4, 5, 16, 17, 63, 1000])
+def slow(*rows):
+    """Rows whose like is not slow."""
+    return [pytest.param(row, marks=pytest.mark.slow) for row in rows]
+
+
+# one leaf, a power of two, beyond one, and many stand for the others
+@pytest.mark.parametrize("capacity", [1, 5, 16, 1000, *slow(2, 4, 17, 63)])
 @pytest.mark.parametrize("zeros", [0.0, 0.9])
 @pytest.mark.parametrize("looped_above", [0, st.SEQUENTIAL_CAPACITY])
 def test_equals_a_slow_search(capacity, zeros, looped_above, monkeypatch):
@@ -196,7 +202,7 @@ def test_refused_shapes():
 # ---- no drift
 
 
-@pytest.mark.parametrize("capacity", [1024, 16_384])
+@pytest.mark.parametrize("capacity", [1024, *slow(16_384)])
 def test_a_million_updates_leave_no_trace(capacity):
     def step(tree, key):
         keys = jax.random.split(key, 3)
@@ -261,7 +267,11 @@ def test_leaves_beyond_the_resolution_of_f32_are_equal():
 # ---- transformations
 
 
-@pytest.mark.parametrize(("batch", "looped_above"), [(7, 0), (7, st.SEQUENTIAL_CAPACITY), (600, 0)])
+@pytest.mark.parametrize(
+    ("batch", "looped_above"),
+    # a batch of 600 is set as a loop sets it in `test_set_equals_a_loop_and_a_rebuild`
+    [(7, 0), (7, st.SEQUENTIAL_CAPACITY), pytest.param(600, 0, marks=pytest.mark.slow)],
+)
 def test_vmap_equals_a_loop(batch, looped_above, monkeypatch):
     monkeypatch.setattr(st, "SEQUENTIAL_CAPACITY", looped_above)
     rng = np.random.default_rng(0)
