@@ -13,7 +13,7 @@ import tiny
 import yaml
 
 from jaxshare import memory, parallel, replay, rollout
-from jaxshare.algos import sit
+from jaxshare.algos.sit import algorithm as sit
 from jaxshare.commands import collect, evaluate, train
 from jaxshare.data import card, own, records
 from jaxshare.run import build, offline
