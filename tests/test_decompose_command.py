@@ -11,7 +11,7 @@ import tiny
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxshare.algos import _sit_reward, sit
+from jaxshare.algos.sit import algorithm as sit
 from jaxshare.algos.sit import equations as ops
 from jaxshare.commands import decompose
 from jaxshare.data import card, own, records
@@ -298,15 +298,15 @@ def test_the_first_stage_logs_what_each_agent_is_given(folder):
     """Of a batch that holds the whole data set, before the step."""
     settings = tiny.settings("unused", *SIT, f"data={folder / 'levels.jds'}")
     spec = build.make_env(settings).spec
-    parts = sit.make(settings.algo, spec)
-    learner = jax.eval_shape(parts.assemble().init, jax.random.key(0))
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), learner)
-    learner = zeros.replace(params={**zeros.params, "reward": ensemble(learner.params["reward"], 1.0)})
+    learner = sit.make(settings.algo, spec)
+    state = jax.eval_shape(learner.assemble().init, jax.random.key(0))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
+    state = zeros.replace(params={**zeros.params, "reward": ensemble(state.params["reward"], 1.0)})
     hparams = {name: jnp.float32(x) for name, x in vars(settings.algo.hparams).items()}
     ctx = Context(hparams=hparams, clock=start_clock(), env_steps=jnp.int32(0))
     data = jax.device_put(dataset(None).episodes)
-    update = jax.jit(lambda *args: _sit_reward.learn_reward(parts, *args, EPISODES)[1])
-    metrics = update(learner, data, 0.0, ctx, jax.random.key(0))
+    update = jax.jit(learner.assemble().update_from, static_argnums=4)
+    _, metrics = update(state, data, ctx, jax.random.key(0), EPISODES)
     assert metrics["sit/reward_agent_0"] == 0.0
     np.testing.assert_allclose(metrics["sit/reward_agent_1"], 10 / 20, rtol=1e-6)
     np.testing.assert_allclose(metrics["sit/reward_mean"], 0.25, rtol=1e-6)

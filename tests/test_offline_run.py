@@ -12,7 +12,7 @@ import pytest
 import tiny
 import yaml
 
-from jaxshare.algos import sit
+from jaxshare.algos.sit import algorithm as sit
 from jaxshare.commands import collect, evaluate, train
 from jaxshare.data import card, own, records
 from jaxshare.run import build, memory, offline, parallel

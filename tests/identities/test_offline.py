@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from actor_critic_cases import view_of
 from value_cases import ACTIONS, KEY, SPEC, context, flat, init, random_batch
 
 from jaxshare import registry
@@ -24,7 +25,7 @@ from jaxshare.settings.records import RunConfig
 from jaxshare.settings.run_parts import EvalConfig
 from jaxshare.training.counting import start_clock
 from jaxshare.training.program import Program
-from jaxshare.types import Box, Discrete, EnvSpec, Episode, RefusedError, TimeStep
+from jaxshare.types import Box, Discrete, EnvSpec, Episode, LearnerState, RefusedError, TimeStep
 
 ALGOS = ("bc", "mabcq", "macql", "icq")
 SMALL = {"hidden_dim": 4, "embed_dim": 3, "critic_dim": 5}
@@ -37,7 +38,7 @@ def parts_of(name, spec=SPEC, **config):
 
 
 def with_hparams(name, **hparams):
-    return registry.get("algo", name).HParams(**hparams)
+    return type(registry.get("algo", name).Config().hparams)(**hparams)
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
@@ -45,20 +46,21 @@ def with_hparams(name, **hparams):
 
 @functools.cache
 def tables(name, spec=SPEC, keep_mixer=False, **config):
-    """Parts with tables as networks, and a mixer whose parameters are its weights [N] and its bias []."""
-    parts = parts_of(name, spec, **config)
+    """A learner with tables as networks, and a mixer whose parameters are its weights [N] and its bias []."""
+    learner = parts_of(name, spec, **config)
 
     def table(network):
         says = lambda params, carry, x: (carry, params)  # noqa: E731
-        return AgentNetwork(lambda key: None, lambda batch: jnp.zeros((batch, 1, 0)), says, network.groups)
+        return AgentNetwork(lambda key: None, lambda batch: jnp.zeros((batch, 1, 0)), says, network.param_sets)
 
     def weights(params, state):
-        shape = (*state.shape[:-1], parts.spec.num_agents)
+        shape = (*state.shape[:-1], learner.spec.num_agents)
         return jnp.broadcast_to(params["w"], shape), jnp.broadcast_to(params["b"], shape[:-1])
 
-    modules = {"mixer": LinearMixer(lambda key: None, weights)} if parts.modules and not keep_mixer else parts.modules
-    networks = {name: table(network) for name, network in parts.networks.items()}
-    return dataclasses.replace(parts, modules=modules, **networks)
+    networks = {name: network if name == "mixer" else table(network) for name, network in learner.networks.items()}
+    if learner.mixer and not keep_mixer:
+        networks["mixer"] = LinearMixer(lambda key: None, weights)
+    return dataclasses.replace(learner, networks=networks)
 
 
 def task(agents, actions, steps):
@@ -80,8 +82,8 @@ def episode(action, reward, terminated, truncated, mask=None, actions=2, avail=N
     )  # fmt: skip
 
 
-def hand(parts, **hparams):
-    return context(parts.assemble(), **hparams)
+def hand(learner, **hparams):
+    return context(learner.assemble(), **hparams)
 
 
 def plain(weights, bias=0.0):
@@ -93,22 +95,27 @@ def along(*rows):
     return jnp.array(rows, jnp.float32)[:, None, None]
 
 
-COMPILED = {}  # by the identity of parts, which `tables` keeps
+COMPILED = {}  # by the identity of a learner, which `tables` keeps
 
 
-def run_loss(parts, group, *args):
+def loss_of(learner, name, params, target, batch, ctx):
+    """(loss, metrics) of a step."""
+    return learner.steps[name].loss(view_of(learner, LearnerState(params, target, {}, {}), batch, ctx))
+
+
+def run_loss(learner, name, *args):
     """(loss, metrics) of (params, target params, batch, ctx)."""
-    key = id(parts), group
+    key = id(learner), name
     if key not in COMPILED:
-        COMPILED[key] = jax.jit(functools.partial(parts.steps[group].loss, parts))
+        COMPILED[key] = jax.jit(functools.partial(loss_of, learner, name))
     return COMPILED[key](*args)
 
 
-def slopes(parts, group, *args):
+def slopes(learner, name, *args):
     """The loss and its gradient by all parameters."""
-    key = id(parts), group, "slopes"
+    key = id(learner), name, "slopes"
     if key not in COMPILED:
-        COMPILED[key] = jax.jit(jax.value_and_grad(lambda *args: parts.steps[group].loss(parts, *args)[0]))
+        COMPILED[key] = jax.jit(jax.value_and_grad(lambda *args: loss_of(learner, name, *args)[0]))
     return COMPILED[key](*args)
 
 
@@ -117,7 +124,7 @@ def slopes(parts, group, *args):
 
 def test_cloning_by_hand():
     """Probabilities .5, .25, .8 of what was done; a fourth step is padding, and a third action not available."""
-    parts = tables("bc", task(1, 3, 4))
+    learner = tables("bc", task(1, 3, 4))
     rows = [[0.5, 0.5, 9.0], [0.75, 0.25, 9.0], [0.8, 0.2, 9.0], [1e-9, 1.0, 9.0], [1.0, 1.0, 1.0]]
     avail = np.array([[1, 1, 0]] * 3 + [[1, 1, 1]] * 2)[:, None, None]
     batch = episode(
@@ -125,7 +132,7 @@ def test_cloning_by_hand():
         avail=avail,
     )  # fmt: skip
     params = {"actor": jnp.log(along(*rows))}
-    loss, metrics = run_loss(parts, "actor", params, {}, batch, hand(parts))
+    loss, metrics = run_loss(learner, "actor", params, {}, batch, hand(learner))
     np.testing.assert_allclose(loss, 0.7675283, rtol=1e-6)
     np.testing.assert_allclose(metrics["policy/accuracy"], 2 / 3, rtol=1e-6)
 
@@ -138,7 +145,7 @@ ENDS = {"goes on": (0, 0, 1.0), "terminated": (1, 0, 0.0), "truncated": (0, 1, 1
 @pytest.mark.parametrize(("double_q", "best"), [(True, 20.0), (False, 30.0)])
 def test_batch_constrained_targets_by_hand(double_q, best):
     """Of mu = .6, .2, .15, .05 two are allowed; online they are worth 1 and 3, to the target networks 30 and 20."""
-    parts = tables("mabcq", task(1, 4, 1), double_q=double_q)
+    learner = tables("mabcq", task(1, 4, 1), double_q=double_q)
     terminated, truncated, left = (np.array(x) for x in zip(*ENDS.values(), strict=True))
     count = len(ENDS)
     wide = lambda rows: jnp.broadcast_to(along(*rows), (2, count, 1, 4))  # noqa: E731
@@ -150,12 +157,12 @@ def test_batch_constrained_targets_by_hand(double_q, best):
     }
     target = {"agent": wide([[0, 0, 0, 0], [30, 20, 90, 90]]), "mixer": plain([2.0], 1.0)}
     y = 1 + 0.99 * left * (2 * best + 1)
-    loss, metrics = run_loss(parts, "joint", params, target, batch, hand(parts))
+    loss, metrics = run_loss(learner, "joint", params, target, batch, hand(learner))
     np.testing.assert_allclose(loss, np.square(y - (0.5 * 7 + 2)).mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["q/target_mean"], y.mean(), rtol=1e-6)
     np.testing.assert_allclose(metrics["behaviour/allowed"], 1.0)
-    once, _ = run_loss(parts, "joint", params, target, batch.replace(avail=batch.avail.at[1, ..., 1].set(False)),
-                       hand(parts))  # fmt: skip
+    once, _ = run_loss(learner, "joint", params, target, batch.replace(avail=batch.avail.at[1, ..., 1].set(False)),
+                       hand(learner))  # fmt: skip
     alone = 1 + 0.99 * left * (2 * 30.0 + 1)
     np.testing.assert_allclose(once, np.square(alone - 5.5).mean(), rtol=1e-5)
 
@@ -163,33 +170,32 @@ def test_batch_constrained_targets_by_hand(double_q, best):
 def test_the_behaviour_is_cloned_and_then_stays():
     """behaviour_updates=2: mu alone in updates 0 and 1, the utilities alone afterwards; by default always both."""
     moved = {"behaviour": [1, 1, 0, 0], "agent": [0, 0, 1, 1], "mixer": [0, 0, 1, 1]}
-    parts = tables("mabcq", task(1, 2, 1), behaviour_updates=2)
-    learner, batch = start(parts, seed=3, slots=(2, 2)), episode([[[0], [1]]], [[1, 2]], [[1, 0]], [[0, 1]])
-    algorithm = parts.assemble()
+    learner = tables("mabcq", task(1, 2, 1), behaviour_updates=2)
+    state, batch = start(learner, seed=3, slots=(2, 2)), episode([[[0], [1]]], [[1, 2]], [[1, 0]], [[0, 1]])
+    algorithm = learner.assemble()
     update = jax.jit(algorithm.update)
     for i in range(4):
-        after, metrics = update(learner, batch, context(algorithm, updates=i), KEY)
+        after, metrics = update(state, batch, context(algorithm, updates=i), KEY)
         for name, expected in moved.items():
-            assert np.any(flat(after.params[name]) != flat(learner.params[name])) == expected[i]
+            assert np.any(flat(after.params[name]) != flat(state.params[name])) == expected[i]
         assert (metrics["loss/behaviour"] > 0) == moved["behaviour"][i]
         assert (metrics["loss/td"] > 0) == moved["agent"][i]
-        learner = after
+        state = after
     assert {step.due for step in parts_of("mabcq").steps.values()} == {None}
 
 
-def start(parts, seed, slots):
+def start(learner, seed, slots):
     """A LearnerState of tables [*slots, N, A], and a mixer with weights 1 / N."""
-    spec, rng = parts.spec, np.random.default_rng(seed)
+    spec, rng = learner.spec, np.random.default_rng(seed)
     shape = (*slots, spec.num_agents, spec.action.num_actions)
     table = lambda: jnp.array(rng.normal(size=shape), jnp.float32)  # noqa: E731
-    params = {name: table() for name in parts.networks}
-    if parts.modules:
+    params = {name: table() for name in learner.networks if name != "mixer"}
+    if learner.mixer:
         params["mixer"] = plain(np.full(spec.num_agents, 1 / spec.num_agents), 0.5)
-    inits = {name: dataclasses.replace(one, init=lambda key, n=name: params[n]) for name, one in parts.networks.items()}
-    modules = {
-        name: dataclasses.replace(one, init=lambda key, n=name: params[n]) for name, one in parts.modules.items()
+    inits = {
+        name: dataclasses.replace(one, init=lambda key, n=name: params[n]) for name, one in learner.networks.items()
     }
-    return dataclasses.replace(parts, modules=modules, **inits).assemble().init(KEY)
+    return dataclasses.replace(learner, networks=inits).assemble().init(KEY)
 
 
 # -------------------------------------------------------------------------------------------------------------- macql
@@ -197,11 +203,11 @@ def start(parts, seed, slots):
 
 def conservative(penalty, bias=0.5):
     """The penalty of w = (.25, .75), Q_1 = (1, 2), Q_2 = (0, 4), a bias and the actions (1, 1)."""
-    parts = tables("macql", task(2, 2, 1), penalty=penalty)
+    learner = tables("macql", task(2, 2, 1), penalty=penalty)
     q = jnp.array([[1.0, 2.0], [0.0, 4.0]])[None, None]
     params = {"agent": jnp.concatenate([q, 0 * q]), "mixer": plain([0.25, 0.75], bias)}
     batch = episode([[[1, 1]]], [[3.0]], [[1]], [[0]])
-    return run_loss(parts, "joint", params, params, batch, hand(parts, beta=2.0))
+    return run_loss(learner, "joint", params, params, batch, hand(learner, beta=2.0))
 
 
 @pytest.mark.parametrize(
@@ -218,11 +224,11 @@ def test_conservative_loss_by_hand(penalty, price):
 @pytest.mark.parametrize("kind", ["one_step", "td_lambda"])
 def test_conservative_targets_by_hand(kind):
     """Online the next best action is 0, and to the target networks that is worth 10, behind a time limit too."""
-    parts = tables("macql", task(1, 2, 2), target=kind)
+    learner = tables("macql", task(1, 2, 2), target=kind)
     batch = episode([[[0]], [[1]]], [[3.0], [1.0]], [[0], [0]], [[0], [1]])
     params = {"agent": along([7, 0], [4, 2], [5, 3]), "mixer": plain([0.5])}
     target = {"agent": along([0, 0], [30, 20], [10, 90]), "mixer": plain([1.0], 2.0)}
-    loss, _ = run_loss(parts, "joint", params, target, batch, hand(parts, beta=0.0, td_lambda=0.8))
+    loss, _ = run_loss(learner, "joint", params, target, batch, hand(learner, beta=0.0, td_lambda=0.8))
     last = 1 + 0.99 * 12
     first = 3 + 0.99 * (32 if kind == "one_step" else 0.2 * 32 + 0.8 * last)
     np.testing.assert_allclose(loss, 0.5 * ((first - 3.5) ** 2 + (last - 1.0) ** 2) / 2, rtol=1e-5)
@@ -240,14 +246,14 @@ QMIX = {"penalty": "counterfactual", "mixer": "qmix", "hypernet_dim": 4}
 
 def test_counterfactual_sums_go_through_any_mixer():
     """QMIX: each agent's action varied by hand, the others' as in the data, unavailable ones left out."""
-    parts, batch = tables("macql", keep_mixer=True, **QMIX), random_batch()
+    learner, batch = tables("macql", keep_mixer=True, **QMIX), random_batch()
     rng = np.random.default_rng(5)
-    shapes = jax.eval_shape(parts.modules["mixer"].init, KEY)
+    shapes = jax.eval_shape(learner.mixer.init, KEY)
     mixer = jax.tree.map(lambda x: jnp.array(rng.normal(size=x.shape), jnp.float32), shapes)
     q = jnp.array(rng.normal(size=batch.avail.shape), jnp.float32)
     params = {"agent": q, "mixer": mixer}
-    _, metrics = run_loss(parts, "joint", params, params, batch, hand(parts))
-    mix = jax.jit(lambda taken: parts.modules["mixer"].apply(mixer, taken, MixerInputs(taken, taken, batch.state[:-1])))
+    _, metrics = run_loss(learner, "joint", params, params, batch, hand(learner))
+    mix = jax.jit(lambda taken: learner.mixer.apply(mixer, taken, MixerInputs(taken, taken, batch.state[:-1])))
     taken = np.take_along_axis(np.asarray(q[:-1]), np.asarray(batch.action)[..., None], -1)[..., 0]
     price = np.zeros(batch.mask.shape)
     for agent in range(SPEC.num_agents):
@@ -269,13 +275,13 @@ REWARDS, NEXT = [[1.0], [0.0], [2.0]], [0.5, 1.0, 1.5, 0.7]
 
 def critic_metrics(terminated, truncated, mask=None, last=0, form="code", critic_beta=1e9, **hparams):
     """One agent that did 0, worth NEXT to the target critic, until its `last` action; 1 is unlikely and worth 50."""
-    parts = tables("icq", task(1, 2, 3), form=form)
+    learner = tables("icq", task(1, 2, 3), form=form)
     batch = episode([[[0]], [[0]], [[last]]], REWARDS, terminated, truncated, mask)
     slow = along(*([q, 50.0] for q in NEXT))
     params = {"actor": along(*[[50.0, -50.0]] * 4), "critic": 0 * slow, "mixer": plain([1.0])}
     target = {"critic": slow, "mixer": plain([1.0])}
-    ctx = hand(parts, critic_beta=critic_beta, **hparams)
-    return run_loss(parts, "critic", params, target, batch, ctx)
+    ctx = hand(learner, critic_beta=critic_beta, **hparams)
+    return run_loss(learner, "critic", params, target, batch, ctx)
 
 
 NEVER = [[0], [0], [0]]
@@ -323,7 +329,7 @@ def test_the_critics_weights_are_over_what_follows(form):
 def policy_case(form="code", seed=0, **config):
     """(tables, batch, params) of two agents, with an action that is not available and padding."""
     spec = task(2, 3, 3)
-    parts = tables("icq", spec, form=form, **config)
+    learner = tables("icq", spec, form=form, **config)
     rng = np.random.default_rng(seed)
     avail = np.ones((4, 2, 2, 3), bool)
     avail[:, 0, 0, 2] = False
@@ -333,13 +339,13 @@ def policy_case(form="code", seed=0, **config):
     )  # fmt: skip
     table = lambda: jnp.array(rng.normal(size=avail.shape), jnp.float32)  # noqa: E731
     params = {"actor": table(), "critic": 0.3 * table(), "mixer": plain([0.3, 0.7], 0.4)}
-    return parts, batch, params
+    return learner, batch, params
 
 
 @pytest.mark.parametrize("form", ["code", "paper"])
 def test_the_policys_loss_by_hand(form):
-    parts, batch, params = policy_case(form)
-    loss, _ = run_loss(parts, "actor", params, params, batch, hand(parts, beta=0.2))
+    learner, batch, params = policy_case(form)
+    loss, _ = run_loss(learner, "actor", params, params, batch, hand(learner, beta=0.2))
     mask, k = np.asarray(batch.mask)[..., None] * np.ones(2), np.array([0.3, 0.7])
     logits = np.where(batch.avail[:-1], params["actor"][:-1], -np.inf)
     pi = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
@@ -354,9 +360,11 @@ def test_the_policys_loss_by_hand(form):
 @pytest.mark.parametrize("form", ["code", "paper"])
 @pytest.mark.parametrize("axis", offline.AXES)
 def test_a_constant_on_all_values_changes_no_policy(form, axis):
-    parts, batch, params = policy_case(form, softmax_axis=axis)
+    learner, batch, params = policy_case(form, softmax_axis=axis)
     shifted = {**params, "critic": params["critic"] + 3.0}
-    (loss, grads), (same, again) = (slopes(parts, "actor", p, params, batch, hand(parts)) for p in (params, shifted))
+    (loss, grads), (same, again) = (
+        slopes(learner, "actor", p, params, batch, hand(learner)) for p in (params, shifted)
+    )
     np.testing.assert_allclose(loss, same, rtol=1e-4)
     np.testing.assert_allclose(grads["actor"], again["actor"], rtol=1e-3, atol=1e-6)
     assert np.abs(grads["actor"]).max() > 1e-3
@@ -364,9 +372,9 @@ def test_a_constant_on_all_values_changes_no_policy(form, axis):
 
 def test_the_policys_loss_moves_the_policy_alone():
     """No gradient into the critic, nor into k; and none through the weights, but through log pi."""
-    parts, batch, params = policy_case()
-    ctx = hand(parts)
-    _, grads = slopes(parts, "actor", params, params, batch, ctx)
+    learner, batch, params = policy_case()
+    ctx = hand(learner)
+    _, grads = slopes(learner, "actor", params, params, batch, ctx)
     assert np.abs(flat([grads["critic"], grads["mixer"]])).max() == 0
     q, log_pi = params["critic"][:-1], offline.log_policy(params["actor"][:-1], batch.avail[:-1])
     taken = lambda x: jnp.take_along_axis(x, batch.action[..., None], -1)[..., 0]  # noqa: E731
@@ -381,9 +389,9 @@ def test_the_policys_loss_moves_the_policy_alone():
 
 
 def test_without_a_filter_it_is_cloning_weighted_by_k():
-    parts, batch, params = policy_case()
+    learner, batch, params = policy_case()
     even = {**params, "mixer": plain([0.5, 0.5])}
-    loss, metrics = run_loss(parts, "actor", even, even, batch, hand(parts, beta=1e9))
+    loss, metrics = run_loss(learner, "actor", even, even, batch, hand(learner, beta=1e9))
     np.testing.assert_allclose(loss, 0.5 * metrics["loss/cloning"], rtol=1e-5)
     np.testing.assert_allclose(metrics["weight/effective"], 1.0, rtol=1e-4)  # of both agents' steps
 
@@ -391,9 +399,9 @@ def test_without_a_filter_it_is_cloning_weighted_by_k():
 @pytest.mark.parametrize(("updates", "epsilon"), [(0, 0.5), (2500, 0.275), (5000, 0.05), (9000, 0.05)])
 def test_the_policy_of_the_code_is_a_mixture(updates, epsilon):
     """code: softmax over all actions, (1 - eps) pi + eps / A, then those that are available, normalised."""
-    parts, batch, params = policy_case(mixture=True)
-    ctx = context(parts.assemble(), updates=updates, beta=0.2)
-    loss, _ = run_loss(parts, "actor", params, params, batch, ctx)
+    learner, batch, params = policy_case(mixture=True)
+    ctx = context(learner.assemble(), updates=updates, beta=0.2)
+    loss, _ = run_loss(learner, "actor", params, params, batch, ctx)
     mask, k = np.asarray(batch.mask)[..., None] * np.ones(2), np.array([0.3, 0.7])
     raw = np.exp(np.asarray(params["actor"][:-1], np.float64))
     pi = ((1 - epsilon) * raw / raw.sum(-1, keepdims=True) + epsilon / 3) * np.asarray(batch.avail[:-1])
@@ -412,14 +420,14 @@ def test_the_mixture_is_of_discrete_actions_and_on_request():
 
 
 def test_the_policy_learns_from_the_critic_as_it_is_after_its_step():
-    parts, batch, _ = policy_case()
-    learner = start(parts, seed=2, slots=(4, 2))
-    algorithm = parts.assemble()
+    learner, batch, _ = policy_case()
+    state = start(learner, seed=2, slots=(4, 2))
+    algorithm = learner.assemble()
     ctx = context(algorithm, critic_lr=0.5)
-    after, metrics = jax.jit(algorithm.update)(learner, batch, ctx, KEY)
-    both = {**after.params, "actor": learner.params["actor"]}
-    new, _ = run_loss(parts, "actor", both, learner.target_params, batch, ctx)
-    old, _ = run_loss(parts, "actor", learner.params, learner.target_params, batch, ctx)
+    after, metrics = jax.jit(algorithm.update)(state, batch, ctx, KEY)
+    both = {**after.params, "actor": state.params["actor"]}
+    new, _ = run_loss(learner, "actor", both, state.target_params, batch, ctx)
+    old, _ = run_loss(learner, "actor", state.params, state.target_params, batch, ctx)
     np.testing.assert_allclose(metrics["loss/actor"], new, rtol=1e-5)
     assert abs(new - old) > 1e-3
 
@@ -436,22 +444,22 @@ LOSSES = {
 @pytest.mark.parametrize("case", LOSSES)
 def test_no_loss_looks_at_illegal_actions_or_padding(case):
     """Gradients of the losses by what the networks say: exactly 0 there, and huge values there change nothing."""
-    parts = tables(case.split()[0], **LOSSES[case])
+    learner = tables(case.split()[0], **LOSSES[case])
     batch = random_batch()
-    learner, ctx = start(parts, seed=4, slots=batch.avail.shape[:2]), context(parts.assemble())
+    state, ctx = start(learner, seed=4, slots=batch.avail.shape[:2]), context(learner.assemble())
     reached = jnp.concatenate([jnp.ones_like(batch.mask[:1]), batch.mask]) > 0  # a successor counts too
     seen = batch.avail & reached[..., None, None]
     assert not seen.all()
 
     @jax.jit
     def gradients(params, target):
-        total = lambda p: sum(s.loss(parts, p, target, batch, ctx)[0] for s in parts.steps.values())  # noqa: E731
+        total = lambda p: sum(loss_of(learner, name, p, target, batch, ctx)[0] for name in learner.steps)  # noqa: E731
         return jax.value_and_grad(total)(params)
 
-    names = [name for name in learner.params if name != "mixer"]
+    names = [name for name in state.params if name != "mixer"]
     spoil = lambda tree: {n: jnp.where(seen, x, 1e4) if n in names else x for n, x in tree.items()}  # noqa: E731
-    loss, grads = gradients(learner.params, learner.target_params)
-    same, again = gradients(spoil(learner.params), spoil(learner.target_params))
+    loss, grads = gradients(state.params, state.target_params)
+    same, again = gradients(spoil(state.params), spoil(state.target_params))
     np.testing.assert_array_equal(loss, same)
     for name in names:
         assert np.abs(np.where(seen, 0.0, grads[name])).max() == 0
@@ -484,11 +492,11 @@ def junk(batch, seed=1):
 def test_padding_changes_nothing(name):
     """With the true networks: one update of the padded batch and of the same one with junk after the ends."""
     algorithm = parts_of(name, share_params="type").assemble()
-    learner, ctx, batch = init(algorithm), context(algorithm, grad_clip=10.0), random_batch()
+    state, ctx, batch = init(algorithm), context(algorithm, grad_clip=10.0), random_batch()
     update = jax.jit(lambda *args: algorithm.update(*args)[0].params)
-    found, other = (flat(update(learner, b, ctx, KEY)) for b in (batch, junk(batch)))
+    found, other = (flat(update(state, b, ctx, KEY)) for b in (batch, junk(batch)))
     np.testing.assert_allclose(found, other, rtol=0, atol=1e-6)
-    assert np.abs(found - flat(learner.params)).max() > 1e-4
+    assert np.abs(found - flat(state.params)).max() > 1e-4
 
 
 # ----------------------------------------------------------------------------------------------------- around a learner
@@ -496,16 +504,18 @@ def test_padding_changes_nothing(name):
 
 @pytest.mark.parametrize("name", ["mabcq", "macql", "icq"])
 def test_targets_are_copied_at_their_period_alone(name):
-    parts = tables(name, task(1, 2, 1), target_update_period=2)
-    algorithm = parts.assemble()
-    learner, batch = start(parts, seed=3, slots=(2, 2)), episode([[[0], [1]]], [[1, 2]], [[1, 0]], [[0, 1]])
+    learner = tables(name, task(1, 2, 1), target_update_period=2)
+    algorithm = learner.assemble()
+    state, batch = start(learner, seed=3, slots=(2, 2)), episode([[[0], [1]]], [[1, 2]], [[1, 0]], [[0, 1]])
     update = jax.jit(algorithm.update)
-    first, _ = update(learner, batch, context(algorithm, updates=0), KEY)
+    first, _ = update(state, batch, context(algorithm, updates=0), KEY)
     second, _ = update(first, batch, context(algorithm, updates=1), KEY)
-    assert set(learner.target_params) == set(parts.slow)
-    np.testing.assert_array_equal(flat(first.target_params), flat(learner.target_params))
-    np.testing.assert_array_equal(flat(second.target_params), flat({n: second.params[n] for n in parts.slow}))
-    assert np.any(flat(second.target_params) != flat(learner.target_params))
+    assert set(state.target_params) == set(learner.targets.networks)
+    np.testing.assert_array_equal(flat(first.target_params), flat(state.target_params))
+    np.testing.assert_array_equal(
+        flat(second.target_params), flat({n: second.params[n] for n in learner.targets.networks})
+    )
+    assert np.any(flat(second.target_params) != flat(state.target_params))
 
 
 def seen_by(avail):
@@ -520,12 +530,12 @@ def seen_by(avail):
 
 def acted(name, says, avail, explore=False):
     """What one agent does, [B]: `says` [B, A] for each network that acts."""
-    parts = tables(name, task(1, 3, 1))
+    learner = tables(name, task(1, 3, 1))
     params = {network: jnp.array(values, jnp.float32)[None, :, None] for network, values in says.items()}
-    algorithm = parts.assemble()
+    algorithm = learner.assemble()
     carry = algorithm.initial_carry(len(avail))
     shown = seen_by(np.array(avail, bool)[:, None])
-    return jax.jit(algorithm.act, static_argnums=5)(params, carry, shown, hand(parts), KEY, explore)[1][:, 0]
+    return jax.jit(algorithm.act, static_argnums=5)(params, carry, shown, hand(learner), KEY, explore)[1][:, 0]
 
 
 @pytest.mark.parametrize("explore", [False, True])
@@ -578,11 +588,11 @@ def on_a_line(actions, truncated=(0, 0, 1), mask=(1, 1, 1)):
 @functools.cache
 def linear_critic(name, **config):
     """Tables of what actors say, and Q_i(a) = the critic's only parameter times a."""
-    parts = tables(name, LINE, **config)
-    if parts.critic is None:
-        return parts
+    learner = tables(name, LINE, **config)
+    if "critic" not in learner.networks:
+        return learner
     judge = lambda params, carry, x: (carry, params * x[..., -1:])  # noqa: E731
-    return dataclasses.replace(parts, critic=dataclasses.replace(parts.critic, unroll=judge))
+    return learner.with_network("critic", dataclasses.replace(learner.networks["critic"], unroll=judge))
 
 
 SAID = jnp.arctanh(jnp.array([0.25, -0.5, 0.5, 0.0]))[:, None, None, None]  # means of the policies in four slots
@@ -591,29 +601,27 @@ OFF = np.array([0.25, 0.25])  # of 0.25 and -0.5 from the actions 0.5 and -0.25
 
 def test_cloning_of_continuous_actions_is_the_squared_error_by_hand():
     """Two steps are 1.25 deviations off, the third is padding and far away."""
-    parts, batch = linear_critic("bc"), on_a_line([3.0, 1.5, 9.0], (0, 1, 0), (1, 1, 0))
-    loss, metrics = run_loss(parts, "actor", {"actor": SAID}, {}, batch, hand(parts, action_std=0.2))
+    learner, batch = linear_critic("bc"), on_a_line([3.0, 1.5, 9.0], (0, 1, 0), (1, 1, 0))
+    loss, metrics = run_loss(learner, "actor", {"actor": SAID}, {}, batch, hand(learner, action_std=0.2))
     constant = np.log(0.2 * np.sqrt(2 * np.pi))
     np.testing.assert_allclose(loss, np.square(OFF / 0.2).mean() / 2 + constant, rtol=1e-5)
     np.testing.assert_allclose(metrics["policy/error"], 0.25, rtol=1e-5)
-    shown = parts.inspect[0](parts, start_line(parts), batch, hand(parts, action_std=0.2))["log_prob"]
+    shown = learner.inspect[0](view_of(learner, start_line(learner), batch, hand(learner, action_std=0.2)))["log_prob"]
     np.testing.assert_allclose(shown[:2, 0, 0], -np.square(OFF / 0.2) / 2 - constant, rtol=1e-5)
 
 
-def start_line(parts):
-    algorithm = dataclasses.replace(parts, actor=dataclasses.replace(parts.actor, init=lambda key: SAID)).assemble()
-    return algorithm.init(KEY)
+def start_line(learner):
+    actor = dataclasses.replace(learner.networks["actor"], init=lambda key: SAID)
+    return learner.with_network("actor", actor).assemble().init(KEY)
 
 
 @pytest.mark.parametrize("form", ["code", "paper"])
 def test_the_policys_loss_of_continuous_actions_by_hand(form):
     """Advantages -- or values -- of 0.5 and -0.25 under Q = 2a, weights of their softmax, densities times k = 1."""
-    parts = linear_critic("icq", form=form, filter_samples=4000)
-    batch, ctx = on_a_line([3.0, 1.5, 9.0], (0, 1, 0), (1, 1, 0)), hand(parts, action_std=0.1, beta=1.0)
+    learner = linear_critic("icq", form=form, filter_samples=4000)
+    batch, ctx = on_a_line([3.0, 1.5, 9.0], (0, 1, 0), (1, 1, 0)), hand(learner, action_std=0.1, beta=1.0)
     params = {"actor": SAID, "critic": jnp.float32(2.0), "mixer": plain([1.0], 0.3)}
-    loss, grads = jax.jit(jax.value_and_grad(lambda p: parts.steps["actor"].loss(parts, p, p, batch, ctx, key=KEY)[0]))(
-        params
-    )
+    loss, grads = slopes(learner, "actor", params, params, batch, ctx)
     q, mean = np.array([1.0, -0.5]), np.array([0.25, -0.5])
     score = q - 2 * mean if form == "code" else q
     weight = 2 * np.exp(score) / np.exp(score).sum()
@@ -626,12 +634,10 @@ def test_the_policys_loss_of_continuous_actions_by_hand(form):
 
 def test_the_critics_targets_of_continuous_actions_by_hand():
     """One step each to what the data do next, 2 * 1.5 of the target critic; behind the time limit to its mean there."""
-    parts = linear_critic("icq", filter_samples=4000)
-    batch, ctx = on_a_line([3.0, 1.5, 2.0]), hand(parts, action_std=0.1, td_lambda=0.0, critic_beta=1e9)
+    learner = linear_critic("icq", filter_samples=4000)
+    batch, ctx = on_a_line([3.0, 1.5, 2.0]), hand(learner, action_std=0.1, td_lambda=0.0, critic_beta=1e9)
     params = {"actor": SAID + 0.5, "critic": jnp.float32(2.0), "mixer": plain([1.0])}
-    _, metrics = jax.jit(lambda p: parts.steps["critic"].loss(parts, p, {**p, "critic": 6.0}, batch, ctx, key=KEY))(
-        params
-    )
+    _, metrics = run_loss(learner, "critic", params, {**params, "critic": 6.0}, batch, ctx)
     target = 1 + 0.99 * 6.0 * np.array([-0.25, 0.0, np.tanh(0.5)])
     np.testing.assert_allclose(metrics["q/target_mean"], target.mean(), rtol=0.01)
     np.testing.assert_allclose(metrics["q/tot_mean"], np.mean([1.0, -0.5, 0.0]), rtol=1e-5)
@@ -648,31 +654,31 @@ def continuous_batch():
 @pytest.mark.parametrize("name", ["bc", "icq"])
 def test_padding_changes_nothing_with_continuous_actions(name):
     algorithm = parts_of(name, CONTINUOUS, share_params="type").assemble()
-    learner, ctx, batch = init(algorithm), context(algorithm, grad_clip=10.0), continuous_batch()
+    state, ctx, batch = init(algorithm), context(algorithm, grad_clip=10.0), continuous_batch()
     spoilt = junk(batch.replace(action=jnp.zeros((*batch.mask.shape, 3), jnp.int32)))
     off = np.asarray(batch.mask)[..., None, None] == 0
     spoilt = spoilt.replace(action=jnp.where(off, 50.0, batch.action))
     update = jax.jit(algorithm.update)
-    (found, metrics), (other, _) = (update(learner, b, ctx, KEY) for b in (batch, spoilt))
+    (found, metrics), (other, _) = (update(state, b, ctx, KEY) for b in (batch, spoilt))
     np.testing.assert_allclose(flat(found.params), flat(other.params), rtol=0, atol=1e-6)
-    for module in learner.params:
-        assert np.abs(flat(found.params[module]) - flat(learner.params[module])).max() > 1e-4
+    for module in state.params:
+        assert np.abs(flat(found.params[module]) - flat(state.params[module])).max() > 1e-4
     assert all(np.isfinite(x) for x in metrics.values())
 
 
 @pytest.mark.parametrize("name", ["bc", "icq"])
 def test_a_continuous_policy_plays_its_mean_or_draws_near_it(name):
     """tanh y = 0.5 and 0.99 in a box from 0 to 4; what is drawn stays in it."""
-    parts = tables(name, LINE)
-    algorithm = parts.assemble()
+    learner = tables(name, LINE)
+    algorithm = learner.assemble()
     says = {"actor": jnp.repeat(jnp.arctanh(jnp.array([0.5, 0.99])), 500)[None, :, None, None]}
     shown = seen_by(np.zeros((1000, 1, 0), bool))
     act = jax.jit(algorithm.act, static_argnums=5)
-    carry, ctx = algorithm.initial_carry(1000), hand(parts, action_std=0.1)
-    (_, previous), best, _ = act(says, carry, shown, ctx, KEY, False)
+    carry, ctx = algorithm.initial_carry(1000), hand(learner, action_std=0.1)
+    after, best, _ = act(says, carry, shown, ctx, KEY, False)
     assert (best.shape, best.dtype) == ((1000, 1, 1), jnp.float32)
     np.testing.assert_allclose(best[::500, 0, 0], [3.0, 3.98], rtol=1e-6)
-    np.testing.assert_allclose(previous, inputs.encode(best, LINE), rtol=1e-6)
+    np.testing.assert_allclose(after["previous"], inputs.encode(best, LINE), rtol=1e-6)
     drawn = np.asarray(act(says, carry, shown, ctx, KEY, True)[1])[:, 0, 0]
     np.testing.assert_allclose([drawn[:500].mean(), drawn[:500].std()], [3.0, 0.2], atol=0.03)
     assert drawn.max() == 4.0
@@ -728,11 +734,11 @@ def small_task():
 
 
 def learned(name, updates, hparams=None, **config):
-    """(parts, parameters) after so many updates from the data, through the real program."""
+    """What the agents do after so many updates from the data, through the real program."""
     env, data = small_task()
     period = {} if name == "bc" else {"target_update_period": 20}
-    parts = parts_of(name, env.spec, **{"recurrent": False, "hidden_dim": 16, **period, **config})
-    algorithm = parts.assemble()
+    learner = parts_of(name, env.spec, **{"recurrent": False, "hidden_dim": 16, **period, **config})
+    algorithm = learner.assemble()
     run = RunConfig(batch_size=32, total_updates=updates, eval=EvalConfig(episodes=4))
     program = Program(env, algorithm, run)
     values = {**algorithm.hparams, **{k: v for k, v in LEARN.items() if k in algorithm.hparams}, **(hparams or {})}
@@ -801,24 +807,23 @@ def aiming():
 def test_of_two_ways_cloning_takes_the_mean_and_the_filter_the_better(name, slope, within):
     """A Gaussian has one mode: bc ends between -x/2 and x/2, icq at what is paid."""
     spec, data, x = aiming()
-    parts = parts_of(name, spec, recurrent=False, hidden_dim=32)
-    algorithm = parts.assemble()
+    learner = parts_of(name, spec, recurrent=False, hidden_dim=32)
+    algorithm = learner.assemble()
     ctx = context(algorithm, lr=1e-3, **({"critic_lr": 1e-3} if name == "icq" else {}), grad_clip=10.0)
     whole = jax.tree.map(lambda field: jnp.swapaxes(field, 0, 1), data).replace(mask=jnp.ones((1, 512)))
 
-    def body(learner, made):
+    def body(state, made):
         at = ctx.replace(clock=ctx.clock._replace(updates=made))
-        return algorithm.update(learner, whole, at, jax.random.fold_in(KEY, made))
+        return algorithm.update(state, whole, at, jax.random.fold_in(KEY, made))
 
-    learner, metrics = jax.jit(lambda s: jax.lax.scan(body, s, jnp.arange(1500)))(jax.jit(algorithm.init)(KEY))
+    state, metrics = jax.jit(lambda s: jax.lax.scan(body, s, jnp.arange(1500)))(jax.jit(algorithm.init)(KEY))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(metrics))
-    y = parts.networks["actor"].unroll(
-        learner.params["actor"], parts.networks["actor"].initial_carry(512), line_inputs(parts, whole)
+    y = learner.networks["actor"].unroll(
+        state.params["actor"], learner.networks["actor"].initial_carry(512), line_inputs(learner, whole)
     )[1]
     off = np.abs(np.tanh(y[0, :, 0, 0]) - slope * x)
     assert off.mean() < within, off.mean()
 
 
-def line_inputs(parts, batch):
-    config, previous = parts.config, jnp.zeros((1, 512, 2, 1))
-    return inputs.build(batch.obs[:1], previous, parts.spec, config.obs_last_action, config.obs_agent_id)
+def line_inputs(learner, batch):
+    return learner.reads.build(batch.obs[:1], jnp.zeros((1, 512, 2, 1)))

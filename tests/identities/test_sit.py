@@ -10,19 +10,23 @@ import numpy as np
 import pytest
 import tiny
 import value_cases as cases
-from jaxshare.algos._sit_parts import HParams, step
+from actor_critic_cases import view_of
 
 from jaxshare import cli, registry
-from jaxshare.algos import _sit_policy as policy
-from jaxshare.algos import _sit_reward as rewards
-from jaxshare.algos import sit
+from jaxshare.algos.sit import algorithm as sit
 from jaxshare.algos.sit import equations as decompose
+from jaxshare.algos.sit import policies as policy
+from jaxshare.algos.sit import rewards, tables
 from jaxshare.algos.sit.networks import Decomposition, GraphCritic, Question
+from jaxshare.algos.sit.sets import sets_of
+from jaxshare.algos.sit.settings import HParams
 from jaxshare.data import card, own, records
+from jaxshare.learners.assembly import _phase_from
+from jaxshare.learners.optimisers import advance
 from jaxshare.run import build
 from jaxshare.training import replay, sum_tree
 from jaxshare.training.counting import start_clock
-from jaxshare.types import Box, Clock, Discrete, EnvSpec, RefusedError, TimeStep
+from jaxshare.types import Box, Clock, Discrete, EnvSpec, LearnerState, RefusedError, TimeStep
 
 SPEC = cases.SPEC  # three agents, the first two of one type; four actions, five steps
 SMALL = {
@@ -37,34 +41,42 @@ def parts_of(spec=SPEC, **config):
     return sit.make(sit.Config(**{**SMALL, **config}), spec)
 
 
+def sets_in(learner):
+    """Its parameter sets and buffers."""
+    return sets_of(learner.config, learner.spec)
+
+
+NOBODY = LearnerState(params={}, target_params={}, opt_state={}, stats={})
+
+
 @jax.jit
 def data_of(batch):
     """A batch of time-first episodes in the layout of a replay."""
     return replay.add(replay.init(batch, batch.mask.shape[1], "float32"), batch, CLOCK)
 
 
-def context(parts, updates, **hparams):
-    return cases.context(parts.assemble(), updates=updates, min_ess=0.0, **hparams)
+def context(learner, updates, **hparams):
+    return cases.context(learner.assemble(), updates=updates, min_ess=0.0, **hparams)
 
 
 class Case:
     """A learner, and its jitted update from a data set."""
 
     def __init__(self, **config):
-        self.parts = parts_of(**config)
-        self.algorithm = self.parts.assemble()
+        self.learner = parts_of(**config)
+        self.algorithm = self.learner.assemble()
         self.start = jax.jit(self.algorithm.init)(KEY)
         self._update = jax.jit(self.algorithm.update_from, static_argnums=4)
 
-    def update(self, learner, data, made, **hparams):
-        return self._update(learner, data, context(self.parts, made, **hparams), jax.random.fold_in(KEY, made), BATCH)
+    def update(self, state, data, made, **hparams):
+        return self._update(state, data, context(self.learner, made, **hparams), jax.random.fold_in(KEY, made), BATCH)
 
     def run(self, data, updates=UPDATES, **hparams):
         """States and metrics after every update, the first state before them."""
         states, metrics = [self.start], []
         for made in range(updates):
-            learner, found = self.update(states[-1], data, made, **hparams)
-            states.append(learner)
+            state, found = self.update(states[-1], data, made, **hparams)
+            states.append(state)
             metrics.append(found)
         return states, metrics
 
@@ -124,11 +136,11 @@ def test_each_stage_learns_its_own(trained):
 
 def test_the_tables_are_made_once_between_the_stages(trained):
     states, _ = trained
-    tables = [{name: x for name, x in state.stats["sit"].items() if name != "floor"} for state in states]
-    assert equal(tables[0], tables[2])
-    assert not equal(tables[2], tables[3])
-    assert equal(tables[3], tables[5])
-    assert not any(x.any() for x in jax.tree.leaves(tables[2]))
+    kept = [{name: x for name, x in state.stats["sit"].items() if name != "floor"} for state in states]
+    assert equal(kept[0], kept[2])
+    assert not equal(kept[2], kept[3])
+    assert equal(kept[3], kept[5])
+    assert not any(x.any() for x in jax.tree.leaves(kept[2]))
 
 
 def test_the_target_is_copied_every_second_update_of_the_last_stage(trained):
@@ -143,7 +155,7 @@ def test_a_table_holds_what_the_equations_say(case, trained):
     kept, h = after.stats["sit"], case.algorithm.hparams
     episodes = DATA.mask.shape[0]
     shown = jax.jit(case.algorithm.inspect)(
-        after, jax.jit(replay.gather)(DATA, np.arange(episodes)), context(case.parts, 3)
+        after, jax.jit(replay.gather)(DATA, np.arange(episodes)), context(case.learner, 3)
     )
     mask = np.asarray(DATA.mask)[..., None]
     reward = np.moveaxis(np.asarray(shown["individual_reward"]), 0, 1) * mask
@@ -155,7 +167,7 @@ def test_a_table_holds_what_the_equations_say(case, trained):
     to_go = np.array([(h["gamma"] ** np.arange(steps - t) @ reward[:, t:].transpose(1, 0, 2).reshape(steps - t, -1))
                       .reshape(episodes, -1) for t in range(steps)])  # fmt: skip
     raw = (to_go.transpose(1, 0, 2) * mask).sum(1) / mask.sum(1)
-    for k, members in enumerate(case.parts.members):
+    for k, members in enumerate(sets_in(case.learner).members):
         own = raw[:, members]
         scaled = (own - own.min()) / (own.max() - own.min()) * h["priority_range"]
         np.testing.assert_allclose(kept["priority"][:episodes, members], scaled, atol=1e-3)
@@ -202,10 +214,10 @@ def test_where_the_time_limit_cuts_the_next_observation_counts_and_after_a_termi
     for chosen, same in ((cut, False), (~cut, True)):
         obs = np.asarray(DATA.obs).copy()
         obs[chosen, length[chosen]] += 1.0
-        learner, _ = case.update(trained[0][2], DATA.replace(obs=jnp.array(obs)), 2, alpha=1e6)
+        state, _ = case.update(trained[0][2], DATA.replace(obs=jnp.array(obs)), 2, alpha=1e6)
         before, _ = case.update(trained[0][2], DATA, 2, alpha=1e6)
-        assert equal(learner.params, before.params) == same
-        assert equal(learner.stats, before.stats)  # decomposition never looks at a successor
+        assert equal(state.params, before.params) == same
+        assert equal(state.stats, before.stats)  # decomposition never looks at a successor
 
 
 @pytest.mark.slow
@@ -274,15 +286,17 @@ def test_the_critic_is_the_graph_network_of_the_paper():
     ],
 )
 def test_a_policy_draws_from_the_buffer_of_its_type(share, buffers, sets):
-    parts = parts_of(share_params=share)
-    assert (parts.buffers, parts.set_buffers) == (buffers, sets)
+    learner = parts_of(share_params=share)
+    found = sets_in(learner)
+    assert (found.buffers, found.set_buffers) == (buffers, sets)
     weight = np.random.default_rng(0).random((SMALL["capacity"], 3)).astype(np.float32)
     weight[4:] = 0.0  # no such episodes
     kept = {
         f"tree_{k}": sum_tree.build(weight[:, own].size, jnp.array(weight[:, own].ravel())).nodes
-        for k, own in enumerate(parts.members)
+        for k, own in enumerate(found.members)
     }
-    episode, agent = jax.jit(lambda kept: rewards.draw(parts, kept, KEY, 2000))(kept)
+    view = view_of(learner, NOBODY, None, None)
+    episode, agent = jax.jit(lambda kept: tables.drawn(found, view.replace(tables=kept), 2000))(kept)
     assert episode.shape == agent.shape == (2000, len(sets))
     for s, buffer in enumerate(sets):
         count = np.zeros_like(weight)
@@ -293,7 +307,7 @@ def test_a_policy_draws_from_the_buffer_of_its_type(share, buffers, sets):
         )  # strata: at most 1/2000 off at each end
 
 
-def individual_batch(parts, ctx, agent):
+def individual_batch(learner, ctx, agent):
     """The trajectories of agents `agent` [B, S] in episodes 0, 1, ..., from tables of distinct numbers."""
     agent = jnp.array(agent)
     shape = (SMALL["capacity"], SPEC.episode_limit, SPEC.num_agents)
@@ -304,7 +318,8 @@ def individual_batch(parts, ctx, agent):
     def cut(data, table, agent, ctx):
         gathered = replay.gather(data, episode.ravel())
         kept = {"reward": table, "uncertainty": table + 0.5}
-        return policy.trajectories(parts, kept, gathered, episode, agent, ctx), gathered
+        view = view_of(learner, NOBODY, gathered, ctx, tables=kept)
+        return policy.trajectories(view, episode, agent), gathered
 
     own, gathered = cut(DATA, table, agent, ctx)
     return own, gathered, table
@@ -312,9 +327,9 @@ def individual_batch(parts, ctx, agent):
 
 def test_a_trajectory_is_agent_j_s_for_policy_i():
     """Own observation, last action, choices, reward, and everybody's observations, all at (episode, j)."""
-    parts = parts_of()
+    learner = parts_of()
     agent = np.array([[1, 2], [0, 2], [1, 2]])
-    own, gathered, table = jax.tree.map(np.asarray, individual_batch(parts, context(parts, 2), agent))
+    own, gathered, table = jax.tree.map(np.asarray, individual_batch(learner, context(learner, 2), agent))
     for b in range(3):
         for s, j in enumerate(agent[b]):
             whole = jax.tree.map(lambda x, at=2 * b: np.asarray(x)[:, at], gathered)  # the same episode for both sets
@@ -334,9 +349,9 @@ def test_a_trajectory_is_agent_j_s_for_policy_i():
 
 
 def test_steps_of_dead_agents_can_be_left_out():
-    parts = parts_of(mask_dead=True)
+    learner = parts_of(mask_dead=True)
     agent = np.array([[0, 2], [1, 2]])
-    own, gathered, _ = individual_batch(parts, context(parts, 2), agent)
+    own, gathered, _ = individual_batch(learner, context(learner, 2), agent)
     alive = np.asarray(gathered.alive)[:-1]
     for b, s in np.ndindex(2, 2):
         expected = np.asarray(gathered.mask)[:, 2 * b + s] * alive[:, 2 * b + s, agent[b, s]]
@@ -351,28 +366,33 @@ class Policies:
     """Random parameters for the last stage, and a batch of agents 1, 0, 1, 1 for one policy and 2 for the other."""
 
     def __init__(self):
-        self.parts = parts_of()
-        self.learner = cases.init(self.parts.assemble())
-        own, _, _ = individual_batch(self.parts, self.context(), [[1, 2], [0, 2], [1, 2], [1, 2]])
+        self.learner = parts_of()
+        self.state = cases.init(self.learner.assemble())
+        own, _, _ = individual_batch(self.learner, self.context(), [[1, 2], [0, 2], [1, 2], [1, 2]])
         self.own = own.replace(reward=own.reward / 50.0)
         self.weight = 1.0 + own.uncertainty / 100.0
-        sets = self.parts.actor_sets
-        unroll = jax.jit(lambda p, x: sets.unroll(p, sets.initial_carry(4), x)[1])
-        self.y = unroll(self.learner.params["actor"], own.history)
-        self.gradient = jax.jit(functools.partial(self._gradient, self.parts))
-        self.log_pi = jax.jit(lambda: policy.log_probability(self.parts, self.y[:-1], self.own, self.context()))()
+        self.sets = sets_in(self.learner)
+        actor = self.sets.actor
+        unroll = jax.jit(lambda p, x: actor.unroll(p, actor.initial_carry(4), x)[1])
+        self.y = unroll(self.state.params["actor"], own.history)
+        self.gradient = jax.jit(functools.partial(self._gradient, self.learner))
+        self.log_pi = jax.jit(lambda: policy.log_probability(self.view(self.context()), self.y[:-1], self.own))()
 
     def context(self, **hparams):
-        return context(self.parts, 2, **hparams)
+        return context(self.learner, 2, **hparams)
 
-    def _gradient(self, parts, ctx):
-        critic = self.learner.params["critic"]
-        loss = lambda y: policy._actor_loss(parts, y, critic, self.own, self.weight, ctx, KEY)[0]  # noqa: E731
+    def view(self, ctx, learner=None):
+        """Of the last stage's losses."""
+        prepared = policy.Prepared(own=self.own, weight=self.weight, y=self.y, pullback=None)
+        return view_of(learner or self.learner, self.state, None, ctx, targets=prepared)
+
+    def _gradient(self, learner, ctx):
+        loss = lambda y: policy.actor_loss(self.sets, self.view(ctx, learner), y)[0]  # noqa: E731
         return jax.value_and_grad(loss)(self.y)
 
     def literal(self, ctx):
-        config = dataclasses.replace(self.parts.config, literal_actor=True, filter="q")
-        return jax.jit(functools.partial(self._gradient, dataclasses.replace(self.parts, config=config)))(ctx)
+        config = dataclasses.replace(self.learner.config, literal_actor=True, filter="q")
+        return jax.jit(functools.partial(self._gradient, dataclasses.replace(self.learner, config=config)))(ctx)
 
 
 @pytest.fixture(scope="module")
@@ -382,16 +402,16 @@ def policies():
 
 def test_the_target_is_sarsa_s_and_an_end_is_an_end(policies):
     """Terminated: nothing follows. Cut: the policy's mean value. Else the value of the data's next action."""
-    parts, ctx, own, y = policies.parts, policies.context(), policies.own, policies.y
-    target = policies.learner.target_params["critic"]
+    own, y, sets = policies.own, policies.y, policies.sets
+    target = policies.state.target_params["critic"]
 
     @jax.jit
-    def judged(target, own, y):
+    def judged():
         asked = lambda action: policy._ask(own, slice(0, 6), action)  # noqa: E731
         every = jnp.broadcast_to(jnp.eye(4), (6, 4, 2, 4, 4))
-        return policy.next_values(parts, target, own, y, ctx, KEY), parts.judge(target, asked(every))
+        return policy.next_values(sets, policies.view(policies.context())), sets.judge(target, asked(every))
 
-    after, every = (np.asarray(x) for x in judged(target, own, y))
+    after, every = (np.asarray(x) for x in judged())
     own, y = jax.tree.map(np.asarray, (own, y))
     found, valid, ended = own.discount * after, own.mask > 0, own.discount == 0
     assert (ended & valid).sum() == 6  # three of four episodes, for both sets
@@ -437,20 +457,24 @@ def test_log_pi_is_over_available_actions(policies):
         np.testing.assert_allclose(found[t, b, s], np.log(p[chosen] / p.sum()), rtol=1e-4, atol=1e-6)
 
 
+def weight_of(learner, own, ctx, **kept):
+    return policy._weight(sets_in(learner), view_of(learner, NOBODY, None, ctx, tables=kept), own)
+
+
 def test_weights_of_a_type_have_its_floor(policies):
-    parts, own = policies.parts, policies.own
+    learner, own = policies.learner, policies.own
     median = np.array([0.1, 40.0], np.float32)
-    weigh = jax.jit(lambda ctx: policy._weight(parts, {"median": jnp.array(median)}, own, ctx))
+    weigh = jax.jit(lambda ctx: weight_of(learner, own, ctx, median=jnp.array(median)))
     found, half = weigh(policies.context()), weigh(policies.context(kappa=0.5))
     u, mask = np.asarray(own.uncertainty), np.asarray(own.mask)
     inverse = 1.0 / (u + 0.05 * median)
     mean = (inverse * mask).sum((0, 1)) / mask.sum((0, 1))
     np.testing.assert_allclose(found, np.clip(inverse / mean, 0.1, 10.0), rtol=1e-5)
     np.testing.assert_allclose(half, 0.5 + 0.5 * found, rtol=1e-5)
-    literal = dataclasses.replace(parts, config=dataclasses.replace(parts.config, literal_weight=True))
-    np.testing.assert_allclose(policy._weight(literal, {}, own, policies.context(eta=3.0)), 3.0 / u, rtol=1e-6)
+    literal = dataclasses.replace(learner, config=dataclasses.replace(learner.config, literal_weight=True))
+    np.testing.assert_allclose(weight_of(literal, own, policies.context(eta=3.0)), 3.0 / u, rtol=1e-6)
     for plain in ({"ensemble": 1}, {"decomposition": "none", "stage1_updates": 0}):
-        assert np.all(np.asarray(policy._weight(parts_of(**plain), {}, own, policies.context())) == 1)
+        assert np.all(np.asarray(weight_of(parts_of(**plain), own, policies.context())) == 1)
 
 
 def test_each_policy_is_clipped_by_its_own_norm(case):
@@ -459,8 +483,9 @@ def test_each_policy_is_clipped_by_its_own_norm(case):
     grads = jax.tree.map(
         lambda x: np.stack([np.ones(x.shape[1:]), 1e-4 * np.ones(x.shape[1:])]).astype(np.float32), old
     )
-    ctx = context(case.parts, 2, grad_clip=1e-2)
-    new, metrics = jax.jit(functools.partial(step, case.parts, name="critic"))(learner=case.start, grads=grads, ctx=ctx)
+    ctx = context(case.learner, 2, grad_clip=1e-2)
+    view = view_of(case.learner, case.start, None, ctx)
+    new, metrics = jax.jit(lambda: advance(view, case.learner.steps["critic"], {"critic": grads}))()
     norms = [np.sqrt(sum(np.square(x[s]).sum() for x in jax.tree.leaves(grads))) for s in (0, 1)]
     assert norms[0] > 1e-2 > norms[1]
     for s, norm in enumerate(norms):
@@ -533,9 +558,9 @@ def test_several_seeds_at_once_are_the_same_and_choose_a_branch():
     inits = [one.algorithm.init(jax.random.key(s)) for s in (0, 1)]
     both = jax.tree.map(lambda *x: jnp.stack(x), *inits)
     keys = jax.random.split(KEY, 2)
-    step = lambda learner, key, ctx: one.algorithm.update_from(learner, DATA, ctx, key, BATCH)  # noqa: E731
+    step = lambda state, key, ctx: one.algorithm.update_from(state, DATA, ctx, key, BATCH)  # noqa: E731
     for made in (1, 2):
-        ctx = context(one.parts, made)
+        ctx = context(one.learner, made)
         mapped = jax.vmap(step, in_axes=(0, 0, None))
         if made == 1:
             assert str(jax.make_jaxpr(mapped)(both, keys, ctx)).count(" cond[") >= 2
@@ -545,20 +570,21 @@ def test_several_seeds_at_once_are_the_same_and_choose_a_branch():
 
 
 def test_acting_is_greedy_or_a_draw_among_available_actions():
-    parts = parts_of(share_params="none")
-    algorithm, batch = parts.assemble(), jax.tree.map(np.asarray, cases.random_batch())
+    learner = parts_of(share_params="none")
+    algorithm, batch = learner.assemble(), jax.tree.map(np.asarray, cases.random_batch())
     params = cases.init(algorithm).params
     seen = TimeStep(
         obs=batch.obs[0], state=batch.state[0], avail=batch.avail[0], alive=batch.alive[0], reward=batch.reward[0],
         terminated=batch.terminated[0], truncated=batch.truncated[0], info={},
     )  # fmt: skip
-    ctx = context(parts, 0)
+    ctx = context(learner, 0)
 
     @jax.jit
     def play():
         carry = algorithm.initial_carry(4)
         act = lambda key, explore: algorithm.act(params, carry, seen, ctx, key, explore)[1]  # noqa: E731
-        y = parts.actor.unroll(params["actor"], carry[0], jnp.concatenate([seen.obs, carry[1]], -1)[None])[1][0]
+        x = jnp.concatenate([seen.obs, carry["previous"]], -1)[None]
+        y = learner.networks["actor"].unroll(params["actor"], carry["actor"], x)[1][0]
         return y, act(KEY, False), jax.vmap(lambda key: act(key, True))(jax.random.split(KEY, 200))
 
     y, best, draws = (np.asarray(x) for x in play())
@@ -609,10 +635,10 @@ def test_scalars_that_must_be_positive(key):
 
 def test_data_that_does_not_fit_is_refused():
     algorithm = parts_of(capacity=3).assemble()
-    learner, ctx = jax.eval_shape(algorithm.init, KEY), cases.context(algorithm)
+    state, ctx = jax.eval_shape(algorithm.init, KEY), cases.context(algorithm)
 
     def update(data, size):
-        return jax.eval_shape(lambda *args: algorithm.update_from(*args, size), learner, data, ctx, KEY)
+        return jax.eval_shape(lambda *args: algorithm.update_from(*args, size), state, data, ctx, KEY)
 
     with pytest.raises(RefusedError, match=r"algo.capacity=3 .*Use algo.capacity=4"):
         update(DATA, 2)
@@ -625,7 +651,7 @@ def test_data_that_does_not_fit_is_refused():
     with pytest.raises(RefusedError, match=r"episodes of 6 steps.*after 5"):
         update(longer, 2)
     with pytest.raises(RefusedError, match=r"data=set\.jds"):
-        algorithm.update(learner, DATA, ctx, KEY)
+        algorithm.update(state, DATA, ctx, KEY)
 
 
 @pytest.mark.slow
@@ -676,20 +702,22 @@ def test_the_first_stage_finds_who_did_it(decomposition):
     """r_tot = sum_i a_i, so that what an agent contributes is 1 more where it chose 1; and the random one has less."""
     spec = EnvSpec("counting", 3, 1, 1, Discrete(2), 1, (0, 0, 0), ("unit",))
     data = counting(spec)
-    parts = sit.make(
+    learner = sit.make(
         sit.Config(**{**SMALL, "capacity": 32, "reward_dim": 16, "attention_dim": 16, "decomposition": decomposition}),
         spec,
     )
-    ctx = context(parts, 0, reward_lr=3e-3)
+    ctx = context(learner, 0, reward_lr=3e-3)
 
-    def body(learner, key):
-        learner, metrics = rewards.learn_reward(parts, learner, data, 0.0, ctx, key, 32)
-        return learner, metrics["loss/reward"]
+    def body(state, key):
+        view = view_of(learner, state, data, ctx, key, tables={"floor": 0.0})
+        state, metrics = _phase_from(learner.phases[0], view, 32)
+        return state, metrics["loss/reward"]
 
-    learner = jax.jit(parts.assemble().init)(KEY)
-    learner, loss = jax.jit(lambda x: jax.lax.scan(body, x, jax.random.split(KEY, 600)))(learner)
+    state = jax.jit(learner.assemble().init)(KEY)
+    state, loss = jax.jit(lambda x: jax.lax.scan(body, x, jax.random.split(KEY, 600)))(state)
     episodes = jax.jit(replay.gather)(data, np.arange(32))
-    reward, spread = map(np.asarray, jax.jit(lambda p: rewards.individual(parts, p, episodes, 0.0))(learner.params))
+    view = view_of(learner, state, episodes, ctx)
+    reward, spread = map(np.asarray, jax.jit(lambda: rewards.individual(view, 0.0))())
     loss, action = np.asarray(loss), np.asarray(episodes.action)
     assert loss[0] > 1.0
     assert loss[-1] < 0.01
@@ -740,18 +768,18 @@ def test_the_one_that_guesses_learns_from_the_ones_that_know():
         "critic_dim": 16,
         "target_update_period": 50,
     }
-    parts = sit.make(
+    learner = sit.make(
         sit.Config(**{**SMALL, **sizes, "capacity": 128, "stage1_updates": first, "share_params": "none"}), spec
     )
-    algorithm = parts.assemble()
+    algorithm = learner.assemble()
     ctx = cases.context(algorithm, reward_lr=1e-3, lr=3e-3, critic_lr=1e-3, min_ess=16.0)
 
-    def body(learner, made):
+    def body(state, made):
         at = ctx.replace(clock=ctx.clock._replace(updates=made))
-        return algorithm.update_from(learner, data, at, jax.random.fold_in(KEY, made), 32)
+        return algorithm.update_from(state, data, at, jax.random.fold_in(KEY, made), 32)
 
-    learner, metrics = jax.jit(lambda x: jax.lax.scan(body, x, jnp.arange(all_of_it)))(jax.jit(algorithm.init)(KEY))
-    kept = learner.stats["sit"]
+    state, metrics = jax.jit(lambda x: jax.lax.scan(body, x, jnp.arange(all_of_it)))(jax.jit(algorithm.init)(KEY))
+    kept = state.stats["sit"]
     assert metrics["loss/reward"][first - 1] < 0.1
     level = jnp.broadcast_to(jnp.array([0, 1, 1]), (128, 3))
     score = kept["reward"].mean(1)[:128]
@@ -760,7 +788,8 @@ def test_the_one_that_guesses_learns_from_the_ones_that_know():
     mass = np.asarray(sum_tree.probability(tree, jnp.arange(tree.capacity))).reshape(128, 3).sum(0)
     assert mass[0] < 0.2
     x = jnp.broadcast_to(jnp.concatenate([jnp.eye(3), jnp.zeros((3, 3))], -1)[None, :, None], (1, 3, 3, 6))
-    y = parts.actor.unroll(learner.params["actor"], parts.actor.initial_carry(3), x)[1][0]
+    actor = learner.networks["actor"]
+    y = actor.unroll(state.params["actor"], actor.initial_carry(3), x)[1][0]
     np.testing.assert_array_equal(y.argmax(-1), np.broadcast_to(np.arange(3)[:, None], (3, 3)))
 
 
@@ -768,26 +797,28 @@ def test_costs_are_decomposed_above_the_worst_of_them(case):
     """Rewards c below others, c the least there is: the ensemble learns the same, and each agent bears c / N."""
     rewarded = DATA.replace(reward=jnp.where(DATA.mask[..., None] > 0, jnp.abs(DATA.reward).at[0, 0].set(0.0), 0.0))
     cost = rewarded.replace(reward=jnp.where(DATA.mask[..., None] > 0, rewarded.reward - 3.0, 0.0))
-    low = float(rewards.least_reward(case.parts, cost))
-    assert rewards.least_reward(case.parts, rewarded) == 0.0
+    config = case.learner.config
+    low = float(rewards.least_reward(config, SPEC, cost))
+    assert rewards.least_reward(config, SPEC, rewarded) == 0.0
     assert low == pytest.approx(-3.0 if SPEC.common_reward else -9.0)
     one, other = (case.update(case.start, data, 0)[0] for data in (rewarded, cost))
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-    assert other.stats[sit.KEPT]["floor"] == low  # from the first update on: who looks on sees the same
-    judged = jax.jit(functools.partial(rewards.judged, case.parts))
-    found = [judged(one.params, data, floor, context(case.parts, 2)) for data, floor in ((rewarded, 0.0), (cost, low))]
+    assert other.stats[tables.NAME]["floor"] == low  # from the first update on: who looks on sees the same
+    sets, ctx = sets_in(case.learner), context(case.learner, 2)
+    judged = jax.jit(lambda data, floor: tables.judged(sets, view_of(case.learner, one, data, ctx), floor))
+    found = [judged(data, floor) for data, floor in ((rewarded, 0.0), (cost, low))]
     valid = np.asarray(DATA.mask)[..., None] > 0
     np.testing.assert_allclose(found[1]["reward"], np.where(valid, found[0]["reward"] + low / 3, 0.0), atol=1e-5)
-    assert rewards.least_reward(parts_of(lift_rewards=False), cost) == 0.0  # as in the paper
+    assert rewards.least_reward(parts_of(lift_rewards=False).config, SPEC, cost) == 0.0  # as in the paper
 
 
 def test_modifiers_of_rewards_and_what_goes_by_them_are_refused_together():
     for config, remedy in ({}, "lift_rewards=false"), ({"decomposition": "none", "stage1_updates": 0}, "Leave them"):
-        parts = parts_of(**config).extend(relabel=lambda batch, stats, ctx: (batch, stats))
+        learner = parts_of(**config).extend(relabel=lambda view: (view.batch, view.stats))
         with pytest.raises(RefusedError, match=remedy):
-            parts.assemble()
-    parts_of(lift_rewards=False).extend(relabel=lambda batch, stats, ctx: (batch, stats)).assemble()
+            learner.assemble()
+    parts_of(lift_rewards=False).extend(relabel=lambda view: (view.batch, view.stats)).assemble()
 
 
 def test_a_run_that_ends_in_the_first_stage_is_refused():

@@ -129,13 +129,13 @@ def test_torch_layers_are_uniform_in_the_fan():
 
 
 @pytest.mark.parametrize(
-    "groups",
+    "param_sets",
     [pytest.param((0, 0, 0), marks=pytest.mark.slow), (0, 0, 1), pytest.param((0, 1, 2), marks=pytest.mark.slow)],
 )
-def test_every_parameter_set_sees_every_agent(groups):
+def test_every_parameter_set_sees_every_agent(param_sets):
     """What a set says about an agent that uses it is what the agent says itself."""
-    network = stream_network(Shape(WIDTH, recurrent=True, out_dim=2), IN, groups)
-    rng, agents, sets = np.random.default_rng(3), len(groups), max(groups) + 1
+    network = stream_network(Shape(WIDTH, recurrent=True, out_dim=2), IN, param_sets)
+    rng, agents, sets = np.random.default_rng(3), len(param_sets), max(param_sets) + 1
     params = jax.tree.map(lambda x: jnp.array(rng.normal(size=x.shape), jnp.float32), network.init(KEY))
     x, after = (jnp.array(rng.normal(size=(STEPS, 2, agents, IN)), jnp.float32) for _ in range(2))
     keep = jnp.array(rng.random((STEPS, 2, 1, 1)) < 0.7, jnp.float32) * jnp.ones((1, 1, agents, 1))
@@ -144,8 +144,8 @@ def test_every_parameter_set_sees_every_agent(groups):
     (end, own), every = jax.jit(lambda: (network.unroll(params, carry, stream), network.every(params, carry, stream)))()
     assert every.y.shape == every.after.shape == (sets, STEPS, 2, agents, 2)
     assert end.shape == carry.shape
-    for agent, group in enumerate(groups):
-        np.testing.assert_allclose(own.y[:, :, agent], every.y[group, :, :, agent], atol=1e-5)
-        np.testing.assert_allclose(own.after[:, :, agent], every.after[group, :, :, agent], atol=1e-5)
+    for agent, own_set in enumerate(param_sets):
+        np.testing.assert_allclose(own.y[:, :, agent], every.y[own_set, :, :, agent], atol=1e-5)
+        np.testing.assert_allclose(own.after[:, :, agent], every.after[own_set, :, :, agent], atol=1e-5)
     if sets > 1:
         assert np.abs(every.y[0] - every.y[1]).max() > 1e-2
