@@ -21,11 +21,11 @@ from combinations import (
     ROWS,
     RUN,
     collected,
-    judges_actions,
-    mixes,
+    offered,
     parts_of,
     program,
     suited,
+    takes_differ,
 )
 
 from jaxshare import registry
@@ -48,10 +48,14 @@ def changed(old, new):
 
 def test_known_algorithms_have_a_mixer_or_not():
     """So that no refusal is expected by mistake; and critics of actions."""
-    assert {algo for algo in registry.modules("algo") if judges_actions(algo)} == {"maddpg", "facmac"}
-    have = ("vdn", "qmix", "comix", "facmac")
-    known = dict.fromkeys(have, True) | dict.fromkeys(("iql", "seql", "seac", "maa2c", "maddpg"), False)
-    assert {algo: mixes(algo) for algo in known} == known
+    known = {
+        "action_critics": ({"maddpg", "facmac"}, {"qmix", "comix", "maa2c", "icq", "sit"}),
+        "mixer": ({"vdn", "qmix", "comix", "facmac", "wqmix"}, {"iql", "seql", "seac", "maa2c", "maddpg", "icq", "sit"}),
+        "own_loss": ({"coma", "ippo", "pac", "seac", "seql", "wqmix"}, {"iql", "qmix", "roma", "maser", "iac", "maddpg"}),
+    }
+    for what, (have, have_not) in known.items():
+        assert [algo for algo in have if what not in offered(algo)] == []
+        assert [algo for algo in have_not if what in offered(algo)] == []
 
 
 @pytest.mark.parametrize("share", ["all", "type", "none"])
@@ -71,21 +75,16 @@ def test_a_combination_assembles_or_is_refused(algo, modifiers, share, env):
     spec = suited(algo, make()).spec
     parts = parts_of(algo, modifiers, spec, share)
     expected = {"all": (0,) * spec.num_agents, "type": spec.groups, "none": tuple(range(spec.num_agents))}[share]
-    assert parts.networks[acting(parts)].groups == expected
+    own = parts.policy.acting
+    assert parts.param_sets[own] == expected
     params = jax.eval_shape(parts.assemble().init, jax.random.key(0)).params
-    for name, network in parts.networks.items():
-        sets = max(network.groups) + 1
+    for name, param_sets in parts.param_sets.items():
+        sets = max(param_sets) + 1
         for leaf, alone in zip(jax.tree.leaves(params[name]), one_set(algo, env)[name], strict=True):
             found = leaf.shape if sets == 1 else leaf.shape[1:]
             assert sets == 1 or leaf.shape[0] == sets
             # a critic may be told who acts only where agents share it
-            assert found == alone if name == acting(parts) else len(found) == len(alone)
-
-
-def acting(parts):
-    """Name of the network that the agents act by."""
-    (name,) = {"agent", "actor"} & {*parts.networks}
-    return name
+            assert found == alone if name == own else len(found) == len(alone)
 
 
 @functools.cache
@@ -93,7 +92,7 @@ def one_set(algo, env):
     """Shapes of the agents' parameters where all share them."""
     parts = parts_of(algo, (), suited(algo, ENVS[env][0]()).spec, "all")
     params = jax.eval_shape(parts.assemble().init, jax.random.key(0)).params
-    return {name: [leaf.shape for leaf in jax.tree.leaves(params[name])] for name in parts.networks}
+    return {name: [leaf.shape for leaf in jax.tree.leaves(params[name])] for name in parts.param_sets}
 
 
 VALUE = {"comix", "iql", "maser", "qmix", "qplex", "roma", "seql", "vdn"}
@@ -116,7 +115,7 @@ def test_it_is_traced_once_and_learns_something_finite(algo, modifiers, env):
 
 
 REST = [row for row in ROWS if PERSONAL & {*row[1]} and row not in SEAMS]
-TWO = [(algo, ("differ", name)) for algo in registry.modules("algo") for name in sorted(PERSONAL) if mixes(algo)]
+TWO = [(algo, ("differ", name)) for algo in registry.modules("algo") for name in sorted(PERSONAL) if takes_differ(algo)]
 
 
 @pytest.mark.slow
@@ -129,7 +128,7 @@ def check_training(algo, modifiers, env):
     make, share = ENVS[env]
     share = "none" if PERSONAL & {*modifiers} else share
     made = program(algo, modifiers, make(), share)
-    own = acting(parts_of(algo, modifiers, made.env.spec, share))
+    own = parts_of(algo, modifiers, made.env.spec, share).policy.acting
     offline, updates = made.offline, RUN.num_envs
     if made.algorithm.experience != "replay":
         updates = 1 if offline else made.algorithm.updates_per_batch
@@ -167,12 +166,12 @@ COMMON = {
 }
 
 
-def check_names(metrics, made, acting, updates):
+def check_names(metrics, made, own, updates):
     """Every metric is "group/name", a scalar, and the common ones are there."""
     updated = metrics["update"]
     assert [name for name in updated if not METRIC.fullmatch(name)] == []
     assert {value.shape for value in updated.values()} == {(2, updates)}
-    assert {name for name in updated if name.startswith("loss/")} if made.offline else COMMON[acting] <= set(updated)
+    assert {name for name in updated if name.startswith("loss/")} if made.offline else COMMON[own] <= set(updated)
     assert any(name.startswith("grad_norm/") for name in updated)
     if made.offline:
         assert metrics["collect"] == {}
