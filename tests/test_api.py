@@ -227,10 +227,13 @@ def test_every_name_of_the_package_is_there():
         jaxshare.trian  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "report"])
-def test_a_command_that_was_imported_does_not_hide_its_function(name):
+def test_a_command_that_was_imported_does_not_hide_its_function():
     """`python -m jaxshare.train` is a module of the same name as the function."""
-    code = f"import jaxshare.{name}, jaxshare; assert callable(jaxshare.{name}); print(jaxshare.{name}.__doc__)"
+    lines = ["import jaxshare"]
+    for name in ("train", "evaluate", "report"):
+        lines += [f"import jaxshare.{name}", f"assert callable(jaxshare.{name}), '{name}'"]
+        lines += [f"print(jaxshare.{name}.__doc__)"]
+    code = "\n".join(lines)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=tiny.ENVIRONMENT)
     assert done.returncode == 0, done.stderr
 
