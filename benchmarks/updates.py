@@ -1,0 +1,108 @@
+"""An update of each algorithm against the same update as it was at another commit, in one process.
+
+    python benchmarks/updates.py COMMIT                       all algorithms, one table
+    python benchmarks/updates.py COMMIT qmix maa2c            those
+    python benchmarks/updates.py COMMIT --save                also benchmarks/results/updates.json
+
+Both make the same update from the same state and data: algorithms that play, three iterations of a whole program
+(play, store, draw, learn) on a small task of SMAX's sizes without its game; calls alternate and medians count. What is
+compiled is timed as well, each in turn, without any cache of compiled programs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import _common
+import jax
+import jax.numpy as jnp
+from _before import Before
+
+ITERATIONS = 3
+ALGORITHMS = ("qmix", "differ", "qplex", "maddpg", "iac", "seac", "maa2c", "mappo")
+OUT = pathlib.Path(__file__).parent / "results" / "updates.json"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commit", help="what it was before")
+    parser.add_argument("algorithms", nargs="*", default=list(ALGORITHMS), help="default: %(default)s")
+    parser.add_argument("--repeats", type=int, default=15, help="timed calls of each (default %(default)s)")
+    parser.add_argument("--save", action="store_true", help=f"write {OUT.name} into benchmarks/results")
+    options = parser.parse_args()
+    jax.config.update("jax_enable_compilation_cache", False)
+    before = Before(options.commit)
+    print(f"{'algorithm':10} {'now ms':>9} {'before ms':>10} {'ratio':>7} {'compile now':>12} {'before':>8}")
+    rows = []
+    for name in options.algorithms:
+        row = measure(name, before, options.repeats)
+        rows.append(row)
+        print(
+            f"{name:10} {row['now_ms']:9.1f} {row['before_ms']:10.1f} {row['now_ms'] / row['before_ms']:7.3f} "
+            f"{row['now_compile_s']:12.1f} {row['before_compile_s']:8.1f}",
+            flush=True,
+        )
+    if options.save:
+        OUT.write_text(json.dumps({"machine": _common.machine(), "before": options.commit, "rows": rows}, indent=1))
+
+
+def measure(name: str, before: Before, repeats: int) -> dict[str, Any]:
+    """Milliseconds of a call and seconds of compiling, now and before."""
+    now_call, now_compile = compiled(name, importer("now", before))
+    before_call, before_compile = compiled(name, importer("before", before))
+    times: dict[str, list[float]] = {"now": [], "before": []}
+    for _ in range(repeats):
+        for key, call in (("now", now_call), ("before", before_call)):
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            times[key].append(time.perf_counter() - start)
+    return {
+        "algorithm": name,
+        "now_ms": 1000 * median(times["now"]),
+        "before_ms": 1000 * median(times["before"]),
+        "now_compile_s": now_compile,
+        "before_compile_s": before_compile,
+    }
+
+
+def importer(which: str, before: Before) -> Callable[..., Any]:
+    """A function that gives the first of some modules that there is, of today or of before."""
+
+    def load(*names: str) -> Any:
+        for name in names:
+            try:
+                return before.module(name) if which == "before" else __import__(f"jaxshare.{name}", fromlist=["_"])
+            except ModuleNotFoundError:
+                continue
+        raise ModuleNotFoundError(names)
+
+    return load
+
+
+def compiled(name: str, load: Callable[..., Any]) -> tuple[Callable[[], Any], float]:
+    """(a call of some iterations, seconds to compile it)."""
+    cli = load("cli")
+    build = load("run.build")
+    start_clock = load("training.counting", "runner").start_clock
+    algo = "qmix" if name == "differ" else name
+    arguments = [f"algo={algo}", "env=mpe", "env.scenario=spread", "run_dir=unused", "seed=1"]
+    arguments += ["num_envs=8", "total_env_steps=100000"] + (["modifiers=[differ]"] if name == "differ" else [])
+    program = build.prepare(cli.settings(arguments))
+    hparams = {key: jnp.float32(value) for key, value in program.algorithm.hparams.items()}
+    state, clock = jax.jit(lambda: program.prefill(program.init(jnp.int32(0)), hparams, start_clock()))()
+    chunk = jax.jit(lambda state, hparams, clock: program.chunk(ITERATIONS, state, hparams, clock))
+    start = time.perf_counter()
+    run = chunk.lower(state, hparams, clock).compile()
+    seconds = time.perf_counter() - start
+    return lambda: run(state, hparams, clock), seconds
+
+
+if __name__ == "__main__":
+    main()
