@@ -45,10 +45,11 @@ class Config:
     """Settings."""
     factor: float = 0.5
 
-def make(config, parts):
-    def relabel(batch, stats, ctx):
-        return batch.replace(reward=ctx.hparams["shrunk.factor"] * batch.reward), stats
-    return parts.extend(relabel=relabel, hparams={"shrunk.factor": config.factor})
+def make(config, learner):
+    def relabel(view):
+        reward = view.hparams["shrunk.factor"] * view.batch.reward
+        return view.batch.replace(reward=reward), view.stats
+    return learner.extend(relabel=relabel, hparams={"shrunk.factor": config.factor})
 '''
 
 
