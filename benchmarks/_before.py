@@ -14,7 +14,7 @@ PACKAGE = "jaxshare"
 
 
 class Before:
-    """The modules of a commit: `module("algos.qmix")`. They keep to each other, today's to theirs."""
+    """The modules of a commit. They keep to each other, today's to theirs."""
 
     def __init__(self, commit: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -23,11 +23,6 @@ class Before:
         )
         subprocess.run(["tar", "-x", "-C", self._folder.name], input=archive.stdout, check=True)
         self._modules: dict[str, ModuleType] = {}
-
-    def module(self, name: str) -> Any:
-        """A module of that commit; its imports are those of that commit, whenever they are made."""
-        with self.active():
-            return importlib.import_module(f"{PACKAGE}.{name}")
 
     @contextlib.contextmanager
     def active(self) -> Any:

@@ -5,13 +5,15 @@
     python benchmarks/updates.py COMMIT --save                also benchmarks/results/updates.json
 
 Both make the same update from the same state and data: algorithms that play, three iterations of a whole program
-(play, store, draw, learn) on a small task of SMAX's sizes without its game; calls alternate and medians count. What is
+(play, store, draw, learn) on MPE's spread; calls alternate and medians count. What is
 compiled is timed as well, each in turn, without any cache of compiled programs.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import pathlib
 import time
@@ -55,8 +57,9 @@ def main() -> None:
 
 def measure(name: str, before: Before, repeats: int) -> dict[str, Any]:
     """Milliseconds of a call and seconds of compiling, now and before."""
-    now_call, now_compile = compiled(name, importer("now", before))
-    before_call, before_compile = compiled(name, importer("before", before))
+    now_call, now_compile = compiled(name)
+    with before.active():
+        before_call, before_compile = compiled(name)
     times: dict[str, list[float]] = {"now": [], "before": []}
     for _ in range(repeats):
         for key, call in (("now", now_call), ("before", before_call)):
@@ -72,29 +75,27 @@ def measure(name: str, before: Before, repeats: int) -> dict[str, Any]:
     }
 
 
-def importer(which: str, before: Before) -> Callable[..., Any]:
-    """A function that gives the first of some modules that there is, of today or of before."""
-
-    def load(*names: str) -> Any:
-        for name in names:
-            try:
-                return before.module(name) if which == "before" else __import__(f"jaxshare.{name}", fromlist=["_"])
-            except ModuleNotFoundError:
-                continue
-        raise ModuleNotFoundError(names)
-
-    return load
+def load(*names: str) -> Any:
+    """The first of some modules that there is, of the package that is imported now."""
+    for name in names:
+        if importlib.util.find_spec(f"jaxshare.{name.partition('.')[0]}"):
+            return importlib.import_module(f"jaxshare.{name}")
+    raise ModuleNotFoundError(names)
 
 
-def compiled(name: str, load: Callable[..., Any]) -> tuple[Callable[[], Any], float]:
+def compiled(name: str) -> tuple[Callable[[], Any], float]:
     """(a call of some iterations, seconds to compile it)."""
-    cli = load("cli")
-    build = load("run.build")
+    registry = load("registry")
     start_clock = load("training.counting", "runner").start_clock
-    algo = "qmix" if name == "differ" else name
-    arguments = [f"algo={algo}", "env=mpe", "env.scenario=spread", "run_dir=unused", "seed=1"]
-    arguments += ["num_envs=8", "total_env_steps=100000"] + (["modifiers=[differ]"] if name == "differ" else [])
-    program = build.prepare(cli.settings(arguments))
+    task = registry.get("env", "mpe")
+    env = task.make(task.Config(scenario="spread"))
+    entry = registry.get("algo", "qmix" if name == "differ" else name)
+    learner = entry.make(entry.Config(), env.spec)
+    if name == "differ":
+        modifier = registry.get("modifiers", "differ")
+        learner = modifier.make(modifier.Config(), learner)
+    run = load("settings.records").RunConfig(num_envs=8, batch_size=32, total_env_steps=100_000)
+    program = load("training.program", "runner").Program(env, learner.assemble(), run)
     hparams = {key: jnp.float32(value) for key, value in program.algorithm.hparams.items()}
     state, clock = jax.jit(lambda: program.prefill(program.init(jnp.int32(0)), hparams, start_clock()))()
     chunk = jax.jit(lambda state, hparams, clock: program.chunk(ITERATIONS, state, hparams, clock))
