@@ -1,22 +1,26 @@
-"""MACQL: conservative Q-learning of a team, as SIT's baseline (Tian et al. 2023, https://arxiv.org/abs/2211.15612).
+"""MACQL: conservative Q-learning of a team, as SIT's baseline (Tian et al. 2023, arXiv 2211.15612).
 
-    Q(tau, a) = sum_i w_i(s) Q_i(tau_i, a_i) + b(s),  w_i >= 0;   y = R + discount Q'(tau', argmax Q_i(tau_i', .))
-    L = mean[(y - Q)^2] / 2 + beta mean[P - Q(tau, a)]                                             (eq. 13)
+    Q(tau, a) = sum_i w_i(s) Q_i(tau_i, a_i) + b(s),   w_i >= 0
+    y = R + discount Q'(tau', argmax Q_i(tau_i', .))
+    L = mean[(y - Q)^2] / 2 + beta mean[P - Q(tau, a)]                                      (eq. 13)
 
 over valid steps, with one of three P (`penalty`), sums over available actions only:
 
     joint           log sum over joint actions of e^Q  =  sum_i log sum_a e^(w_i Q_i(a)) + b
     printed         sum_i log sum_a e^(w_i Q_i(a) + b)  =  joint + (N - 1) b
-    counterfactual  (1 / N) sum_i log sum_a e^Q(a, a_-i): agent i's action varies, the others' are the data's
-                    (Shao et al. 2023, CFCQL, https://arxiv.org/abs/2309.12696, with equal lambda_i)
+    counterfactual  (1 / N) sum_i log sum_a e^Q(a, a_-i): agent i's action varies, the others' are
+                    the data's (Shao et al. 2023, CFCQL, https://arxiv.org/abs/2309.12696, with
+                    equal lambda_i)
 
-Of a linear mixer counterfactual - Q is (joint - Q) / N; it is another penalty with mixer=qmix, CFCQL's own.
+Of a linear mixer counterfactual - Q is (joint - Q) / N; it is another penalty with mixer=qmix,
+CFCQL's own.
 
-Departures. paper: as printed b is counted N times, and the loss falls without end in its direction but for the TD
-error; ours: joint. paper: y is an n-step estimate, "e.g. Tree Backup", and no more is said; ours: one step of double
-Q-learning, or target=td_lambda on the same values (code: CFCQL). paper: the mixer is ICQ's, whose code divides w by its
-sum and leaves out b; ours: divided, with b. code: OG-MARL's sums include actions that are not available; its QMIX+CQL
-samples joint actions. Not done: CFCQL's lambda_i by how far each agent is from the data.
+Departures. paper: as printed b is counted N times, and the loss falls without end in its direction
+but for the TD error; ours: joint. paper: y is an n-step estimate, "e.g. Tree Backup", and no more
+is said; ours: one step of double Q-learning, or target=td_lambda on the same values (code: CFCQL).
+paper: the mixer is ICQ's, whose code divides w by its sum and leaves out b; ours: divided, with b.
+code: OG-MARL's sums include actions that are not available; its QMIX+CQL samples joint actions. Not
+done: CFCQL's lambda_i by how far each agent is from the data.
 """
 
 from __future__ import annotations
@@ -93,8 +97,9 @@ class Config(TeamConfig):
         super().__post_init__()
         if self.mixer == "qmix" and self.penalty != "counterfactual":
             raise RefusedError(
-                f"algo.penalty={self.penalty}: with algo.mixer=qmix a sum over joint actions is no product of sums "
-                "over each agent's. Use algo.penalty=counterfactual, or algo.mixer=linear."
+                f"algo.penalty={self.penalty}: with algo.mixer=qmix a sum over joint actions is no "
+                "product of sums over each agent's. Use algo.penalty=counterfactual, or "
+                "algo.mixer=linear."
             )
 
 
@@ -173,7 +178,9 @@ def _mixed_in(view: View, state: Array, q: Array) -> Array:
 
 
 def counterfactual(mix: Callable[[Array], Array], q: Array, q_taken: Array, avail: Array) -> Array:
-    """(1 / N) sum_i log sum_a e^Q(a, a_-i), [T, B]: q and avail [T, B, N, A], q_taken [T, B, N], `mix` over N."""
+    """(1 / N) sum_i log sum_a e^Q(a, a_-i), [T, B]: q and avail [T, B, N, A], q_taken [T, B, N],
+    `mix` over N.
+    """
     agents = q.shape[-2]
 
     def alone(i: Array) -> Array:

@@ -1,19 +1,22 @@
-"""MADDPG: every agent's critic reads what all do (Lowe et al. 2017, https://arxiv.org/abs/1706.02275).
+"""MADDPG: every agent's critic reads what all do (Lowe et al. 2017, arXiv 1706.02275).
 
-    y_i = r_i + discount Q'_i(z', a'_1, ..., a'_N),  a'_j = pi'_j(tau_j')                          (eq. 6)
+    y_i = r_i + discount Q'_i(z', a'_1, ..., a'_N),  a'_j = pi'_j(tau_j')                    (eq. 6)
     L(Q_i) = sum m (y_i - Q_i(z, a_1, ..., a_N))^2 / sum m
-    L(pi_i) = - sum m Q_i(z, a_1, ..., pi_i(tau_i), ..., a_N) / sum m + c mean(l^2)                (eq. 5)
+    L(pi_i) = - sum m Q_i(z, a_1, ..., pi_i(tau_i), ..., a_N) / sum m + c mean(l^2)          (eq. 5)
 
-z is the state, or everybody's observation; only agent i's own action is varied in its critic. Continuous actions are
-tanh of the actor's numbers, with c on their mean square; discrete ones are hard Gumbel-softmax samples and l their
-logits. The defaults are EPyMARL's (Papoudakis et al. 2021); presets maddpg/openai, maddpg/pred_prey, maddpg/mamujoco
-and maddpg/smax are those of Lowe et al. and of FACMAC's code.
+z is the state, or everybody's observation; only agent i's own action is varied in its critic.
+Continuous actions are tanh of the actor's numbers, with c on their mean square; discrete ones are
+hard Gumbel-softmax samples and l their logits. The defaults are EPyMARL's (Papoudakis et al. 2021);
+presets maddpg/openai, maddpg/pred_prey, maddpg/mamujoco and maddpg/smax are those of Lowe et
+al. and of FACMAC's code.
 
-Departures. code: EPyMARL trains on padding and never on the step that ends an episode, and its target actors start with
-an empty memory at t = 1; ours: every valid step, and memory from t = 0 (its published numbers come from its code).
-code: in the actors' loss it replaces the others' actions by present ones, openai/maddpg keeps the stored ones;
-`others`. code: openai/maddpg stores the relaxed samples that it plays, and clips each tensor; ours: the actions taken,
-and one norm of all of an agent's network. Not done: policies of other agents that are inferred, ensembles of policies.
+Departures. code: EPyMARL trains on padding and never on the step that ends an episode, and its
+target actors start with an empty memory at t = 1; ours: every valid step, and memory from t = 0
+(its published numbers come from its code).
+code: in the actors' loss it replaces the others' actions by present ones, openai/maddpg keeps the
+stored ones; `others`. code: openai/maddpg stores the relaxed samples that it plays, and clips each
+tensor; ours: the actions taken, and one norm of all of an agent's network. Not done: policies of
+other agents that are inferred, ensembles of policies.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Value-decomposition networks (Sunehag et al. 2018, arXiv 1706.05296).
 
-Q_tot(tau, a) = sum_i Q_i(tau_i, a_i)                                                                (eq. 3)
+Q_tot(tau, a) = sum_i Q_i(tau_i, a_i)                                                   (eq. 3)
 """
 
 from __future__ import annotations

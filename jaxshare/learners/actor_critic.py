@@ -1,8 +1,8 @@
 """What on-policy actor-critics share: iac, seac, maa2c, ppo and others.
 
-They learn from the `Segment` that was just collected: pieces of streams of episodes (rollout=segments), or whole
-episodes (rollout=episodes). `prepare` makes the targets with the parameters before the update, the loss is minimised
-once, or over epochs and minibatches.
+They learn from the `Segment` that was just collected: pieces of streams of episodes
+(rollout=segments), or whole episodes (rollout=episodes). `prepare` makes the targets with the
+parameters before the update, the loss is minimised once, or over epochs and minibatches.
 """
 
 from __future__ import annotations
@@ -55,8 +55,11 @@ CriticInput = Callable[[Array, Array, Array], Array]
 
 @dataclass(frozen=True)
 class Critic:
-    """What a critic is made of. reads: what it is given, None: what the actor reads; input_dim: D of that;
-    out_dim: numbers that it says, a value as a rule."""
+    """What a critic is made of.
+
+    reads: what it is given, None: what the actor reads; input_dim: D of that;
+    out_dim: numbers that it says, a value as a rule.
+    """
 
     reads: CriticInput | None = None
     input_dim: int = 0
@@ -71,7 +74,9 @@ def actor_critic(
     loss: Loss,
     critic: Critic = Critic(),
 ) -> Learner:
-    """A learner with the family's networks. prepare: View -> a tree of [T, B, ...], what the loss aims at."""
+    """A learner with the family's networks. prepare: View -> a tree of [T, B, ...], what the loss
+    aims at.
+    """
     reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
     step = Step(loss=a2c_loss, optimizer_groups={}, rest="joint")
     rates = {}
@@ -251,12 +256,17 @@ def policies(view: View) -> Any:
 
 
 def taken(segment: Segment) -> Array:
-    """The action as the policy drew it: a continuous one before it was cut to its bounds. [T, B, N(, U)]"""
+    """The action as the policy drew it: a continuous one before it was cut to its bounds.
+
+    [T, B, N(, U)].
+    """
     return segment.extras.get("drawn", segment.action)
 
 
 def values(view: View, params: Any, after: bool = True) -> tuple[Array, Array]:
-    """Values of every step and of its true successor, [T, B, N] each (zeros without `after`). params: the critics'."""
+    """Values of every step and of its true successor, [T, B, N] each (zeros without `after`).
+    params: the critics'.
+    """
     critic = view.learner.networks["critic"]
     _, read = critic.unroll(params, view.batch.carry["critic"], critic_stream(view, after))
     value = read.y[..., 0]
@@ -292,7 +302,9 @@ def returns_of(view: View, next_value: Array) -> Array:
 
 
 def own_aims(view: View) -> Aims:
-    """Aims of every agent from its own rewards and its own critic (the target critic, if there is one)."""
+    """Aims of every agent from its own rewards and its own critic (the target critic, if there is
+    one).
+    """
     segment = view.batch
     value, next_value = values(view, view.params["critic"])
     if view.config.target_update != "none":
@@ -325,7 +337,9 @@ def prepare_own(view: View) -> Aims:
 
 
 def annealed(view: View) -> Context:
-    """The context with the learning rates of this batch: a line from the first batch on, as in JaxMARL's PPO."""
+    """The context with the learning rates of this batch: a line from the first batch on, as in
+    JaxMARL's PPO.
+    """
     h = view.hparams
     before = view.env_steps - view.batch.mask.sum().astype(jnp.int32)
     share = jnp.clip(before / view.ctx.total_env_steps, 0.0, 1.0)
@@ -338,14 +352,18 @@ def annealed(view: View) -> Context:
 
 
 def agent_means(view: View, x: Array) -> Array:
-    """Mean over valid steps of each agent, then the sum or the mean over agents: [T, B, N] -> []."""
+    """Mean over valid steps of each agent, then the sum or the mean over agents.
+
+    [T, B, N] -> [].
+    """
     mask = view.batch.mask
     each = jnp.where(mask[..., None] > 0, x, 0.0).sum((0, 1)) / jnp.maximum(mask.sum(), 1.0)
     return each.sum() if view.config.over_agents == "sum" else each.mean()
 
 
 def a2c_loss(view: View) -> tuple[Array, Metrics]:
-    """sum_i {-mean[sg(A_i) log pi_i(a_i)] + c_v mean[(R_i - V_i)^2] - c_e mean[H(pi_i)]} (Mnih et al. 2016, sec. 4.3).
+    """sum_i {-mean[sg(A_i) log pi_i(a_i)] + c_v mean[(R_i - V_i)^2] - c_e mean[H(pi_i)]} (Mnih et
+    al. 2016, sec. 4.3).
 
     The lecture's slides leave the minus sign of the first term out.
     """

@@ -2,7 +2,8 @@
 
 An update of the learner, with each part's place in it:
 
-    relabel ─ schedule ─ prepare ─┬─ for each step: compute ─ shaping ─ loss + aux ─ optimiser groups
+    relabel ─ schedule ─ prepare ─┬─ for each step: compute ─ shaping ─ loss + aux ─ optimiser
+    groups
                                   ├─ after_update, in turn
                                   └─ target networks                    (again for each minibatch)
 """
@@ -98,7 +99,9 @@ class Assembly:
     # ------------------------------------------------------------------------------ acting
 
     def initial_carry(self, batch: int) -> dict[str, Array]:
-        """Memory of B environments before their first step: of each network that acts, and the action before."""
+        """Memory of B environments before their first step: of each network that acts, and the
+        action before.
+        """
         learner = self.learner
         memory = {
             name: learner.networks[name].initial_carry(batch) for name in learner.policy.networks
@@ -139,13 +142,15 @@ class Assembly:
     def update(
         self, state: LearnerState, batch: Any, ctx: Context, key: Array
     ) -> tuple[LearnerState, Metrics]:
-        """One update from an Episode, or on policy from a Segment, whose metrics are one for each optimiser step."""
+        """One update from an Episode, or on policy from a Segment, whose metrics are one for each
+        optimiser step.
+        """
         learner = self.learner
         phase = learner.phases[0]
         if phase.draw:
             raise RefusedError(
-                f"algo={learner.name} learns from a whole data set and takes no batches: name one, as in "
-                "data=set.jds."
+                f"algo={learner.name} learns from a whole data set and takes no batches: name one, "
+                "as in data=set.jds."
             )
         view = View(learner, state, state.params, batch, ctx, key)
         view = relabelled(view)
@@ -158,7 +163,8 @@ class Assembly:
     def update_from(
         self, state: LearnerState, data: Episode, ctx: Context, key: Array, batch_size: int
     ) -> tuple[LearnerState, Metrics]:
-        """One update of whichever phase it is; the clock is common to all runs, so that these are real branches.
+        """One update of whichever phase it is; the clock is common to all runs, so that these are
+        real branches.
 
         data: in the layout of a replay, fields [E, T(+1), ...]. The metrics of other phases are 0.
         """
@@ -190,7 +196,7 @@ class Assembly:
         return columns
 
     def observe(self, state: LearnerState, experience: Any, ctx: Context) -> LearnerState:
-        """The state once `observe` has seen what was just collected; the clock is that before it."""
+        """The state once `observe` has seen what was collected; the clock is that before it."""
         for part in self.learner.observe:
             view = View(self.learner, state, state.params, experience, ctx, key=None)
             state = state.replace(stats=part(view))
@@ -207,7 +213,9 @@ class Assembly:
 
 
 def relabelled(view: View) -> View:
-    """The view of what an update learns from, changed by each `relabel` in turn, with their statistics."""
+    """The view of what an update learns from, changed by each `relabel` in turn, with their
+    statistics.
+    """
     for part in view.learner.relabel:
         batch, stats = part(view)
         view = view.after(view.state.replace(stats=stats)).replace(batch=batch)
@@ -215,7 +223,9 @@ def relabelled(view: View) -> View:
 
 
 def with_values(view: View, params: Params | None = None) -> View:
-    """The view with the values of its learner's main step, if that computes any, as the parameters give them."""
+    """The view with the values of its learner's main step, if that computes any, as the parameters
+    give them.
+    """
     learner = view.learner
     return computed(learner.steps[learner.main], view, view.params if params is None else params)
 
@@ -235,7 +245,9 @@ def computed(step: Step, view: View, params: Params) -> View:
 
 
 def passes(phase: Phase, view: View) -> tuple[LearnerState, Metrics]:
-    """All passes over what was just collected, with targets made before the first: metrics [updates_per_batch]."""
+    """All passes over what was just collected, with targets made before the first: metrics
+    [updates_per_batch].
+    """
     prepare_key, order_key, pass_key = jax.random.split(view.key, 3)
     if phase.prepare:
         targets = phase.prepare(view.replace(key=prepare_key))
@@ -270,14 +282,15 @@ def passes(phase: Phase, view: View) -> tuple[LearnerState, Metrics]:
 
 
 def dealt(key: Array, num_envs: int, phase: Phase) -> Array:
-    """Streams of each optimiser step, a new order in every epoch: [epochs * minibatches, num_envs / minibatches] i32.
+    """Streams of each optimiser step, a new order in every epoch: [epochs * minibatches,
+    num_envs / minibatches] i32.
 
     Raises RefusedError if they cannot be cut evenly.
     """
     if num_envs % phase.minibatches:
         raise RefusedError(
-            f"algo.minibatches={phase.minibatches} does not divide num_envs={num_envs}: whole streams are dealt "
-            "out. Use a multiple of it."
+            f"algo.minibatches={phase.minibatches} does not divide num_envs={num_envs}: whole "
+            "streams are dealt out. Use a multiple of it."
         )
     keys = jax.random.split(key, phase.epochs)
     orders = jax.vmap(lambda k: jax.random.permutation(k, num_envs))(keys)
@@ -366,7 +379,9 @@ def _phase_from(phase: Phase, view: View, batch_size: int) -> tuple[LearnerState
 def _the_due_one(
     phases: tuple[Phase, ...], branches: Sequence[Callable[[], Any]], clock: Clock
 ) -> tuple[LearnerState, Metrics]:
-    """What the first phase that is due makes, the last one if none is; the metrics of the others are 0."""
+    """What the first phase that is due makes, the last one if none is; the metrics of the others
+    are 0.
+    """
     shapes = [jax.eval_shape(branch)[1] for branch in branches]
     blank = {name: jnp.zeros(s.shape, s.dtype) for shape in shapes for name, s in shape.items()}
 

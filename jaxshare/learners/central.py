@@ -1,4 +1,6 @@
-"""Critics that read what no agent sees: values of z (maa2c, mappo), and action values of all (coma, pac)."""
+"""Critics that read what no agent sees: values of z (maa2c, mappo), and action values of all
+(coma, pac).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def central_critic(
 def central_input(
     config: CentralConfig, spec: EnvSpec, obs: Array, state: Array, previous: Array
 ) -> Array:
-    """z = [state (everybody's observation where there is none), own obs, last actions, index]: [T, B, N, D]."""
+    """z = [state (everybody's observation where there is none), own obs, last actions, index]:
+    [T, B, N, D].
+    """
     agents = spec.num_agents
 
     def for_all(x: Array) -> Array:
@@ -88,13 +92,16 @@ def num_choices(name: str, spec: EnvSpec) -> int:
     """A. Raises RefusedError for continuous actions."""
     if not isinstance(spec.action, Discrete):
         raise RefusedError(
-            f"algo={name} needs discrete actions; env={spec.name} has continuous ones (use algo=maddpg or facmac)."
+            f"algo={name} needs discrete actions; env={spec.name} has continuous ones (use "
+            "algo=maddpg or facmac)."
         )
     return spec.action.num_actions
 
 
 def ask(critic: StreamNetwork, params: Any, z: Array, others: Array) -> Array:
-    """Action values: z [T, B, N, D] and the others' one-hot actions [T, B, N, N * A] -> [T, B, N, A]."""
+    """Action values: z [T, B, N, D] and the others' one-hot actions [T, B, N, N * A]
+    -> [T, B, N, A].
+    """
     x = jnp.concatenate([z, others], axis=-1)
     return critic.unroll(params, critic.initial_carry(x.shape[1]), Stream(x=x))[1].y
 
@@ -102,8 +109,8 @@ def ask(critic: StreamNetwork, params: Any, z: Array, others: Array) -> Array:
 def next_actions(view: View) -> Array:
     """What everybody does after each step, [T, B, N] i32.
 
-    Inside an episode that is the action of step t + 1. After a step that ended its episode, and after the last one,
-    where no action was taken, one is drawn from the present policy.
+    Inside an episode that is the action of step t + 1. After a step that ended its episode, and
+    after the last one, where no action was taken, one is drawn from the present policy.
     """
     segment = view.batch
     learner = view.learner

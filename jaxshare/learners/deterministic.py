@@ -1,13 +1,14 @@
 """What learners of deterministic policies share, whose critics read actions: maddpg, facmac.
 
-Discrete actions are one-hot vectors through which a gradient flows (ops/gumbel.py), continuous ones are tanh of the
-actor's numbers in the action box mapped onto [-1, 1]. An update makes one step of the critics, and then one of the
-actors with the new critics held fixed:
+Discrete actions are one-hot vectors through which a gradient flows (ops/gumbel.py), continuous ones
+are tanh of the actor's numbers in the action box mapped onto [-1, 1]. An update makes one step of
+the critics, and then one of the actors with the new critics held fixed:
 
     critics:  the loss of the value family on Q(., a) and on Q'(., a') with a'_i = pi'_i(tau_i')
     actors:   L = - sum m Q(., pi) / sum m + c sum m pi^2 / sum m
 
-Replay is of whole episodes, or of `window` steps from transitions that are all equally likely (feed-forward actors).
+Replay is of whole episodes, or of `window` steps from transitions that are all equally likely
+(feed-forward actors).
 """
 
 from __future__ import annotations
@@ -154,13 +155,13 @@ class DeterministicConfig(TargetNetworks, Agents):
     def _check_window(self) -> None:
         if self.window and self.recurrent:
             raise RefusedError(
-                f"algo.window={self.window}: recurrent actors need what went before. Use algo.recurrent=false, or "
-                "algo.window=0 to learn from whole episodes."
+                f"algo.window={self.window}: recurrent actors need what went before. Use "
+                "algo.recurrent=false, or algo.window=0 to learn from whole episodes."
             )
         if self.window and self.obs_last_action:
             raise RefusedError(
-                f"algo.window={self.window}: the action before a window is not read. Use algo.obs_last_action=false, "
-                "or algo.window=0 to learn from whole episodes."
+                f"algo.window={self.window}: the action before a window is not read. Use "
+                "algo.obs_last_action=false, or algo.window=0 to learn from whole episodes."
             )
         if self.window == 1 and self.target == "td_lambda":
             raise RefusedError(
@@ -169,8 +170,8 @@ class DeterministicConfig(TargetNetworks, Agents):
             )
 
 
-# (obs [T, B, N, O], state [T, B, G], own, others [T, B, N, E]) -> [T, B, N, D], where critic i sees agent i's
-# action from `own` and the others' from `others`; E is A or U
+# (obs [T, B, N, O], state [T, B, G], own, others [T, B, N, E]) -> [T, B, N, D], where critic i sees
+# agent i's action from `own` and the others' from `others`; E is A or U
 CriticInput = Callable[[Array, Array, Array, Array], Array]
 
 
@@ -178,8 +179,10 @@ CriticInput = Callable[[Array, Array, Array, Array], Array]
 class Critics:
     """What critics are made of.
 
-    reads: what they are given; input_dim: D of that; mixer: of the Q_i, or None: every critic is trained alone;
-    others: whose actions the others take in the actors' loss, the buffer's or the current policies';
+    reads: what they are given; input_dim: D of that; mixer: of the Q_i, or None: every critic is
+    trained alone;
+    others: whose actions the others take in the actors' loss, the buffer's or the current
+    policies';
     weight: factor of both losses.
     """
 
@@ -193,7 +196,8 @@ class Critics:
 def deterministic_learner(
     name: str, config: DeterministicConfig, spec: EnvSpec, critics: Critics, loss: Loss
 ) -> Learner:
-    """A learner with the family's networks. loss: of the critics; of the family's the lambda form if settings say so.
+    """A learner with the family's networks. loss: of the critics; of the family's the lambda form
+    if settings say so.
 
     Raises RefusedError for what this task does not allow.
     """
@@ -253,15 +257,15 @@ def deterministic_learner(
 def _check(name: str, config: DeterministicConfig, spec: EnvSpec) -> None:
     if config.window > spec.episode_limit:
         raise RefusedError(
-            f"algo.window={config.window} is longer than an episode of env={spec.name} ({spec.episode_limit} steps). "
-            "Use algo.window=0 to learn from whole episodes."
+            f"algo.window={config.window} is longer than an episode of env={spec.name} "
+            f"({spec.episode_limit} steps). Use algo.window=0 to learn from whole episodes."
         )
     if not isinstance(spec.action, Box):
         return
     if config.target_action == "sample":
         raise RefusedError(
-            f"algo.target_action=sample: the policies of algo={name} for continuous actions are deterministic. Use "
-            "algo.target_action=greedy."
+            f"algo.target_action=sample: the policies of algo={name} for continuous actions are "
+            "deterministic. Use algo.target_action=greedy."
         )
     inputs.bounded(name, spec)
 
@@ -272,8 +276,9 @@ def _check(name: str, config: DeterministicConfig, spec: EnvSpec) -> None:
 def choose(acting: Acting) -> Chosen:
     """What the actors do, [B, N] or [B, N, U] in the box.
 
-    Exploring, discrete actions are samples of the policy, continuous ones have Gaussian noise on them; either are
-    uniformly random with a rate of epsilon, and always for the first `uniform_steps`.
+    Exploring, discrete actions are samples of the policy, continuous ones have Gaussian noise on
+    them; either are uniformly random with a rate of epsilon, and always for the first
+    `uniform_steps`.
     """
     actor = acting.learner.networks["actor"]
     hidden, y = actor.unroll(acting.params["actor"], acting.memory["actor"], acting.x)
@@ -328,7 +333,10 @@ def greedy_actions(spec: EnvSpec, y: Array, avail: Array) -> Array:
 
 
 def drawn_actions(view: View, y: Array, avail: Array) -> Array:
-    """What the policies do, encoded, with a gradient: y [T, B, N, E], avail [T, B, N, A] -> [T, B, N, E]."""
+    """What the policies do, encoded, with a gradient.
+
+    y [T, B, N, E], avail [T, B, N, A] -> [T, B, N, E].
+    """
     if not isinstance(view.spec.action, Discrete):
         return jnp.tanh(y)
     noise = gumbel.noise_per_step(view.key, y.shape)
@@ -389,9 +397,11 @@ def mixed(view: View, params: Params, q: Array, after: int = 0) -> Array:
 
 
 def compute_values(view: View) -> Values:
-    """What the critics' loss looks at: the `Values` of the value family with Q_i for utilities, without columns.
+    """What the critics' loss looks at: the `Values` of the value family with Q_i for utilities,
+    without columns.
 
-    What is made for a mixer of utilities (differ) works on it too. Without a key target actions are the best ones.
+    What is made for a mixer of utilities (differ) works on it too. Without a key target actions are
+    the best ones.
     """
     batch = view.batch
     target = view.target_params
@@ -469,8 +479,8 @@ def critic_metrics(view: View, loss: Array) -> Metrics:
 def actor_loss(whose: str, view: View) -> tuple[Array, Metrics]:
     """- mean of Q(., pi) + c mean of pi^2, over valid steps: a gradient for the actors only.
 
-    With a mixer all policies are varied at once, Q_tot(pi_1, ..., pi_N); without, each in its own Q_i. whose: actions
-    that the others take, as `Critics.others`.
+    With a mixer all policies are varied at once, Q_tot(pi_1, ..., pi_N); without, each in its own
+    Q_i. whose: actions that the others take, as `Critics.others`.
     """
     batch = view.batch
     x = actor_input(view)[:-1]

@@ -1,4 +1,7 @@
-"""Which key each part of an update draws with. Fixed, so that a run that began before goes on as it would have."""
+"""Which key each part of an update draws with.
+
+Fixed, so that a run that began before goes on as it would have.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ class UpdateKeys:
 
 
 def counted(key: Array, phase: Phase, learner: Learner) -> UpdateKeys:
-    """Numbers 0, 1, …: of the draw if there is one, of each step's values, loss and additions, of the hooks."""
+    """Numbers 0, 1, …: of the draw if there is one, of each step's values, loss and additions, of
+    the hooks.
+    """
     return _counted(key, phase, learner, values_count=True)
 
 
@@ -65,7 +70,7 @@ def _counted(key: Array, phase: Phase, learner: Learner, values_count: bool) -> 
 
 
 def hooks_first(key: Array, phase: Phase, learner: Learner) -> UpdateKeys:
-    """Numbers 0, 1, … of the hooks; the next one is that of all steps, which count anew below it."""
+    """Numbers 0, 1, … of the hooks; the next is that of all steps, which count anew below it."""
     hooks = tuple(jax.random.fold_in(key, i) for i in range(len(learner.after_update)))
     below = jax.random.fold_in(key, len(hooks))
     steps = []

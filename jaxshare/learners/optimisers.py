@@ -35,8 +35,8 @@ def groups_of(learner: Learner, step: Step) -> dict[str, tuple[str, ...]]:
     ]
     if len(named) != len(set(named)) or not set(named) <= set(learner.networks):
         raise ValueError(
-            f"{learner.name}: optimiser groups must name networks out of {sorted(learner.networks)}, "
-            f"each once: {named}"
+            f"{learner.name}: optimiser groups must name networks out of "
+            f"{sorted(learner.networks)}, each once: {named}"
         )
     groups = dict(step.optimizer_groups)
     left = tuple(network for network in learner.networks if network not in named)
@@ -97,9 +97,11 @@ def adam(
 
 
 def clip_each(limit: Array, param_sets: dict[str, tuple[int, ...]]) -> optax.GradientTransformation:
-    """The gradients of a group {network: tree}, each parameter set of each network clipped by its own norm.
+    """The gradients of a group {network: tree}, each parameter set of each network clipped by its
+    own norm.
 
-    limit: [], the largest norm; param_sets: parameter set of each agent, by the names of what agents have.
+    limit: [], the largest norm; param_sets: parameter set of each agent, by the names of what
+    agents have.
     """
 
     def clipped(tree: Any) -> Any:
@@ -115,7 +117,9 @@ def clip_each(limit: Array, param_sets: dict[str, tuple[int, ...]]) -> optax.Gra
 
 
 def _sets_apart(learner: Learner, networks: tuple[str, ...]) -> bool:
-    """Whether each parameter set of a group is clipped alone: all its networks have equally many, more than one."""
+    """Whether each parameter set of a group is clipped alone: all its networks have equally many,
+    more than one.
+    """
     counts = {num_sets(learner.networks[name]) for name in networks}
     return learner.optimizer.clip == "set" and len(counts) == 1 and max(counts) > 1
 

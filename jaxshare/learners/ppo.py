@@ -1,7 +1,9 @@
-"""What the PPO learners, ippo and mappo, share. Equations: jaxshare/ops/ppo.py; sources: algos/ippo.py.
+"""What the PPO learners, ippo and mappo, share.
 
-Everything of an iteration is learned from `epochs` times, in `minibatches` parts of whole streams, so that memory can
-be rebuilt from where it stood when the part began.
+Equations: jaxshare/ops/ppo.py; sources: algos/ippo.py.
+
+Everything of an iteration is learned from `epochs` times, in `minibatches` parts of whole streams,
+so that memory can be rebuilt from where it stood when the part began.
 """
 
 from __future__ import annotations
@@ -78,14 +80,18 @@ class PPOConfig(ActorCriticConfig):
 
 
 def prepare(view: View) -> Aims:
-    """Aims with what the policy says before the update; advantages as they are, not yet standardised."""
+    """Aims with what the policy says before the update; advantages as they are, not yet
+    standardised.
+    """
     aims = family.own_aims(view)
     log_prob = family.policies(view).log_prob(family.taken(view.batch))
     return aims.replace(log_prob=log_prob)
 
 
 def loss(view: View) -> tuple[Array, Metrics]:
-    """mean[policy_loss] + c_v mean[value_loss] - c_e mean[H] over the valid steps of all agents (or their sum)."""
+    """mean[policy_loss] + c_v mean[value_loss] - c_e mean[H] over the valid steps of all agents
+    (or their sum).
+    """
     config = view.config
     h = view.hparams
     segment = view.batch

@@ -1,7 +1,7 @@
 """What learners of utilities share: iql, vdn, qmix and others, with or without a mixer.
 
-The agents' network says Q_i(tau_i, .) of every action. `compute_values` reads a batch with the online and the target
-networks, a loss looks at the `Values`.
+The agents' network says Q_i(tau_i, .) of every action. `compute_values` reads a batch with the
+online and the target networks, a loss looks at the `Values`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ class ValueConfig(OptimizerSettings, TargetNetworks, Agents):
 
 
 class Utilities(struct.PyTreeNode):
-    """What the agents' networks say about a batch. Fields that `Values` has too mean the same there."""
+    """What the agents' networks say about a batch.
+
+    Fields that `Values` has too mean the same there.
+    """
 
     q: Array  # [T+1, B, N, A]; [T+1, B, N, 0] for continuous actions
     q_taken: Array  # [T, B, N]
@@ -101,7 +104,10 @@ class Utilities(struct.PyTreeNode):
 
 
 class Values(struct.PyTreeNode):
-    """What a loss looks at. `mix` maps taken utilities [T, B, N] to q_tot [T, B] with the online mixer."""
+    """What a loss looks at.
+
+    `mix` maps taken utilities [T, B, N] to q_tot [T, B] with the online mixer.
+    """
 
     q: Array  # [T+1, B, N, A] online utilities
     q_taken: Array  # [T, B, N]
@@ -129,8 +135,8 @@ def value_learner(
 ) -> Learner:
     """A learner of utilities with the family's network, unless another is given.
 
-    A loss that is none of the family's is the algorithm's own. Raises RefusedError for continuous actions if no
-    network is given.
+    A loss that is none of the family's is the algorithm's own. Raises RefusedError for continuous
+    actions if no network is given.
     """
     reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
     if agent is None:
@@ -185,7 +191,8 @@ def num_choices(name: str, spec: EnvSpec) -> int:
     """A. Raises RefusedError for continuous actions."""
     if not isinstance(spec.action, Discrete):
         raise RefusedError(
-            f"algo={name} needs discrete actions; env={spec.name} has continuous ones (use algo=comix)."
+            f"algo={name} needs discrete actions; env={spec.name} has continuous ones (use "
+            "algo=comix)."
         )
     return spec.action.num_actions
 
@@ -214,7 +221,10 @@ def greedy(acting: Acting, noise_dim: int = 0) -> Chosen:
 
 
 def compute_values(utilities: Callable[[View, Array], Utilities], view: View) -> Values:
-    """What the losses look at. utilities: (view, the agents' inputs [T+1, B, N, D]) -> Utilities."""
+    """What the losses look at.
+
+    utilities: (view, the agents' inputs [T+1, B, N, D]) -> Utilities.
+    """
     batch = view.batch
     mixer = view.learner.mixer
     says = utilities(view, agent_inputs(view))
@@ -264,7 +274,8 @@ def all_utilities(view: View, x: Array, noise_dim: int = 0) -> Utilities:
         target_x = with_noise(x, keys[1], noise_dim)
         x = with_noise(x, keys[0], noise_dim)
     q, features = split(view.learner, unrolled(view, "agent", view.params, x))
-    # code: the target network is unrolled from t = 0 as well; starting it at t = 1 gives it another history
+    # code: the target network is unrolled from t = 0 as well; starting it at t = 1 gives it another
+    # history
     slow = jax.lax.stop_gradient(unrolled(view, "agent", view.target_params, target_x))
     target_q, _ = split(view.learner, slow)
     frozen_q = jax.lax.stop_gradient(q)
@@ -282,7 +293,9 @@ def all_utilities(view: View, x: Array, noise_dim: int = 0) -> Utilities:
 
 
 def unrolled(view: View, name: str, params: Params, x: Array) -> Array:
-    """What a network of the agents says of inputs [T, B, N, D] from an empty memory on, [T, B, N, Y]."""
+    """What a network of the agents says of inputs [T, B, N, D] from an empty memory on,
+    [T, B, N, Y].
+    """
     network = view.learner.networks[name]
     return network.unroll(params[name], network.initial_carry(x.shape[1]), x)[1]
 
@@ -331,7 +344,9 @@ def team_reward(spec: EnvSpec, experience: Episode) -> Array:
 
 
 def team_td_loss(view: View) -> tuple[Array, Metrics]:
-    """sum m delta^2 / sum m with delta = R + discount * Q_tot' - Q_tot (Rashid et al. 2018, eq. 6, as a mean)."""
+    """sum m delta^2 / sum m with delta = R + discount * Q_tot' - Q_tot (Rashid et al. 2018, eq. 6,
+    as a mean).
+    """
     values = view.values
     mask = view.batch.mask
     delta = td.td_error(values.team_reward, values.discount, values.next_q_tot, values.q_tot)
@@ -346,7 +361,9 @@ def team_td_loss(view: View) -> tuple[Array, Metrics]:
 
 
 def individual_td_loss(view: View) -> tuple[Array, Metrics]:
-    """sum m (Q_i - y_i)^2 / (N sum m): every agent alone, on its own reward (the team's, if rewards are common)."""
+    """sum m (Q_i - y_i)^2 / (N sum m): every agent alone, on its own reward (the team's, if rewards
+    are common).
+    """
     values = view.values
     batch = view.batch
     shape = values.q_taken.shape

@@ -1,4 +1,4 @@
-"""Utility networks Q_i(tau_i, .) of the value family: recurrent or feed-forward, lifted to a team."""
+"""Utility networks Q_i(tau_i, .) of the value family: recurrent or not, lifted to a team."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class AgentNetwork:
 
 
 class RecurrentQ(nn.Module):
-    """x -> Linear(H) -> ReLU -> GRU(H) -> Linear(A): the agent of PyMARL (Rashid et al. 2018, appendix C).
+    """x -> Linear(H) -> ReLU -> GRU(H) -> Linear(A): the agent of PyMARL (Rashid et al. 2018,
+    appendix C).
 
     carry [rows, H], x [T, rows, D] -> (carry, q [T, rows, A]).
     """
@@ -47,7 +48,9 @@ class RecurrentQ(nn.Module):
 
 
 class GRU(nn.Module):
-    """torch's GRU: biases on both halves of all gates, U(-1/sqrt(H), 1/sqrt(H)). [T, rows, D] -> [T, rows, H]."""
+    """torch's GRU: biases on both halves of all gates, U(-1/sqrt(H), 1/sqrt(H)). [T, rows, D]
+    -> [T, rows, H].
+    """
 
     hidden_dim: int
 
@@ -61,7 +64,8 @@ class GRU(nn.Module):
     ) -> Any:
         """All hidden states [T, rows, H]; keep [T, rows, 1] as in `gru_unroll`.
 
-        With `after` [T, rows, D] a pair: also the states that one more step would give, from each, with these inputs.
+        With `after` [T, rows, D] a pair: also the states that one more step would give, from each,
+        with these inputs.
         """
         init = uniform_fan(self.hidden_dim)
         square, vector = (self.hidden_dim, self.hidden_dim), (self.hidden_dim,)
@@ -96,7 +100,10 @@ class GRU(nn.Module):
 
 
 class FeedForwardQ(nn.Module):
-    """x -> Linear(H) -> ReLU -> Linear(H) -> ReLU -> Linear(A): the feed-forward agent of EPyMARL. Keeps no memory."""
+    """x -> Linear(H) -> ReLU -> Linear(H) -> ReLU -> Linear(A): the feed-forward agent of EPyMARL.
+
+    Keeps no memory.
+    """
 
     hidden_dim: int
     num_actions: int
@@ -120,7 +127,9 @@ def q_network(
 def team_network(
     module: nn.Module, input_dim: int, carry_dim: int, param_sets: tuple[int, ...]
 ) -> AgentNetwork:
-    """A network of one agent, (carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A]), lifted to a team."""
+    """A network of one agent, (carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A]), lifted
+    to a team.
+    """
 
     def init(key: jax.Array) -> Any:
         return module.init(key, jnp.zeros((1, carry_dim)), jnp.zeros((1, 1, input_dim)))["params"]

@@ -17,7 +17,8 @@ SHARING = ("all", "type", "none")
 class Network:
     """`init(key) -> params` and `apply(params, ...)`; parameters are plain dictionaries of arrays.
 
-    param_sets: parameter set of each agent, if agents have it; (): it is nobody's; None: not said, taken for nobody's.
+    param_sets: parameter set of each agent, if agents have it; (): it is nobody's; None: not said,
+    taken for nobody's.
     """
 
     init: Callable[..., Any]
@@ -41,10 +42,11 @@ def uniform_fan(fan: int) -> Callable[..., jax.Array]:
 
 
 def orthogonal(gain: float) -> Callable[..., jax.Array]:
-    """`gain` times a uniformly random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2014).
+    """`gain` times a uniformly random matrix with orthonormal rows or columns, whichever are fewer
+    (Saxe et al. 2014).
 
-    ours: Gram-Schmidt on a Gaussian matrix, twice for precision. A vmapped QR is a batched LAPACK call, and two devices
-    of a CPU that run one at the same time hang (jaxlib 0.10.2, two cores).
+    ours: Gram-Schmidt on a Gaussian matrix, twice for precision. A vmapped QR is a batched LAPACK
+    call, and two devices of a CPU that run one at the same time hang (jaxlib 0.10.2, two cores).
     """
 
     def init(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
@@ -72,8 +74,9 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
 def products(x: jax.Array, kernels: list[jax.Array]) -> list[jax.Array]:
     """x @ kernel for each: x [..., D], kernels [D, F] -> [..., F].
 
-    ours: autodiff forms a weight gradient from a transposed copy of each cotangent, which on a CPU costs more than the
-    product; here one transposed copy of x serves all kernels (benchmarks/README.md).
+    ours: autodiff forms a weight gradient from a transposed copy of each cotangent, which on a CPU
+    costs more than the product; here one transposed copy of x serves all kernels
+    (benchmarks/README.md).
     """
     return [x @ kernel for kernel in kernels]
 
@@ -102,7 +105,10 @@ products.defvjp(_products_fwd, _products_bwd)
 
 
 class Linear(nn.Module):
-    """x [..., D] -> [..., features], initialised as torch's Linear (flax's Dense differs in both)."""
+    """x [..., D] -> [..., features], initialised as torch's Linear.
+
+    flax's Dense differs in weights and biases.
+    """
 
     features: int
 
@@ -115,7 +121,9 @@ class Linear(nn.Module):
 
 
 def sharing_sets(share: str, types: tuple[int, ...]) -> tuple[int, ...]:
-    """Parameter set of each agent. share: "all" (one set), "type" (one per agent type), "none" (one per agent)."""
+    """Parameter set of each agent. share: "all" (one set), "type" (one per agent type), "none"
+    (one per agent).
+    """
     if share not in SHARING:
         raise ValueError(f"share_params={share} is not one of {', '.join(SHARING)}")
     return {"all": (0,) * len(types), "type": types, "none": tuple(range(len(types)))}[share]
@@ -134,8 +142,9 @@ def lift_init(
 def lift_apply(apply: Callable[..., Any], param_sets: tuple[int, ...]) -> Callable[..., Any]:
     """Run `apply(params, carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A])` on a team.
 
-    The lifted function takes carry [B, N, H] and x [T, B, N, D] and returns (carry [B, N, H], y [T, B, N, A]). Agents
-    that share parameters are folded into the rows. x and y may be trees of such arrays.
+    The lifted function takes carry [B, N, H] and x [T, B, N, D] and returns (carry [B, N, H], y
+    [T, B, N, A]). Agents that share parameters are folded into the rows. x and y may be trees of
+    such arrays.
     """
     apply = in_blocks(apply)
     count = max(param_sets) + 1
@@ -150,9 +159,11 @@ BLOCK = 1024  # rows x steps of a block; what an update keeps of them then stays
 
 
 def in_blocks(apply: Callable[..., Any]) -> Callable[..., Any]:
-    """The same `apply(params, carry [rows, H], x [T, rows, D]) -> (carry, y)`, on a CPU some steps at a time.
+    """The same `apply(params, carry [rows, H], x [T, rows, D]) -> (carry, y)`, on a CPU some steps
+    at a time.
 
-    ours: on whole sequences most of the time goes into memory, not into products (benchmarks/README.md).
+    ours: on whole sequences most of the time goes into memory, not into products
+    (benchmarks/README.md).
     """
 
     def blocked(params: Any, carry: jax.Array, x: Any) -> tuple[jax.Array, Any]:
@@ -174,7 +185,9 @@ def in_blocks(apply: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def block_size(steps: int, rows: int) -> int:
-    """Steps of a block: BLOCK / rows to twice that, the first that leaves the fewest steps over (more to compile)."""
+    """Steps of a block: BLOCK / rows to twice that, the first that leaves the fewest steps over
+    (more to compile).
+    """
     near = max(1, BLOCK // rows)
     if steps < 2 * near:
         return steps
@@ -182,7 +195,9 @@ def block_size(steps: int, rows: int) -> int:
 
 
 def lift_every(apply: Callable[..., Any], param_sets: tuple[int, ...]) -> Callable[..., Any]:
-    """As `lift_apply`, but every parameter set sees every agent: y [S, T, B, N, A], S = number of sets; no carry."""
+    """As `lift_apply`, but every parameter set sees every agent: y [S, T, B, N, A], S = number of
+    sets; no carry.
+    """
 
     def folded(params: Any, carry: jax.Array, x: Any) -> Any:
         return _folded(apply, params, carry, x)[1]

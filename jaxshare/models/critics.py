@@ -1,4 +1,6 @@
-"""What the critics of deterministic policies read, and FACMAC's mixer without a sign on its weights."""
+"""What the critics of deterministic policies read, and FACMAC's mixer without a sign on its
+weights.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ from jaxshare.models.mixers import Mixer, QMixer, mix_two_layers
 
 
 def joint_actions(own: jax.Array, others: jax.Array) -> jax.Array:
-    """For every critic `own` of its agent and `others` of the others: [T, B, N, E] each -> [T, B, N, N * E]."""
+    """For every critic `own` of its agent and `others` of the others.
+
+    [T, B, N, E] each -> [T, B, N, N * E].
+    """
     steps, batch, agents, size = own.shape
     mine = jnp.eye(agents, dtype=bool)[None, None, :, :, None]
     joint = jnp.where(mine, own[:, :, None], others[:, :, None])
@@ -21,7 +26,10 @@ def joint_actions(own: jax.Array, others: jax.Array) -> jax.Array:
 
 
 def world(obs: jax.Array, state: jax.Array, use_state: bool) -> jax.Array:
-    """The state, or everybody's observation, for every agent: [T, B, N, O], [T, B, G] -> [T, B, N, G or N * O]."""
+    """The state, or everybody's observation, for every agent.
+
+    [T, B, N, O], [T, B, G] -> [T, B, N, G or N * O].
+    """
     z = state if use_state else obs.reshape(*obs.shape[:2], -1)
     return jnp.broadcast_to(z[:, :, None], (*obs.shape[:3], z.shape[-1]))
 

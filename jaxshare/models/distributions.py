@@ -13,7 +13,7 @@ MASKED = -1e10  # logit of an action that is not available; f32 only, and never 
 
 
 def output_dim(spec: EnvSpec) -> tuple[int, int]:
-    """Numbers that a network gives for one policy, and trainable numbers of their own after them."""
+    """Numbers that a network gives for one policy, and trainable numbers after them."""
     return (
         (spec.action.num_actions, 0)
         if isinstance(spec.action, Discrete)
@@ -22,9 +22,11 @@ def output_dim(spec: EnvSpec) -> tuple[int, int]:
 
 
 def policy(y: jax.Array, avail: jax.Array, spec: EnvSpec) -> Any:
-    """The distribution of encoded actions [...(, U)]: y [..., A] and avail [..., A], or y [..., 2U] mean and log std.
+    """The distribution of encoded actions [...(, U)]: y [..., A] and avail [..., A], or y [..., 2U]
+    mean and log std.
 
-    A row of `avail` without a single action would give a uniform choice among all; environments have none.
+    A row of `avail` without a single action would give a uniform choice among all; environments
+    have none.
     """
     import distrax
 

@@ -16,7 +16,9 @@ from jaxshare.models.base import Linear
 
 @struct.dataclass
 class MixerInputs:
-    """What a mixer may read besides the taken utilities: QMIX `state`, QPLEX all (and so only discrete actions)."""
+    """What a mixer may read besides the taken utilities: QMIX `state`, QPLEX all (and so only
+    discrete actions).
+    """
 
     # [T, B, N] best available utility; NaN where actions are continuous (it would cost a search)
     q_max: jax.Array
@@ -39,10 +41,12 @@ def vdn_mixer() -> Mixer:
 
 
 class QMixer(nn.Module):
-    """Two layers whose non-negative weights are made from the state by hyper-networks (Rashid et al. 2018, fig. 2).
+    """Two layers whose non-negative weights are made from the state by hyper-networks (Rashid et
+    al. 2018, fig. 2).
 
     q [..., N], state [..., G] -> Q_tot [...]:  Q_tot = ELU(q |W1(s)| + b1(s)) . |W2(s)| + V(s).
-    hypernet_layers: 2 with `hypernet_dim` units in between (PyMARL), or 1 (ROMA's, MASER's and PPS's code).
+    hypernet_layers: 2 with `hypernet_dim` units in between (PyMARL), or 1 (ROMA's, MASER's and
+    PPS's code).
     """
 
     embed_dim: int
@@ -74,8 +78,12 @@ class QMixer(nn.Module):
 def mix_two_layers(
     q: jax.Array, w1: jax.Array, b1: jax.Array, w2: jax.Array, bias: jax.Array
 ) -> jax.Array:
-    """ELU(q W1 + b1) . W2 + V: q [..., N], w1 [..., N, E], b1 and w2 [..., E], bias [...] -> [...]."""
-    # ours: multiply and sum instead of a batched product, which is N x E x 1 and slow on every backend
+    """ELU(q W1 + b1) . W2 + V.
+
+    q [..., N], w1 [..., N, E], b1 and w2 [..., E], bias [...] -> [...].
+    """
+    # ours: multiply and sum instead of a batched product, which is N x E x 1 and slow on every
+    # backend
     hidden = nn.elu((q[..., None] * w1).sum(-2) + b1)
     return (hidden * w2).sum(-1) + bias
 

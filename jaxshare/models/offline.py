@@ -33,15 +33,20 @@ class LinearMixer:
 
 
 def linear_weights(w1: jax.Array, w2: jax.Array) -> jax.Array:
-    """w_i = (|W1| |w2|)_i / sum_j (|W1| |w2|)_j: w1 [..., N, E], w2 [..., E] -> [..., N]. code: ICQ's k."""
+    """w_i = (|W1| |w2|)_i / sum_j (|W1| |w2|)_j.
+
+    w1 [..., N, E], w2 [..., E] -> [..., N]. code: ICQ's k.
+    """
     weight = (jnp.abs(w1) * jnp.abs(w2)[..., None, :]).sum(-1)
     return weight / jnp.maximum(weight.sum(-1, keepdims=True), LEAST_SUM)
 
 
 class LinearWeights(nn.Module):
-    """state [..., G] -> w [..., N], which sum to 1, and b [...] (0 unless `bias`), made by hyper-networks.
+    """state [..., G] -> w [..., N], which sum to 1, and b [...] (0 unless `bias`), made by
+    hyper-networks.
 
-    b(s) = b1(s) . |w2(s)| + V(s), V with a hidden layer: what QMIX's two layers would add if they were linear.
+    b(s) = b1(s) . |w2(s)| + V(s), V with a hidden layer: what QMIX's two layers would add if they
+    were linear.
     """
 
     num_agents: int
@@ -73,7 +78,8 @@ def linear_mixer(num_agents: int, state_dim: int, embed_dim: int, bias: bool) ->
 
 
 class DuelingQ(nn.Module):
-    """x -> Linear(H) -> ReLU -> Linear(H) -> ReLU -> V + A(a): ICQ's critic of one agent, without memory.
+    """x -> Linear(H) -> ReLU -> Linear(H) -> ReLU -> V + A(a): ICQ's critic of one agent, without
+    memory.
 
     carry [rows, 0], x [T, rows, D] -> (carry, q [T, rows, A]). code: no mean of A is taken away.
     """

@@ -1,10 +1,13 @@
 """The recurrent unroll, in one place: a GRU over time with its own backward pass.
 
-    r = sigma(a_r + h W_r),  z = sigma(a_z + h W_z),  m = h W_n + b_n,  n = tanh(a_n + r m),  h' = (1 - z) n + z h
+    r = sigma(a_r + h W_r),   z = sigma(a_z + h W_z)
+    m = h W_n + b_n,          n = tanh(a_n + r m)
+    h' = (1 - z) n + z h
 
-The input halves a_r, a_z, a_n are computed for all steps at once outside. ours: autodiff through the scan is the
-expensive half of training on a CPU; the backward pass here keeps only the chain of dh inside the reverse scan and
-forms the weight gradients as one product over all steps (benchmarks/recurrent.py has the ratio).
+The input halves a_r, a_z, a_n are computed for all steps at once outside. ours: autodiff through
+the scan is the expensive half of training on a CPU; the backward pass here keeps only the chain of
+dh inside the reverse scan and forms the weight gradients as one product over all steps
+(benchmarks/recurrent.py has the ratio).
 """
 
 from __future__ import annotations
@@ -28,7 +31,10 @@ class GRUWeights:
 
 @struct.dataclass
 class Gates:
-    """One array per gate. Split on purpose: slices of a concatenated array cost more than the products on a CPU."""
+    """One array per gate.
+
+    Split on purpose: slices of a concatenated array cost more than the products on a CPU.
+    """
 
     reset: jax.Array  # [T, rows, H]
     update: jax.Array  # [T, rows, H]
@@ -39,9 +45,11 @@ class Gates:
 def gru_unroll(
     weights: GRUWeights, gates: Gates, carry: jax.Array, keep: jax.Array | None = None
 ) -> jax.Array:
-    """Hidden states after each step: input halves `gates` [T, rows, H], carry [rows, H] -> [T, rows, H].
+    """Hidden states after each step: input halves `gates` [T, rows, H], carry [rows, H]
+    -> [T, rows, H].
 
-    keep: [T, rows, 1], 0 where memory is emptied before the step, else 1; None: it is kept throughout.
+    keep: [T, rows, 1], 0 where memory is emptied before the step, else 1; None: it is kept
+    throughout.
     """
     return _forward(weights, gates, carry, keep)[0]
 

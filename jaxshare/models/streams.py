@@ -1,9 +1,10 @@
-"""Networks of the actor-critics: they read pieces of streams of episodes, so that memory is emptied in between.
+"""Networks of the actor-critics: they read pieces of streams of episodes, so that memory is emptied
+in between.
 
     x -> Linear(H) -> act [-> GRU(H)] [-> Linear(H) -> act] -> Linear(Y)
 
-Feed-forward both linear layers (SEAC, Christianos et al. 2020, Table 2); recurrent with the second one (JaxMARL) or
-without it (EPyMARL).
+Feed-forward both linear layers (SEAC, Christianos et al. 2020, Table 2); recurrent with the second
+one (JaxMARL) or without it (EPyMARL).
 """
 
 from __future__ import annotations
@@ -28,9 +29,8 @@ class Stream(struct.PyTreeNode):
     """What a network reads."""
 
     x: jax.Array  # [T, B, N, D]
-    keep: jax.Array | None = (
-        None  # [T, B, N, 1]: 0 where memory is emptied before the step, else 1; None: all 1
-    )
+    # [T, B, N, 1]: 0 where memory is emptied before the step, else 1; None: all 1
+    keep: jax.Array | None = None
     after: jax.Array | None = None  # [T, B, N, D]: what it would read next, before any reset
 
 
@@ -47,7 +47,8 @@ class StreamNetwork:
 
     init: key -> params; initial_carry: B -> [B, N, H] zeros (H = 0 without memory);
     unroll: (params, carry [B, N, H], Stream) -> (carry, Read);
-    every: (params, carry, Stream) -> Read with leading [S]: what each of the S parameter sets says about every agent.
+    every: (params, carry, Stream) -> Read with leading [S]: what each of the S parameter sets says
+    about every agent.
     """
 
     init: Callable[[jax.Array], Any]
@@ -89,7 +90,9 @@ class Dense(nn.Module):
 
 
 class Torso(nn.Module):
-    """The network of one agent: carry [rows, H], Stream of [T, rows, ...] -> (carry, Read of [T, rows, ...])."""
+    """The network of one agent: carry [rows, H], Stream of [T, rows, ...] -> (carry, Read of
+    [T, rows, ...]).
+    """
 
     shape: Shape
 

@@ -1,9 +1,11 @@
-"""Running mean and variance (Chan, Golub and LeVeque 1983: two sets of samples from their counts, means, variances).
+"""Running mean and variance (Chan, Golub and LeVeque 1983: two sets of samples from their counts,
+means, variances).
 
     delta = mean_b - mean,   total = count + n,   mean <- mean + delta n / total
     var <- (var count + var_b n + delta^2 count n / total) / total,   count <- total
 
-code: EPyMARL starts from mean 0, variance 1 and a count of 1e-4, and var_b is the unbiased variance of the new samples.
+code: EPyMARL starts from mean 0, variance 1 and a count of 1e-4, and var_b is the unbiased variance
+of the new samples.
 ours: samples under mask 0 do not count, and a single one has variance 0.
 """
 

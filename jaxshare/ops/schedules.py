@@ -17,10 +17,11 @@ def linear(start: jax.Array, end: jax.Array, step: jax.Array, duration: jax.Arra
 
 
 def exploration_rate(hparams: Any, env_steps: jax.Array, total_env_steps: int) -> jax.Array:
-    """The present share of random actions, []: a straight line from epsilon_start to epsilon_end, then constant.
+    """The present share of random actions, []: a straight line from epsilon_start to epsilon_end,
+    then constant.
 
-    It lasts hparams["epsilon_anneal_fraction"] of the run's environment steps, if that is above 0, and
-    hparams["epsilon_anneal_steps"] steps else.
+    It lasts hparams["epsilon_anneal_fraction"] of the run's environment steps, if that is above 0,
+    and hparams["epsilon_anneal_steps"] steps else.
     """
     fraction = hparams["epsilon_anneal_fraction"]
     duration = jnp.where(fraction > 0, fraction * total_env_steps, hparams["epsilon_anneal_steps"])
@@ -28,5 +29,7 @@ def exploration_rate(hparams: Any, env_steps: jax.Array, total_env_steps: int) -
 
 
 def crossed(before: jax.Array, after: jax.Array, period: int) -> jax.Array:
-    """Whether a multiple of `period` lies in (before, after]: a strided counter cannot step over it."""
+    """Whether a multiple of `period` lies in (before, after]: a strided counter cannot step over
+    it.
+    """
     return after // period > before // period

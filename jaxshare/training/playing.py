@@ -42,7 +42,9 @@ class Playing(Counting):
         )
 
     def explore(self, state: TrainState, hparams: HParams, clock: Clock) -> Collected:
-        """Play num_envs episodes, or the next steps of num_envs streams, with exploration; nothing changes."""
+        """Play num_envs episodes, or the next steps of num_envs streams, with exploration; nothing
+        changes.
+        """
         ctx = self.context(state, hparams, clock)
         key = stage_key(state.seed, clock.iteration, COLLECT)
         algorithm = self.algorithm
@@ -63,7 +65,9 @@ class Playing(Counting):
     def evaluate(
         self, state: TrainState, hparams: HParams, clock: Clock, explore: bool = False
     ) -> tuple[dict[str, Array], Clock]:
-        """Episodes with the evaluation's own keys, the same for every run and policy; nothing changes."""
+        """Episodes with the evaluation's own keys, the same for every run and policy; nothing
+        changes.
+        """
         episodes = self.run.eval.episodes
         played = self.play(state, hparams, clock, episodes, explore=explore)
         return self.summary(played), clock
@@ -77,7 +81,9 @@ class Playing(Counting):
         keep_state: bool = False,
         explore: bool = False,
     ) -> Rollout:
-        """Episodes, `eval_envs` at a time: greedy, or with the exploration of training at the present step."""
+        """Episodes, `eval_envs` at a time: greedy, or with the exploration of training at the
+        present step.
+        """
         ctx = self.context(state, hparams, clock)
         players = Players(self.evaluator, self.algorithm, state.learner.params, ctx, explore)
         batch = min(episodes, self.eval_envs)
@@ -96,7 +102,9 @@ class Playing(Counting):
         return rollout.joined(jax.lax.map(play, keys), episodes)
 
     def play_with(self, ctx: Context, params: Params, key: Array, episodes: int) -> Rollout:
-        """Greedy episodes of these parameters in the environment of training, all at once; they count nowhere."""
+        """Greedy episodes of these parameters in the environment of training, all at once; they
+        count nowhere.
+        """
         players = Players(self.env, self.algorithm, params, ctx, explore=False)
         return rollout.episodes(players, key, episodes)
 
@@ -121,7 +129,9 @@ class Playing(Counting):
         return {name: masked_mean(x, finished.ended) for name, x in sums.items()}
 
     def returns(self, episode: Episode) -> Array:
-        """Undiscounted team return of each episode, [B]: the common reward once, or the sum over agents."""
+        """Undiscounted team return of each episode, [B]: the common reward once, or the sum over
+        agents.
+        """
         return self.returns_per_step(episode).sum(0)
 
     def returns_per_step(self, episode: Episode) -> Array:

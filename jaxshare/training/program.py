@@ -1,7 +1,9 @@
-"""One run as pure functions: init, prefill, iteration (collect -> store -> sample -> update), evaluate.
+"""One run as pure functions: init, prefill, iteration (collect -> store -> sample -> update),
+evaluate.
 
-On policy (`Algorithm.experience`) nothing is stored: an update is made of what was just collected, whole episodes or
-the next steps of streams of episodes. With a data set nothing is collected either: an iteration is one update.
+On policy (`Algorithm.experience`) nothing is stored: an update is made of what was just collected,
+whole episodes or the next steps of streams of episodes. With a data set nothing is collected
+either: an iteration is one update.
 
 Keys are derived (keys.py). The clock is common to all runs of a program and never batched.
 """
@@ -68,7 +70,7 @@ class Program(Playing):
     def prefill(
         self, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Clock]:
-        """Collect until a batch can be drawn, so that the training loop never asks whether it can."""
+        """Collect until a batch can be drawn: the training loop never asks whether it can."""
         if not self.prefill_iterations:
             return state, clock
 
@@ -102,7 +104,8 @@ class Program(Playing):
     ) -> tuple[tuple[TrainState, Clock], dict[str, Any]]:
         """Collect, store, and make the updates that are due.
 
-        A run that has taken its total_env_steps learns no more: its learner stands still while others go on.
+        A run that has taken its total_env_steps learns no more: its learner stands still while
+        others go on.
         collected: what was played elsewhere, as on the host; None: it is played here.
         """
         before, clock = now
@@ -176,7 +179,10 @@ class Program(Playing):
     def update(
         self, state: TrainState, ctx: Context, steps: Array | None, now: Learning, _: None = None
     ) -> tuple[Learning, Updated]:
-        """Draw a batch from the replay and make one update. steps: [C] of each slot, for windows."""
+        """Draw a batch from the replay and make one update.
+
+        steps: [C] i32, how many each slot has, for windows; None without them.
+        """
         ctx = ctx.replace(clock=now.clock)
         iteration = now.clock.iteration
         updates = now.clock.updates
@@ -224,7 +230,8 @@ class Program(Playing):
         hparams: HParams,
         shared: tuple[Clock, Episode],
     ) -> tuple[Any, Clock]:
-        """`num_iterations` updates from a data set, which has the layout of a replay and is common to all runs.
+        """`num_iterations` updates from a data set, which has the layout of a replay and is common
+        to all runs.
 
         A run that has made its total_updates learns no more.
         """

@@ -1,9 +1,13 @@
-"""The episode ring: whole episodes, stored compactly, episode first. The only transposition of the project is here.
+"""The episode ring: whole episodes, stored compactly, episode first.
 
-What is drawn are whole episodes, or windows: pieces of them whose first steps are uniform over all stored transitions.
+The only transposition of the project is here.
 
-A slot is written as a whole, tail included, so no step of an older, longer episode stays behind. The write position
-comes from the un-batched clock, so a ring under vmap is written in one place for all runs.
+What is drawn are whole episodes, or windows: pieces of them whose first steps are uniform over all
+stored transitions.
+
+A slot is written as a whole, tail included, so no step of an older, longer episode stays behind.
+The write position comes from the un-batched clock, so a ring under vmap is written in one place for
+all runs.
 """
 
 from __future__ import annotations
@@ -42,7 +46,9 @@ def storage_dtype(name: str, episode: Any, leaf: Any, dtype: str) -> Any:
 
 
 def storage(episode: Episode, capacity: int, dtype: str) -> Episode:
-    """Shapes of a ring for such episodes ([T(+1), B, ...] -> [C, T(+1), ...]), as ShapeDtypeStructs."""
+    """Shapes of a ring for such episodes ([T(+1), B, ...] -> [C, T(+1), ...]), as
+    ShapeDtypeStructs.
+    """
     if dtype not in RING_DTYPES:
         raise RefusedError(f"replay.dtype={dtype} is not one of {', '.join(RING_DTYPES)}.")
 
@@ -78,7 +84,9 @@ def add(ring: Episode, episode: Episode, clock: Clock) -> Episode:
 
 
 def _kept(x: Array, dtype: Any) -> Array:
-    """x in a dtype of storage. int8: steps of 1 / INT8_ONE; what is not within [-1, 1] is marked, not cut."""
+    """x in a dtype of storage. int8: steps of 1 / INT8_ONE; what is not within [-1, 1] is marked,
+    not cut.
+    """
     if dtype == BITS:
         return jax.lax.bitcast_convert_type(x.astype(jnp.bfloat16), BITS)
     if dtype != jnp.int8 or x.dtype == jnp.int8:
@@ -88,7 +96,10 @@ def _kept(x: Array, dtype: Any) -> Array:
 
 
 def _read(x: Array) -> Array:
-    """obs or state as float32. Marks of int8 are NaN, so that training stops instead of learning from them."""
+    """obs or state as float32.
+
+    Marks of int8 are NaN, so that training stops instead of learning from them.
+    """
     if x.dtype == BITS:
         x = jax.lax.bitcast_convert_type(x, jnp.bfloat16)
     if x.dtype != jnp.int8:
@@ -97,7 +108,8 @@ def _read(x: Array) -> Array:
 
 
 def any_outside(ring: Episode) -> Array:
-    """Whether a ring holds observations or states beyond the range of its dtype: marks of int8, infinity; bool.
+    """Whether a ring holds observations or states beyond the range of its dtype: marks of int8,
+    infinity; bool.
 
     A bfloat16 has the range of float32.
     """
@@ -135,9 +147,11 @@ def steps_stored(ring: Episode) -> Array:
 
 
 def uniform_transitions(key: Array, steps: Array, batch_size: int) -> tuple[Array, Array]:
-    """(slot, step), each [batch_size] i32, of transitions that are all equally likely, drawn with replacement.
+    """(slot, step), each [batch_size] i32, of transitions that are all equally likely, drawn with
+    replacement.
 
-    steps: [C] from `steps_stored`. A transition is found by its rank among all, by bisection of the running sum.
+    steps: [C] from `steps_stored`. A transition is found by its rank among all, by bisection of the
+    running sum.
     """
     until = jnp.cumsum(steps)
     rank = jax.random.randint(key, (batch_size,), 0, jnp.maximum(until[-1], 1))
@@ -146,9 +160,11 @@ def uniform_transitions(key: Array, steps: Array, batch_size: int) -> tuple[Arra
 
 
 def gather_windows(ring: Episode, slot: Array, step: Array, window: int) -> Episode:
-    """`window` steps from `step` [B] of the episodes at slot [B], as an Episode of fields [window(+1), B, ...].
+    """`window` steps from `step` [B] of the episodes at slot [B], as an Episode of fields
+    [window(+1), B, ...].
 
-    Steps after the end of an episode have mask 0. Where a window cuts one off, nothing is terminated or truncated.
+    Steps after the end of an episode have mask 0. Where a window cuts one off, nothing is
+    terminated or truncated.
     """
     limit = ring.mask.shape[1]
     at = step[None] + jnp.arange(window + 1)[:, None]  # [window + 1, B]
@@ -177,6 +193,6 @@ def num_stored(clock: Clock, capacity: int) -> Array:
 def uniform_without_replacement(
     key: Array, stored: Array, capacity: int, batch_size: int, ctx: Context
 ) -> Array:
-    """batch_size different slots out of the first `stored`, all equally likely: [batch_size] i32."""
+    """Different slots out of the first `stored`, all equally likely: [batch_size] i32."""
     score = jnp.where(jnp.arange(capacity) < stored, jax.random.uniform(key, (capacity,)), -1.0)
     return jax.lax.top_k(score, batch_size)[1]

@@ -56,11 +56,13 @@ class Playing(struct.PyTreeNode):
 
 
 def episodes(players: Players, key: Array, num_envs: int, keep_state: bool = False) -> Rollout:
-    """Play one episode in each of `num_envs` environments with fixed parameters, until the last of them has ended.
+    """Play one episode in each of `num_envs` environments with fixed parameters, until the last of
+    them has ended.
 
-    Under vmap until all have in every run. After its end an environment is frozen, and all that follows is padding,
-    whether it was still asked for actions or not: mask, action, reward, terminated, truncated, extras, obs, state and
-    alive are 0, avail is 1. The state kept for rendering stays as it ended.
+    Under vmap until all have in every run. After its end an environment is frozen, and all that
+    follows is padding, whether it was still asked for actions or not: mask, action, reward,
+    terminated, truncated, extras, obs, state and alive are 0, avail is 1. The state kept for
+    rendering stays as it ended.
     """
     env = players.env
     limit = env.spec.episode_limit
@@ -132,7 +134,9 @@ def _begun(players: Players, reset_keys: Array, key: Array, keep_state: bool) ->
 
 
 def as_segment(episode: Episode, carry: Any) -> Segment:
-    """Whole episodes as pieces of streams. carry: memory of the acting network before the first step, [B, N, ...]."""
+    """Whole episodes as pieces of streams. carry: memory of the acting network before the first
+    step, [B, N, ...].
+    """
     return Segment(
         obs=episode.obs[:-1],
         state=episode.state[:-1],
@@ -153,7 +157,9 @@ def as_segment(episode: Episode, carry: Any) -> Segment:
 
 
 def joined(rounds: Rollout, num_episodes: int) -> Rollout:
-    """Rollouts stacked along a leading axis, [rounds, T, B, ...], as one of the first `num_episodes` episodes."""
+    """Rollouts stacked along a leading axis, [rounds, T, B, ...], as one of the first
+    `num_episodes` episodes.
+    """
 
     def side_by_side(x: Array) -> Array:
         x = jnp.moveaxis(x, 0, 1)
@@ -175,7 +181,9 @@ def where(condition: Array, new: Any, old: Any) -> Any:
 
 
 def _slot(timestep: TimeStep, reached: Array, env_state: Any) -> dict[str, Any]:
-    """One slot of the fields of an Episode that have T+1, [B, ...] each. reached: [B] bool, or padding."""
+    """One slot of the fields of an Episode that have T+1, [B, ...] each. reached: [B] bool, or
+    padding.
+    """
     fields = {name: getattr(timestep, name) for name in PADDING}
     return {**where(reached, fields, PADDING), STATE: env_state}
 
@@ -215,9 +223,12 @@ def _put(buffers: Any, values: Any, t: Array | int) -> Any:
 
 @custom_vmap
 def _any(running: Array) -> Array:
-    """Whether anything runs, [] bool. Under vmap: in any run, so that a loop ends for all of them at once.
+    """Whether anything runs, [] bool.
 
-    A loop that ended for each run on its own would have to choose between old and new buffers at every step.
+    Under vmap: in any run, so that a loop ends for all of them at once.
+
+    A loop that ended for each run on its own would have to choose between old and new buffers at
+    every step.
     """
     return running.any()
 

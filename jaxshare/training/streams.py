@@ -61,10 +61,12 @@ def start(env: Env, algorithm: Algorithm, key: Array, num_envs: int) -> Streams:
 def segments(
     players: Players, key: Array, streams: Streams, length: int
 ) -> tuple[Segment, Streams, Finished]:
-    """The next `length` steps of the streams, with exploration. An episode that ends is followed by a new one.
+    """The next `length` steps of the streams, with exploration.
 
-    The reset is outside the environment, so that the true successor of every step is kept. It is a branch that is
-    taken only where an episode ends somewhere (under vmap it always is).
+    An episode that ends is followed by a new one.
+
+    The reset is outside the environment, so that the true successor of every step is kept. It is a
+    branch that is taken only where an episode ends somewhere (under vmap it always is).
     """
     env = players.env
     num_envs = streams.first.shape[0]

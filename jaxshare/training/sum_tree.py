@@ -1,22 +1,28 @@
-"""Prioritised sampling with a sum-tree: Schaul et al. 2016, "Prioritized Experience Replay" (arXiv 1511.05952).
+"""Prioritised sampling with a sum-tree: Schaul et al. 2016, "Prioritized Experience Replay"
+(arXiv 1511.05952).
 
-Leaf l holds a priority p_l >= 0 (already raised to its exponent), every other node the sum of its children, the root
-the total. A query u in [0, 1) looks up q = u * total: at each level it moves to the last child k with a positive sum
-whose elder siblings sum to at most q, and goes on with q minus that sum. Hence
+Leaf l holds a priority p_l >= 0 (already raised to its exponent), every other node the sum of its
+children, the root the total. A query u in [0, 1) looks up q = u * total: at each level it moves to
+the last child k with a positive sum whose elder siblings sum to at most q, and goes on with q minus
+that sum. Hence
 
-    P(l) = p_l / sum_j p_j,        stratified draws: u_b = (b + U_b) / B,  U_b ~ Uniform[0, 1),  b = 0..B-1.
+    P(l) = p_l / sum_j p_j
+    u_b  = (b + U_b) / B,  U_b ~ Uniform[0, 1),  b = 0..B-1        stratified draws
 
-Parents are recomputed from their children and never incremented, so the tree does not drift: after any history it has
-the bits of a tree built afresh. "The last *positive* child" is what keeps rounding from ever ending in an empty leaf.
+Parents are recomputed from their children and never incremented, so the tree does not drift: after
+any history it has the bits of a tree built afresh. "The last *positive* child" is what keeps
+rounding from ever ending in an empty leaf.
 
     tree = build(capacity, priority)            # or init(capacity)
     index = sample(tree, key, batch)            # [B] i32
-    tree = set(tree, index, new_priority)       # jit it with donate_argnums=0: the nodes are then updated in place
+    tree = set(tree, index, new_priority)
 
-Everything is pure and can be jitted and mapped. A priority that is NaN, negative or subnormal counts as 0, one above
-2**100 as 2**100. With total(tree) == 0 there is nothing to go by, and draws are uniform (see `find`). On a CPU
-short loops over leaves, and over queries of large trees, do the work; elsewhere, and under vmap for queries, it goes
-level by level.
+A jit of `set` with donate_argnums=0 updates the nodes in place.
+
+Everything is pure and can be jitted and mapped. A priority that is NaN, negative or subnormal
+counts as 0, one above 2**100 as 2**100. With total(tree) == 0 there is nothing to go by, and draws
+are uniform (see `find`). On a CPU short loops over leaves, and over queries of large trees, do the
+work; elsewhere, and under vmap for queries, it goes level by level.
 """
 
 from __future__ import annotations
@@ -59,7 +65,9 @@ def init(capacity: int) -> SumTree:
 
 
 def build(capacity: int, priority: Array) -> SumTree:
-    """A tree whose first leaves are `priority` [n <= capacity] and whose other leaves are 0, in O(capacity)."""
+    """A tree whose first leaves are `priority` [n <= capacity] and whose other leaves are 0, in
+    O(capacity).
+    """
     if not 0 < capacity < 2**30 or priority.ndim != 1 or priority.shape[0] > capacity:
         raise ValueError(f"cannot lay {priority.shape} priorities out on {capacity} leaves")
     leaves = jnp.pad(_clean(priority), (0, capacity - priority.shape[0] + -capacity % FAN_OUT))
@@ -77,14 +85,18 @@ def priority(tree: SumTree, index: Array) -> Array:
 
 
 def probability(tree: SumTree, index: Array) -> Array:
-    """P(l) = p_l / total for index [...]; 0 in an empty tree, whose draws do not come from its priorities."""
+    """P(l) = p_l / total for index [...]; 0 in an empty tree, whose draws do not come from its
+    priorities.
+    """
     return priority(tree, index) / jnp.maximum(total(tree), jnp.finfo(jnp.float32).tiny)
 
 
 def set(tree: SumTree, index: Array, priority: Array) -> SumTree:
-    """Give the leaves index [B] i32 the values priority [B]; of equal indices the last one wins, others are dropped.
+    """Give the leaves index [B] i32 the values priority [B]; of equal indices the last one wins,
+    others are dropped.
 
-    Indices outside [0, capacity) are ignored. A CPU updates leaf by leaf, other devices level by level.
+    Indices outside [0, capacity) are ignored. A CPU updates leaf by leaf, other devices level by
+    level.
     """
     if index.ndim != 1 or index.shape != priority.shape:
         raise ValueError(f"index {index.shape} and priority {priority.shape} must both be [B]")
@@ -95,9 +107,11 @@ def set(tree: SumTree, index: Array, priority: Array) -> SumTree:
 
 
 def find(tree: SumTree, u: Array, valid: Array | int | None = None) -> Array:
-    """The leaf of each query u [B] in [0, 1), [B] i32; u is clipped to that interval, NaN counts as 0.
+    """The leaf of each query u [B] in [0, 1), [B] i32; u is clipped to that interval, NaN counts as
+    0.
 
-    Where the total is 0 the answer is uniform instead: floor(u * valid), with valid = capacity unless given.
+    Where the total is 0 the answer is uniform instead: floor(u * valid), with valid = capacity
+    unless given.
     """
     return _find(tree, u, valid, None)
 
@@ -105,13 +119,16 @@ def find(tree: SumTree, u: Array, valid: Array | int | None = None) -> Array:
 def sample(
     tree: SumTree, key: Array, batch: int, stratified: bool = True, valid: Array | int | None = None
 ) -> Array:
-    """Draw `batch` leaves with replacement, [batch] i32, in proportion to their priorities; `valid` as in `find`.
+    """Draw `batch` leaves with replacement, [batch] i32, in proportion to their priorities; `valid`
+    as in `find`.
 
-    Stratified draws come in the order of their strata, that is sorted: shuffle them if position matters.
+    Stratified draws come in the order of their strata, that is sorted: shuffle them if position
+    matters.
     """
     fine = tree.capacity > COARSE_CAPACITY
     if stratified and batch >= 1024 and not fine:
-        # an f32 holds the 10 or more bits of b and at most 14 of U_b; random bits are half the cost of a large batch
+        # an f32 holds the 10 or more bits of b and at most 14 of U_b; random bits are half the cost
+        # of a large batch
         word = jax.random.bits(key, (-(-batch // 2),), jnp.uint32)
         jitter = jnp.concatenate([word >> 16, word & 0xFFFF])[:batch].astype(jnp.float32) * 2.0**-16
     else:
@@ -138,7 +155,9 @@ def _offsets(capacity: int) -> tuple[int, ...]:
 
 
 def _sum(child: Array) -> Array:
-    """[..., FAN_OUT] -> [...], always in this order, so that every way to update a node gives the same bits."""
+    """[..., FAN_OUT] -> [...], always in this order, so that every way to update a node gives the
+    same bits.
+    """
     return (child[..., 0] + child[..., 1]) + (child[..., 2] + child[..., 3])
 
 
@@ -152,14 +171,17 @@ def _nodes(leaves: Array) -> Array:
 
 
 def _rebuilds(capacity: int, batch: int) -> bool:
-    """Whether summing the whole tree is cheaper than following each changed leaf up; measured on a CPU."""
+    """Whether summing the whole tree is cheaper than following each changed leaf up; measured on a
+    CPU.
+    """
     return batch >= 512 and capacity <= 16 * batch
 
 
 def _set_in_place(capacity: int, nodes: Array, index: Array, value: Array) -> Array:
     """One leaf after the other, each with its ancestors. An order makes duplicates trivial.
 
-    Trees under vmap are one flat array, whose leaves take turns: a loop over trees would copy each of them.
+    Trees under vmap are one flat array, whose leaves take turns: a loop over trees would copy each
+    of them.
     """
 
     @custom_vmap
@@ -207,7 +229,8 @@ def _set_in_order(capacity: int, nodes: Array, index: Array, value: Array) -> Ar
 
 def _set_at_once(capacity: int, nodes: Array, index: Array, value: Array) -> Array:
     """All leaves, then all their parents, and so on."""
-    # JAX leaves open which of several equal indices a scatter writes, so all but the last are thrown out of range
+    # JAX leaves open which of several equal indices a scatter writes, so all but the last are
+    # thrown out of range
     order = jnp.arange(index.shape[0], dtype=jnp.int32)
     index = jnp.where((index >= 0) & (index < capacity), index, capacity)
     last = jnp.full(capacity + 1, -1, jnp.int32).at[index].max(order)[index] == order
@@ -279,7 +302,8 @@ def _descend(
 ) -> tuple[Array, Array]:
     """Through the levels [start, stop): the rest of q [] and the node [] reached.
 
-    The loop stays rolled; unrolled, XLA's fusion would repeat in each level the work of all levels above it.
+    The loop stays rolled; unrolled, XLA's fusion would repeat in each level the work of all levels
+    above it.
     """
     offsets = jnp.asarray(_offsets(capacity), jnp.int32)
 
@@ -299,8 +323,9 @@ def _descend(
 def _refine(q: Array, mass: Array, low: Array, total: Array) -> Array:
     """Move q in [0, mass) on by low * 2**-20 of the total, round a circle of length mass, [].
 
-    The first 20 bits of u, which stratify, stay; those below are drawn anew, finely enough for the smallest leaf. Going
-    round keeps the node's leaves equal, and takes about one draw in a thousand out of its stratum.
+    The first 20 bits of u, which stratify, stay; those below are drawn anew, finely enough for the
+    smallest leaf. Going round keeps the node's leaves equal, and takes about one draw in a thousand
+    out of its stratum.
     """
     mass = jnp.maximum(mass, jnp.finfo(jnp.float32).tiny)
     v = q / mass + low * jnp.minimum(1.0, 2.0**-20 * total / mass)

@@ -54,7 +54,9 @@ class Training(struct.PyTreeNode):
 
 
 def fit(view: View) -> tuple[LearnerState, Aims, Metrics]:
-    """A critic step for each time step, backwards; then the advantages, of what it said just before each."""
+    """A critic step for each time step, backwards; then the advantages, of what it said just before
+    each.
+    """
     learner = view.learner
     state = view.state
     segment = view.batch

@@ -17,7 +17,10 @@ from jaxshare.types import Array, Context
 
 
 def explore(config: Any, y: Array, avail: Array, ctx: Context) -> Array:
-    """Logits of the policy that plays: y [..., A], avail [..., A] bool -> [..., A]. config: COMA's settings."""
+    """Logits of the policy that plays.
+
+    y [..., A], avail [..., A] bool -> [..., A]. config: COMA's settings.
+    """
     epsilon = exploration_rate(ctx.hparams, ctx.env_steps, ctx.total_env_steps)
     mixed = ops.mix_uniform if config.mask_before_softmax else ops.mix_all
     return mixed(y, avail, epsilon)
@@ -37,6 +40,9 @@ def played(view: View) -> Any:
 
 
 def action_values(view: View, params: Any, z: Array, action: Array) -> Array:
-    """Q(z, .) beside what the others did: z [T, B, N, D], action [T, B, N] -> [T, B, N, A]. params: the critic's."""
+    """Q(z, .) beside what the others did.
+
+    z [T, B, N, D], action [T, B, N] -> [T, B, N, A]. params: the critic's.
+    """
     others = pareto.others_only(action, central.num_choices("coma", view.spec))
     return central.ask(view.learner.networks["critic"], params, z, others)

@@ -22,7 +22,9 @@ ROWS = 2**15  # evaluated at a time in a target: more spill the caches of a CPU 
 def utility(
     agent: AgentNetwork, params: Any, hidden: Array, x: Array, action: Array
 ) -> tuple[Array, Array]:
-    """(memory [B, N, H], Q_i of encoded actions [T, B, N]): hidden [B, N, H], x [T, B, N, D], action [T, B, N, U]."""
+    """(memory [B, N, H], Q_i of encoded actions [T, B, N]): hidden [B, N, H], x [T, B, N, D],
+    action [T, B, N, U].
+    """
     hidden, q = agent.unroll(params, hidden, jnp.concatenate([x, action], axis=-1))
     return hidden, q[..., 0]
 
@@ -30,7 +32,9 @@ def utility(
 def best_action(
     learner: Learner, params: Any, hidden: Array, x: Array, key: Array
 ) -> tuple[Array, Array]:
-    """Each agent's best encoded action [B, N, U] and its utility [B, N]: hidden [B, N, H], x [B, N, D]."""
+    """Each agent's best encoded action [B, N, U] and its utility [B, N]: hidden [B, N, H], x
+    [B, N, D].
+    """
     agent = learner.networks["agent"]
     config = learner.config
     batch, agents = x.shape[:2]
@@ -72,7 +76,9 @@ def choose(acting: Acting) -> Chosen:
 
 
 def utilities(view: View, x: Array) -> Utilities:
-    """Utilities of the actions taken, and of the best next ones; without a key the search has one of its own."""
+    """Utilities of the actions taken, and of the best next ones; without a key the search has one
+    of its own.
+    """
     agent = view.learner.networks["agent"]
     config = view.config
     box = view.spec.action
@@ -112,7 +118,9 @@ def utilities(view: View, x: Array) -> Utilities:
 
 
 def memories(agent: AgentNetwork, params: Any, start: Array, x: Array, action: Array) -> Array:
-    """Memory after each step [T, B, N, H]: start [B, N, H], x [T, B, N, D], encoded actions taken [T, B, N, U]."""
+    """Memory after each step [T, B, N, H]: start [B, N, H], x [T, B, N, D], encoded actions taken
+    [T, B, N, U].
+    """
     if start.size == 0:  # feed-forward
         return jnp.zeros((len(x), *start.shape), x.dtype)
 

@@ -17,7 +17,8 @@ from jaxshare.types import Array, Discrete
 
 
 def action_values(view: View, params: Params, action: Array | None = None) -> Array:
-    """Q_i of every action in every slot, [T+1, B, N, A], or of encoded ones [T', B, N, U] in the first T', [T', B, N].
+    """Q_i of every action in every slot, [T+1, B, N, A], or of encoded ones [T', B, N, U] in the
+    first T', [T', B, N].
 
     code: the critic reads [s, o_i, i] and has no memory. A continuous action comes after those.
     """
@@ -41,7 +42,10 @@ def action_values(view: View, params: Params, action: Array | None = None) -> Ar
 
 
 def log_policy(view: View, y: Array, avail: Array) -> Array:
-    """log of the policy that learns, from what the actors say: y [..., A], avail [..., A] bool -> [..., A]."""
+    """log of the policy that learns, from what the actors say.
+
+    y [..., A], avail [..., A] bool -> [..., A].
+    """
     if view.config.mixture:
         h = view.hparams
         updates = view.clock.updates
@@ -59,7 +63,9 @@ def of_data(view: View, params: Params) -> Array:
 
 
 def of_policies(view: View, params: Params, y: Array) -> Array:
-    """The mean of Q_i under the policies in every slot, [T+1, B, N]: y [T+1, B, N, A or U] from the actors."""
+    """The mean of Q_i under the policies in every slot, [T+1, B, N]: y [T+1, B, N, A or U] from the
+    actors.
+    """
     if isinstance(view.spec.action, Discrete):
         probability = jnp.exp(log_policy(view, y, view.batch.avail))
         return jnp.sum(probability * action_values(view, params), axis=-1)

@@ -16,7 +16,8 @@ from jaxshare.ops import pareto
 from jaxshare.ops.masking import take_last
 from jaxshare.types import Array, EnvSpec, RefusedError
 
-MOST = 4096  # joint actions of the others to enumerate; ours: five agents with eight actions, six with five
+# joint actions of the others to enumerate; ours: five agents with eight actions, six with five
+MOST = 4096
 ROWS = 2**16  # inputs of the critic at a time in a maximum; ours: some tens of MB
 
 
@@ -37,8 +38,9 @@ def enumerates(config: Any, spec: EnvSpec) -> bool:
     others = spec.num_agents - 1
     if config.enumerate == "all" and actions**others > MOST:
         raise RefusedError(
-            f"algo.enumerate=all: {others} others with {actions} actions have {actions**others} joint actions, more "
-            f"than {MOST}. Use algo.enumerate=sample, which looks at algo.samples={config.samples} of them."
+            f"algo.enumerate=all: {others} others with {actions} actions have {actions**others} "
+            f"joint actions, more than {MOST}. Use algo.enumerate=sample, which looks at "
+            f"algo.samples={config.samples} of them."
         )
     return config.enumerate != "sample" and actions**others <= MOST
 

@@ -16,23 +16,29 @@ from jaxshare.models.mixers import Mixer, MixerInputs
 def duplex(
     q: jax.Array, q_max: jax.Array, weight: jax.Array, bias: jax.Array, importance: jax.Array
 ) -> jax.Array:
-    """sum_i Q'_i + sum_i (lambda_i - 1) sg(Q'_i - V'_i), with Q'_i = w_i Q_i + b_i and V'_i = w_i V_i + b_i.
+    """sum_i Q'_i + sum_i (lambda_i - 1) sg(Q'_i - V'_i), with Q'_i = w_i Q_i + b_i and V'_i = w_i
+    V_i + b_i.
 
-    In value sum_i V'_i + sum_i lambda_i (Q'_i - V'_i) (Wang et al. 2021, sec. 3.2). All [..., N] -> [...].
+    In value sum_i V'_i + sum_i lambda_i (Q'_i - V'_i) (Wang et al. 2021, sec. 3.2). All [..., N]
+    -> [...].
     """
     advantage = jax.lax.stop_gradient(weight * (q - q_max))  # b_i cancels
     return (weight * q + bias + (importance - 1.0) * advantage).sum(-1)
 
 
 def kernel_sum(key: jax.Array, agents: jax.Array, actions: jax.Array) -> jax.Array:
-    """sum_k (|key_k| + 1e-10) sigmoid(agents_k) sigmoid(actions_k): [..., K, 1], twice [..., K, N] -> [..., N]."""
+    """sum_k (|key_k| + 1e-10) sigmoid(agents_k) sigmoid(actions_k).
+
+    [..., K, 1], twice [..., K, N] -> [..., N].
+    """
     return ((jnp.abs(key) + 1e-10) * nn.sigmoid(agents) * nn.sigmoid(actions)).sum(-2)
 
 
 class Kernels(nn.Module):
     """K small networks on one input, side by side: x [..., D] -> [..., K, features].
 
-    layers: 1 (linear), 2 or 3, with `hidden_dim` units and ReLU in between; initialised as K separate ones of torch.
+    layers: 1 (linear), 2 or 3, with `hidden_dim` units and ReLU in between; initialised as K
+    separate ones of torch.
     last_bias: whether the last of several layers has a bias.
     """
 
@@ -110,13 +116,14 @@ class HyperWeights(nn.Module):
 
 
 class AttentionWeights(nn.Module):
-    """w_i from a multi-head attention of the state over the agents (Yang et al. 2020, arXiv 2002.03939).
+    """w_i from a multi-head attention of the state over the agents (Yang et al. 2020, arXiv
+    2002.03939).
 
         w_i = sum_h c_h softmax_i(l_hi / sqrt(E)),   l_hi = q_h(s) . k_h(u_i),   b_i = c(s) / N
 
-    where u_i is the i-th of N blocks of `unit_dim` numbers at the start of the state, and c_h = 1 or, with
-    `weighted_head`, |w_h(s)|. nonlinear: the keys read Q_i as well. Returns (w, b) [..., N] and the penalty [...],
-    sum_h mean_i l_hi^2.
+    where u_i is the i-th of N blocks of `unit_dim` numbers at the start of the state, and c_h = 1
+    or, with `weighted_head`, |w_h(s)|. nonlinear: the keys read Q_i as well. Returns (w, b)
+    [..., N] and the penalty [...], sum_h mean_i l_hi^2.
     """
 
     heads: int
@@ -157,7 +164,10 @@ def qplex_mixer(
     weights: HyperWeights | AttentionWeights,
     importance: Importance,
 ) -> Mixer:
-    """QPLEX's duplex dueling mixer: `weights` makes w and b, `importance` lambda. Parameters by these two names."""
+    """QPLEX's duplex dueling mixer: `weights` makes w and b, `importance` lambda.
+
+    Parameters by these two names.
+    """
 
     def init(key: jax.Array) -> Any:
         q = jnp.zeros((1, num_agents))

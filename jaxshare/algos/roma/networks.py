@@ -1,4 +1,6 @@
-"""Agents with roles (Wang et al. 2020, ROMA): the last layer of the utilities comes from a role drawn at each step."""
+"""Agents with roles (Wang et al. 2020, ROMA): the last layer of the utilities comes from a role
+drawn at each step.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ NORMS = ("layer", "batch", "none")
 
 @dataclass(frozen=True)
 class RoleSizes:
-    """Static facts of the role networks. norm: layer (per row) | batch (over the rows of a step) | none."""
+    """Static facts of the role networks. norm: layer (per row) | batch (over the rows of a step) |
+    none.
+    """
 
     role_dim: int
     hidden_dim: int
@@ -66,7 +70,10 @@ class Hidden(nn.Module):
 
 
 class RoleEncoder(nn.Module):
-    """A normal distribution of roles: x [..., rows, D_in] -> mean, var [..., rows, D], var >= var_floor."""
+    """A normal distribution of roles.
+
+    x [..., rows, D_in] -> mean, var [..., rows, D], var >= var_floor.
+    """
 
     sizes: RoleSizes
 
@@ -81,8 +88,8 @@ class RoleEncoder(nn.Module):
 class GeneratedHead(nn.Module):
     """Q = h W(role) + b(role): role [..., rows, D], h [..., rows, H] -> [..., rows, A].
 
-    ours: W is linear in the decoder's c units, so h is multiplied by the c + 1 matrices first and W never formed: rows
-    of (c + 1) A numbers instead of H A.
+    ours: W is linear in the decoder's c units, so h is multiplied by the c + 1 matrices first and W
+    never formed: rows of (c + 1) A numbers instead of H A.
     """
 
     sizes: RoleSizes
@@ -105,8 +112,8 @@ class GeneratedHead(nn.Module):
 class RoleQ(nn.Module):
     """A recurrent agent whose head is generated from its role.
 
-    carry [rows, H], x [T, rows, D_in + D], the last D standard normals -> carry, [T, rows, A + 3 D + H]: utilities
-    and `Roles`.
+    carry [rows, H], x [T, rows, D_in + D], the last D standard normals -> carry,
+    [T, rows, A + 3 D + H]: utilities and `Roles`.
     """
 
     sizes: RoleSizes

@@ -1,17 +1,23 @@
-"""Shared experience actor-critic, SEAC (Christianos, Schaefer and Albrecht 2020, https://arxiv.org/abs/2006.07169).
+"""Shared experience actor-critic, SEAC (Christianos et al. 2020, arXiv 2006.07169).
 
-Every agent i learns from what every agent k did, weighted by how likely it would have done so itself:
+Christianos, Schaefer and Albrecht.
+
+Every agent i learns from what every agent k did, weighted by how likely it would have done so
+itself:
 
     rho_ik  = sg[ pi_i(a_k | o_k) / (pi_k(a_k | o_k) + 1e-7) ],   rho_ii = 1
-    delta_ik = y_ik - V_i(o_k),     y_ik = n-step return of k, bootstrapped by V_i                      (eqs. 4, 5)
-    L_i = sum_k w_ik { -mean[rho_ik sg(delta_ik) log pi_i(a_k | o_k)] + c_v mean[rho_ik delta_ik^2] }
+    delta_ik = y_ik - V_i(o_k),     y_ik = n-step return of k, bootstrapped by V_i       (eqs. 4, 5)
+    L_i = sum_k w_ik { -mean[rho_ik sg(delta_ik) log pi_i(a_k | o_k)]
+                       + c_v mean[rho_ik delta_ik^2] }
           - c_e mean[H(pi_i(. | o_i))],     w_ii = 1, w_ik = lambda
 
-lambda = 0 is `iac`; equal parameters give rho = 1, the loss of `snac` but for the others' entropy. The ratio is of one
-step and is not clipped. Agents share within their type only (types see and do things of different sizes).
+lambda = 0 is `iac`; equal parameters give rho = 1, the loss of `snac` but for the others' entropy.
+The ratio is of one step and is not clipped. Agents share within their type only (types see and do
+things of different sizes).
 
-Departures. code: y_ik is the owner's own return, bootstrapped by V_k: `bootstrap=owner`; and a step that the time limit
-cuts is thrown away, ours: it bootstraps from its true successor. All agents evaluate everything in one batch.
+Departures. code: y_ik is the owner's own return, bootstrapped by V_k: `bootstrap=owner`; and a step
+that the time limit cuts is thrown away, ours: it bootstraps from its true successor. All agents
+evaluate everything in one batch.
 """
 
 from __future__ import annotations
@@ -174,7 +180,9 @@ def _means(x: Array, mask: Array) -> Array:
 
 
 def _histogram(ratio: Array, shared: Array, mask: Array) -> Metrics:
-    """Where the importance ratios of others' steps lie, as shares of all of them, their mean and the largest."""
+    """Where the importance ratios of others' steps lie, as shares of all of them, their mean and
+    the largest.
+    """
     used = (shared > 0)[:, None, None, :] & (mask > 0)[None, :, :, None]
     count = jnp.maximum(used.sum(), 1)
     metrics: Metrics = {}

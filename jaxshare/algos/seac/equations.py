@@ -1,4 +1,7 @@
-"""Learning from one another's experience on policy: the N x N loss of SEAC (Christianos et al. 2020, eqs. 4 and 5)."""
+"""Learning from one another's experience on policy: the N x N loss of SEAC.
+
+Christianos et al. 2020, eqs. 4 and 5.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ RATIO_EPS = 1e-7  # code: added to the probability under which the action was ta
 def weights(sets: tuple[int, ...], types: tuple[int, ...], lambda_: jax.Array) -> jax.Array:
     """How much the learner with parameter set s learns from agent k, [S, N].
 
-    1 from agents that use this set, lambda from others of the same type, 0 from those of other types. sets, types: of
-    each agent.
+    1 from agents that use this set, lambda from others of the same type, 0 from those of other
+    types. sets, types: of each agent.
     """
     num_sets = max(sets) + 1
     kind = [types[sets.index(s)] for s in range(num_sets)]
@@ -25,10 +28,10 @@ def weights(sets: tuple[int, ...], types: tuple[int, ...], lambda_: jax.Array) -
 
 
 def ratios(log_prob: jax.Array, sets: tuple[int, ...], largest: float = 0.0) -> jax.Array:
-    """rho_sk = sg(pi_s(a_k | o_k) / (pi_k(a_k | o_k) + 1e-7)), exactly 1 where k uses set s. One step only.
+    """rho_sk = sg(pi_s(a_k | o_k) / (pi_k(a_k | o_k) + 1e-7)), exactly 1 where k uses set s.
 
-    log_prob: [S, T, B, N] of agent k's action under each parameter set -> [S, T, B, N]. largest: where those of others
-    are clipped; 0: nowhere.
+    One step only. log_prob: [S, T, B, N] of agent k's action under each parameter set
+    -> [S, T, B, N]. largest: where those of others are clipped; 0: nowhere.
     """
     own = own_sets(log_prob, sets)
     ratio = jnp.exp(log_prob) / (jnp.exp(own) + RATIO_EPS)[None]
@@ -43,6 +46,9 @@ def own_sets(x: jax.Array, sets: tuple[int, ...]) -> jax.Array:
 
 
 def policy_loss(ratio: jax.Array, advantage: jax.Array, log_prob: jax.Array) -> jax.Array:
-    """-rho sg(delta) log pi, elementwise. Where rho is 0 (an action that the learner cannot take) it is 0."""
+    """-rho sg(delta) log pi, elementwise.
+
+    Where rho is 0 (an action that the learner cannot take) it is 0.
+    """
     chex.assert_equal_shape([ratio, advantage, log_prob])
     return -ratio * jax.lax.stop_gradient(advantage) * jnp.where(ratio > 0, log_prob, 0.0)

@@ -1,25 +1,28 @@
-"""SEQL: shared-experience Q-learning (Christianos et al. 2020, arXiv 2006.07169, appendix D), on IQL.
+"""SEQL: shared-experience Q-learning, on IQL (Christianos et al. 2020, arXiv 2006.07169, app. D).
 
-Every agent has a network of its own and learns from the experience of all agents of its type. With e_j = (Q_i(o_j, a_j)
-- r_j - gamma (1 - d) max_a Q_i^-(o'_j, a))^2 of network i on experience j, whoever's it is, the loss of agent i is
+Every agent has a network of its own and learns from the experience of all agents of its type. With
+e_j = (Q_i(o_j, a_j) - r_j - gamma (1 - d) max_a Q_i^-(o'_j, a))^2 of network i on experience j,
+whoever's it is, the loss of agent i is
 
     uniform:          (1/M) sum_j e_j                                                        (paper)
     own_plus_lambda:  mean over its own e_j + lambda * mean over the e_j of the others       (code)
 
-and the whole loss the mean over agents. No importance weights. The gradient of each agent's loss is clipped by its own
-norm (code), so that what one agent met does not shorten the steps of the others.
+and the whole loss the mean over agents. No importance weights. The gradient of each agent's loss is
+clipped by its own norm (code), so that what one agent met does not shorten the steps of the others.
 
-With views=split an update reads from each episode one agent's view, the same for all, so that IQL and SEQL learn from
-equally many samples (paper: M/N from each buffer). With views=all it reads all of them, which is as many times the
-work; with lambda = 0 and clip=all that is IQL exactly.
+With views=split an update reads from each episode one agent's view, the same for all, so that IQL
+and SEQL learn from equally many samples (paper: M/N from each buffer). With views=all it reads all
+of them, which is as many times the work; with lambda = 0 and clip=all that is IQL exactly.
 
-Experience is of whole episodes here, also for recurrent networks, which start each view from their own zero state. The
-defaults are the code's; preset=seql/recurrent has the family's network, optimiser, targets and exploration instead.
+Experience is of whole episodes here, also for recurrent networks, which start each view from their
+own zero state. The defaults are the code's; preset=seql/recurrent has the family's network,
+optimiser, targets and exploration instead.
 
-Departures: paper: one buffer per agent, ours: one of joint episodes, and the agent whose view an episode gives
-rotates from update to update. code: bootstraps through the end of an episode, ours: does not. code: cannot run where
-M is no multiple of N, ours: can. ours: an agent-id input, off by default, is the reader's, not the source's. code: one
-update per environment step, epsilon decays in evaluations too; ours: settings of the run, and training steps only.
+Departures: paper: one buffer per agent, ours: one of joint episodes, and the agent whose view an
+episode gives rotates from update to update. code: bootstraps through the end of an episode, ours:
+does not. code: cannot run where M is no multiple of N, ours: can. ours: an agent-id input, off by
+default, is the reader's, not the source's. code: one update per environment step, epsilon decays in
+evaluations too; ours: settings of the run, and training steps only.
 """
 
 from __future__ import annotations
@@ -113,9 +116,11 @@ def make(config: Config, spec: EnvSpec) -> Learner:
 
 
 def relabel(view: View) -> tuple[Episode, dict[str, Any]]:
-    """The batch with obs, avail, alive, action and reward of agent i replaced by those of the agent it learns from.
+    """The batch with obs, avail, alive, action and reward of agent i replaced by those of the agent
+    it learns from.
 
-    views=split: as many episodes; views=all: each of them once for every member of the largest type.
+    views=split: as many episodes; views=all: each of them once for every member of the largest
+    type.
     """
     batch = view.batch
     if view.config.views == "all":
@@ -135,7 +140,9 @@ def _repeat(x: Any, repeats: int) -> Any:
 
 
 def sources(view: View, episodes: int) -> tuple[Array, Array]:
-    """Whose view agent i learns from in each episode of the relabelled batch, [B, N] i32, and whether it does, bool."""
+    """Whose view agent i learns from in each episode of the relabelled batch, [B, N] i32, and
+    whether it does, bool.
+    """
     groups = view.spec.groups
     if view.config.views == "split":
         source = sharing.split_sources(groups, episodes, view.clock.updates)

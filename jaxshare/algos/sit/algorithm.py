@@ -1,39 +1,48 @@
-"""SIT: shared individual trajectories, offline and in three stages (Tian et al. 2023, arXiv 2211.15612).
+"""SIT: shared individual trajectories, offline, in three stages (Tian et al. 2023).
 
-"Learning from Good Trajectories in Offline Multi-Agent Reinforcement Learning", from the paper alone: there is no
-public code.
+https://arxiv.org/abs/2211.15612.
 
-I. The first `stage1_updates` train M networks that say what each agent contributes to the team reward:
+"Learning from Good Trajectories in Offline Multi-Agent Reinforcement Learning", from the paper
+alone: there is no public code.
 
-    lambda_i = softmax_i((W_q e_s) . (W_k e_i)),   r_tot = sum_i lambda_i f(o_i, a_i)                     (eqs. 1, 2)
-    L = (1/M) sum_m (r_tot,m - r_tot)^2                                                                      (eq. 3)
+I. The first `stage1_updates` train M networks that say what each agent contributes to the team
+reward:
 
-II. Before the next update every (episode k, agent i) of the data gets a reward, an uncertainty, and a priority:
+    lambda_i = softmax_i((W_q e_s) . (W_k e_i)),   r_tot = sum_i lambda_i f(o_i, a_i)    (eqs. 1, 2)
+    L = (1/M) sum_m (r_tot,m - r_tot)^2                                                     (eq. 3)
 
-    r_i = mean_m lambda_i,m r_i,m,   u_i = std_m lambda_i,m r_i,m                                         (eqs. 4, 5)
-    g_t = sum_{t' >= t} gamma^(t'-t) r_t',   p = mean_t g_t mapped onto [0, 20],   P(k, i) ~ e^(p / alpha)   (eqs. 6, 7)
+II. Before the next update every (episode k, agent i) of the data gets a reward, an uncertainty, and
+a priority:
+
+    r_i = mean_m lambda_i,m r_i,m,   u_i = std_m lambda_i,m r_i,m                        (eqs. 4, 5)
+    g_t = sum_{t' >= t} gamma^(t'-t) r_t',   p = mean_t g_t mapped onto [0, 20]            (eq. 6)
+    P(k, i) ~ e^(p / alpha)                                                                 (eq. 7)
 
 with one buffer for each type of agents, which holds indices and no copies.
 
-III. All further updates: each policy learns from trajectories drawn from its type's buffer, whoever of the type played
-them. The critic sees them with the observations of the agents who played along (networks.py).
+III. All further updates: each policy learns from trajectories drawn from its type's buffer, whoever
+of the type played them. The critic sees them with the observations of the agents who played along
+(networks.py).
 
-    L_critic = mean omega (r_i + gamma Q'(tau', a', o'_-i) - Q(tau, a, o_-i))^2                              (eq. 9)
-    L_actor  = - mean omega F log pi(a | tau),   F = e^(X / beta) / Z                                       (eq. 10)
+    L_critic = mean omega (r_i + gamma Q'(tau', a', o'_-i) - Q(tau, a, o_-i))^2              (eq. 9)
+    L_actor  = - mean omega F log pi(a | tau),   F = e^(X / beta) / Z                       (eq. 10)
 
-a, a' are the data's actions, omega = eta / u, Z is made of the minibatch. Critics go first. One stage after the other
-from one command; the clock says which it is, and everything is in checkpoints.
+a, a' are the data's actions, omega = eta / u, Z is made of the minibatch. Critics go first. One
+stage after the other from one command; the clock says which it is, and everything is in
+checkpoints.
 
-Departures. paper: eq. 10 has Q for log pi, whose gradient is 0; eq. 6 has gamma^(t-t'); eq. 9 bootstraps after terminal
-states; eta / u has no bound; X = Q mixes the value of a state into the choice of actions. Ours repairs all of them, and
-`literal_actor`, `literal_return`, `literal_bootstrap`, `literal_weight`, `filter=q` undo that. paper: alpha on [0, 20]
-leaves a handful of trajectories of bell-shaped priorities: ours raises it to `min_ess`, and shows it. ours: where the
-time limit cuts an episode there is no next action in the data, so the policy's mean value is used; F has mean 1;
-a policy for each type (`share_params=none`: for each agent, as in the paper). ours: the ensemble decomposes r_tot less
-the least reward of the data, if that is below 0, and each agent gets an equal part of it back (`lift_rewards`):
-attention gives most of r_tot to those whose inputs tell most about it, and where rewards are costs that blames the good
-agents (benchmarks/studies/offline.yaml). paper: silent about an agent's id; ours: none is added to observations. A
-monotone mixer in the place of attention is the paper's negative example (app. E.1).
+Departures. paper: eq. 10 has Q for log pi, whose gradient is 0; eq. 6 has gamma^(t-t'); eq. 9
+bootstraps after terminal states; eta / u has no bound; X = Q mixes the value of a state into the
+choice of actions. Ours repairs all of them, and `literal_actor`, `literal_return`,
+`literal_bootstrap`, `literal_weight`, `filter=q` undo that. paper: alpha on [0, 20] leaves a
+handful of trajectories of bell-shaped priorities: ours raises it to `min_ess`, and shows it. ours:
+where the time limit cuts an episode there is no next action in the data, so the policy's mean value
+is used; F has mean 1; a policy for each type (`share_params=none`: for each agent, as in the
+paper). ours: the ensemble decomposes r_tot less the least reward of the data, if that is below 0,
+and each agent gets an equal part of it back (`lift_rewards`): attention gives most of r_tot to
+those whose inputs tell most about it, and where rewards are costs that blames the good agents
+(benchmarks/studies/offline.yaml). paper: silent about an agent's id; ours: none is added to
+observations. A monotone mixer in the place of attention is the paper's negative example (app. E.1).
 """
 
 from __future__ import annotations
@@ -62,18 +71,20 @@ __all__ = ["RUN", "Config", "fitted", "make"]
 
 
 def fitted(config: Config, num_episodes: int, total_updates: int) -> Config:
-    """The settings for a data set of `num_episodes`, with `capacity` resolved. Raises RefusedError if it is too small,
-    or if the run ends in the first stage (ending just after it is allowed).
+    """The settings for a data set of `num_episodes`, with `capacity` resolved.
 
-    The tables are part of the learner's state, whose shapes must be known where there is no data set, as when a run is
-    evaluated.
+    Raises RefusedError if it is too small, or if the run ends in the first stage (ending just after
+    it is allowed).
+
+    The tables are part of the learner's state, whose shapes must be known where there is no data
+    set, as when a run is evaluated.
     """
     check_capacity(config.capacity or num_episodes, num_episodes)
     if total_updates < config.stage1_updates:
         raise RefusedError(
-            f"total_updates={total_updates} ends before algo.stage1_updates={config.stage1_updates}: no policy "
-            "would learn. Use a smaller algo.stage1_updates, or "
-            f"total_updates={config.stage1_updates + total_updates}."
+            f"total_updates={total_updates} ends before "
+            f"algo.stage1_updates={config.stage1_updates}: no policy would learn. Use a smaller "
+            f"algo.stage1_updates, or total_updates={config.stage1_updates + total_updates}."
         )
     return replace(config, capacity=config.capacity or num_episodes)
 
@@ -142,18 +153,20 @@ def _ensemble(config: Config, spec: EnvSpec) -> Network:
 def _check_relabelling(learner: Learner) -> None:
     if learner.relabel and learner.config.decomposition == NO_DECOMPOSITION:
         raise RefusedError(
-            "algo.decomposition=none has no first stage, and modifiers such as standardise change rewards there "
-            "only. Leave them out."
+            "algo.decomposition=none has no first stage, and modifiers such as standardise change "
+            "rewards there only. Leave them out."
         )
     if learner.relabel and learner.config.lift_rewards:
         raise RefusedError(
-            "modifiers such as standardise change the rewards that algo=sit decomposes, and algo.lift_rewards=true "
-            "goes by the least one of the data. Use algo.lift_rewards=false."
+            "modifiers such as standardise change the rewards that algo=sit decomposes, and "
+            "algo.lift_rewards=true goes by the least one of the data. Use algo.lift_rewards=false."
         )
 
 
 def shown(view: View) -> dict[str, Array]:
-    """Decomposed rewards and their uncertainty, and what the critics say about the actions taken, [T, B, N]."""
+    """Decomposed rewards and their uncertainty, and what the critics say about the actions taken,
+    [T, B, N].
+    """
     batch = view.batch
     reward, uncertainty = rewards.individual(view, view.stats[NAME]["floor"])
     encoded = inputs.encode(batch.action, view.spec)

@@ -1,4 +1,6 @@
-"""Networks with attention over agents: SIT's reward decomposition and its critic (Tian et al. 2023, eqs. 1, 2, 8)."""
+"""Networks with attention over agents: SIT's reward decomposition and its critic (Tian et al. 2023,
+eqs. 1, 2, 8).
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,16 @@ MIXER = {
 class Decomposition(nn.Module):
     """What each agent contributes to the team reward, and the reward that this explains.
 
-    state [..., G], own [..., N, D] (observation and encoded action) -> contribution [..., N], total [...].
+    state [..., G], own [..., N, D] (observation and encoded action)
+    -> contribution [..., N], total [...].
 
-        attention: lambda = softmax_i((W_q e_s) . (W_k e_i)), contribution lambda_i f(own_i), total their sum
+        attention: lambda = softmax_i((W_q e_s) . (W_k e_i)),
+                   contribution lambda_i f(own_i), total their sum
         sum:       contribution f(own_i), total their sum
         monotone:  contribution f(own_i), total a monotone mixer of them (appendix E.1, "MNC")
 
-    e_s, e_i and f are Linear-ReLU-Linear, f is one network for all agents. scaled: scores are divided by the square
-    root of the attention's size, which the paper does not do.
+    e_s, e_i and f are Linear-ReLU-Linear, f is one network for all agents. scaled: scores are
+    divided by the square root of the attention's size, which the paper does not do.
     """
 
     kind: str  # of DECOMPOSITIONS
@@ -65,7 +69,10 @@ class Decomposition(nn.Module):
 def decomposition_ensemble(
     module: Decomposition, members: int, state_dim: int, agents: int, own_dim: int
 ) -> Network:
-    """Members of independent first parameters: apply(params, state, own) -> [M, ..., N], [M, ...]."""
+    """Members of independent first parameters.
+
+    apply: (params, state, own) -> [M, ..., N], [M, ...].
+    """
 
     def init(key: jax.Array) -> Any:
         return module.init(key, jnp.zeros((1, state_dim)), jnp.zeros((1, agents, own_dim)))[
@@ -84,7 +91,9 @@ def decomposition_ensemble(
 
 @struct.dataclass
 class Question:
-    """What a critic is asked: the values of `action` for the agent whose place among the observations is `index`."""
+    """What a critic is asked: the values of `action` for the agent whose place among the
+    observations is `index`.
+    """
 
     history: jax.Array  # [T, rows, D] own observation and encoded previous action
     action: jax.Array  # [T, rows, K, E] encoded
@@ -93,12 +102,15 @@ class Question:
 
 
 class GraphCritic(nn.Module):
-    """Q_i(tau_i, a, o_-i) = f_agg([f_local(tau_i, a) ; e_global]), e_global from a graph attention over observations.
+    """Q_i(tau_i, a, o_-i) = f_agg([f_local(tau_i, a) ; e_global]), e_global from a graph attention
+    over observations.
 
-        e_global = sum_j w_ij W_1 o_j,  w_ij = softmax_j LeakyReLU(W_2^T [W_1 o_i ; W_1 o_j])             (eq. 8)
+        e_global = sum_j w_ij W_1 o_j
+        w_ij = softmax_j LeakyReLU(W_2^T [W_1 o_i ; W_1 o_j])                               (eq. 8)
 
-    The graph is complete, i itself included; the order of the others does not matter. Only the row of the own agent is
-    computed. graph: attention | mean (w_ij = 1/N) | none (f_agg sees the local part alone).
+    The graph is complete, i itself included; the order of the others does not matter. Only the row
+    of the own agent is computed. graph: attention | mean (w_ij = 1/N) | none (f_agg sees the local
+    part alone).
     carry [rows, 0], Question -> (carry, values [T, rows, K]).
     """
 
@@ -117,7 +129,9 @@ class GraphCritic(nn.Module):
         return carry, Embedding(self.hidden_dim, 1, name="aggregate")(seen)[..., 0]
 
     def _local(self, asked: Question) -> jax.Array:
-        """Linear-ReLU-Linear of [history ; action]; the first product of the history is made once for all actions."""
+        """Linear-ReLU-Linear of [history ; action]; the first product of the history is made once
+        for all actions.
+        """
         before, size = asked.history.shape[-1], asked.action.shape[-1]
         init = uniform_fan(before + size)
         kernel = self.param("local_kernel", init, (before + size, self.hidden_dim))

@@ -1,4 +1,6 @@
-"""SIT's last stage: critics with a view of all agents, and conservative actors, on single trajectories."""
+"""SIT's last stage: critics with a view of all agents, and conservative actors, on single
+trajectories.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from jaxshare.types import Array, Box, Discrete, LearnerState, Metrics
 
 
 class Individual(struct.PyTreeNode):
-    """B trajectories of one agent each, for every parameter set: S in the place of N. E is A or U."""
+    """B trajectories of one agent each, for every parameter set: S in place of N. E is A or U."""
 
     history: Array  # [T+1, B, S, O + E] own observation and encoded previous action
     obs: Array  # [T+1, B, S, N, O] of all agents
@@ -51,14 +53,18 @@ class Prepared(struct.PyTreeNode):
 
 
 def draw(sets: Sets, view: View, batch_size: int) -> View:
-    """The episodes [T(+1), B * S, ...] of the trajectories that are drawn; `values` says whose they are, [B, S]."""
+    """The episodes [T(+1), B * S, ...] of the trajectories that are drawn; `values` says whose they
+    are, [B, S].
+    """
     check_batch_size(view.batch, batch_size)
     episode, agent = drawn(sets, view, batch_size)
     return view.replace(batch=replay.gather(view.batch, episode.ravel()), values=(episode, agent))
 
 
 def prepare(sets: Sets, view: View) -> Prepared:
-    """Trajectories and their weights, and what the actors say of them: both steps read it, one makes a gradient."""
+    """Trajectories and their weights, and what the actors say of them: both steps read it, one
+    makes a gradient.
+    """
     episode, agent = view.values
     own = trajectories(view, episode, agent)
     start = sets.actor.initial_carry(len(agent))
@@ -69,7 +75,9 @@ def prepare(sets: Sets, view: View) -> Prepared:
 
 
 def trajectories(view: View, episode: Array, agent: Array) -> Individual:
-    """Agent `agent`'s part of each of the episodes gathered [T(+1), B * S, ...]; episode and agent [B, S]."""
+    """Agent `agent`'s part of each of the episodes gathered [T(+1), B * S, ...]; episode and agent
+    [B, S].
+    """
     config = view.config
     batch = view.batch
 
@@ -171,7 +179,8 @@ def _buffer_metrics(sets: Sets, view: View) -> Metrics:
 
 
 def next_values(sets: Sets, view: View) -> Array:
-    """Q'(tau', a', o') of the data's next action, [T, B, S]; where an episode is cut its mean under the policy.
+    """Q'(tau', a', o') of the data's next action, [T, B, S]; where an episode is cut its mean under
+    the policy.
 
     An episode is cut once, so that only one slot of it needs all actions.
     """
@@ -193,7 +202,8 @@ def next_values(sets: Sets, view: View) -> Array:
 
 
 def policy_values(sets: Sets, view: View, params: Any, own: Individual, y: Array) -> Array:
-    """sum_a pi(a) Q(a) in the first slots, [T', B, S]; over drawn actions where they are continuous.
+    """sum_a pi(a) Q(a) in the first slots, [T', B, S]; over drawn actions where they are
+    continuous.
 
     y [T', B, S, .] from the actors.
     """
@@ -265,7 +275,8 @@ def _filter(view: View, x: Array, mask: Array) -> Array:
 def log_probability(view: View, y: Array, own: Individual) -> Array:
     """log pi(a | tau) of the data's actions, [T, B, S]: y [T, B, S, .].
 
-    Discrete: softmax over available actions. Continuous: a Gaussian around tanh y with a fixed deviation.
+    Discrete: softmax over available actions. Continuous: a Gaussian around tanh y with a fixed
+    deviation.
     """
     if isinstance(view.spec.action, Discrete):
         log_pi = jax.nn.log_softmax(jnp.where(own.avail[:-1], y, NEG), axis=-1)

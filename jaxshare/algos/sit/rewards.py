@@ -72,7 +72,9 @@ def _agent_mean(x: Array, mask: Array) -> Array:
 
 
 def least_reward(config: Any, spec: EnvSpec, data: Episode) -> Array:
-    """The least team reward of a data set [E, T, ...], or 0 if that is less or nothing is lifted, []."""
+    """The least team reward of a data set [E, T, ...], or 0 if that is less or nothing is lifted,
+    [].
+    """
     if not config.lift_rewards:
         return jnp.float32(0)
     reward = jnp.where(data.mask > 0, team_reward(spec, data), 0.0)
@@ -80,7 +82,8 @@ def least_reward(config: Any, spec: EnvSpec, data: Episode) -> Array:
 
 
 def individual(view: View, floor: Array) -> tuple[Array, Array]:
-    """r [T, B, N] and u [T, B, N] of a batch (eqs. 4, 5), 0 under mask 0; r_tot and 0 without a decomposition.
+    """r [T, B, N] and u [T, B, N] of a batch (eqs. 4, 5), 0 under mask 0; r_tot and 0 without a
+    decomposition.
 
     floor: what the ensemble learned without, of which each agent gets an equal part back.
     """

@@ -22,7 +22,8 @@ class Sets:
 
     buffers: which buffer each agent's trajectories are in; names: of the buffers;
     param_sets: parameter set of each agent;
-    actor: unroll gives logits [T, B, S, A], or numbers [T, B, S, U] whose tanh is the mean of a policy;
+    actor: unroll gives logits [T, B, S, A], or numbers [T, B, S, U] whose tanh is the mean of a
+    policy;
     critic: a Question with rows [B, S] -> values [T, B, S, K].
     """
 
@@ -57,7 +58,9 @@ class Sets:
 
 
 def sets_of(config: Config, spec: EnvSpec) -> Sets:
-    """As `share_params` says: agents of a type have a buffer, all have one where they share a policy."""
+    """As `share_params` says: agents of a type have a buffer, all have one where they share a
+    policy.
+    """
     param_sets = sharing_sets(config.share_params, spec.groups)
     shared = config.share_params == "all"
     each = tuple(range(max(param_sets) + 1))

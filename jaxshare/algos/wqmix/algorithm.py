@@ -1,19 +1,21 @@
 """WQMIX: weighted QMIX, optimistic or central (Rashid et al. 2020, NeurIPS, arXiv 2006.10800).
 
-QMIX fits the best monotone function to all joint actions alike, and may so lose the best one. Here a second value Q*,
-mixed without the restriction, says what joint actions are worth, and QMIX is fitted with less weight on the bad ones:
+QMIX fits the best monotone function to all joint actions alike, and may so lose the best one. Here
+a second value Q*, mixed without the restriction, says what joint actions are worth, and QMIX is
+fitted with less weight on the bad ones:
 
-    y = R + discount Q*'(s', tau', u'),   u' = everybody's greedy action                                (eq. 5)
-    L = mean[w (y - Q_tot)^2] + mean[(y - Q*)^2]                                                   (eqs. 6 and 7)
+    y = R + discount Q*'(s', tau', u'),   u' = everybody's greedy action                   (eq. 5)
+    L = mean[w (y - Q_tot)^2] + mean[(y - Q*)^2]                                      (eqs. 6 and 7)
 
-    weighting=optimistic (OW-QMIX):  w = 1 where Q_tot < y, else alpha                                    (eq. 8)
-    weighting=central (CW-QMIX):     w = 1 where y > Q*'(s, tau, u*) or u = u*, else alpha                (eq. 9)
+    weighting=optimistic (OW-QMIX):  w = 1 where Q_tot < y, else alpha                       (eq. 8)
+    weighting=central (CW-QMIX):     w = 1 where y > Q*'(s, tau, u*) or u = u*, else alpha   (eq. 9)
 
-u* are the greedy actions now. Q* is made of utilities of their own, Q*_i(tau_i, u_i), one network as the agents', and a
-feed-forward mixer of three layers. Nobody acts by it. With modifiers=[differ] it is refused: its loss is its own.
+u* are the greedy actions now. Q* is made of utilities of their own, Q*_i(tau_i, u_i), one network
+as the agents', and a feed-forward mixer of three layers. Nobody acts by it. With modifiers=[differ]
+it is refused: its loss is its own.
 
-Departures: paper: alpha is 0.5 (OW) and 0.75 (CW) in SMAC, 0.1 in predator-prey; code: 0.1 in its file, 0.5 in its
-README. code: the comparison of eq. 9 is with the Q* of the target networks.
+Departures: paper: alpha is 0.5 (OW) and 0.75 (CW) in SMAC, 0.1 in predator-prey; code: 0.1 in its
+file, 0.5 in its README. code: the comparison of eq. 9 is with the Q* of the target networks.
 Not done: the attention of its `central_mixer=atten`, which the paper uses on one map.
 """
 
@@ -86,7 +88,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
 
 
 class Central(NamedTuple):
-    """What Q* says. taken, best: [T, B] of what was done and of the greedy actions now, target: y."""
+    """What Q* says: [T, B] of what was done, and of the greedy actions now; target: y."""
 
     taken: Array
     best: Array

@@ -1,4 +1,4 @@
-"""WQMIX's Q*: a team's value that no agent needs to know, so that its mixer need not be monotone."""
+"""WQMIX's Q*: a team's value that no agent needs to know; its mixer need not be monotone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from jaxshare.trees import Params
 
 
 class CentralMixer(nn.Module):
-    """[state, q_1 … q_N] -> three layers of ReLU -> advantage, and a value of the state with one hidden layer.
+    """[state, q_1 … q_N] -> three layers of ReLU -> advantage, and a value of the state with one
+    hidden layer.
 
     q [..., N], state [..., G] -> Q* [...]. code: the same, without hyper-networks.
     """
