@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 from flax import struct
+
+from jaxshare.trees import Carry, Data, EnvState, Params, Tree
 
 Array = jax.Array
 Metrics = dict[str, Array]  # {"loss/td": f32[]}
@@ -99,6 +102,31 @@ class TimeStep(struct.PyTreeNode):
     info: dict[str, Array]  # {name: [] f32}
 
 
+class Host(Protocol):
+    """What a run does with the host side of an environment besides stepping it."""
+
+    @property
+    def twin(self) -> Callable[[], Env]:
+        """Makes the same environment with a pool of its own, for evaluation."""
+        ...
+
+    def error(self) -> BaseException | None:
+        """What stopped it, if anything has."""
+        ...
+
+    def settle(self) -> None:
+        """After an error, end what JAX keeps of it."""
+        ...
+
+    def record(self) -> None:
+        """Keep pictures from the next reset on, for `Env.render`."""
+        ...
+
+    def close(self) -> None:
+        """End what it has started outside this process."""
+        ...
+
+
 @dataclass(frozen=True)
 class Env:
     """One un-batched environment as pure functions. `step` never resets by itself.
@@ -106,14 +134,14 @@ class Env:
     reset: key -> (state, TimeStep); step: (state, action [N] i32 or [N, U] f32, key)
     -> (state, TimeStep);
     render: state -> uint8 [height, width, 3], on the host, or None.
-    host: `envs.host.HostControl` of an environment that is not pure, else None.
+    host: of an environment that is not pure, else None.
     """
 
     spec: EnvSpec
-    reset: Callable[[Array], tuple[Any, TimeStep]]
-    step: Callable[[Any, Array, Array], tuple[Any, TimeStep]]
-    render: Callable[[Any], Any] | None = None
-    host: Any = None
+    reset: Callable[[Array], tuple[EnvState, TimeStep]]
+    step: Callable[[EnvState, Array, Array], tuple[EnvState, TimeStep]]
+    render: Callable[[EnvState], np.ndarray] | None = None
+    host: Host | None = None
 
 
 class Episode(struct.PyTreeNode):
@@ -156,7 +184,7 @@ class Segment(struct.PyTreeNode):
     next_state: Array  # [T, B, G]
     next_avail: Array  # [T, B, N, A] bool
     first: Array  # [T, B] bool: the first step of an episode; memory is empty before it
-    carry: Any  # [B, N, ...] memory of the acting network before step 0
+    carry: Carry  # [B, N, ...] memory of the acting network before step 0
     extras: dict[str, Array] = field(default_factory=dict)  # {name: [T, B, ...]}
 
     @property
@@ -192,10 +220,10 @@ class LearnerState(struct.PyTreeNode):
     """Everything an optimiser step changes."""
 
     # {"agent": ..., "mixer": ...}; per-agent leaves carry a leading [N] (or [types]) axis
-    params: dict[str, Any]
-    target_params: dict[str, Any]
-    opt_state: Any
-    stats: dict[str, Any]  # running moments and the like
+    params: Params
+    target_params: Params
+    opt_state: Tree
+    stats: dict[str, Tree]  # running moments and the like
 
 
 class TrainState(struct.PyTreeNode):
@@ -203,11 +231,11 @@ class TrainState(struct.PyTreeNode):
 
     seed: Array  # [] i32
     learner: LearnerState
-    replay: Any  # None on policy, and with a data set
+    replay: Data  # None on policy, and with a data set
     env_steps: Array  # [] i32
     # [] i32: made by this run; the clock's count goes on after a run has its environment steps
     updates: Array
-    streams: Any = None  # rollout.Streams of a learner from segments
+    streams: Tree = None  # training.streams.Streams of a learner from segments
 
 
 @dataclass(frozen=True)
@@ -238,8 +266,8 @@ class Algorithm:
     spec: EnvSpec
     hparams: dict[str, float]
     init: Callable[[Array], LearnerState]
-    initial_carry: Callable[[int], Any]
-    act: Callable[..., tuple[Any, Array, dict[str, Array]]]
+    initial_carry: Callable[[int], Carry]
+    act: Callable[..., tuple[Carry, Array, dict[str, Array]]]
     sample: Callable[[Array, Array, int, int, Context], Array] | None
     update: Callable[[LearnerState, Any, Context, Array], tuple[LearnerState, Metrics]]
     inspect: Callable[[LearnerState, Episode, Context], dict[str, Array]]

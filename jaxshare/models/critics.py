@@ -1,17 +1,13 @@
-"""What the critics of deterministic policies read, and FACMAC's mixer without a sign on its
-weights.
-"""
+"""What critics of deterministic policies read, and FACMAC's mixer with weights of any sign."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxshare.models.base import Linear
-from jaxshare.models.mixers import Mixer, QMixer, mix_two_layers
+from jaxshare.models.mixers import Mixer, QMixer, mix_two_layers, state_mixer
 
 
 def joint_actions(own: jax.Array, others: jax.Array) -> jax.Array:
@@ -59,7 +55,4 @@ def free_mixer(
     """`FreeMixer` of these sizes, with parameters by the names of QMIX's."""
     module = FreeMixer(embed_dim, hypernet_dim, hypernet_layers)
 
-    def init(key: jax.Array) -> Any:
-        return module.init(key, jnp.zeros((1, num_agents)), jnp.zeros((1, state_dim)))["params"]
-
-    return Mixer(init, lambda params, q, seen: module.apply({"params": params}, q, seen.state))  # type: ignore[arg-type,return-value]
+    return state_mixer(module, num_agents, state_dim)

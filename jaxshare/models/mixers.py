@@ -11,13 +11,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from jaxshare.models.base import Linear
+from jaxshare.models.base import Linear, apply_of, first_params
+from jaxshare.trees import Tree
 
 
 @struct.dataclass
 class MixerInputs:
-    """What a mixer may read besides the taken utilities: QMIX `state`, QPLEX all (and so only
-    discrete actions).
+    """What a mixer may read besides the taken utilities.
+
+    QMIX reads `state`, QPLEX all, and so only discrete actions.
     """
 
     # [T, B, N] best available utility; NaN where actions are continuous (it would cost a search)
@@ -68,10 +70,8 @@ class QMixer(nn.Module):
     def _hyper(self, name: str, features: int) -> Callable[[jax.Array], jax.Array]:
         if self.hypernet_layers == 1:
             return Linear(features, name=name)
-        hidden, out = (
-            Linear(self.hypernet_dim, name=f"{name}_hidden"),
-            Linear(features, name=f"{name}_out"),
-        )
+        hidden = Linear(self.hypernet_dim, name=f"{name}_hidden")
+        out = Linear(features, name=f"{name}_out")
         return lambda state: out(nn.relu(hidden(state)))
 
 
@@ -93,9 +93,17 @@ def qmix_mixer(
 ) -> Mixer:
     """QMIX's monotone mixer."""
     module = QMixer(embed_dim, hypernet_dim, hypernet_layers)
-    return Mixer(
-        init=lambda key: module.init(key, jnp.zeros((1, num_agents)), jnp.zeros((1, state_dim)))[
-            "params"
-        ],
-        apply=lambda params, q, inputs: module.apply({"params": params}, q, inputs.state),  # type: ignore[arg-type,return-value]
-    )
+    return state_mixer(module, num_agents, state_dim)
+
+
+def state_mixer(module: nn.Module, num_agents: int, state_dim: int) -> Mixer:
+    """The mixer of a module (q [..., N], state [..., G]) -> q_tot [...]."""
+    mix = apply_of(module)
+
+    def init(key: jax.Array) -> Tree:
+        return first_params(module, key, jnp.zeros((1, num_agents)), jnp.zeros((1, state_dim)))
+
+    def apply(params: Tree, q: jax.Array, inputs: MixerInputs) -> jax.Array:
+        return mix(params, q, inputs.state)
+
+    return Mixer(init, apply)

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxshare.models.base import Linear
+from jaxshare.models.base import Linear, apply_of, first_params
+from jaxshare.trees import Tree
 
 LEAST_SUM = 1e-10  # of the weights before they are normalised; never met in practice
 
@@ -26,7 +27,7 @@ class LinearMixer:
     init: Callable[[jax.Array], Any]
     weights: Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]
 
-    def apply(self, params: Any, q: jax.Array, state: jax.Array) -> jax.Array:
+    def apply(self, params: Tree, q: jax.Array, state: jax.Array) -> jax.Array:
         """Mix."""
         weight, bias = self.weights(params, state)
         return (weight * q).sum(-1) + bias
@@ -63,17 +64,16 @@ class LinearWeights(nn.Module):
         if not self.bias:
             return weight, jnp.zeros(state.shape[:-1])
         value = Linear(1, name="v_out")(nn.relu(Linear(self.embed_dim, name="v_hidden")(state)))
-        return weight, (Linear(self.embed_dim, name="b1")(state) * jnp.abs(w2)).sum(-1) + value[
-            ..., 0
-        ]
+        slope = Linear(self.embed_dim, name="b1")(state)
+        return weight, (slope * jnp.abs(w2)).sum(-1) + value[..., 0]
 
 
 def linear_mixer(num_agents: int, state_dim: int, embed_dim: int, bias: bool) -> LinearMixer:
     """The mixer of `LinearWeights`."""
     module = LinearWeights(num_agents, embed_dim, bias)
     return LinearMixer(
-        init=lambda key: module.init(key, jnp.zeros((1, state_dim)))["params"],
-        weights=lambda params, state: module.apply({"params": params}, state),  # type: ignore[arg-type,return-value]
+        init=lambda key: first_params(module, key, jnp.zeros((1, state_dim))),
+        weights=apply_of(module),
     )
 
 

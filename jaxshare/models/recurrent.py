@@ -56,8 +56,8 @@ def gru_unroll(
 
 def _forward(weights: GRUWeights, gates: Gates, carry: jax.Array, keep: jax.Array | None):
     def step(h: jax.Array, at: tuple[Gates, jax.Array | None]):
-        a, kept = at
-        h = h if kept is None else h * kept
+        a, keep = at
+        h = h if keep is None else h * keep
         r = jax.nn.sigmoid(a.reset + h @ weights.reset)
         z = jax.nn.sigmoid(a.update + h @ weights.update)
         n = jnp.tanh(a.new + r * add_bias(h @ weights.new, weights.new_bias))
@@ -82,15 +82,15 @@ def _gru_bwd(saved, cotangent: jax.Array):
     slope_z = (before - n) * z * (1.0 - z)  # d h' / d a_z
 
     def step(dh: jax.Array, at):
-        (dh_out, slope_n, slope_r, slope_z, r, z), kept = at
+        (dh_out, slope_n, slope_r, slope_z, r, z), keep = at
         dh = dh + dh_out
         d_new = dh * slope_n
-        d_reset, d_update = d_new * slope_r, dh * slope_z
+        d_reset = d_new * slope_r
+        d_update = dh * slope_z
         back = d_reset @ weights.reset.T + d_update @ weights.update.T + (d_new * r) @ weights.new.T
         back = dh * z + back
-        return back if kept is None else back * kept, Gates(
-            reset=d_reset, update=d_update, new=d_new
-        )
+        d_gates = Gates(reset=d_reset, update=d_update, new=d_new)
+        return back if keep is None else back * keep, d_gates
 
     per_step = (cotangent, slope_n, slope_r, slope_z, r, z)
     d_carry, d_gates = jax.lax.scan(

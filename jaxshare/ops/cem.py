@@ -30,7 +30,8 @@ def maximise(
     function: [samples, ..., U] -> [samples, ...], every row for itself; start [..., U]: the first
     mu, before tanh.
     """
-    mean, std = start, jnp.ones_like(start)
+    mean = start
+    std = jnp.ones_like(start)
     for round_key in jax.random.split(key, iterations):
         x = mean[None] + std[None] * jax.random.normal(
             round_key, (samples, *start.shape), start.dtype
@@ -46,8 +47,9 @@ def elite_samples(x: jax.Array, value: jax.Array, elites: int) -> tuple[jax.Arra
 
     x [samples, ..., U], value [samples, ...].
     """
-    found, index = jax.lax.top_k(jnp.moveaxis(value, 0, -1), elites)
-    return jnp.take_along_axis(x, jnp.moveaxis(index, -1, 0)[..., None], axis=0), found[..., 0]
+    largest, index = jax.lax.top_k(jnp.moveaxis(value, 0, -1), elites)
+    elite = jnp.take_along_axis(x, jnp.moveaxis(index, -1, 0)[..., None], axis=0)
+    return elite, largest[..., 0]
 
 
 def refit(elite: jax.Array) -> tuple[jax.Array, jax.Array]:

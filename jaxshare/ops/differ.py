@@ -109,5 +109,6 @@ def effective_sample_size(weight: jax.Array, mask: jax.Array) -> jax.Array:
     """(sum w)^2 / sum w^2 over valid items, scalar: how many equally weighted items the weights are
     worth.
     """
-    total, square = masked_sum(weight, mask), masked_sum(jnp.square(weight), mask)
+    total = masked_sum(weight, mask)
+    square = masked_sum(jnp.square(weight), mask)
     return jnp.where(square > 0, jnp.square(total) / jnp.where(square > 0, square, 1.0), 0.0)

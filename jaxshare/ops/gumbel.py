@@ -18,10 +18,9 @@ import jax.numpy as jnp
 
 from jaxshare.ops.masking import NEG
 
-TINY, MOST = (
-    float(jnp.finfo(jnp.float32).tiny),
-    1.0 - 2.0**-24,
-)  # so that neither logarithm is infinite
+# bounds of a uniform number, so that neither logarithm is infinite
+TINY = float(jnp.finfo(jnp.float32).tiny)
+MOST = 1.0 - 2.0**-24
 
 
 def noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -8,13 +8,13 @@ over nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from jaxshare.ops.masking import NEG, take_last
+from jaxshare.trees import Tree
 
 FILTERS = ("softmax", "crr", "binary")
 AXES = ("batch", "batch_time")
@@ -74,10 +74,9 @@ def filter_weights(
 
     [T, B, ...], mask of the same shape -> [T, B, ...], 0 where masked.
 
-    softmax: n e^(x / beta) / sum e^(x / beta), whose mean is 1 (Yang et al. 2021, ICQ); sum and
-    count n are over the
-        valid steps of a batch at all times (axis=batch_time) or at the same time
-        (batch; code: ICQ), apart for each entry of the other axes
+    softmax: n e^(x / beta) / sum e^(x / beta), whose mean is 1 (Yang et al. 2021, ICQ);
+        sum and count n are over the valid steps of a batch at all times (axis=batch_time) or at the
+        same time (batch; code: ICQ), apart for each entry of the other axes
     crr: min(e^(x / beta), 20);  binary: 1[x > 0]; both of advantages (Wang et al. 2020, CRR)
     """
     chex.assert_equal_shape([x, mask])
@@ -96,7 +95,8 @@ def effective_share(weight: jax.Array, mask: jax.Array) -> jax.Array:
     """(sum w)^2 / sum w^2 as a share of the valid steps: 1 if all count the same, []. weight is 0
     where masked.
     """
-    total, square = jnp.sum(weight), jnp.sum(jnp.square(weight))
+    total = jnp.sum(weight)
+    square = jnp.sum(jnp.square(weight))
     return jnp.square(total) / jnp.maximum(square, 1e-30) / jnp.maximum(jnp.sum(mask > 0), 1)
 
 
@@ -122,9 +122,10 @@ def noisy(
     return jnp.clip(mean + std * noise, -1.0, 1.0)
 
 
-def per_step(key: jax.Array, steps: int, draw: Callable[..., Any], *by_step: jax.Array) -> Any:
-    """draw(a key of its own, x[t] for x in by_step) at every step, leading [T]: a cropped batch
-    keeps its draws.
+def per_step(key: jax.Array, steps: int, draw: Callable[..., Tree], *by_step: jax.Array) -> Tree:
+    """draw(a key of its own, x[t] for x in by_step) at every step, leading [T].
+
+    A cropped batch keeps its draws.
     """
     keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(steps))
     return jax.vmap(draw)(keys, *by_step)
@@ -146,15 +147,15 @@ def gaussian_samples(
     then the weights 1 / p of those that were clipped have no mean. ours: the normal distribution
     cut off at the bounds.
     """
-    low, high = (-1.0 - mean) / std, (1.0 - mean) / std
+    low = (-1.0 - mean) / std
+    high = (1.0 - mean) / std
     normed = jax.random.truncated_normal(
         key, low[None], high[None], (samples, *mean.shape), mean.dtype
     )
     action = jnp.clip(mean[None] + std * normed, -1.0, 1.0)
     inside = jnp.log(jax.scipy.special.ndtr(high) - jax.scipy.special.ndtr(low)).sum(-1)
-    return action, log_density(action, jnp.broadcast_to(mean[None], action.shape), std) - inside[
-        None
-    ]
+    density = log_density(action, jnp.broadcast_to(mean[None], action.shape), std)
+    return action, density - inside[None]
 
 
 def log_integral(values: jax.Array, density: jax.Array) -> jax.Array:

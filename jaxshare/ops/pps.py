@@ -16,11 +16,11 @@ is not (sums of zero, negative scores). paper: ratio, code: softmax with T = 1.
 
 from __future__ import annotations
 
-from typing import Any
-
 import chex
 import jax
 import jax.numpy as jnp
+
+from jaxshare.trees import Tree
 
 RULES = ("shifted_ratio", "ratio", "softmax", "uniform")
 KAPPA = 1e-8
@@ -72,9 +72,10 @@ def average(x: jax.Array, weights: jax.Array, groups: tuple[int, ...]) -> jax.Ar
     return means[jnp.array(groups)].astype(x.dtype)
 
 
-def distance(tree: Any) -> jax.Array:
-    """sqrt((1/N) sum_i |w_i - mean_k w_k|^2) of leaves [N, ...], scalar: how far agents are from
-    their plain mean.
+def distance(tree: Tree) -> jax.Array:
+    """How far agents are from their plain mean, []: sqrt((1/N) sum_i |w_i - mean_k w_k|^2).
+
+    tree: leaves [N, ...].
     """
     square = [
         jnp.sum(jnp.square(x - x.mean(0, keepdims=True))) / x.shape[0]
@@ -84,7 +85,7 @@ def distance(tree: Any) -> jax.Array:
 
 
 def _members(groups: tuple[int, ...]) -> list[jax.Array]:
-    return [
-        jnp.array([i for i, g in enumerate(groups) if g == group])
-        for group in range(max(groups) + 1)
-    ]
+    agents: list[list[int]] = [[] for _ in range(max(groups) + 1)]
+    for agent, group in enumerate(groups):
+        agents[group].append(agent)
+    return [jnp.array(members) for members in agents]

@@ -25,11 +25,11 @@ def n_step(
     if n >= len(reward):
         return _backwards(reward, discount, next_value, jnp.where(end, 1.0, 0.0))
     last = end.at[-1].set(True)
-    found = reward + discount * next_value
+    target = reward + discount * next_value
     for _ in range(n - 1):
-        following = jnp.concatenate([found[1:], found[-1:]])
-        found = reward + discount * jnp.where(last, next_value, following)
-    return found
+        following = jnp.concatenate([target[1:], target[-1:]])
+        target = reward + discount * jnp.where(last, next_value, following)
+    return target
 
 
 def td_lambda(

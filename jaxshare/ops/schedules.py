@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+
+from jaxshare.types import HParams
 
 
 def linear(start: jax.Array, end: jax.Array, step: jax.Array, duration: jax.Array) -> jax.Array:
@@ -16,7 +16,7 @@ def linear(start: jax.Array, end: jax.Array, step: jax.Array, duration: jax.Arra
     return start + (end - start) * fraction
 
 
-def exploration_rate(hparams: Any, env_steps: jax.Array, total_env_steps: int) -> jax.Array:
+def exploration_rate(hparams: HParams, env_steps: jax.Array, total_env_steps: int) -> jax.Array:
     """The present share of random actions, []: a straight line from epsilon_start to epsilon_end,
     then constant.
 

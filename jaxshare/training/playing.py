@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,7 @@ class Collected(struct.PyTreeNode):
     batch: Episode | Segment  # [T(+1), num_envs, ...]
     summary: dict[str, Array]  # {name: []} means over the episodes that ended
     ended: Array  # [] i32: how many did
-    streams: Any = None  # streams.Streams after it
+    streams: streams.Streams | None = None  # after it
 
 
 @dataclass(frozen=True)
@@ -42,19 +41,24 @@ class Playing(Counting):
         )
 
     def explore(self, state: TrainState, hparams: HParams, clock: Clock) -> Collected:
-        """Play num_envs episodes, or the next steps of num_envs streams, with exploration; nothing
-        changes.
+        """Play num_envs episodes, or the next steps of num_envs streams, with exploration.
+
+        Nothing changes.
         """
         ctx = self.context(state, hparams, clock)
         key = stage_key(state.seed, clock.iteration, COLLECT)
         algorithm = self.algorithm
         players = Players(self.env, algorithm, state.learner.params, ctx, explore=True)
+
+        # the next steps of the streams
         if algorithm.experience == "segment":
             segment, after, finished = streams.segments(
                 players, key, state.streams, algorithm.segment_length
             )
             ended = finished.ended.sum().astype(jnp.int32)
             return Collected(segment, self.summary_of(finished), ended, after)
+
+        # whole episodes
         num_envs = self.run.num_envs
         played = rollout.episodes(players, key, num_envs)
         batch: Episode | Segment = played.episode
@@ -81,8 +85,9 @@ class Playing(Counting):
         keep_state: bool = False,
         explore: bool = False,
     ) -> Rollout:
-        """Episodes, `eval_envs` at a time: greedy, or with the exploration of training at the
-        present step.
+        """Episodes, `eval_envs` at a time.
+
+        explore: with the exploration of training at the present step, or greedily.
         """
         ctx = self.context(state, hparams, clock)
         players = Players(self.evaluator, self.algorithm, state.learner.params, ctx, explore)
@@ -93,17 +98,18 @@ class Playing(Counting):
 
         # the same key for every run, but one of its own, so that vmapped runs have environments of
         # their own on a host
-        own = (0 * state.seed).astype(jnp.uint32)
+        of_run = (0 * state.seed).astype(jnp.uint32)
         data = jax.random.key_data(jax.random.key(self.run.eval.seed))
-        key = jax.random.wrap_key_data(data ^ own)
+        key = jax.random.wrap_key_data(data ^ of_run)
         if batch == episodes:
             return play(key)
         keys = jax.random.split(key, math.ceil(episodes / batch))
         return rollout.joined(jax.lax.map(play, keys), episodes)
 
     def play_with(self, ctx: Context, params: Params, key: Array, episodes: int) -> Rollout:
-        """Greedy episodes of these parameters in the environment of training, all at once; they
-        count nowhere.
+        """Greedy episodes of these parameters in the environment of training, all at once.
+
+        They count nowhere.
         """
         players = Players(self.env, self.algorithm, params, ctx, explore=False)
         return rollout.episodes(players, key, episodes)
