@@ -29,14 +29,10 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from jaxshare.learners.deterministic import (
-    Critics,
-    DeterministicConfig,
-    DeterministicHParams,
-    deterministic_learner,
-)
+from jaxshare.learners.deterministic import Critics, deterministic_learner
+from jaxshare.learners.deterministic_settings import DeterministicConfig, DeterministicHParams
 from jaxshare.learners.learner import Learner
-from jaxshare.learners.value import team_td_loss
+from jaxshare.learners.value_losses import team_td_loss
 from jaxshare.models import inputs
 from jaxshare.models.critics import free_mixer
 from jaxshare.models.mixers import Mixer, qmix_mixer, vdn_mixer

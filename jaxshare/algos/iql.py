@@ -13,7 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxshare.learners.learner import Learner
-from jaxshare.learners.value import ValueConfig, individual_td_loss, value_learner
+from jaxshare.learners.value import value_learner
+from jaxshare.learners.value_losses import individual_td_loss
+from jaxshare.learners.value_settings import ValueConfig
 from jaxshare.types import EnvSpec
 
 

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.learners.actor_critic import a2c_loss, actor_critic, prepare_own
+from jaxshare.learners.actor_critic import actor_critic
+from jaxshare.learners.actor_critic_losses import a2c_loss, prepare_own
 from jaxshare.learners.actor_critic_settings import (
     EPYMARL_RUN,
     CentralConfig,

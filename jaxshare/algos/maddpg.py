@@ -26,9 +26,10 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from jaxshare.learners.deterministic import Critics, DeterministicConfig, deterministic_learner
+from jaxshare.learners.deterministic import Critics, deterministic_learner
+from jaxshare.learners.deterministic_settings import DeterministicConfig
 from jaxshare.learners.learner import Learner
-from jaxshare.learners.value import individual_td_loss
+from jaxshare.learners.value_losses import individual_td_loss
 from jaxshare.models import inputs
 from jaxshare.models.critics import joint_actions, world
 from jaxshare.settings.fields import flag, static

@@ -11,12 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxshare.learners.learner import Learner
-from jaxshare.learners.value import (
-    ValueConfig,
-    monotone_mixer,
-    team_td_loss,
-    value_learner,
-)
+from jaxshare.learners.value import monotone_mixer, value_learner
+from jaxshare.learners.value_losses import team_td_loss
+from jaxshare.learners.value_settings import ValueConfig
 from jaxshare.settings.shared import HyperNetwork
 from jaxshare.types import EnvSpec
 

@@ -39,8 +39,9 @@ class UpdateKeys:
 
 
 def counted(key: Array, phase: Phase, learner: Learner) -> UpdateKeys:
-    """Numbers 0, 1, …: of the draw if there is one, of each step's values, loss and additions, of
-    the hooks.
+    """Numbers 0, 1, …: of the draw if there is one, of each step, of the hooks.
+
+    Of a step: of its values, its loss, and each addition to that.
     """
     return _counted(key, phase, learner, values_count=True)
 
@@ -57,6 +58,8 @@ def _counted(key: Array, phase: Phase, learner: Learner, values_count: bool) -> 
         return jax.random.fold_in(key, next(numbers))
 
     draw = next_key() if phase.draw else key
+
+    # each step's values, loss and additions in turn
     steps = []
     for name, step in phase.steps.items():
         values = jax.random.fold_in(key, OF_VALUES)

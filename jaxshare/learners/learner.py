@@ -15,15 +15,19 @@ from jaxshare.learners.records import (
     Hook,
     Inspection,
     Loss,
+    Net,
     Optimizer,
+    Part,
     Phase,
     Policy,
+    Settings,
     Source,
     Step,
     Targets,
     View,
 )
 from jaxshare.models.inputs import Reads
+from jaxshare.trees import Batch, Tree
 from jaxshare.types import Algorithm, Array, Context, EnvSpec, LearnerState, RefusedError
 
 ALGORITHM = "the algorithm"  # owner of a loss that no other algorithm has
@@ -63,8 +67,8 @@ class Learner:
 
     name: str
     spec: EnvSpec
-    config: Any
-    networks: dict[str, Any]
+    config: Settings
+    networks: dict[str, Net]
     reads: Reads
     policy: Policy
     phases: tuple[Phase, ...]
@@ -76,15 +80,15 @@ class Learner:
     critic_reads: Callable[..., Array] | None = None
     action_critics: bool = False
     aux: tuple[Loss, ...] = ()
-    shaping: tuple[Callable[[View], Any], ...] = ()
-    stats: dict[str, Any] = field(default_factory=dict)
-    relabel: tuple[Callable[[View], tuple[Any, dict[str, Any]]], ...] = ()
+    shaping: tuple[Callable[[View], Tree], ...] = ()
+    stats: dict[str, Tree] = field(default_factory=dict)
+    relabel: tuple[Callable[[View], tuple[Batch, dict[str, Tree]]], ...] = ()
     after_update: tuple[Hook, ...] = ()
-    observe: tuple[Callable[[View], dict[str, Any]], ...] = ()
+    observe: tuple[Callable[[View], dict[str, Tree]], ...] = ()
     before_update: tuple[Callable[[View, Callable[..., Any]], LearnerState], ...] = ()
     inspect: tuple[Inspection, ...] = ()
     schedule: Callable[[View], Context] | None = None
-    tables: Callable[[View], dict[str, Any]] | None = None
+    tables: Callable[[View], dict[str, Tree]] | None = None
     checks: tuple[Callable[[Learner], None], ...] = ()
     hparams: dict[str, float] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
@@ -96,7 +100,7 @@ class Learner:
         return {name: step for phase in self.phases for name, step in phase.steps.items()}
 
     @property
-    def mixer(self) -> Any:
+    def mixer(self) -> Net:
         """What mixes utilities, or None."""
         return self.networks.get("mixer")
 
@@ -106,7 +110,7 @@ class Learner:
         sets = {name: getattr(net, "param_sets", None) for name, net in self.networks.items()}
         return {name: of_agents for name, of_agents in sets.items() if of_agents}
 
-    def with_main(self, **parts: Any) -> Learner:
+    def with_main(self, **parts: Part) -> Learner:
         """The same with other parts of the main step."""
         first = self.phases[0]
         step = replace(first.steps[self.main], **parts)
@@ -120,11 +124,11 @@ class Learner:
         owned = replace(self, owners={**self.owners, "loss": ALGORITHM})
         return owned.with_main(loss=loss)
 
-    def with_network(self, name: str, network: Any) -> Learner:
+    def with_network(self, name: str, network: Net) -> Learner:
         """The same with another network of this name."""
         return replace(self, networks={**self.networks, name: network})
 
-    def claim(self, owner: str, wraps: tuple[str, ...] = (), **parts: Any) -> Learner:
+    def claim(self, owner: str, wraps: tuple[str, ...] = (), **parts: Part) -> Learner:
         """The learner with single-owner parts of its main step replaced by a modifier.
 
         wraps: names of those that the new ones keep within them. Raises RefusedError naming both
@@ -157,11 +161,11 @@ class Learner:
                 f"modifiers=[{owner}] replaces the loss of algo={self.name} {fixed}."
             )
 
-    def extend(self, **parts: Any) -> Learner:
+    def extend(self, **parts: Part) -> Learner:
         """Add to additive parts: an entry to those that are tuples, entries to those that are
         dictionaries.
         """
-        longer: dict[str, Any] = {}
+        longer: dict[str, Part] = {}
         for name, part in parts.items():
             old = getattr(self, name)
             longer[name] = {**old, **part} if isinstance(old, dict) else (*old, part)
@@ -182,12 +186,13 @@ def offers(learner: Learner) -> frozenset[str]:
     action_critics: critics that read the actions of actors; personal_networks: at least one network
     of which every agent has its own parameters; own_loss: a loss that no other algorithm has.
     """
+    utilities = learner.utilities is not None
     have = {
-        "utilities": learner.utilities is not None,
-        "mixer": learner.utilities is not None and learner.mixer is not None,
+        "utilities": utilities,
+        "mixer": utilities and learner.mixer is not None,
         "policy": learner.policy.acting == "actor",
         "action_critics": learner.action_critics,
-        "personal_networks": bool(personal_networks(learner)),
+        "personal_networks": personal_networks(learner) != (),
         "own_loss": learner.owners.get("loss") == ALGORITHM,
     }
     return frozenset(name for name, there in have.items() if there)

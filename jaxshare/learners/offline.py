@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import (
     Acting,
     Chosen,
+    Net,
     Optimizer,
     Phase,
     Policy,
@@ -85,23 +85,27 @@ def offline_learner(
     name: str,
     config: OfflineConfig,
     spec: EnvSpec,
-    networks: dict[str, Any],
+    networks: dict[str, Net],
     steps: dict[str, Step],
 ) -> Learner:
-    """A learner of these networks by these steps, in order; it acts by its actors, likeliest action
-    first.
+    """A learner of these networks by these steps, in order.
 
-    What agents act by, and what `unrolled` is called for, reads observation, own last action and
-    index. The first step is the main one. Nothing has target networks.
+    It acts by its actors, likeliest action first. What agents act by, and what `unrolled` is called
+    for, reads observation, own last action and index. The first step is the main one. Nothing has
+    target networks.
     """
+    reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
+    phase = Phase(steps=steps, keys=hooks_first)
+
+    # nothing plays, and nothing has a target network
     return Learner(
         name=name,
         spec=spec,
         config=config,
         networks=networks,
-        reads=Reads(spec, config.obs_last_action, config.obs_agent_id),
+        reads=reads,
         policy=acting_by(from_policy, "actor"),
-        phases=(Phase(steps=steps, keys=hooks_first),),
+        phases=(phase,),
         main=next(iter(steps)),
         source=Source(experience="dataset"),
         targets=Targets(networks=()),

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from jaxshare.learners import actor_critic as family
-from jaxshare.learners.actor_critic import Aims
+from jaxshare.learners import actor_critic_losses as family
+from jaxshare.learners import actor_critic_streams as streams
+from jaxshare.learners.actor_critic_losses import Aims
 from jaxshare.learners.actor_critic_settings import ActorCriticConfig, HParams
 from jaxshare.learners.records import View
 from jaxshare.ops import ppo
@@ -84,7 +85,7 @@ def prepare(view: View) -> Aims:
     standardised.
     """
     aims = family.own_aims(view)
-    log_prob = family.policies(view).log_prob(family.taken(view.batch))
+    log_prob = streams.policies(view).log_prob(streams.taken(view.batch))
     return aims.replace(log_prob=log_prob)
 
 
@@ -102,8 +103,8 @@ def loss(view: View) -> tuple[Array, Metrics]:
     scale = view.spec.num_agents if config.over_agents == "sum" else 1
 
     # the actors
-    policy = family.policies(view)
-    log_ratio = policy.log_prob(family.taken(segment)) - aims.log_prob
+    policy = streams.policies(view)
+    log_ratio = policy.log_prob(streams.taken(segment)) - aims.log_prob
     ratio = jnp.exp(log_ratio)
     advantage = aims.advantage
     if config.standardise_advantage:
@@ -112,7 +113,7 @@ def loss(view: View) -> tuple[Array, Metrics]:
     entropy = scale * masked_mean(policy.entropy(), mask)
 
     # the critics
-    value, _ = family.values(view, view.params["critic"], after=False)
+    value, _ = streams.values(view, view.params["critic"], after=False)
     error = ppo.value_loss(value, aims.returns)
     if config.value_clip:
         error = ppo.clipped_value_loss(value, aims.value, aims.returns, h["clip_eps"])

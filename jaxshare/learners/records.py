@@ -1,21 +1,25 @@
-"""What a learner is made of: views, steps, phases, the policy, where experience comes from, target
-networks.
-"""
+"""What a learner is made of: views, steps, phases, a policy, experience, target networks."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jaxshare.learners.keys import UpdateKeys, counted
 from jaxshare.training.replay import uniform_without_replacement
-from jaxshare.trees import Params
+from jaxshare.trees import Batch, Params, Tree
 from jaxshare.types import Array, Clock, Context, EnvSpec, HParams, LearnerState, Metrics, TimeStep
 
 if TYPE_CHECKING:
     from jaxshare.learners.learner import Learner
+
+Settings: TypeAlias = Any  # a frozen dataclass, each algorithm's its own, with `hparams`
+# what has parameters: `init(key)`, as a rule `param_sets`, `unroll` or `apply`
+Net: TypeAlias = Any
+Key: TypeAlias = Any  # an Array, or None where somebody only looks
+Part: TypeAlias = Any  # what a field of one of these records holds
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,14 @@ class View:
     learner: Learner
     state: LearnerState
     params: Params
-    batch: Any
+    batch: Batch
     ctx: Context
-    key: Any  # Array; None where somebody only looks
-    values: Any = None
-    targets: Any = None
-    tables: Any = None
+    key: Key
+    values: Tree = None
+    targets: Tree = None
+    tables: Tree = None
 
-    def replace(self, **changes: Any) -> View:
+    def replace(self, **changes: Part) -> View:
         """The same with other fields."""
         return dataclasses.replace(self, **changes)
 
@@ -54,7 +58,7 @@ class View:
         return self.learner.spec
 
     @property
-    def config(self) -> Any:
+    def config(self) -> Settings:
         """The algorithm's settings."""
         return self.learner.config
 

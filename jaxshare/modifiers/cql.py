@@ -36,7 +36,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxshare.learners.deterministic import Actions, action_values, actor_input
+from jaxshare.learners.deterministic_values import Actions, action_values, actor_input
 from jaxshare.learners.learner import Learner, offers
 from jaxshare.learners.records import Loss, View
 from jaxshare.models import inputs

@@ -41,9 +41,11 @@ import jax.numpy as jnp
 
 from jaxshare.algos.coma.slices import Steps, copied, fit
 from jaxshare.algos.coma.values import action_values, before, explore, played
-from jaxshare.learners import actor_critic as family
+from jaxshare.learners import actor_critic_losses as family
+from jaxshare.learners import actor_critic_streams as streams
 from jaxshare.learners import central
-from jaxshare.learners.actor_critic import Aims, actor_critic
+from jaxshare.learners.actor_critic import actor_critic
+from jaxshare.learners.actor_critic_losses import Aims
 from jaxshare.learners.actor_critic_settings import (
     EPYMARL_RUN,
     CentralConfig,
@@ -158,13 +160,13 @@ def prepare(view: View) -> Aims:
     """TD(lambda) targets of the target critic, advantages of the critic."""
     segment = view.batch
     then = view.replace(ctx=before(view))
-    q = action_values(view, view.params["critic"], family.critic_here(view), segment.action)
+    q = action_values(view, view.params["critic"], streams.critic_here(view), segment.action)
     advantage, value = ops.counterfactual(q, played(view).probs, segment.action)
 
     # what the target critic expects of what all do next
     action = central.next_actions(then)
     slow = central.slow_critic(view)
-    following = action_values(view, slow, family.critic_beyond(view), action)
+    following = action_values(view, slow, streams.critic_beyond(view), action)
     target = returns_of(view, take_last(following, action))
     log_prob = jnp.zeros_like(value)
     return Aims(returns=target, advantage=advantage, log_prob=log_prob, value=value)
@@ -193,7 +195,7 @@ def loss(view: View) -> tuple[Array, Metrics]:
     losses = {"actor": actor, "entropy": entropy}
     critic = jnp.float32(0.0)
     if view.config.critic_steps == "batch":
-        q = action_values(view, view.params["critic"], family.critic_here(view), segment.action)
+        q = action_values(view, view.params["critic"], streams.critic_here(view), segment.action)
         critic = mean(jnp.square(aims.returns - take_last(q, segment.action)))
         losses["critic"] = critic
     total = actor + h["value_coef"] * critic - h["entropy_coef"] * entropy
@@ -202,6 +204,6 @@ def loss(view: View) -> tuple[Array, Metrics]:
 
 def baseline(view: View) -> dict[str, Any]:
     """b of every step, [T, B, N], for inspection: of the policy without exploration."""
-    q = action_values(view, view.params["critic"], family.critic_here(view), view.batch.action)
-    probs = family.policies(view).probs
+    q = action_values(view, view.params["critic"], streams.critic_here(view), view.batch.action)
+    probs = streams.policies(view).probs
     return {"value": ops.counterfactual(q, probs, view.batch.action)[1]}

@@ -13,8 +13,9 @@ import optax
 from flax import struct
 
 from jaxshare.algos.coma.values import action_values, played
-from jaxshare.learners import actor_critic as family
-from jaxshare.learners.actor_critic import Aims
+from jaxshare.learners import actor_critic_losses as family
+from jaxshare.learners import actor_critic_streams as streams
+from jaxshare.learners.actor_critic_losses import Aims
 from jaxshare.learners.optimisers import rule_of
 from jaxshare.learners.records import View
 from jaxshare.ops import coma as ops
@@ -82,7 +83,7 @@ def fit(view: View) -> tuple[LearnerState, Aims, Metrics]:
         return after, (q, optax.tree.norm(grads))
 
     first = Training(state.params[CRITIC], state.opt_state[CRITIC], counts.made)
-    z = family.critic_here(view)
+    z = streams.critic_here(view)
     slices = Slice(z, segment.action, aims.returns, segment.mask)
     end, (q, norms) = jax.lax.scan(step, first, slices, reverse=True)
 

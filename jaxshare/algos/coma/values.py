@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxshare.learners import actor_critic as family
+from jaxshare.learners import actor_critic_streams as streams
 from jaxshare.learners import central
 from jaxshare.learners.records import View
 from jaxshare.models import distributions
@@ -35,7 +35,7 @@ def before(view: View) -> Context:
 def played(view: View) -> Any:
     """The policies that played the segment, exploration at that time included."""
     avail = view.batch.avail
-    y = explore(view.config, family.actor_says(view), avail, before(view))
+    y = explore(view.config, streams.actor_says(view), avail, before(view))
     return distributions.policy(y, avail, view.spec)
 
 

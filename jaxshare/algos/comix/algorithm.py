@@ -29,14 +29,9 @@ from functools import partial
 from jaxshare.algos.comix import search
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import Policy
-from jaxshare.learners.value import (
-    ValueConfig,
-    ValueHParams,
-    compute_values,
-    monotone_mixer,
-    team_td_loss,
-    value_learner,
-)
+from jaxshare.learners.value import compute_values, monotone_mixer, value_learner
+from jaxshare.learners.value_losses import team_td_loss
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.models.agents import q_network
 from jaxshare.models.base import sharing_sets
 from jaxshare.models.inputs import Reads, bounded

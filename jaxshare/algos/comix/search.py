@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import Acting, Chosen, View
-from jaxshare.learners.value import Utilities
+from jaxshare.learners.utilities import Utilities
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.ops import cem

@@ -39,15 +39,10 @@ import jax.numpy as jnp
 from jaxshare.algos.maser import equations
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import View
-from jaxshare.learners.value import (
-    ValueConfig,
-    ValueHParams,
-    Values,
-    monotone_mixer,
-    num_choices,
-    team_td_loss,
-    value_learner,
-)
+from jaxshare.learners.utilities import num_choices
+from jaxshare.learners.value import Values, monotone_mixer, value_learner
+from jaxshare.learners.value_losses import team_td_loss
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.models.base import Network
 from jaxshare.models.embedding import embedding_network
 from jaxshare.models.mixers import MixerInputs

@@ -32,9 +32,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxshare.algos.pac.optimism import Asked, both, enumerates, optimistic
-from jaxshare.learners import actor_critic as family
+from jaxshare.learners import actor_critic_losses as family
+from jaxshare.learners import actor_critic_streams as streams
 from jaxshare.learners import central
-from jaxshare.learners.actor_critic import Aims, actor_critic
+from jaxshare.learners.actor_critic import actor_critic
+from jaxshare.learners.actor_critic_losses import Aims
 from jaxshare.learners.actor_critic_settings import (
     EPYMARL_RUN,
     CentralConfig,
@@ -144,13 +146,13 @@ def prepare(joint: StreamNetwork, view: View) -> Aims:
 
     # the best that could come next, by the slow critic, and the best that could have come now
     slow = central.slow_critic(view)["joint"]
-    beyond = Asked(family.critic_beyond(view), action, segment.next_avail)
+    beyond = Asked(streams.critic_beyond(view), action, segment.next_avail)
     following = optimistic(joint, view.replace(key=beyond_key), slow, beyond)
     online = view.params["critic"]
-    here = Asked(family.critic_here(view), segment.action, segment.avail)
+    here = Asked(streams.critic_here(view), segment.action, segment.avail)
     hoped = optimistic(joint, view.replace(key=here_key), online["joint"], here)
 
-    value, _ = family.values(view, online, after=False)
+    value, _ = streams.values(view, online, after=False)
     target = family.returns_of(view, following)
     log_prob = jnp.zeros_like(value)
     return Aims(returns=target, advantage=hoped - value, log_prob=log_prob, value=value)
@@ -168,15 +170,15 @@ def loss(joint: StreamNetwork, view: View) -> tuple[Array, Metrics]:
     segment = view.batch
     aims: Aims = view.targets
     params = view.params["critic"]
-    policy = family.policies(view)
+    policy = streams.policies(view)
     mean = partial(family.agent_means, view)
     actor = mean(-aims.advantage * policy.log_prob(segment.action))
     entropy = mean(policy.entropy())
 
     # both critics
     others = pareto.others_only(segment.action, central.num_choices("pac", view.spec))
-    q = central.ask(joint, params["joint"], family.critic_here(view), others)
-    value, _ = family.values(view, params, after=False)
+    q = central.ask(joint, params["joint"], streams.critic_here(view), others)
+    value, _ = streams.values(view, params, after=False)
     q_error = mean(jnp.square(aims.returns - take_last(q, segment.action)))
     critic = q_error + mean(jnp.square(aims.returns - value))
 

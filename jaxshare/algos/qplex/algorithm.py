@@ -44,13 +44,10 @@ from jaxshare.algos.qplex.mixer import (
 )
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import Loss, View
-from jaxshare.learners.value import (
-    ValueConfig,
-    ValueHParams,
-    num_choices,
-    team_td_loss,
-    value_learner,
-)
+from jaxshare.learners.utilities import num_choices
+from jaxshare.learners.value import value_learner
+from jaxshare.learners.value_losses import team_td_loss
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.ops.masking import masked_argmax, masked_mean
 from jaxshare.settings.fields import UNITS, default, flag, nested, size, static, swept
 from jaxshare.settings.shared import MixerWidth

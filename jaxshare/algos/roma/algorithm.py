@@ -49,18 +49,10 @@ from jaxshare.algos.roma.networks import (
 )
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import Policy, View
-from jaxshare.learners.value import (
-    ValueConfig,
-    ValueHParams,
-    agent_inputs,
-    all_utilities,
-    compute_values,
-    greedy,
-    monotone_mixer,
-    num_choices,
-    team_td_loss,
-    value_learner,
-)
+from jaxshare.learners.utilities import agent_inputs, all_utilities, greedy, num_choices
+from jaxshare.learners.value import compute_values, monotone_mixer, value_learner
+from jaxshare.learners.value_losses import team_td_loss
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.models.base import Network, sharing_sets
 from jaxshare.models.inputs import Reads
 from jaxshare.ops.masking import masked_mean

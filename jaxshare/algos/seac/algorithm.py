@@ -30,9 +30,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxshare.algos.seac import equations as sharing
-from jaxshare.learners import actor_critic as family
+from jaxshare.learners import actor_critic_losses as family
 from jaxshare.learners import actor_critic_settings as family_settings
-from jaxshare.learners.actor_critic import Aims, actor_critic
+from jaxshare.learners import actor_critic_streams as streams
+from jaxshare.learners.actor_critic import actor_critic
+from jaxshare.learners.actor_critic_losses import Aims
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import View
 from jaxshare.models import distributions
@@ -102,7 +104,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
 def prepare(view: View) -> Shared:
     """Returns of every agent's steps, for every learner."""
     critic = view.learner.networks["critic"]
-    stream = family.critic_stream(view, after=True)
+    stream = streams.critic_stream(view, after=True)
     read = critic.every(view.params["critic"], view.batch.carry["critic"], stream)
     value = read.y[..., 0]
     after = read.after[..., 0]
@@ -136,13 +138,13 @@ def loss(view: View) -> tuple[Array, Metrics]:
 
     # what every parameter set says about every agent's steps
     carry = segment.carry
-    read = actor_net.every(view.params["actor"], carry["actor"], family.actor_stream(view))
+    read = actor_net.every(view.params["actor"], carry["actor"], streams.actor_stream(view))
     count = read.y.shape[0]
     avail = jnp.broadcast_to(segment.avail[None], (count, *segment.avail.shape))
     policy = distributions.policy(read.y, avail, view.spec)
-    drawn = family.taken(segment)
+    drawn = streams.taken(segment)
     log_prob = policy.log_prob(jnp.broadcast_to(drawn[None], (count, *drawn.shape)))
-    stream = family.critic_stream(view, after=False)
+    stream = streams.critic_stream(view, after=False)
     critic_net = view.learner.networks["critic"]
     value = critic_net.every(view.params["critic"], carry["critic"], stream).y[..., 0]
 

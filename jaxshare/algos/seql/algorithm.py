@@ -35,7 +35,8 @@ import jax.numpy as jnp
 from jaxshare.algos.seql import equations as sharing
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import Optimizer, View
-from jaxshare.learners.value import ValueConfig, ValueHParams, value_learner
+from jaxshare.learners.value import value_learner
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.ops import td
 from jaxshare.ops.masking import masked_mean
 from jaxshare.settings.fields import default, nested, static, swept

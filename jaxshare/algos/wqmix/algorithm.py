@@ -30,15 +30,9 @@ import jax.numpy as jnp
 from jaxshare.algos.wqmix.central import central_mixer
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import View
-from jaxshare.learners.value import (
-    ValueConfig,
-    ValueHParams,
-    agent_inputs,
-    agent_network,
-    monotone_mixer,
-    unrolled,
-    value_learner,
-)
+from jaxshare.learners.utilities import agent_inputs, agent_network, unrolled
+from jaxshare.learners.value import monotone_mixer, value_learner
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.models.mixers import MixerInputs
 from jaxshare.ops.masking import masked_argmax, masked_mean, masked_mean_square, take_last
 from jaxshare.settings.fields import default, nested, size, static, swept
