@@ -69,11 +69,13 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     """Critics of the joint action, one for every agent."""
     use_state = config.critic_reads == "state" and spec.state_dim > 0
     size = spec.state_dim if use_state else spec.num_agents * spec.obs_dim
+    size += spec.num_agents * (inputs.action_dim(spec) + config.critic_agent_id)
+    weight = float(spec.num_agents) if config.over_agents == "sum" else 1.0
     critics = Critics(
         reads=partial(critic_input, config, use_state),
-        input_dim=size + spec.num_agents * (inputs.action_dim(spec) + config.critic_agent_id),
+        input_dim=size,
         others=config.others,
-        weight=float(spec.num_agents) if config.over_agents == "sum" else 1.0,
+        weight=weight,
     )
     return deterministic_learner("maddpg", config, spec, critics, individual_td_loss)
 

@@ -190,6 +190,8 @@ def loss(view: View) -> tuple[Array, Metrics]:
     aims: Aims = view.targets
     policy = played(view)
     mean = partial(family.agent_means, view)
+
+    # the policies that played, and with them the critic unless it steps alone
     actor = mean(-aims.advantage * policy.log_prob(segment.action))
     entropy = mean(policy.entropy())
     losses = {"actor": actor, "entropy": entropy}

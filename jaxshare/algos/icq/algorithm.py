@@ -160,14 +160,15 @@ def make(config: Config, spec: EnvSpec) -> Learner:
             f"algo.mixture=true is of discrete actions, and env={spec.name} has continuous ones. "
             "Use algo.mixture=false."
         )
-    mixer = linear_mixer(
-        spec.num_agents, spec.state_dim, config.embed_dim, bias=config.form == "paper"
-    )
+    has_bias = config.form == "paper"
+    mixer = linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=has_bias)
     networks: dict[str, Any] = {
         "actor": family.policy_network("icq", config, spec),
         "critic": _critic(config, spec),
         "mixer": mixer,
     }
+
+    # first the critic, then the policy with the new critic
     steps = {
         "critic": Step(critic_loss, {"critic": ("critic", "mixer")}, rate="critic_lr"),
         "actor": Step(actor_loss, {"actor": ("actor",)}),

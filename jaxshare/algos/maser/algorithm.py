@@ -155,7 +155,8 @@ def shape(phi: Network, view: View) -> Values:
     values: Values = view.values
     batch = view.batch
     online = values.q[:-1]
-    target = values.target_q[:-1]  # type: ignore[index]
+    assert values.target_q is not None  # discrete actions have columns
+    target = values.target_q[:-1]
     avail = batch.avail[:-1]
 
     # the best team value that the target networks see at each step
@@ -186,6 +187,8 @@ def extra_loss(phi: Network, view: View) -> tuple[Array, Metrics]:
     values = view.values
     mask = jnp.broadcast_to(view.batch.mask[..., None], values.q_taken.shape)
     individual = individual_loss(values, mask, h["intrinsic_scale"])
+
+    # of each episode and agent, after its goal
     explore = _explore(view, mask)
     apart = _distance_error(phi, view, mask)
     valid = jnp.broadcast_to(mask.max(0), explore.shape)

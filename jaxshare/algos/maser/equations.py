@@ -51,7 +51,8 @@ def cosine_distance(
 
     [..., A] -> [...]; 1 where one of them is all 0.
     """
-    x, y = jnp.where(x_avail, x, 0.0), jnp.where(y_avail, y, 0.0)
+    x = jnp.where(x_avail, x, 0.0)
+    y = jnp.where(y_avail, y, 0.0)
     length = jnp.sqrt(jnp.square(x).sum(-1) * jnp.square(y).sum(-1))
     return 1.0 - jnp.where(length > 0, (x * y).sum(-1) / jnp.where(length > 0, length, 1.0), 0.0)
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from jaxshare.learners import central
-from jaxshare.learners.records import View
+from jaxshare.learners.records import Settings, View
 from jaxshare.models.streams import Read, Stream, StreamNetwork
 from jaxshare.ops import pareto
 from jaxshare.ops.masking import take_last
+from jaxshare.trees import Tree
 from jaxshare.types import Array, EnvSpec, RefusedError
 
 # joint actions of the others to enumerate; ours: five agents with eight actions, six with five
@@ -29,7 +29,7 @@ class Asked(struct.PyTreeNode):
     avail: Array  # [T, B, N, A] what it could do
 
 
-def enumerates(config: Any, spec: EnvSpec) -> bool:
+def enumerates(config: Settings, spec: EnvSpec) -> bool:
     """Whether all joint actions of the others are looked at. config: PAC's settings.
 
     Raises RefusedError if there are too many.
@@ -48,20 +48,20 @@ def enumerates(config: Any, spec: EnvSpec) -> bool:
 def both(value: StreamNetwork, joint: StreamNetwork) -> StreamNetwork:
     """V to the family, with the parameters of Q beside its own: {"value", "joint"}."""
 
-    def init(key: Array) -> dict[str, Any]:
+    def init(key: Array) -> dict[str, Tree]:
         value_key, joint_key = jax.random.split(key)
         return {"value": value.init(value_key), "joint": joint.init(joint_key)}
 
-    def unroll(params: Any, carry: Array, stream: Stream) -> tuple[Array, Read]:
+    def unroll(params: Tree, carry: Array, stream: Stream) -> tuple[Array, Read]:
         return value.unroll(params["value"], carry, stream)
 
-    def every(params: Any, carry: Array, stream: Stream) -> Read:
+    def every(params: Tree, carry: Array, stream: Stream) -> Read:
         return value.every(params["value"], carry, stream)
 
     return replace(value, init=init, unroll=unroll, every=every)
 
 
-def optimistic(joint: StreamNetwork, view: View, params: Any, asked: Asked) -> Array:
+def optimistic(joint: StreamNetwork, view: View, params: Tree, asked: Asked) -> Array:
     """Q+ of the actions taken, [T, B, N]; params of Q."""
     config = view.config
     spec = view.spec

@@ -158,6 +158,8 @@ def make(config: Config, spec: EnvSpec) -> Learner:
 def _weights(config: Config, spec: EnvSpec) -> HyperWeights | AttentionWeights:
     if config.mixer == "dmaq":
         return HyperWeights(config.hypernet_dim)
+
+    # attention reads the agents' parts of the state
     if config.unit_dim == 0:
         raise RefusedError(
             "algo.mixer=qatten needs algo.unit_dim: how many numbers each agent has at the start "

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxshare.models.base import Linear, uniform_fan
+from jaxshare.models.base import Linear, apply_of, first_params, uniform_fan
 from jaxshare.models.mixers import Mixer, MixerInputs
+from jaxshare.trees import Tree
 
 
 def duplex(
@@ -138,16 +138,20 @@ class AttentionWeights(nn.Module):
         """Make the transformation."""
         agents = q.shape[-1]
         lead = q.shape[:-1]
+
+        # the agents' parts of the state
         unit = state[..., : agents * self.unit_dim].reshape(*lead, agents, self.unit_dim)
         if self.nonlinear:
             unit = jnp.concatenate([unit, q[..., None]], axis=-1)
-        query = Kernels(
+
+        # attention of the state over them
+        size = unit.shape[-1]
+        ask = Kernels(
             self.heads, 2, self.hypernet_dim, self.embed_dim, last_bias=False, name="query"
-        )(state)
-        shape = (unit.shape[-1], self.heads, self.embed_dim)
-        key = jnp.einsum(
-            "...d,dhe->...he", unit, self.param("key", uniform_fan(unit.shape[-1]), shape)
         )
+        query = ask(state)
+        kernel = self.param("key", uniform_fan(size), (size, self.heads, self.embed_dim))
+        key = jnp.einsum("...d,dhe->...he", unit, kernel)
         logits = jnp.einsum("...he,...nhe->...hn", query, key)
         share = nn.softmax(logits / self.embed_dim**0.5, axis=-1)
         if self.weighted_head:
@@ -169,26 +173,27 @@ def qplex_mixer(
     Parameters by these two names.
     """
 
-    def init(key: jax.Array) -> Any:
+    def init(key: jax.Array) -> Tree:
         q = jnp.zeros((1, num_agents))
         state = jnp.zeros((1, state_dim))
         action = jnp.zeros((1, num_agents), jnp.int32)
         first, second = jax.random.split(key)
+        # by the names of the two modules
         return {
-            "weights": weights.init(first, q, state)["params"],
-            "importance": importance.init(second, state, action)["params"],
+            "weights": first_params(weights, first, q, state),
+            "importance": first_params(importance, second, state, action),
         }
 
-    def apply(params: Any, q: jax.Array, inputs: MixerInputs) -> jax.Array:
+    def apply(params: Tree, q: jax.Array, inputs: MixerInputs) -> jax.Array:
         w, b, _ = transformation(weights, params, q, inputs.state)
-        weight = importance.apply({"params": params["importance"]}, inputs.state, inputs.action)
-        return duplex(q, inputs.q_max, w, b, weight)  # type: ignore[arg-type]
+        weight = apply_of(importance)(params["importance"], inputs.state, inputs.action)
+        return duplex(q, inputs.q_max, w, b, weight)
 
     return Mixer(init, apply)
 
 
 def transformation(
-    weights: HyperWeights | AttentionWeights, params: Any, q: jax.Array, state: jax.Array
+    weights: HyperWeights | AttentionWeights, params: Tree, q: jax.Array, state: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(w, b) [..., N] and the penalty [...] of a `qplex_mixer` with these parameters."""
-    return weights.apply({"params": params["weights"]}, q, state)  # type: ignore[return-value]
+    return apply_of(weights)(params["weights"], q, state)

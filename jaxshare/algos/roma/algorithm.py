@@ -186,13 +186,18 @@ def role_loss(inference: Network, unlikeness: Network, view: View) -> tuple[Arra
     coef = h["diversity_coef"] * (view.env_steps >= h["diversity_start"])
     on = mask.max(1)
     each = jnp.broadcast_to(mask[..., None], entropies.shape)
-    return masked_mean(identity + coef * diversity, on), {
+    total = masked_mean(identity + coef * diversity, on)
+
+    # means over real steps
+    spread = roles.mean.std(-2).mean(-1)
+    distance = unlike.mean((0, -1))
+    return total, {
         "roma/identity_loss": masked_mean(identity, on),
         "roma/diversity_loss": masked_mean(diversity, on),
         "roma/entropy": masked_mean(entropies, each),
         "roma/kl": masked_mean(divergences, each),
-        "roma/unlikeness": masked_mean(unlike.mean((0, -1)), mask),
-        "roma/role_spread": masked_mean(roles.mean.std(-2).mean(-1), mask),
+        "roma/unlikeness": masked_mean(distance, mask),
+        "roma/role_spread": masked_mean(spread, mask),
     }
 
 

@@ -65,7 +65,8 @@ def scaled(x: jax.Array) -> jax.Array:
     ours: instead of 1e-12 in the denominator, which lets gradients overflow where pairs are nearly
     equal.
     """
-    low, high = x.min((0, -1), keepdims=True), x.max((0, -1), keepdims=True)
+    low = x.min((0, -1), keepdims=True)
+    high = x.max((0, -1), keepdims=True)
     apart = high - low > 1e-6
     return jnp.where(apart, (x - low) / jnp.where(apart, high - low, 1.0), 0.0)
 
@@ -76,7 +77,8 @@ def diversity_loss(fit: jax.Array, unlike: jax.Array, soft_weight: jax.Array) ->
     Twice [N, ..., N], [] -> [...].
     """
     chex.assert_equal_shape([fit, unlike])
-    mi, dis = scaled(fit), scaled(unlike)
+    mi = scaled(fit)
+    dis = scaled(unlike)
     return (dis - soft_weight * jnp.minimum(mi + dis, 1.0)).mean((0, -1))
 
 
@@ -87,14 +89,13 @@ def identity_loss(
     entropy_coef: jax.Array,
     kl_coef: jax.Array,
 ) -> jax.Array:
-    """log(1 + exp(min(2000, w_H mean H + w_KL mean KL))) of each step, means over agents and real
-    episodes.
+    """log(1 + exp(min(2000, w_H mean H + w_KL mean KL))) of each step.
 
-    entropies, divergences [T, B, N], mask [T, B] -> [T].
+    Means over agents and real episodes: entropies, divergences [T, B, N], mask [T, B] -> [T].
     """
-    total = entropy_coef * step_mean(entropies.mean(-1), mask) + kl_coef * step_mean(
-        divergences.mean(-1), mask
-    )
+    entropy = entropy_coef * step_mean(entropies.mean(-1), mask)
+    divergence = kl_coef * step_mean(divergences.mean(-1), mask)
+    total = entropy + divergence
     return jax.nn.softplus(jnp.minimum(total, CEILING))
 
 

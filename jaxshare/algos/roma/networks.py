@@ -4,9 +4,7 @@ drawn at each step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +12,7 @@ from flax import linen as nn
 from flax import struct
 
 from jaxshare.models.agents import GRU, AgentNetwork, team_network
-from jaxshare.models.base import Linear, Network, add_bias, uniform_fan
+from jaxshare.models.base import Linear, Network, add_bias, apply_of, first_params, uniform_fan
 
 NORMS = ("layer", "batch", "none")
 
@@ -81,7 +79,8 @@ class RoleEncoder(nn.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Encode."""
         both = Linear(2 * self.sizes.role_dim, name="out")(Hidden(self.sizes, name="hidden")(x))
-        mean, log_var = both[..., : self.sizes.role_dim], both[..., self.sizes.role_dim :]
+        mean = both[..., : self.sizes.role_dim]
+        log_var = both[..., self.sizes.role_dim :]
         return mean, jnp.maximum(jnp.exp(log_var), self.sizes.var_floor)
 
 
@@ -98,7 +97,9 @@ class GeneratedHead(nn.Module):
     @nn.compact
     def __call__(self, role: jax.Array, h: jax.Array) -> jax.Array:
         """Generate the layer and apply it."""
-        units, features, actions = self.sizes.hidden_dim, h.shape[-1], self.num_actions
+        units = self.sizes.hidden_dim
+        features = h.shape[-1]
+        actions = self.num_actions
         code = Hidden(self.sizes, name="hidden")(role)
         init = uniform_fan(units)
         kernel = self.param("weight_kernel", init, (units, features, actions))
@@ -123,10 +124,10 @@ class RoleQ(nn.Module):
     @nn.compact
     def __call__(self, carry: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Unroll over the leading axis."""
-        x, noise = x[..., : -self.sizes.role_dim], x[..., -self.sizes.role_dim :]
-        hidden = GRU(self.hidden_dim, name="gru")(
-            carry, nn.relu(Linear(self.hidden_dim, name="embed")(x))
-        )
+        noise = x[..., -self.sizes.role_dim :]
+        x = x[..., : -self.sizes.role_dim]
+        gru = GRU(self.hidden_dim, name="gru")
+        hidden = gru(carry, nn.relu(Linear(self.hidden_dim, name="embed")(x)))
         mean, var = RoleEncoder(self.sizes, name="role_encoder")(x)
         role = mean + jnp.sqrt(var) * noise
         q = GeneratedHead(self.sizes, self.num_actions, name="head")(role, hidden)
@@ -165,7 +166,7 @@ def unlikeness_network(sizes: RoleSizes) -> Network:
 
 
 def _network(module: nn.Module, input_dim: int) -> Network:
-    apply: Callable[..., Any] = lambda params, x: module.apply({"params": params}, x)  # noqa: E731
     return Network(
-        init=lambda key: module.init(key, jnp.zeros((1, input_dim)))["params"], apply=apply
+        init=lambda key: first_params(module, key, jnp.zeros((1, input_dim))),
+        apply=apply_of(module),
     )

@@ -113,7 +113,7 @@ def prepare(view: View) -> Shared:
     sets = critic.param_sets
     own_value = sharing.own_sets(value, sets)
     own_returns = family.returns_of(view, sharing.own_sets(after, sets))
-    own = Aims(
+    own_aims = Aims(
         returns=own_returns,
         advantage=own_returns - own_value,
         log_prob=jnp.zeros_like(own_value),
@@ -125,7 +125,7 @@ def prepare(view: View) -> Shared:
         returns = jnp.broadcast_to(own_returns[None], value.shape)
     else:
         returns = jax.vmap(partial(family.returns_of, view))(after)
-    return Shared(returns=jnp.moveaxis(returns, 0, -1), own=own)
+    return Shared(returns=jnp.moveaxis(returns, 0, -1), own=own_aims)
 
 
 def loss(view: View) -> tuple[Array, Metrics]:
@@ -159,9 +159,9 @@ def loss(view: View) -> tuple[Array, Metrics]:
     # own steps count 1, others' `sharing`
     groups = view.spec.groups
     weight = sharing.weights(sets, groups, h["sharing"])
-    own = sharing.weights(sets, groups, jnp.float32(0.0))
+    own_weight = sharing.weights(sets, groups, jnp.float32(0.0))
     total = (weight * (actor + h["value_coef"] * critic)).sum()
-    total = total - h["entropy_coef"] * (own * entropy).sum()
+    total = total - h["entropy_coef"] * (own_weight * entropy).sum()
     scale = 1.0
     if view.config.over_agents == "mean":
         total = total / view.spec.num_agents
@@ -169,11 +169,11 @@ def loss(view: View) -> tuple[Array, Metrics]:
     metrics = family.report(
         view,
         aims.own,
-        actor=(own * actor).sum() * scale,
-        critic=(own * critic).sum() * scale,
-        entropy=(own * entropy).sum() * scale,
+        actor=(own_weight * actor).sum() * scale,
+        critic=(own_weight * critic).sum() * scale,
+        entropy=(own_weight * entropy).sum() * scale,
     )
-    return total, {**metrics, **_histogram(ratio, weight - own, segment.mask)}
+    return total, {**metrics, **_histogram(ratio, weight - own_weight, segment.mask)}
 
 
 def _means(x: Array, mask: Array) -> Array:
@@ -182,8 +182,9 @@ def _means(x: Array, mask: Array) -> Array:
 
 
 def _histogram(ratio: Array, shared: Array, mask: Array) -> Metrics:
-    """Where the importance ratios of others' steps lie, as shares of all of them, their mean and
-    the largest.
+    """Where the importance ratios of others' steps lie, as shares of all of them.
+
+    Their mean and the largest as well.
     """
     used = (shared > 0)[:, None, None, :] & (mask > 0)[None, :, :, None]
     count = jnp.maximum(used.sum(), 1)

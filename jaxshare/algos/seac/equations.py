@@ -8,6 +8,7 @@ from __future__ import annotations
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 RATIO_EPS = 1e-7  # code: added to the probability under which the action was taken
 
@@ -20,11 +21,9 @@ def weights(sets: tuple[int, ...], types: tuple[int, ...], lambda_: jax.Array) -
     """
     num_sets = max(sets) + 1
     kind = [types[sets.index(s)] for s in range(num_sets)]
-    own = jnp.array([[float(sets[k] == s) for k in range(len(sets))] for s in range(num_sets)])
-    alike = jnp.array(
-        [[float(types[k] == kind[s]) for k in range(len(sets))] for s in range(num_sets)]
-    )
-    return own + lambda_ * (1.0 - own) * alike
+    is_own = jnp.array(np.array(sets) == np.arange(num_sets)[:, None], jnp.float32)
+    alike = jnp.array(np.array(types) == np.array(kind)[:, None], jnp.float32)
+    return is_own + lambda_ * (1.0 - is_own) * alike
 
 
 def ratios(log_prob: jax.Array, sets: tuple[int, ...], largest: float = 0.0) -> jax.Array:
@@ -33,10 +32,10 @@ def ratios(log_prob: jax.Array, sets: tuple[int, ...], largest: float = 0.0) -> 
     One step only. log_prob: [S, T, B, N] of agent k's action under each parameter set
     -> [S, T, B, N]. largest: where those of others are clipped; 0: nowhere.
     """
-    own = own_sets(log_prob, sets)
-    ratio = jnp.exp(log_prob) / (jnp.exp(own) + RATIO_EPS)[None]
+    owner = own_sets(log_prob, sets)
+    ratio = jnp.exp(log_prob) / (jnp.exp(owner) + RATIO_EPS)[None]
     ratio = jnp.minimum(ratio, largest) if largest else ratio
-    is_own = jnp.array([[sets[k] == s for k in range(len(sets))] for s in range(log_prob.shape[0])])
+    is_own = jnp.array(np.array(sets) == np.arange(log_prob.shape[0])[:, None])
     return jax.lax.stop_gradient(jnp.where(is_own[:, None, None, :], 1.0, ratio))
 
 

@@ -28,7 +28,6 @@ evaluations too; ours: settings of the run, and training steps only.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax.numpy as jnp
 
@@ -40,6 +39,7 @@ from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.ops import td
 from jaxshare.ops.masking import masked_mean
 from jaxshare.settings.fields import default, nested, static, swept
+from jaxshare.trees import Tree
 from jaxshare.types import Array, EnvSpec, Episode, Metrics
 
 WEIGHTINGS = ("uniform", "own_plus_lambda")
@@ -116,12 +116,11 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     return learner.extend(relabel=relabel)
 
 
-def relabel(view: View) -> tuple[Episode, dict[str, Any]]:
-    """The batch with obs, avail, alive, action and reward of agent i replaced by those of the agent
-    it learns from.
+def relabel(view: View) -> tuple[Episode, dict[str, Tree]]:
+    """The batch, where each agent has the experience of the agent it learns from.
 
-    views=split: as many episodes; views=all: each of them once for every member of the largest
-    type.
+    That is obs, avail, alive, action and reward. views=split: as many episodes; views=all: each of
+    them once for every member of the largest type.
     """
     batch = view.batch
     if view.config.views == "all":
@@ -133,7 +132,7 @@ def relabel(view: View) -> tuple[Episode, dict[str, Any]]:
     return batch.replace(**exchanged), view.stats
 
 
-def _repeat(x: Any, repeats: int) -> Any:
+def _repeat(x: Tree, repeats: int) -> Tree:
     """Along the axis of episodes; `extras` is a dict."""
     if isinstance(x, dict):
         return {name: _repeat(value, repeats) for name, value in x.items()}
@@ -141,8 +140,9 @@ def _repeat(x: Any, repeats: int) -> Any:
 
 
 def sources(view: View, episodes: int) -> tuple[Array, Array]:
-    """Whose view agent i learns from in each episode of the relabelled batch, [B, N] i32, and
-    whether it does, bool.
+    """Whose view agent i learns from in each episode of the relabelled batch, [B, N] i32.
+
+    And whether it does, [B, N] bool.
     """
     groups = view.spec.groups
     if view.config.views == "split":
@@ -169,10 +169,16 @@ def loss(view: View) -> tuple[Array, Metrics]:
         total = sharing.uniform_mean(square, mask)
     else:
         total = sharing.own_plus_others(square, mask, is_own, view.hparams["share_coef"])
+
+    # errors on one's own experience and on that of others
+    size = jnp.abs(delta)
+    mine = mask * is_own[None]
+    others = mask * ~is_own[None]
+    target = batch.reward + discount * values.next_q
     return total, {
         "loss/td": total,
-        "td_error/abs_mean": masked_mean(jnp.abs(delta), mask),
-        "q/target_mean": masked_mean(batch.reward + discount * values.next_q, mask),
-        "seql/own_error": masked_mean(jnp.abs(delta), mask * is_own[None]),
-        "seql/others_error": masked_mean(jnp.abs(delta), mask * ~is_own[None]),
+        "td_error/abs_mean": masked_mean(size, mask),
+        "q/target_mean": masked_mean(target, mask),
+        "seql/own_error": masked_mean(size, mine),
+        "seql/others_error": masked_mean(size, others),
     }

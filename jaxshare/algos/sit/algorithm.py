@@ -52,7 +52,7 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from jaxshare.algos.sit import policies, rewards, tables
+from jaxshare.algos.sit import policies, rewards, tables, trajectories
 from jaxshare.algos.sit.networks import Decomposition, Question, decomposition_ensemble
 from jaxshare.algos.sit.sets import sets_of, shared_network
 from jaxshare.algos.sit.settings import NO_DECOMPOSITION, Config
@@ -74,10 +74,8 @@ def fitted(config: Config, num_episodes: int, total_updates: int) -> Config:
     """The settings for a data set of `num_episodes`, with `capacity` resolved.
 
     Raises RefusedError if it is too small, or if the run ends in the first stage (ending just after
-    it is allowed).
-
-    The tables are part of the learner's state, whose shapes must be known where there is no data
-    set, as when a run is evaluated.
+    it is allowed). The tables are part of the learner's state, whose shapes must be known where
+    there is no data set, as when a run is evaluated.
     """
     check_capacity(config.capacity or num_episodes, num_episodes)
     if total_updates < config.stage1_updates:
@@ -101,6 +99,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     def first_stage(clock: Clock) -> Array:
         return clock.updates < config.stage1_updates
 
+    # first rewards are decomposed, then policies learn by them
     reward = Step(rewards.loss, {"reward": ("reward",)}, rate="reward_lr")
     critic = Step(partial(policies.critic_loss, sets), {"critic": ("critic",)}, rate="critic_lr")
     actor = Step(None, {"actor": ("actor",)}, advance=partial(policies.advance_actors, sets))
@@ -114,12 +113,13 @@ def make(config: Config, spec: EnvSpec) -> Learner:
         ),
         Phase(
             steps={"critic": critic, "actor": actor},
-            draw=partial(policies.draw, sets),
-            prepare=partial(policies.prepare, sets),
+            draw=partial(trajectories.draw, sets),
+            prepare=partial(trajectories.prepare, sets),
             relabels=False,
         ),
     )
-    return Learner(
+    period = config.target_update_period
+    learner = Learner(
         name=NAME,
         spec=spec,
         config=config,
@@ -129,16 +129,17 @@ def make(config: Config, spec: EnvSpec) -> Learner:
         phases=phases,
         main="reward",
         source=Source(experience="dataset", sample=None),
-        targets=Targets(
-            networks=("critic",),
-            period=config.target_update_period,
-            start=config.stage1_updates,
-        ),
+    )
+    targets = Targets(networks=("critic",), period=period, start=config.stage1_updates)
+    stats = {NAME: partial(tables.first, sets, config, spec)}
+    return replace(
+        learner,
+        targets=targets,
         optimizer=Optimizer(kind="rmsprop", clip="set", largest_norm=True),
-        stats={NAME: partial(tables.first, sets, config, spec)},
+        stats=stats,
         tables=partial(tables.tables, sets),
         checks=(_check_relabelling,),
-        inspect=(shown,),
+        inspect=(judgement,),
     )
 
 
@@ -163,9 +164,10 @@ def _check_relabelling(learner: Learner) -> None:
         )
 
 
-def shown(view: View) -> dict[str, Array]:
-    """Decomposed rewards and their uncertainty, and what the critics say about the actions taken,
-    [T, B, N].
+def judgement(view: View) -> dict[str, Array]:
+    """Decomposed rewards and their uncertainty, and what the critics say of the actions taken.
+
+    [T, B, N] each, for people to look at.
     """
     batch = view.batch
     reward, uncertainty = rewards.individual(view, view.stats[NAME]["floor"])
@@ -173,12 +175,12 @@ def shown(view: View) -> dict[str, Array]:
     previous = inputs.last_actions(batch.action, view.spec)[:-1]
     obs = batch.obs[:-1]
     shape = reward.shape
-    asked = Question(
-        history=jnp.concatenate([obs, previous], axis=-1),
-        action=encoded[..., None, :],
-        obs=jnp.broadcast_to(obs[:, :, None], (*shape, *obs.shape[2:])),
-        index=jnp.broadcast_to(jnp.arange(shape[-1]), shape),
-    )
+
+    # every agent is asked about what it did
+    history = jnp.concatenate([obs, previous], axis=-1)
+    everybody = jnp.broadcast_to(obs[:, :, None], (*shape, *obs.shape[2:]))
+    index = jnp.broadcast_to(jnp.arange(shape[-1]), shape)
+    asked = Question(history=history, action=encoded[..., None, :], obs=everybody, index=index)
     critic = view.learner.networks["critic"]
     q = critic.unroll(view.params["critic"], critic.initial_carry(shape[1]), asked)[1][..., 0]
     return {"individual_reward": reward, "individual_uncertainty": uncertainty, "q_taken": q}

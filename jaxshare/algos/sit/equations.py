@@ -67,8 +67,8 @@ def returns_to_go(reward: jax.Array, gamma: jax.Array, literal: bool = False) ->
     factor = 1.0 / gamma if literal else gamma
 
     def step(after: jax.Array, now: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found = now + factor * after
-        return found, found
+        to_go = now + factor * after
+        return to_go, to_go
 
     return jax.lax.scan(step, jnp.zeros_like(reward[0]), reward, reverse=True)[1]
 
@@ -233,10 +233,8 @@ def masked_median(x: jax.Array, mask: jax.Array) -> jax.Array:
     chex.assert_equal_shape([x, mask])
     ordered = jnp.sort(jnp.where(mask > 0, x, jnp.inf).ravel())
     count = jnp.sum(mask > 0)
-    low, high = (
-        ordered[jnp.maximum(count - 1, 0) // 2],
-        ordered[jnp.minimum(count // 2, ordered.size - 1)],
-    )
+    low = ordered[jnp.maximum(count - 1, 0) // 2]
+    high = ordered[jnp.minimum(count // 2, ordered.size - 1)]
     return jnp.where(count > 0, (low + high) / 2.0, 0.0)
 
 
@@ -248,10 +246,10 @@ def auroc(score: jax.Array, positive: jax.Array) -> jax.Array:
     The Mann-Whitney statistic over all pairs.
     """
     chex.assert_equal_shape([score, positive])
-    score, positive = score.ravel(), positive.ravel()
-    negatives = jnp.sort(
-        jnp.where(positive, jnp.inf, score)
-    )  # positives stand behind all finite scores
+    score = score.ravel()
+    positive = positive.ravel()
+    # positives stand behind all finite scores
+    negatives = jnp.sort(jnp.where(positive, jnp.inf, score))
     below, upto = (jnp.searchsorted(negatives, score, side=side) for side in ("left", "right"))
     wins = jnp.where(positive, (below + upto) / 2.0, 0.0).sum()
     return wins / (jnp.sum(positive, dtype=score.dtype) * jnp.sum(~positive, dtype=score.dtype))
@@ -270,15 +268,15 @@ def better_pairs(level: jax.Array, groups: tuple[int, ...]) -> jax.Array:
 
 
 def pair_order(score: jax.Array, level: jax.Array, groups: tuple[int, ...]) -> jax.Array:
-    """How often the better of two agents of one type in one episode has the larger score; ties
-    count half.
+    """How often the better of two agents of one type in one episode has the larger score.
 
-    score, level [E, N], groups and unknown levels as in `better_pairs` -> []; nan without a pair of
-    unequal levels.
+    Ties count half. score, level [E, N], groups and unknown levels as in `better_pairs` -> []; nan
+    without a pair of unequal levels.
     """
     chex.assert_equal_shape([score, level])
     better = better_pairs(level, groups)
-    mine, other = score[:, :, None], score[:, None, :]
+    mine = score[:, :, None]
+    other = score[:, None, :]
     wins = jnp.where(mine > other, 1.0, jnp.where(mine == other, 0.5, 0.0))
     return jnp.where(better, wins, 0.0).sum() / better.sum()
 
@@ -289,7 +287,8 @@ def share_of(log_weight: jax.Array, chosen: jax.Array, among: jax.Array) -> jax.
     [Z], [Z] bool, [Z] bool -> [].
     """
     chex.assert_equal_shape([log_weight, chosen, among])
-    part, whole = (
-        jax.nn.logsumexp(jnp.where(own, log_weight, -jnp.inf)) for own in (chosen & among, among)
-    )
-    return jnp.exp(part - whole)
+
+    def log_sum(items: jax.Array) -> jax.Array:
+        return jax.nn.logsumexp(jnp.where(items, log_weight, -jnp.inf))
+
+    return jnp.exp(log_sum(chosen & among) - log_sum(among))

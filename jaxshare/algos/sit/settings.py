@@ -205,6 +205,7 @@ class Config(TargetPeriod):
         self._check_together()
 
     def _check_together(self) -> None:
+        """Raise RefusedError for settings that have no meaning beside one another."""
         if self.decomposition == NO_DECOMPOSITION and self.stage1_updates:
             raise RefusedError(
                 "algo.decomposition=none leaves nothing to learn for "
@@ -216,6 +217,8 @@ class Config(TargetPeriod):
                 "algo.scaled_attention=true has no effect with "
                 f"algo.decomposition={self.decomposition}: only attention has scores. Leave it out."
             )
+
+        # of the last stage
         if self.literal_weight and not self.weighted:
             raise RefusedError(
                 f"algo.literal_weight=true: with algo.decomposition={self.decomposition} and "

@@ -47,6 +47,8 @@ def first(sets: Sets, config: Config, spec: EnvSpec) -> dict[str, Array]:
         "priority": jnp.zeros((capacity, agents)),
         "floor": jnp.zeros(()),
     }
+
+    # one of each for a buffer, and its tree
     empty |= {name: jnp.zeros(len(sets.names)) for name in ("median", "alpha", "ess")}
     for k, members in enumerate(sets.members):
         empty[f"tree_{k}"] = sum_tree.init(capacity * len(members)).nodes
@@ -54,8 +56,9 @@ def first(sets: Sets, config: Config, spec: EnvSpec) -> dict[str, Array]:
 
 
 def tables(sets: Sets, view: View) -> dict[str, Array]:
-    """Everything that the last stage reads besides the data: made in one pass over the data set,
-    between the stages.
+    """Everything that the last stage reads besides the data.
+
+    It is made in one pass over the data set, between the stages.
     """
     _check(view)
     updates = view.clock.updates
@@ -114,8 +117,9 @@ def _built(sets: Sets, view: View, floor: Array) -> dict[str, Array]:
 
 
 def judged(sets: Sets, view: View, floor: Array) -> dict[str, Array]:
-    """What the ensemble says of every trajectory of a data set; the view's batch: in the layout of
-    a replay, any size.
+    """What the ensemble says of every trajectory of a data set.
+
+    The view's batch: in the layout of a replay, any size.
 
     reward, uncertainty [E, T, N]; priority [E, N], rescaled; log_weight [E, N], of eq. 7 up to a
     constant of each buffer; by buffer [K]: median (of the uncertainty), alpha (after min_ess), ess.
@@ -132,9 +136,9 @@ def judged(sets: Sets, view: View, floor: Array) -> dict[str, Array]:
     log_weights = [empty] * view.spec.num_agents
     by_buffer = []
     for members in sets.members:
-        own = jnp.array(members)
-        buffer = _buffer(raw[:, own], valid[:, own], view)
-        median = equations.masked_median(uncertainty[..., own], mask[..., own])
+        agents = jnp.array(members)
+        buffer = _buffer(raw[:, agents], valid[:, agents], view)
+        median = equations.masked_median(uncertainty[..., agents], mask[..., agents])
         by_buffer.append({"alpha": buffer.alpha, "ess": buffer.ess, "median": median})
         for place, agent in enumerate(members):
             priorities[agent] = buffer.priority[:, place]

@@ -100,11 +100,12 @@ def central_values(view: View) -> Central:
     best_q = take_last(slow[:-1], greedy_actions(view))
     next_value = mixed(view, view.target_params, next_q, batch.state[1:])
     target = values.team_reward + values.discount * next_value
-    return Central(
-        taken=mixed(view, view.params, take_last(q[:-1], batch.action), batch.state[:-1]),
-        best=jax.lax.stop_gradient(mixed(view, view.target_params, best_q, batch.state[:-1])),
-        target=jax.lax.stop_gradient(target),
-    )
+
+    # of the team: with a gradient for what was done only
+    now = batch.state[:-1]
+    taken = mixed(view, view.params, take_last(q[:-1], batch.action), now)
+    best = jax.lax.stop_gradient(mixed(view, view.target_params, best_q, now))
+    return Central(taken=taken, best=best, target=jax.lax.stop_gradient(target))
 
 
 def greedy_actions(view: View) -> Array:
@@ -140,10 +141,13 @@ def loss(view: View) -> tuple[Array, Metrics]:
     delta = central.target - values.q_tot
     monotone = masked_mean(weight * jnp.square(jnp.where(mask > 0, delta, 0.0)), mask)
     error = masked_mean_square(central.target - central.taken, mask)
+
+    # means over valid steps
+    size = masked_mean(jnp.abs(delta), mask)
     return monotone + error, {
         "loss/td": monotone,
         "loss/central": error,
-        "td_error/abs_mean": masked_mean(jnp.abs(delta), mask),
+        "td_error/abs_mean": size,
         "q/tot_mean": masked_mean(values.q_tot, mask),
         "q/central_mean": masked_mean(central.taken, mask),
         "q/target_mean": masked_mean(central.target, mask),

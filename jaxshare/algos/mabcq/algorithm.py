@@ -3,8 +3,7 @@
 https://arxiv.org/abs/2211.15612.
 
     mu_i by behaviour cloning;   Q(tau, a) = sum_i w_i(s) Q_i(tau_i, a_i) + b(s),  w_i >= 0
-    A_i(tau) = {a available: mu_i(a | tau) / max mu_i > zeta}, the likeliest action always among
-    them
+    A_i(tau) = {a available: mu_i(a | tau) / max mu_i > zeta}, and always the likeliest action
     y = R + discount Q'(tau', a*),   a*_i = argmax of Q_i over A_i(tau_i')
     L = sum m (y - Q)^2 / sum m                                                             (eq. 12)
 
@@ -35,10 +34,8 @@ from jaxshare.ops.masking import masked_argmax, masked_mean, masked_mean_square,
 from jaxshare.settings.fields import COUNT, flag, nested, static, swept
 from jaxshare.types import Array, Clock, EnvSpec, HParams, Metrics
 
-RUN = {
-    "total_updates": 15_000,
-    "eval": {"every": 1_000},
-}  # paper: Table 11; the evaluations are ours
+# paper: Table 11; the evaluations are ours
+RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}
 
 
 @dataclass(frozen=True)
@@ -82,17 +79,18 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     mixer = linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=True)
     first = config.behaviour_updates
 
+    # with a number of first updates the behaviour is learned alone, and stays
     def early(clock: Clock) -> Array:
         return clock.updates < first
 
     def late(clock: Clock) -> Array:
         return clock.updates >= first
 
+    cloning = {"behaviour": ("behaviour",)}
+    joint = {"joint": ("agent", "mixer")}
     steps = {
-        "behaviour": Step(
-            behaviour_loss, {"behaviour": ("behaviour",)}, due=early if first else None
-        ),
-        "joint": Step(loss, {"joint": ("agent", "mixer")}, due=late if first else None),
+        "behaviour": Step(behaviour_loss, cloning, due=early if first else None),
+        "joint": Step(loss, joint, due=late if first else None),
     }
     networks = {"agent": network, "behaviour": network, "mixer": mixer}
     learner = offline_learner("mabcq", config, spec, networks, steps)
