@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import cli
-from jaxshare.learners.assembly import with_values
+from jaxshare.learners.passes import with_values
 from jaxshare.learners.records import View
 from jaxshare.run import build
 from jaxshare.training import rollout

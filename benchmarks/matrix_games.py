@@ -30,7 +30,7 @@ import numpy as np
 from jaxshare import registry
 from jaxshare.envs.matrix import environment as matrix
 from jaxshare.envs.matrix.tables import TABLES
-from jaxshare.learners.assembly import with_values
+from jaxshare.learners.passes import with_values
 from jaxshare.learners.records import View
 from jaxshare.types import Clock, Context, Episode
 

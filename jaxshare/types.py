@@ -1,17 +1,21 @@
 """The records that pass between the parts of jaxshare.
 
-Letters of the shape comments: S seeds, H hyper-parameter sets, R = S*H runs, T steps, B parallel environments or
-sampled episodes, N agents, A actions, U continuous action size, O observation, G global state, C replay slots.
+Letters of the shape comments: S seeds, H hyper-parameter sets, R = S*H runs, T steps, B parallel
+environments or sampled episodes, N agents, A actions, U continuous action size, O observation, G
+global state, C replay slots.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 from flax import struct
+
+from jaxshare.trees import Carry, Data, EnvState, Params, Tree
 
 Array = jax.Array
 Metrics = dict[str, Array]  # {"loss/td": f32[]}
@@ -20,11 +24,14 @@ HParams = dict[str, Array]
 
 
 class RefusedError(Exception):
-    """A request that cannot be met, with a message for the person at the command line (key, value, remedy)."""
+    """A request that cannot be met, with a message for people: key, value, remedy."""
 
 
 class HostError(Exception):
-    """An environment on the host failed: its own error, with the environment, its process and its episode."""
+    """An environment on the host failed.
+
+    Its own error, with the environment, its process and its episode.
+    """
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,11 @@ class Box:
 class EnvSpec:
     """What is static about an environment.
 
-    groups: for each agent the index of its type; parameters and experience are shared within a type only.
+    groups: for each agent the index of its type; parameters and experience are shared within a type
+    only.
     group_names: one name per type, for logs.
-    common_reward: every agent receives the team reward; otherwise the team reward is the sum over agents.
+    common_reward: every agent receives the team reward; otherwise the team reward is the sum over
+    agents.
     pure: a JAX environment; False for one on the host.
     """
 
@@ -71,14 +80,16 @@ class EnvSpec:
             )
         if max(self.groups) + 1 != len(self.group_names):
             raise ValueError(
-                f"{self.name}: {len(self.group_names)} group names for {max(self.groups) + 1} groups"
+                f"{self.name}: {len(self.group_names)} group names for {max(self.groups) + 1} "
+                "groups"
             )
 
 
 class TimeStep(struct.PyTreeNode):
     """What an environment shows after `reset` or `step`.
 
-    info: scalars that are summed over the episode, such as {"won": 1.0 on the winning step, else 0.0}.
+    info: scalars that are summed over the episode, such as
+    {"won": 1.0 on the winning step, else 0.0}.
     """
 
     obs: Array  # [N, O] f32
@@ -91,34 +102,63 @@ class TimeStep(struct.PyTreeNode):
     info: dict[str, Array]  # {name: [] f32}
 
 
+class Host(Protocol):
+    """What a run does with the host side of an environment besides stepping it."""
+
+    @property
+    def twin(self) -> Callable[[], Env]:
+        """Makes the same environment with a pool of its own, for evaluation."""
+        ...
+
+    def error(self) -> BaseException | None:
+        """What stopped it, if anything has."""
+        ...
+
+    def settle(self) -> None:
+        """After an error, end what JAX keeps of it."""
+        ...
+
+    def record(self) -> None:
+        """Keep pictures from the next reset on, for `Env.render`."""
+        ...
+
+    def close(self) -> None:
+        """End what it has started outside this process."""
+        ...
+
+
 @dataclass(frozen=True)
 class Env:
     """One un-batched environment as pure functions. `step` never resets by itself.
 
-    reset: key -> (state, TimeStep); step: (state, action [N] i32 or [N, U] f32, key) -> (state, TimeStep);
+    reset: key -> (state, TimeStep); step: (state, action [N] i32 or [N, U] f32, key)
+    -> (state, TimeStep);
     render: state -> uint8 [height, width, 3], on the host, or None.
-    host: `envs.host.HostControl` of an environment that is not pure, else None.
+    host: of an environment that is not pure, else None.
     """
 
     spec: EnvSpec
-    reset: Callable[[Array], tuple[Any, TimeStep]]
-    step: Callable[[Any, Array, Array], tuple[Any, TimeStep]]
-    render: Callable[[Any], Any] | None = None
-    host: Any = None
+    reset: Callable[[Array], tuple[EnvState, TimeStep]]
+    step: Callable[[EnvState, Array, Array], tuple[EnvState, TimeStep]]
+    render: Callable[[EnvState], np.ndarray] | None = None
+    host: Host | None = None
 
 
 class Episode(struct.PyTreeNode):
-    """A batch of whole episodes, time first. The true last observation is kept, so the first four have T+1 slots."""
+    """A batch of whole episodes, time first.
+
+    The true last observation is kept, so the first four have T+1 slots.
+    """
 
     obs: Array  # [T+1, B, N, O]
     state: Array  # [T+1, B, G]
-    avail: Array  # [T+1, B, N, A] bool; all ones after the end (an empty row would give -inf, and 0 * inf = nan)
+    # [T+1, B, N, A] bool; all ones after the end (an empty row would give -inf, and 0 * inf = nan)
+    avail: Array
     alive: Array  # [T+1, B, N] bool
     action: Array  # [T, B, N] i32 or [T, B, N, U] f32
     reward: Array  # [T, B, N]
-    terminated: (
-        Array  # [T, B] bool: the transition from t to t+1 ended the episode in a terminal state
-    )
+    # [T, B] bool: the transition from t to t+1 ended the episode in a terminal state
+    terminated: Array
     truncated: Array  # [T, B] bool: the transition from t to t+1 met the time limit
     mask: Array  # [T, B] f32: 1 on real transitions
     extras: dict[str, Array] = field(default_factory=dict)  # {name: [T, B, ...]}
@@ -127,7 +167,8 @@ class Episode(struct.PyTreeNode):
 class Segment(struct.PyTreeNode):
     """A piece of B streams of episodes. Where one ends the next one follows, or padding of mask 0.
 
-    Every field is what stood before the action of its step, but `next_*`: what the action led to, before any reset.
+    Every field is what stood before the action of its step, but `next_*`: what the action led to,
+    before any reset.
     """
 
     obs: Array  # [T, B, N, O]
@@ -143,7 +184,7 @@ class Segment(struct.PyTreeNode):
     next_state: Array  # [T, B, G]
     next_avail: Array  # [T, B, N, A] bool
     first: Array  # [T, B] bool: the first step of an episode; memory is empty before it
-    carry: Any  # [B, N, ...] memory of the acting network before step 0
+    carry: Carry  # [B, N, ...] memory of the acting network before step 0
     extras: dict[str, Array] = field(default_factory=dict)  # {name: [T, B, ...]}
 
     @property
@@ -153,12 +194,17 @@ class Segment(struct.PyTreeNode):
 
 
 class Clock(NamedTuple):
-    """Counters common to all runs of a program. Never batched, so that tests on it stay real branches under vmap."""
+    """Counters common to all runs of a program.
+
+    Never batched, so that tests on it stay real branches under vmap.
+    """
 
     iteration: Array  # [] i32
     episodes: Array  # [] i32: collected by each run
     updates: Array  # [] i32: optimiser steps of each run
-    stored: Array  # [] i32: episodes ever written to the present replay; equals `episodes` unless it was filled anew
+    # [] i32: episodes ever written to the present replay; equals `episodes` unless it was filled
+    # anew
+    stored: Array
 
 
 class Context(struct.PyTreeNode):
@@ -173,12 +219,11 @@ class Context(struct.PyTreeNode):
 class LearnerState(struct.PyTreeNode):
     """Everything an optimiser step changes."""
 
-    params: dict[
-        str, Any
-    ]  # {"agent": ..., "mixer": ...}; per-agent leaves carry a leading [N] (or [types]) axis
-    target_params: dict[str, Any]
-    opt_state: Any
-    stats: dict[str, Any]  # running moments and the like
+    # {"agent": ..., "mixer": ...}; per-agent leaves carry a leading [N] (or [types]) axis
+    params: Params
+    target_params: Params
+    opt_state: Tree
+    stats: dict[str, Tree]  # running moments and the like
 
 
 class TrainState(struct.PyTreeNode):
@@ -186,10 +231,11 @@ class TrainState(struct.PyTreeNode):
 
     seed: Array  # [] i32
     learner: LearnerState
-    replay: Any  # None on policy, and with a data set
+    replay: Data  # None on policy, and with a data set
     env_steps: Array  # [] i32
-    updates: Array  # [] i32: made by this run; the clock's count goes on after a run has its environment steps
-    streams: Any = None  # rollout.Streams of a learner from segments
+    # [] i32: made by this run; the clock's count goes on after a run has its environment steps
+    updates: Array
+    streams: Tree = None  # training.streams.Streams of a learner from segments
 
 
 @dataclass(frozen=True)
@@ -198,36 +244,39 @@ class Algorithm:
 
     init: key -> LearnerState
     initial_carry: B -> carry of the acting network
-    act: (params, carry, TimeStep [B, ...], ctx, key, explore) -> (carry, action [B, N], extras {name: [B, ...]})
-    sample: (key, num_stored [] i32, capacity, batch_size, ctx) -> index [batch_size] i32 into the replay
-    update: (LearnerState, Episode, ctx, key) -> (LearnerState, Metrics); on policy, from the Segment just collected:
-    metrics {name: [updates_per_batch]}
-    update_from: with a data set, instead of sample and update: (LearnerState, data in the layout of a replay, ctx, key,
-    batch_size) -> (LearnerState, Metrics); None: sample and update
+    act: (params, carry, TimeStep [B, ...], ctx, key, explore)
+        -> (carry, action [B, N], extras {name: [B, ...]})
+    sample: (key, num_stored [] i32, capacity, batch_size, ctx)
+        -> index [batch_size] i32 into the replay; None on policy, and with a window
+    update: (LearnerState, Episode, ctx, key) -> (LearnerState, Metrics); on policy, from the
+    Segment just collected: metrics {name: [updates_per_batch]}
+    update_from: with a data set, instead of sample and update: (LearnerState, data in the layout of
+    a replay, ctx, key, batch_size) -> (LearnerState, Metrics); None: sample and update
     inspect: (LearnerState, Episode, ctx) -> {name: [T, B, N]}, for people to look at in evaluations
-    observe: (LearnerState, Episode or Segment just collected, Context before it) -> LearnerState; None: not asked
-    window: 0, or a batch holds so many steps from transitions drawn uniformly over the replay, and `batch_size` counts
-    those; `sample` is not asked then
-    before_update: (LearnerState, play, ctx, key) -> LearnerState, where `play(params, key, num_episodes)` is a greedy
-    Rollout in the environment of training, and counts no environment steps; None: not asked
+    observe: (LearnerState, Episode or Segment just collected, Context before it) -> LearnerState;
+    None: not asked
+    window: 0, or a batch holds so many steps from transitions drawn uniformly over
+    the replay, and `batch_size` counts those; `sample` is not asked then
+    before_update: (LearnerState, play, ctx, key) -> LearnerState, where
+    `play(params, key, num_episodes)` is a greedy Rollout in the environment of training, and counts
+    no environment steps; None: not asked
     """
 
     name: str
     spec: EnvSpec
     hparams: dict[str, float]
     init: Callable[[Array], LearnerState]
-    initial_carry: Callable[[int], Any]
-    act: Callable[..., tuple[Any, Array, dict[str, Array]]]
-    sample: (
-        Callable[[Array, Array, int, int, Context], Array] | None
-    )  # None on policy, and with a window
+    initial_carry: Callable[[int], Carry]
+    act: Callable[..., tuple[Carry, Array, dict[str, Array]]]
+    sample: Callable[[Array, Array, int, int, Context], Array] | None
     update: Callable[[LearnerState, Any, Context, Array], tuple[LearnerState, Metrics]]
     inspect: Callable[[LearnerState, Episode, Context], dict[str, Array]]
     observe: Callable[[LearnerState, Any, Context], LearnerState] | None = None
     before_update: (
         Callable[[LearnerState, Callable[..., Any], Context, Array], LearnerState] | None
     ) = None
-    # replay: of episodes | episode, segment: on policy, whole episodes or pieces of streams | dataset: never collects
+    # replay: of episodes | episode, segment: on policy, whole episodes or pieces of streams
+    # | dataset: never collects
     experience: str = "replay"
     segment_length: int = 0  # steps of a piece
     updates_per_batch: int = 1  # optimiser steps on one Segment

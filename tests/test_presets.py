@@ -13,7 +13,7 @@ from jaxshare.algos.comix import algorithm as comix
 from jaxshare.algos.icq import algorithm as icq
 from jaxshare.algos.seac import algorithm as seac
 from jaxshare.algos.seql import algorithm as seql
-from jaxshare.learners.value import ValueConfig, ValueHParams
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.run import build
 from jaxshare.settings import hydra
 from jaxshare.settings.fields import declared

@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from jaxshare import registry
-from jaxshare.learners import actor_critic as family
+from jaxshare.learners import actor_critic_streams as read
 from jaxshare.learners.records import View
 from jaxshare.models import inputs
 from jaxshare.training import rollout
@@ -138,10 +138,10 @@ def test_the_loss_reads_what_the_agents_acted_by(recorded):
     @jax.jit
     def unrolled(segment):
         view = View(learner, state_of(params), params, segment, None, KEY)
-        policy = family.policies(view)
+        policy = read.policies(view)
         networks, carry = learner.networks, segment.carry
-        actor, _ = networks["actor"].unroll(params["actor"], carry["actor"], family.actor_stream(view))
-        stream = family.critic_stream(view, after=False)
+        actor, _ = networks["actor"].unroll(params["actor"], carry["actor"], read.actor_stream(view))
+        stream = read.critic_stream(view, after=False)
         critic, _ = networks["critic"].unroll(params["critic"], carry["critic"], stream)
         return policy.mode(), policy.log_prob(segment.action), actor, critic
 

@@ -8,7 +8,7 @@ import pytest
 
 from jaxshare import cli, registry
 from jaxshare.commands import collect, convert, decompose, evaluate, report
-from jaxshare.learners.value import ValueConfig, ValueHParams
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.run import build
 from jaxshare.settings.fields import COUNT, ranges, size, static, swept, swept_values
 from jaxshare.settings.ranges import LARGEST_INTEGER, Range

@@ -1,1 +1,1 @@
-"""One file per algorithm: each exports `Config` and `make(config, spec) -> parts`; `_*.py` are families."""
+"""One file or folder per algorithm: each exports `Config` and `make(config, spec) -> Learner`."""

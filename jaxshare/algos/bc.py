@@ -1,13 +1,14 @@
-"""Behaviour cloning: what SIT's baselines start from (Tian et al. 2023, https://arxiv.org/abs/2211.15612).
+"""Behaviour cloning: what SIT's baselines start from (Tian et al. 2023, arXiv 2211.15612).
 
-    L(pi_i) = - E log pi_i(a_i | tau_i),   a mean over valid steps and agents                      (eq. 11)
+    L(pi_i) = - E log pi_i(a_i | tau_i),   a mean over valid steps and agents               (eq. 11)
 
-Of continuous actions pi_i = N(tanh mu_i(tau_i), s^2) with a fixed s, where the box is [-1, 1]: L is the squared error
-of tanh mu over 2 s^2, and a constant. Evaluations play the likeliest action, or the mean; with eval.policy=stochastic
-they draw from pi, which is the behaviour itself.
+Of continuous actions pi_i = N(tanh mu_i(tau_i), s^2) with a fixed s, where the box is [-1, 1]: L is
+the squared error of tanh mu over 2 s^2, and a constant. Evaluations play the likeliest action, or
+the mean; with eval.policy=stochastic they draw from pi, which is the behaviour itself.
 
-Departures. code: OG-MARL's mean is over padding as well, its policy may give weight to actions that are not available,
-and its evaluations draw; ours: none of it. paper: silent about continuous policies.
+Departures. code: OG-MARL's mean is over padding as well, its policy may give weight to actions that
+are not available, and its evaluations draw; ours: none of it. paper: silent about continuous
+policies.
 """
 
 from __future__ import annotations

@@ -1,21 +1,26 @@
-"""FACMAC: a factored critic and one policy gradient for all agents (Peng et al. 2021, https://arxiv.org/abs/2003.06709).
+"""FACMAC: a factored critic and one policy gradient for all agents (Peng et al. 2021).
 
-    Q_tot(s, a) = g(s, Q_1(o_1, a_1), ..., Q_N(o_N, a_N))                                          (sec. 4.1)
-    y = R + discount Q'_tot(s', pi'_1(tau_1'), ..., pi'_N(tau_N')),   L(Q) = sum m (y - Q_tot)^2 / sum m
-    L(pi) = - sum m Q_tot(s, pi_1(tau_1), ..., pi_N(tau_N)) / sum m + c mean(pi^2)                 (sec. 4.2)
+https://arxiv.org/abs/2003.06709.
 
-All agents' actions are varied at once, and the gradient goes through g. g is QMIX's (mixer=qmix), the same two layers
-with weights of any sign (free), or a sum (vdn); a single agent has none (code). The utilities read the agent's
-observation and action and nothing else (code). Discrete actions are hard Gumbel-softmax samples. The defaults are those
-of the code for predator-prey; presets facmac/mamujoco and facmac/smax have its other two columns.
+    Q_tot(s, a) = g(s, Q_1(o_1, a_1), ..., Q_N(o_N, a_N))                                 (sec. 4.1)
+    y = R + discount Q'_tot(s', pi'_1(tau_1'), ..., pi'_N(tau_N'))
+    L(Q) = sum m (y - Q_tot)^2 / sum m
+    L(pi) = - sum m Q_tot(s, pi_1(tau_1), ..., pi_N(tau_N)) / sum m + c mean(pi^2)        (sec. 4.2)
 
-The utilities are COMIX's and their loss sees what that of the value family sees, so that modifiers=[differ] shares out
-the reward among them (target=one_step only).
+All agents' actions are varied at once, and the gradient goes through g. g is QMIX's (mixer=qmix),
+the same two layers with weights of any sign (free), or a sum (vdn); a single agent has none (code).
+The utilities read the agent's observation and action and nothing else (code). Discrete actions are
+hard Gumbel-softmax samples. The defaults are those of the code for predator-prey; presets
+facmac/mamujoco and facmac/smax have its other two columns.
 
-Departures. code: the actors' mean is over padding as well; ours: valid steps. code: of SMAC the actors have no
-penalty, of the others c = 1e-3; `action_reg`. code: weight decay, double_q and a recurrent critic are settings that
-nothing reads or that are off. Not done: vdn-s (a sum and a bias of the state), Ornstein-Uhlenbeck noise, skip
-connections and gates of the mixer (all off in the code's configurations).
+The utilities are COMIX's and their loss sees what that of the value family sees, so that
+modifiers=[differ] shares out the reward among them (target=one_step only).
+
+Departures. code: the actors' mean is over padding as well; ours: valid steps. code: of SMAC the
+actors have no penalty, of the others c = 1e-3; `action_reg`. code: weight decay, double_q and a
+recurrent critic are settings that nothing reads or that are off. Not done: vdn-s (a sum and a bias
+of the state), Ornstein-Uhlenbeck noise, skip connections and gates of the mixer (all off in the
+code's configurations).
 """
 
 from __future__ import annotations
@@ -24,14 +29,10 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from jaxshare.learners.deterministic import (
-    Critics,
-    DeterministicConfig,
-    DeterministicHParams,
-    deterministic_learner,
-)
+from jaxshare.learners.deterministic import Critics, deterministic_learner
+from jaxshare.learners.deterministic_settings import DeterministicConfig, DeterministicHParams
 from jaxshare.learners.learner import Learner
-from jaxshare.learners.value import team_td_loss
+from jaxshare.learners.value_losses import team_td_loss
 from jaxshare.models import inputs
 from jaxshare.models.critics import free_mixer
 from jaxshare.models.mixers import Mixer, qmix_mixer, vdn_mixer

@@ -1,20 +1,26 @@
-"""A2C with central critics, MAA2C (Papoudakis et al. 2021; the MARL-book lecture's centralised A2C).
+"""A2C with central critics, MAA2C (Papoudakis et al. 2021).
 
-    L_i = -mean[sg(y_i - V_i(z)) log pi_i(a_i | h_i)] + mean[(y_i - V_i(z))^2] - c_e mean[H(pi_i(. | h_i))]
+The centralised A2C of the MARL book's lecture.
 
-The actors are ia2c's; the critic reads z, the state and the agent's index, which actors never see. y_i is the 5-step
-return along agent i's rewards, bootstrapped by a slowly moving target critic; the advantage is taken with the critic
-before its step. Other settings than ia2c's: only the entropy coefficient.
+    L_i = -mean[sg(y_i - V_i(z)) log pi_i(a_i | h_i)] + mean[(y_i - V_i(z))^2] - c_e
+    mean[H(pi_i(. | h_i))]
 
-Departures. The lecture's slides leave out the minus sign of the actors' loss, and write V(h_i, z): `critic_obs=true`
-adds o_i. code: EPyMARL bootstraps from the last observation of an episode that truly ended; ours: never.
+The actors are ia2c's; the critic reads z, the state and the agent's index, which actors never see.
+y_i is the 5-step return along agent i's rewards, bootstrapped by a slowly moving target critic; the
+advantage is taken with the critic before its step. Other settings than ia2c's: only the entropy
+coefficient.
+
+Departures. The lecture's slides leave out the minus sign of the actors' loss, and write V(h_i, z):
+`critic_obs=true` adds o_i. code: EPyMARL bootstraps from the last observation of an episode that
+truly ended; ours: never.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.learners.actor_critic import a2c_loss, actor_critic, prepare_own
+from jaxshare.learners.actor_critic import actor_critic
+from jaxshare.learners.actor_critic_losses import a2c_loss, prepare_own
 from jaxshare.learners.actor_critic_settings import (
     EPYMARL_RUN,
     CentralConfig,

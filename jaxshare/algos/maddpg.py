@@ -1,19 +1,22 @@
-"""MADDPG: every agent's critic reads what all do (Lowe et al. 2017, https://arxiv.org/abs/1706.02275).
+"""MADDPG: every agent's critic reads what all do (Lowe et al. 2017, arXiv 1706.02275).
 
-    y_i = r_i + discount Q'_i(z', a'_1, ..., a'_N),  a'_j = pi'_j(tau_j')                          (eq. 6)
+    y_i = r_i + discount Q'_i(z', a'_1, ..., a'_N),  a'_j = pi'_j(tau_j')                    (eq. 6)
     L(Q_i) = sum m (y_i - Q_i(z, a_1, ..., a_N))^2 / sum m
-    L(pi_i) = - sum m Q_i(z, a_1, ..., pi_i(tau_i), ..., a_N) / sum m + c mean(l^2)                (eq. 5)
+    L(pi_i) = - sum m Q_i(z, a_1, ..., pi_i(tau_i), ..., a_N) / sum m + c mean(l^2)          (eq. 5)
 
-z is the state, or everybody's observation; only agent i's own action is varied in its critic. Continuous actions are
-tanh of the actor's numbers, with c on their mean square; discrete ones are hard Gumbel-softmax samples and l their
-logits. The defaults are EPyMARL's (Papoudakis et al. 2021); presets maddpg/openai, maddpg/pred_prey, maddpg/mamujoco
-and maddpg/smax are those of Lowe et al. and of FACMAC's code.
+z is the state, or everybody's observation; only agent i's own action is varied in its critic.
+Continuous actions are tanh of the actor's numbers, with c on their mean square; discrete ones are
+hard Gumbel-softmax samples and l their logits. The defaults are EPyMARL's (Papoudakis et al. 2021);
+presets maddpg/openai, maddpg/pred_prey, maddpg/mamujoco and maddpg/smax are those of Lowe et
+al. and of FACMAC's code.
 
-Departures. code: EPyMARL trains on padding and never on the step that ends an episode, and its target actors start with
-an empty memory at t = 1; ours: every valid step, and memory from t = 0 (its published numbers come from its code).
-code: in the actors' loss it replaces the others' actions by present ones, openai/maddpg keeps the stored ones;
-`others`. code: openai/maddpg stores the relaxed samples that it plays, and clips each tensor; ours: the actions taken,
-and one norm of all of an agent's network. Not done: policies of other agents that are inferred, ensembles of policies.
+Departures. code: EPyMARL trains on padding and never on the step that ends an episode, and its
+target actors start with an empty memory at t = 1; ours: every valid step, and memory from t = 0
+(its published numbers come from its code).
+code: in the actors' loss it replaces the others' actions by present ones, openai/maddpg keeps the
+stored ones; `others`. code: openai/maddpg stores the relaxed samples that it plays, and clips each
+tensor; ours: the actions taken, and one norm of all of an agent's network. Not done: policies of
+other agents that are inferred, ensembles of policies.
 """
 
 from __future__ import annotations
@@ -23,9 +26,10 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from jaxshare.learners.deterministic import Critics, DeterministicConfig, deterministic_learner
+from jaxshare.learners.deterministic import Critics, deterministic_learner
+from jaxshare.learners.deterministic_settings import DeterministicConfig
 from jaxshare.learners.learner import Learner
-from jaxshare.learners.value import individual_td_loss
+from jaxshare.learners.value_losses import individual_td_loss
 from jaxshare.models import inputs
 from jaxshare.models.critics import joint_actions, world
 from jaxshare.settings.fields import flag, static
@@ -65,11 +69,13 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     """Critics of the joint action, one for every agent."""
     use_state = config.critic_reads == "state" and spec.state_dim > 0
     size = spec.state_dim if use_state else spec.num_agents * spec.obs_dim
+    size += spec.num_agents * (inputs.action_dim(spec) + config.critic_agent_id)
+    weight = float(spec.num_agents) if config.over_agents == "sum" else 1.0
     critics = Critics(
         reads=partial(critic_input, config, use_state),
-        input_dim=size + spec.num_agents * (inputs.action_dim(spec) + config.critic_agent_id),
+        input_dim=size,
         others=config.others,
-        weight=float(spec.num_agents) if config.over_agents == "sum" else 1.0,
+        weight=weight,
     )
     return deterministic_learner("maddpg", config, spec, critics, individual_td_loss)
 

@@ -1,13 +1,15 @@
 """Multi-agent PPO with central critics, MAPPO (Yu et al. 2022, https://arxiv.org/abs/2103.01955).
 
-The equations of ippo.py with V(z) for V(h_i): z is the state (everybody's observation where there is none) and the
-agent's index; the actors never see it. Actors and critics have an optimiser each. Settings and networks are those of
-JaxMARL (Rutherford et al. 2023) for SMAX; presets mappo/* have its other ones and EPyMARL's.
+The equations of ippo.py with V(z) for V(h_i): z is the state (everybody's observation where there
+is none) and the agent's index; the actors never see it. Actors and critics have an optimiser each.
+Settings and networks are those of JaxMARL (Rutherford et al. 2023) for SMAX; presets mappo/* have
+its other ones and EPyMARL's.
 
-Departures, besides those of ippo.py. paper: values are standardised by running moments (PopArt), and the critic of a
-dead agent sees only its index; code: JaxMARL has neither, and we follow it; `mask_dead=true` leaves dead agents out of
-the losses, as the paper's own code does. code: JaxMARL multiplies the critic's loss by c_v before its own optimiser,
-where only the clipping of the gradient and Adam's eps notice: so do we.
+Departures, besides those of ippo.py. paper: values are standardised by running moments (PopArt),
+and the critic of a dead agent sees only its index; code: JaxMARL has neither, and we follow it;
+`mask_dead=true` leaves dead agents out of the losses, as the paper's own code does. code: JaxMARL
+multiplies the critic's loss by c_v before its own optimiser, where only the clipping of the
+gradient and Adam's eps notice: so do we.
 """
 
 from __future__ import annotations

@@ -1,16 +1,20 @@
-"""Shared network actor-critic, SNAC (Christianos et al. 2020, section 5.2): one network, everybody's experience.
+"""Shared network actor-critic, SNAC: one network (Christianos et al. 2020, section 5.2).
+
+It learns from everybody's experience.
 
     L = sum_i L_i,   L_i of iac.py with the same parameters for all agents
 
-paper: the sum over agents, not the mean: it comes before the gradient is clipped, so that the two are not the same.
-Without importance weights, and no agent's index is appended, so that agents act alike. code: SEAC's has no SNAC.
+paper: the sum over agents, not the mean: it comes before the gradient is clipped, so that the two
+are not the same. Without importance weights, and no agent's index is appended, so that agents act
+alike. code: SEAC's has no SNAC.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.learners.actor_critic import a2c_loss, actor_critic, prepare_own
+from jaxshare.learners.actor_critic import actor_critic
+from jaxshare.learners.actor_critic_losses import a2c_loss, prepare_own
 from jaxshare.learners.actor_critic_settings import ActorCriticConfig
 from jaxshare.learners.learner import Learner
 from jaxshare.settings.fields import default

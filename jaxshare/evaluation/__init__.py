@@ -1,1 +1,1 @@
-"""What the evaluate command does: episodes played with a run's policies, their scores and a film."""
+"""What the evaluate command does: episodes of a run's policies, their scores and a film."""

@@ -63,7 +63,10 @@ class HParams(Averaging, Adam, CriticRate, Learning):
 
 @dataclass(frozen=True)
 class ActorCriticConfig(TargetPeriod, Agents):
-    """Static settings. The defaults are SEAC's (paper: Table 2; code: the same); EPyMARL's are in `EpymarlConfig`."""
+    """Static settings.
+
+    The defaults are SEAC's (paper: Table 2; code: the same); EPyMARL's are in `EpymarlConfig`.
+    """
 
     hidden_dim: int = default(64, SEAC)
     recurrent: bool = default(False, SEAC, help="a GRU in the actors")
@@ -201,7 +204,9 @@ class EpymarlHParams(HParams):
 
 @dataclass(frozen=True)
 class EpymarlConfig(ActorCriticConfig):
-    """Static settings as EPyMARL has them (Papoudakis et al. 2021). code: its ia2c.yaml and default.yaml."""
+    """Static settings as EPyMARL has them (Papoudakis et al. 2021). code: its ia2c.yaml and
+    default.yaml.
+    """
 
     rollout: str = default("episodes", IA2C)
     n_step: int = default(5, IA2C)

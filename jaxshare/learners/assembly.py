@@ -2,38 +2,33 @@
 
 An update of the learner, with each part's place in it:
 
-    relabel ─ schedule ─ prepare ─┬─ for each step: compute ─ shaping ─ loss + aux ─ optimiser groups
+    relabel ─ schedule ─ prepare ─┬─ for each step: compute ─ shaping ─ loss + aux ─ groups
                                   ├─ after_update, in turn
                                   └─ target networks                    (again for each minibatch)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxshare.learners.keys import StepKeys
 from jaxshare.learners.optimisers import (
-    advance,
     first_opt_state,
     first_targets,
-    followed,
-    groups_of,
 )
-from jaxshare.learners.records import Acting, Phase, Step, View
+from jaxshare.learners.records import Acting, View
 from jaxshare.models import inputs
 from jaxshare.settings.fields import swept_values
 from jaxshare.training.rollout import as_segment
-from jaxshare.trees import Params
+from jaxshare.trees import Batch, Params
 from jaxshare.types import (
     Algorithm,
     Array,
-    Clock,
     Context,
     Episode,
     LearnerState,
@@ -44,33 +39,50 @@ from jaxshare.types import (
 
 if TYPE_CHECKING:
     from jaxshare.learners.learner import Learner
+from jaxshare.learners.passes import (
+    first_due,
+    one_pass,
+    passes,
+    phase_from,
+    relabelled,
+    with_values,
+)
 
 ON_POLICY = ("episode", "segment")
-PREPARE, ORDER, PASSES = range(3)  # keys of an update on policy
 
 
 def assembled(learner: Learner) -> Algorithm:
     """The algorithm of a learner."""
-    made = Assembly(learner)
+    assembly = Assembly(learner)
+    source = learner.source
     phase = learner.phases[0]
-    return Algorithm(
+    hparams = {**swept_values(learner.config.hparams), **learner.hparams}
+    algorithm = Algorithm(
         name=learner.name,
         spec=learner.spec,
-        hparams={**swept_values(learner.config.hparams), **learner.hparams},
-        init=made.init,
-        initial_carry=made.initial_carry,
-        act=made.act,
-        sample=learner.source.sample,
-        update=made.update,
-        inspect=made.inspect,
-        observe=made.observe if learner.observe else None,
-        before_update=made.before_update if learner.before_update else None,
-        experience=learner.source.experience,
-        segment_length=learner.source.segment_length,
+        hparams=hparams,
+        init=assembly.init,
+        initial_carry=assembly.initial_carry,
+        act=assembly.act,
+        sample=source.sample,
+        update=assembly.update,
+        inspect=assembly.inspect,
+    )
+
+    # what not every learner has
+    observe = assembly.observe if learner.observe else None
+    before_update = assembly.before_update if learner.before_update else None
+    update_from = assembly.update_from if phase.draw else None
+    return replace(
+        algorithm,
+        observe=observe,
+        before_update=before_update,
+        experience=source.experience,
+        segment_length=source.segment_length,
         updates_per_batch=phase.epochs * phase.minibatches,
         minibatches=phase.minibatches,
-        update_from=made.update_from if phase.draw else None,
-        window=learner.source.window,
+        update_from=update_from,
+        window=source.window,
     )
 
 
@@ -98,7 +110,9 @@ class Assembly:
     # ------------------------------------------------------------------------------ acting
 
     def initial_carry(self, batch: int) -> dict[str, Array]:
-        """Memory of B environments before their first step: of each network that acts, and the action before."""
+        """Memory of B environments before their first step: of each network that acts, and the
+        action before.
+        """
         learner = self.learner
         memory = {
             name: learner.networks[name].initial_carry(batch) for name in learner.policy.networks
@@ -119,11 +133,14 @@ class Assembly:
         learner = self.learner
         memory = dict(carry)
         previous = memory.pop("previous")
+
+        # one step of time, for networks that read many
+        x = learner.reads.build(timestep.obs[None], previous[None])
         acting = Acting(
             learner=learner,
             params=params,
             memory=memory,
-            x=learner.reads.build(timestep.obs[None], previous[None]),
+            x=x,
             previous=previous,
             timestep=timestep,
             ctx=ctx,
@@ -137,15 +154,17 @@ class Assembly:
     # ---------------------------------------------------------------------------- learning
 
     def update(
-        self, state: LearnerState, batch: Any, ctx: Context, key: Array
+        self, state: LearnerState, batch: Batch, ctx: Context, key: Array
     ) -> tuple[LearnerState, Metrics]:
-        """One update from an Episode, or on policy from a Segment, whose metrics are one for each optimiser step."""
+        """One update from an Episode, or on policy from a Segment, whose metrics are one for each
+        optimiser step.
+        """
         learner = self.learner
         phase = learner.phases[0]
         if phase.draw:
             raise RefusedError(
-                f"algo={learner.name} learns from a whole data set and takes no batches: name one, as in "
-                "data=set.jds."
+                f"algo={learner.name} learns from a whole data set and takes no batches: name one, "
+                "as in data=set.jds."
             )
         view = View(learner, state, state.params, batch, ctx, key)
         view = relabelled(view)
@@ -158,7 +177,9 @@ class Assembly:
     def update_from(
         self, state: LearnerState, data: Episode, ctx: Context, key: Array, batch_size: int
     ) -> tuple[LearnerState, Metrics]:
-        """One update of whichever phase it is; the clock is common to all runs, so that these are real branches.
+        """One update of whichever phase it is.
+
+        The clock is common to all runs, so that these are real branches.
 
         data: in the layout of a replay, fields [E, T(+1), ...]. The metrics of other phases are 0.
         """
@@ -169,8 +190,10 @@ class Assembly:
             # the tables go round the branches: what passes through one is copied
             rest = {name: x for name, x in state.stats.items() if name != learner.name}
             view = view.after(state.replace(stats=rest)).replace(tables=tables)
-        branches = [partial(_phase_from, phase, view, batch_size) for phase in learner.phases]
-        state, metrics = _the_due_one(learner.phases, branches, ctx.clock)
+
+        # the phase that is due, with what the batch is drawn from
+        branches = [partial(phase_from, phase, view, batch_size) for phase in learner.phases]
+        state, metrics = first_due(learner.phases, branches, ctx.clock)
         if tables is not None:
             state = state.replace(stats={**state.stats, learner.name: tables})
         return state, metrics
@@ -180,7 +203,7 @@ class Assembly:
     def inspect(self, state: LearnerState, episode: Episode, ctx: Context) -> dict[str, Array]:
         """{name: [T, B, N]} of whole episodes, for people to look at."""
         learner = self.learner
-        batch: Any = episode
+        batch: Batch = episode
         if learner.source.experience in ON_POLICY:
             batch = as_segment(episode, self.initial_carry(episode.mask.shape[1]))
         view = with_values(View(learner, state, state.params, batch, ctx, key=None))
@@ -189,8 +212,8 @@ class Assembly:
             columns.update(part(view))
         return columns
 
-    def observe(self, state: LearnerState, experience: Any, ctx: Context) -> LearnerState:
-        """The state once `observe` has seen what was just collected; the clock is that before it."""
+    def observe(self, state: LearnerState, experience: Batch, ctx: Context) -> LearnerState:
+        """The state once `observe` has seen what was collected; the clock is that before it."""
         for part in self.learner.observe:
             view = View(self.learner, state, state.params, experience, ctx, key=None)
             state = state.replace(stats=part(view))
@@ -201,183 +224,6 @@ class Assembly:
     ) -> LearnerState:
         """The state once parts have played with parameters of their choice."""
         for i, part in enumerate(self.learner.before_update):
-            own_key = jax.random.fold_in(key, i)
-            state = part(View(self.learner, state, state.params, None, ctx, own_key), play)
+            part_key = jax.random.fold_in(key, i)
+            state = part(View(self.learner, state, state.params, None, ctx, part_key), play)
         return state
-
-
-def relabelled(view: View) -> View:
-    """The view of what an update learns from, changed by each `relabel` in turn, with their statistics."""
-    for part in view.learner.relabel:
-        batch, stats = part(view)
-        view = view.after(view.state.replace(stats=stats)).replace(batch=batch)
-    return view
-
-
-def with_values(view: View, params: Params | None = None) -> View:
-    """The view with the values of its learner's main step, if that computes any, as the parameters give them."""
-    learner = view.learner
-    return computed(learner.steps[learner.main], view, view.params if params is None else params)
-
-
-def computed(step: Step, view: View, params: Params) -> View:
-    """The view with these parameters, and with what the step reads from the batch by them."""
-    view = view.replace(params=params)
-    if step.compute is None:
-        return view
-    view = view.replace(values=step.compute(view))
-    for part in view.learner.shaping:
-        view = view.replace(values=part(view))
-    return view
-
-
-# ----------------------------------------------------------------------------------- passes
-
-
-def passes(phase: Phase, view: View) -> tuple[LearnerState, Metrics]:
-    """All passes over what was just collected, with targets made before the first: metrics [updates_per_batch]."""
-    prepare_key, order_key, pass_key = jax.random.split(view.key, 3)
-    if phase.prepare:
-        targets = phase.prepare(view.replace(key=prepare_key))
-        view = view.replace(targets=jax.lax.stop_gradient(targets))
-    count = phase.epochs * phase.minibatches
-    if count == 1:
-        state, metrics = one_pass(phase, view.replace(key=pass_key))
-        return state, jax.tree.map(lambda x: x[None], metrics)
-
-    segment = view.batch
-    streams = (segment.replace(carry=None), view.targets)
-
-    def on_part(carry: tuple[LearnerState, Clock], at: tuple[Array, Array]) -> Any:
-        state, clock = carry
-        rows, i = at
-        # memory has no axis of time before that of streams
-        batch, targets = jax.tree.map(lambda x: x[:, rows], streams)
-        memory = jax.tree.map(lambda x: x[rows], segment.carry)
-        part = view.after(state).replace(
-            batch=batch.replace(carry=memory),
-            targets=targets,
-            ctx=view.ctx.replace(clock=clock),
-            key=jax.random.fold_in(pass_key, i),
-        )
-        state, metrics = one_pass(phase, part)
-        return (state, clock._replace(updates=clock.updates + 1)), metrics
-
-    rows = dealt(order_key, segment.mask.shape[1], phase)
-    first = (view.state, view.clock)
-    (state, _), metrics = jax.lax.scan(on_part, first, (rows, jnp.arange(count)))
-    return state, metrics
-
-
-def dealt(key: Array, num_envs: int, phase: Phase) -> Array:
-    """Streams of each optimiser step, a new order in every epoch: [epochs * minibatches, num_envs / minibatches] i32.
-
-    Raises RefusedError if they cannot be cut evenly.
-    """
-    if num_envs % phase.minibatches:
-        raise RefusedError(
-            f"algo.minibatches={phase.minibatches} does not divide num_envs={num_envs}: whole streams are dealt "
-            "out. Use a multiple of it."
-        )
-    keys = jax.random.split(key, phase.epochs)
-    orders = jax.vmap(lambda k: jax.random.permutation(k, num_envs))(keys)
-    return orders.reshape(phase.epochs * phase.minibatches, num_envs // phase.minibatches)
-
-
-def one_pass(phase: Phase, view: View) -> tuple[LearnerState, Metrics]:
-    """The steps on one batch, then the hooks, then the target networks."""
-    learner = view.learner
-    keys = phase.keys(view.key, phase, learner)
-    metrics: Metrics = {}
-
-    # optimiser steps, each with what the ones before it have changed
-    for step, step_keys in zip(phase.steps.values(), keys.steps, strict=True):
-        if step.advance:
-            state, targets, shown = step.advance(view.replace(key=step_keys.loss))
-            view = view.replace(targets=targets)
-        elif step.due is None:
-            state, shown = descend(step, view, step_keys)
-        else:
-            state, shown = descend_if_due(step, view, step_keys)
-        view = view.after(state)
-        metrics.update(shown)
-    if not phase.hooks:
-        return view.state, metrics
-
-    # hooks, and target networks behind all else
-    for hook, key in zip(learner.after_update, keys.hooks, strict=True):
-        state, shown = hook(view.replace(key=key))
-        view = view.after(state)
-        metrics.update(shown)
-    return followed(view), metrics
-
-
-def descend(step: Step, view: View, keys: StepKeys) -> tuple[LearnerState, Metrics]:
-    """One step down the gradient of the loss of a step, in all that it trains."""
-    learner = view.learner
-    loss_of = step.loss
-    assert loss_of is not None
-    is_main = step is learner.steps[learner.main]
-
-    def objective(trained: Params) -> tuple[Array, Metrics]:
-        here = computed(step, view.replace(key=keys.values), {**view.params, **trained})
-        loss, metrics = loss_of(here.replace(key=keys.loss))
-        if step.report:
-            metrics = {**metrics, **step.report(here, loss)}
-        loss = step.weight * loss
-        if is_main:
-            for aux, key in zip(learner.aux, keys.aux, strict=True):
-                extra, more_metrics = aux(here.replace(key=key))
-                loss = loss + extra
-                metrics = {**metrics, **more_metrics}
-        return loss, metrics
-
-    names = [name for group in groups_of(learner, step).values() for name in group]
-    trained = {name: view.params[name] for name in view.params if name in names}
-    grads, metrics = jax.grad(objective, has_aux=True)(trained)
-    state, norms = advance(view, step, grads)
-    return state, {**metrics, **norms}
-
-
-def descend_if_due(step: Step, view: View, keys: StepKeys) -> tuple[LearnerState, Metrics]:
-    """The same where the clock says so; else the state as it is, and zeros."""
-    assert step.due is not None
-    take = partial(descend, step, view, keys)
-    shapes = jax.eval_shape(take)[1]
-    blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    return jax.lax.cond(step.due(view.clock), take, lambda: (view.state, blank))
-
-
-# ------------------------------------------------------------------------------ whole data sets
-
-
-def _phase_from(phase: Phase, view: View, batch_size: int) -> tuple[LearnerState, Metrics]:
-    """One update of a phase that draws its own batch."""
-    assert phase.draw is not None
-    draw_key = phase.keys(view.key, phase, view.learner).draw
-    drawn = phase.draw(view.replace(key=draw_key), batch_size).replace(key=view.key)
-    if phase.relabels:
-        drawn = relabelled(drawn)
-    if phase.prepare:
-        drawn = drawn.replace(targets=phase.prepare(drawn))
-    return one_pass(phase, drawn)
-
-
-def _the_due_one(
-    phases: tuple[Phase, ...], branches: Sequence[Callable[[], Any]], clock: Clock
-) -> tuple[LearnerState, Metrics]:
-    """What the first phase that is due makes, the last one if none is; the metrics of the others are 0."""
-    shapes = [jax.eval_shape(branch)[1] for branch in branches]
-    blank = {name: jnp.zeros(s.shape, s.dtype) for shape in shapes for name, s in shape.items()}
-
-    def run(i: int) -> tuple[LearnerState, Metrics]:
-        due = phases[i].due
-        if i + 1 < len(branches) and due is not None:
-            return jax.lax.cond(due(clock), partial(whole, i), partial(run, i + 1))
-        return whole(i)
-
-    def whole(i: int) -> tuple[LearnerState, Metrics]:
-        state, metrics = branches[i]()
-        return state, {**blank, **metrics}
-
-    return run(0)

@@ -1,17 +1,20 @@
-"""Critics that read what no agent sees: values of z (maa2c, mappo), and action values of all (coma, pac)."""
+"""Critics that read what no agent sees: values of z (maa2c, mappo), and action values of all
+(coma, pac).
+"""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax.numpy as jnp
 
-from jaxshare.learners.actor_critic import Critic, actor_stream
+from jaxshare.learners.actor_critic import Critic
 from jaxshare.learners.actor_critic_settings import ActorCriticConfig, CentralConfig
+from jaxshare.learners.actor_critic_streams import actor_stream
 from jaxshare.learners.records import View
 from jaxshare.models import distributions, inputs
 from jaxshare.models.streams import Stream, StreamNetwork
+from jaxshare.trees import Tree
 from jaxshare.types import Array, Discrete, EnvSpec, RefusedError
 
 
@@ -29,9 +32,13 @@ def central_critic(
 def central_input(
     config: CentralConfig, spec: EnvSpec, obs: Array, state: Array, previous: Array
 ) -> Array:
-    """z = [state (everybody's observation where there is none), own obs, last actions, index]: [T, B, N, D]."""
+    """z = [state, own observation, last actions, index], [T, B, N, D].
+
+    Everybody's observation stands for the state where there is none.
+    """
     agents = spec.num_agents
 
+    # a field for every agent, and all agents' fields side by side
     def for_all(x: Array) -> Array:
         """[T, B, F] -> [T, B, N, F]."""
         return jnp.broadcast_to(x[:, :, None], (*x.shape[:2], agents, x.shape[-1]))
@@ -88,13 +95,16 @@ def num_choices(name: str, spec: EnvSpec) -> int:
     """A. Raises RefusedError for continuous actions."""
     if not isinstance(spec.action, Discrete):
         raise RefusedError(
-            f"algo={name} needs discrete actions; env={spec.name} has continuous ones (use algo=maddpg or facmac)."
+            f"algo={name} needs discrete actions; env={spec.name} has continuous ones (use "
+            "algo=maddpg or facmac)."
         )
     return spec.action.num_actions
 
 
-def ask(critic: StreamNetwork, params: Any, z: Array, others: Array) -> Array:
-    """Action values: z [T, B, N, D] and the others' one-hot actions [T, B, N, N * A] -> [T, B, N, A]."""
+def ask(critic: StreamNetwork, params: Tree, z: Array, others: Array) -> Array:
+    """Action values: z [T, B, N, D] and the others' one-hot actions [T, B, N, N * A]
+    -> [T, B, N, A].
+    """
     x = jnp.concatenate([z, others], axis=-1)
     return critic.unroll(params, critic.initial_carry(x.shape[1]), Stream(x=x))[1].y
 
@@ -102,8 +112,8 @@ def ask(critic: StreamNetwork, params: Any, z: Array, others: Array) -> Array:
 def next_actions(view: View) -> Array:
     """What everybody does after each step, [T, B, N] i32.
 
-    Inside an episode that is the action of step t + 1. After a step that ended its episode, and after the last one,
-    where no action was taken, one is drawn from the present policy.
+    Inside an episode that is the action of step t + 1. After a step that ended its episode, and
+    after the last one, where no action was taken, one is drawn from the present policy.
     """
     segment = view.batch
     learner = view.learner
@@ -120,7 +130,7 @@ def next_actions(view: View) -> Array:
     return jnp.where(segment.end[..., None], drawn, following)
 
 
-def slow_critic(view: View) -> Any:
+def slow_critic(view: View) -> Tree:
     """Parameters of the critic that targets bootstrap from."""
     if view.config.target_update == "none":
         return view.params["critic"]

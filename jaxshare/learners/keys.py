@@ -1,4 +1,7 @@
-"""Which key each part of an update draws with. Fixed, so that a run that began before goes on as it would have."""
+"""Which key each part of an update draws with.
+
+Fixed, so that a run that began before goes on as it would have.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ class UpdateKeys:
 
 
 def counted(key: Array, phase: Phase, learner: Learner) -> UpdateKeys:
-    """Numbers 0, 1, …: of the draw if there is one, of each step's values, loss and additions, of the hooks."""
+    """Numbers 0, 1, …: of the draw if there is one, of each step, of the hooks.
+
+    Of a step: of its values, its loss, and each addition to that.
+    """
     return _counted(key, phase, learner, values_count=True)
 
 
@@ -52,6 +58,8 @@ def _counted(key: Array, phase: Phase, learner: Learner, values_count: bool) -> 
         return jax.random.fold_in(key, next(numbers))
 
     draw = next_key() if phase.draw else key
+
+    # each step's values, loss and additions in turn
     steps = []
     for name, step in phase.steps.items():
         values = jax.random.fold_in(key, OF_VALUES)
@@ -65,7 +73,7 @@ def _counted(key: Array, phase: Phase, learner: Learner, values_count: bool) -> 
 
 
 def hooks_first(key: Array, phase: Phase, learner: Learner) -> UpdateKeys:
-    """Numbers 0, 1, … of the hooks; the next one is that of all steps, which count anew below it."""
+    """Numbers 0, 1, … of the hooks; the next is that of all steps, which count anew below it."""
     hooks = tuple(jax.random.fold_in(key, i) for i in range(len(learner.after_update)))
     below = jax.random.fold_in(key, len(hooks))
     steps = []

@@ -1,7 +1,7 @@
 """The one record of a learner: what an algorithm makes, and what a modifier changes.
 
-An algorithm is a function (settings, EnvSpec) -> `Learner`, a modifier a function (settings, Learner) -> Learner, and
-`Learner.assemble` makes the `Algorithm` that is compiled.
+An algorithm is a function (settings, EnvSpec) -> `Learner`, a modifier a function
+(settings, Learner) -> Learner, and `Learner.assemble` makes the `Algorithm` that is compiled.
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ from jaxshare.learners.records import (
     Hook,
     Inspection,
     Loss,
+    Net,
     Optimizer,
+    Part,
     Phase,
     Policy,
+    Settings,
     Source,
     Step,
     Targets,
     View,
 )
 from jaxshare.models.inputs import Reads
+from jaxshare.trees import Batch, Tree
 from jaxshare.types import Algorithm, Array, Context, EnvSpec, LearnerState, RefusedError
 
 ALGORITHM = "the algorithm"  # owner of a loss that no other algorithm has
@@ -34,22 +38,27 @@ PARTS = ("loss", "optimizer_groups")  # what one owner may have
 class Learner:
     """The parts of a learner.
 
-    Single-owner parts (`PARTS` of the main step) may be claimed by one modifier only. Additive ones are tuples, to
-    which everybody adds, or dictionaries.
+    Single-owner parts (`PARTS` of the main step) may be claimed by one modifier only. Additive ones
+    are tuples, to which everybody adds, or dictionaries.
 
-    networks: all that has parameters, by name, in the order in which first parameters are drawn: anything with
-    `init(key)`; what agents have says whose parameters are whose by `param_sets`;
+    networks: all that has parameters, by name, in the order in which first parameters are drawn:
+    anything with `init(key)`; what agents have says whose parameters are whose by `param_sets`;
     reads: what agents are given of an observation; policy: how they act;
-    phases: what an update does, as a rule one; main: the name of the step of the first phase that modifiers change;
-    utilities: the network whose numbers a mixer mixes, None: there is no mixer of utilities to be told of;
-    critic_reads: what critics are given, as their family says; action_critics: whether actors' actions are part of it;
+    phases: what an update does, as a rule one; main: the name of the step of the first phase that
+    modifiers change;
+    utilities: the network whose numbers a mixer mixes, None: there is no mixer of utilities to be
+    told of;
+    critic_reads: what critics are given, as their family says; action_critics: whether actors'
+    actions are part of it;
     aux: added to the main step's loss; shaping: View -> values, changes them before any loss;
     stats: running statistics by name, with their first values, or functions that make those;
     relabel: View -> (batch, stats), before anything is learned from it;
     after_update: after the steps; observe: View of what was just collected -> stats;
-    before_update: (View, play) -> LearnerState, see `Algorithm`; inspect: what people look at in evaluations;
+    before_update: (View, play) -> LearnerState, see `Algorithm`; inspect: what people look at in
+    evaluations;
     schedule: View -> Context, hyper-parameters that change with what was collected;
-    tables: View of a whole data set -> what phases read as `View.tables`, kept in the statistics by the
+    tables: View of a whole data set -> what phases read as `View.tables`, kept in the statistics by
+    the
     learner's name;
     checks: Learner -> None, raise RefusedError where modifiers have added what does not work;
     hparams: swept scalars of the modifiers, as "differ.alpha"; owners: of single-owner parts;
@@ -58,8 +67,8 @@ class Learner:
 
     name: str
     spec: EnvSpec
-    config: Any
-    networks: dict[str, Any]
+    config: Settings
+    networks: dict[str, Net]
     reads: Reads
     policy: Policy
     phases: tuple[Phase, ...]
@@ -71,15 +80,15 @@ class Learner:
     critic_reads: Callable[..., Array] | None = None
     action_critics: bool = False
     aux: tuple[Loss, ...] = ()
-    shaping: tuple[Callable[[View], Any], ...] = ()
-    stats: dict[str, Any] = field(default_factory=dict)
-    relabel: tuple[Callable[[View], tuple[Any, dict[str, Any]]], ...] = ()
+    shaping: tuple[Callable[[View], Tree], ...] = ()
+    stats: dict[str, Tree] = field(default_factory=dict)
+    relabel: tuple[Callable[[View], tuple[Batch, dict[str, Tree]]], ...] = ()
     after_update: tuple[Hook, ...] = ()
-    observe: tuple[Callable[[View], dict[str, Any]], ...] = ()
+    observe: tuple[Callable[[View], dict[str, Tree]], ...] = ()
     before_update: tuple[Callable[[View, Callable[..., Any]], LearnerState], ...] = ()
     inspect: tuple[Inspection, ...] = ()
     schedule: Callable[[View], Context] | None = None
-    tables: Callable[[View], dict[str, Any]] | None = None
+    tables: Callable[[View], dict[str, Tree]] | None = None
     checks: tuple[Callable[[Learner], None], ...] = ()
     hparams: dict[str, float] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
@@ -91,7 +100,7 @@ class Learner:
         return {name: step for phase in self.phases for name, step in phase.steps.items()}
 
     @property
-    def mixer(self) -> Any:
+    def mixer(self) -> Net:
         """What mixes utilities, or None."""
         return self.networks.get("mixer")
 
@@ -101,7 +110,7 @@ class Learner:
         sets = {name: getattr(net, "param_sets", None) for name, net in self.networks.items()}
         return {name: of_agents for name, of_agents in sets.items() if of_agents}
 
-    def with_main(self, **parts: Any) -> Learner:
+    def with_main(self, **parts: Part) -> Learner:
         """The same with other parts of the main step."""
         first = self.phases[0]
         step = replace(first.steps[self.main], **parts)
@@ -115,21 +124,23 @@ class Learner:
         owned = replace(self, owners={**self.owners, "loss": ALGORITHM})
         return owned.with_main(loss=loss)
 
-    def with_network(self, name: str, network: Any) -> Learner:
+    def with_network(self, name: str, network: Net) -> Learner:
         """The same with another network of this name."""
         return replace(self, networks={**self.networks, name: network})
 
-    def claim(self, owner: str, wraps: tuple[str, ...] = (), **parts: Any) -> Learner:
+    def claim(self, owner: str, wraps: tuple[str, ...] = (), **parts: Part) -> Learner:
         """The learner with single-owner parts of its main step replaced by a modifier.
 
-        wraps: names of those that the new ones keep within them. Raises RefusedError naming both owners if a part is
-        taken, and if a loss that is the algorithm's own, or whose targets cannot be replaced, would be lost.
+        wraps: names of those that the new ones keep within them. Raises RefusedError naming both
+        owners if a part is taken, and if a loss that is the algorithm's own, or whose targets
+        cannot be replaced, would be lost.
         """
         for part in parts:
             holder = self.owners.get(part, ALGORITHM)
             if holder != ALGORITHM:
                 raise RefusedError(
-                    f"modifiers {holder} and {owner} both replace the {part} of {self.name}: use one."
+                    f"modifiers {holder} and {owner} both replace the {part} of {self.name}: use "
+                    "one."
                 )
         if "loss" in parts and "loss" not in wraps:
             self._refuse_to_lose_the_loss(owner)
@@ -139,9 +150,10 @@ class Learner:
     def _refuse_to_lose_the_loss(self, owner: str) -> None:
         if "loss" not in self.yields and "loss" in self.owners:
             raise RefusedError(
-                f"modifiers=[{owner}] would replace the loss of algo={self.name}, which brings one of its own, so "
-                f"that algo={self.name} would learn by {owner}'s alone. Use modifiers=[], or {owner} with an "
-                "algorithm that learns by its family's loss, such as qmix."
+                f"modifiers=[{owner}] would replace the loss of algo={self.name}, which brings one "
+                f"of its own, so that algo={self.name} would learn by {owner}'s alone. Use "
+                f"modifiers=[], or {owner} with an algorithm that learns by its family's loss, "
+                "such as qmix."
             )
         fixed = self.steps[self.main].fixed
         if fixed:
@@ -149,9 +161,11 @@ class Learner:
                 f"modifiers=[{owner}] replaces the loss of algo={self.name} {fixed}."
             )
 
-    def extend(self, **parts: Any) -> Learner:
-        """Add to additive parts: an entry to those that are tuples, entries to those that are dictionaries."""
-        longer: dict[str, Any] = {}
+    def extend(self, **parts: Part) -> Learner:
+        """Add to additive parts: an entry to those that are tuples, entries to those that are
+        dictionaries.
+        """
+        longer: dict[str, Part] = {}
         for name, part in parts.items():
             old = getattr(self, name)
             longer[name] = {**old, **part} if isinstance(old, dict) else (*old, part)
@@ -167,16 +181,18 @@ class Learner:
 def offers(learner: Learner) -> frozenset[str]:
     """What modifiers, commands and tests may rely on.
 
-    utilities: a network whose numbers are mixed; mixer: that mixes them; policy: a network that gives a policy;
-    action_critics: critics that read the actions of actors; personal_networks: at least one network of which every
-    agent has its own parameters; own_loss: a loss that no other algorithm has.
+    utilities: a network whose numbers are mixed; mixer: that mixes them; policy: a network that
+    gives a policy;
+    action_critics: critics that read the actions of actors; personal_networks: at least one network
+    of which every agent has its own parameters; own_loss: a loss that no other algorithm has.
     """
+    utilities = learner.utilities is not None
     have = {
-        "utilities": learner.utilities is not None,
-        "mixer": learner.utilities is not None and learner.mixer is not None,
+        "utilities": utilities,
+        "mixer": utilities and learner.mixer is not None,
         "policy": learner.policy.acting == "actor",
         "action_critics": learner.action_critics,
-        "personal_networks": bool(personal_networks(learner)),
+        "personal_networks": personal_networks(learner) != (),
         "own_loss": learner.owners.get("loss") == ALGORITHM,
     }
     return frozenset(name for name, there in have.items() if there)

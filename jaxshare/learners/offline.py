@@ -1,16 +1,17 @@
 """What learners from a data set share: bc, mabcq, macql, icq.
 
-They learn from whole episodes and never play to learn. An update is a few steps in their order; all else of the learner
-is constant in the loss of a step, and what earlier steps have changed is already new.
+They learn from whole episodes and never play to learn. An update is a few steps in their order; all
+else of the learner is constant in the loss of a step, and what earlier steps have changed is
+already new.
 
-Where data have no true successor of a truncated step, the mask of that step is 0, and no target looks past it.
+Where data have no true successor of a truncated step, the mask of that step is 0, and no target
+looks past it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import (
     Acting,
     Chosen,
+    Net,
     Optimizer,
     Phase,
     Policy,
@@ -83,22 +85,27 @@ def offline_learner(
     name: str,
     config: OfflineConfig,
     spec: EnvSpec,
-    networks: dict[str, Any],
+    networks: dict[str, Net],
     steps: dict[str, Step],
 ) -> Learner:
-    """A learner of these networks by these steps, in order; it acts by its actors, likeliest action first.
+    """A learner of these networks by these steps, in order.
 
-    What agents act by, and what `unrolled` is called for, reads observation, own last action and index. The first step
-    is the main one. Nothing has target networks.
+    It acts by its actors, likeliest action first. What agents act by, and what `unrolled` is called
+    for, reads observation, own last action and index. The first step is the main one. Nothing has
+    target networks.
     """
+    reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
+    phase = Phase(steps=steps, keys=hooks_first)
+
+    # nothing plays, and nothing has a target network
     return Learner(
         name=name,
         spec=spec,
         config=config,
         networks=networks,
-        reads=Reads(spec, config.obs_last_action, config.obs_agent_id),
+        reads=reads,
         policy=acting_by(from_policy, "actor"),
-        phases=(Phase(steps=steps, keys=hooks_first),),
+        phases=(phase,),
         main=next(iter(steps)),
         source=Source(experience="dataset"),
         targets=Targets(networks=()),
@@ -107,7 +114,9 @@ def offline_learner(
 
 
 def acting_by(choose: Choose, *networks: str) -> Policy:
-    """The policy of agents that ask these networks. choose: (acting, what they say [B, N, A] by name) -> action."""
+    """The policy of agents that ask these networks. choose: (acting, what they say [B, N, A] by
+    name) -> action.
+    """
 
     def act(acting: Acting) -> Chosen:
         memory = {}
@@ -133,14 +142,17 @@ def agent_network(name: str, config: OfflineConfig, spec: EnvSpec) -> AgentNetwo
     """The family's network of A numbers per agent. Raises RefusedError for continuous actions."""
     if not isinstance(spec.action, Discrete):
         raise RefusedError(
-            f"algo={name} needs discrete actions; env={spec.name} has continuous ones. Use algo=facmac with "
-            "modifiers=[cql], which learns from a data set too."
+            f"algo={name} needs discrete actions; env={spec.name} has continuous ones. Use "
+            "algo=facmac with modifiers=[cql], which learns from a data set too."
         )
     return policy_network(name, config, spec)
 
 
 def policy_network(name: str, config: OfflineConfig, spec: EnvSpec) -> AgentNetwork:
-    """The same, or U numbers per agent. Raises RefusedError for continuous actions without finite bounds."""
+    """The same, or U numbers per agent.
+
+    Raises RefusedError for continuous actions without finite bounds.
+    """
     if isinstance(spec.action, Box):
         inputs.bounded(name, spec)
     return q_network(
@@ -156,7 +168,9 @@ def policy_network(name: str, config: OfflineConfig, spec: EnvSpec) -> AgentNetw
 
 
 def best(acting: Acting, says: dict[str, Array]) -> Array:
-    """The action of the highest value, also where others would explore: `agent` [B, N, A] -> [B, N]."""
+    """The action of the highest value, also where others would explore: `agent` [B, N, A]
+    -> [B, N].
+    """
     return masked_argmax(says["agent"], acting.timestep.avail)
 
 
@@ -195,9 +209,11 @@ def per_agent(view: View, x: Array) -> Array:
 
 
 def log_probability(view: View, y: Array) -> Array:
-    """log pi_i(a_i | tau_i) of the data's actions, [T, B, N], from what the actors say, y [T, B, N, A or U].
+    """log pi_i(a_i | tau_i) of the data's actions, [T, B, N], from what the actors say, y
+    [T, B, N, A or U].
 
-    Discrete: softmax over available actions. Continuous: a Gaussian around tanh y with a fixed deviation.
+    Discrete: softmax over available actions. Continuous: a Gaussian around tanh y with a fixed
+    deviation.
     """
     batch = view.batch
     if isinstance(view.spec.action, Discrete):
@@ -223,9 +239,11 @@ def discounts(view: View) -> Array:
 
 
 def lambda_target(view: View, next_value: Array) -> Array:
-    """TD(lambda) targets of the team, [T, B]: next_value [T, B] of the true successor of each step; a constant.
+    """TD(lambda) targets of the team, [T, B]: next_value [T, B] of the true successor of each step;
+    a constant.
 
-    A step whose own successor is not in the data (mask 0, not after the end) is no part of the sum before it.
+    A step whose own successor is not in the data (mask 0, not after the end) is no part of the sum
+    before it.
     """
     batch = view.batch
     follows = jnp.concatenate([batch.mask[1:], jnp.ones_like(batch.mask[:1])]) > 0
@@ -243,7 +261,9 @@ def one_step_target(view: View, next_value: Array) -> Array:
 
 
 def cloning_loss(view: View, name: str) -> tuple[Array, Array]:
-    """-mean log pi_i(a_i | tau_i) over valid steps and agents, and what the network says, [T, B, N, A or U]."""
+    """-mean log pi_i(a_i | tau_i) over valid steps and agents, and what the network says,
+    [T, B, N, A or U].
+    """
     y = unrolled(view, name, view.params)[:-1]
     return -masked_mean(log_probability(view, y), per_agent(view, view.batch.mask)), y
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import optax
 from jaxshare.learners.records import Step, View
 from jaxshare.models.base import num_sets
 from jaxshare.ops.schedules import crossed
-from jaxshare.trees import Params
+from jaxshare.trees import Params, Tree
 from jaxshare.types import Array, HParams, LearnerState, Metrics
 
 if TYPE_CHECKING:
@@ -35,9 +35,11 @@ def groups_of(learner: Learner, step: Step) -> dict[str, tuple[str, ...]]:
     ]
     if len(named) != len(set(named)) or not set(named) <= set(learner.networks):
         raise ValueError(
-            f"{learner.name}: optimiser groups must name networks out of {sorted(learner.networks)}, "
-            f"each once: {named}"
+            f"{learner.name}: optimiser groups must name networks out of "
+            f"{sorted(learner.networks)}, each once: {named}"
         )
+
+    # those that no step names, in the group of the rest
     groups = dict(step.optimizer_groups)
     left = tuple(network for network in learner.networks if network not in named)
     if step.rest and left:
@@ -45,7 +47,7 @@ def groups_of(learner: Learner, step: Step) -> dict[str, tuple[str, ...]]:
     return groups
 
 
-def first_opt_state(learner: Learner, params: Params, hparams: HParams) -> dict[str, Any]:
+def first_opt_state(learner: Learner, params: Params, hparams: HParams) -> dict[str, Tree]:
     """{optimiser group: state} of all steps."""
     state = {}
     for step in learner.steps.values():
@@ -97,12 +99,13 @@ def adam(
 
 
 def clip_each(limit: Array, param_sets: dict[str, tuple[int, ...]]) -> optax.GradientTransformation:
-    """The gradients of a group {network: tree}, each parameter set of each network clipped by its own norm.
+    """A clip of gradients {network: tree}, each parameter set of each network by its own norm.
 
-    limit: [], the largest norm; param_sets: parameter set of each agent, by the names of what agents have.
+    limit: [], the largest norm; param_sets: parameter set of each agent, by the names of what
+    agents have.
     """
 
-    def clipped(tree: Any) -> Any:
+    def clipped(tree: Tree) -> Tree:
         return optax.clip_by_global_norm(limit).update(tree, optax.EmptyState())[0]
 
     def update(grads: Params, params: Params | None = None) -> Params:
@@ -115,7 +118,9 @@ def clip_each(limit: Array, param_sets: dict[str, tuple[int, ...]]) -> optax.Gra
 
 
 def _sets_apart(learner: Learner, networks: tuple[str, ...]) -> bool:
-    """Whether each parameter set of a group is clipped alone: all its networks have equally many, more than one."""
+    """Whether each parameter set of a group is clipped alone: all its networks have equally many,
+    more than one.
+    """
     counts = {num_sets(learner.networks[name]) for name in networks}
     return learner.optimizer.clip == "set" and len(counts) == 1 and max(counts) > 1
 

@@ -1,7 +1,9 @@
-"""What the PPO learners, ippo and mappo, share. Equations: jaxshare/ops/ppo.py; sources: algos/ippo.py.
+"""What the PPO learners, ippo and mappo, share.
 
-Everything of an iteration is learned from `epochs` times, in `minibatches` parts of whole streams, so that memory can
-be rebuilt from where it stood when the part began.
+Equations: jaxshare/ops/ppo.py; sources: algos/ippo.py.
+
+Everything of an iteration is learned from `epochs` times, in `minibatches` parts of whole streams,
+so that memory can be rebuilt from where it stood when the part began.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from jaxshare.learners import actor_critic as family
-from jaxshare.learners.actor_critic import Aims
+from jaxshare.learners import actor_critic_losses as family
+from jaxshare.learners import actor_critic_streams as streams
+from jaxshare.learners.actor_critic_losses import Aims
 from jaxshare.learners.actor_critic_settings import ActorCriticConfig, HParams
 from jaxshare.learners.records import View
 from jaxshare.ops import ppo
@@ -78,14 +81,18 @@ class PPOConfig(ActorCriticConfig):
 
 
 def prepare(view: View) -> Aims:
-    """Aims with what the policy says before the update; advantages as they are, not yet standardised."""
+    """Aims with what the policy says before the update; advantages as they are, not yet
+    standardised.
+    """
     aims = family.own_aims(view)
-    log_prob = family.policies(view).log_prob(family.taken(view.batch))
+    log_prob = streams.policies(view).log_prob(streams.taken(view.batch))
     return aims.replace(log_prob=log_prob)
 
 
 def loss(view: View) -> tuple[Array, Metrics]:
-    """mean[policy_loss] + c_v mean[value_loss] - c_e mean[H] over the valid steps of all agents (or their sum)."""
+    """mean[policy_loss] + c_v mean[value_loss] - c_e mean[H] over the valid steps of all agents
+    (or their sum).
+    """
     config = view.config
     h = view.hparams
     segment = view.batch
@@ -96,8 +103,8 @@ def loss(view: View) -> tuple[Array, Metrics]:
     scale = view.spec.num_agents if config.over_agents == "sum" else 1
 
     # the actors
-    policy = family.policies(view)
-    log_ratio = policy.log_prob(family.taken(segment)) - aims.log_prob
+    policy = streams.policies(view)
+    log_ratio = policy.log_prob(streams.taken(segment)) - aims.log_prob
     ratio = jnp.exp(log_ratio)
     advantage = aims.advantage
     if config.standardise_advantage:
@@ -106,7 +113,7 @@ def loss(view: View) -> tuple[Array, Metrics]:
     entropy = scale * masked_mean(policy.entropy(), mask)
 
     # the critics
-    value, _ = family.values(view, view.params["critic"], after=False)
+    value, _ = streams.values(view, view.params["critic"], after=False)
     error = ppo.value_loss(value, aims.returns)
     if config.value_clip:
         error = ppo.clipped_value_loss(value, aims.value, aims.returns, h["clip_eps"])

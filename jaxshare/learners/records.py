@@ -1,19 +1,25 @@
-"""What a learner is made of: views, steps, phases, the policy, where experience comes from, target networks."""
+"""What a learner is made of: views, steps, phases, a policy, experience, target networks."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jaxshare.learners.keys import UpdateKeys, counted
 from jaxshare.training.replay import uniform_without_replacement
-from jaxshare.trees import Params
+from jaxshare.trees import Batch, Params, Tree
 from jaxshare.types import Array, Clock, Context, EnvSpec, HParams, LearnerState, Metrics, TimeStep
 
 if TYPE_CHECKING:
     from jaxshare.learners.learner import Learner
+
+Settings: TypeAlias = Any  # a frozen dataclass, each algorithm's its own, with `hparams`
+# what has parameters: `init(key)`, as a rule `param_sets`, `unroll` or `apply`
+Net: TypeAlias = Any
+Key: TypeAlias = Any  # an Array, or None where somebody only looks
+Part: TypeAlias = Any  # what a field of one of these records holds
 
 
 @dataclass(frozen=True)
@@ -31,14 +37,14 @@ class View:
     learner: Learner
     state: LearnerState
     params: Params
-    batch: Any
+    batch: Batch
     ctx: Context
-    key: Any  # Array; None where somebody only looks
-    values: Any = None
-    targets: Any = None
-    tables: Any = None
+    key: Key
+    values: Tree = None
+    targets: Tree = None
+    tables: Tree = None
 
-    def replace(self, **changes: Any) -> View:
+    def replace(self, **changes: Part) -> View:
         """The same with other fields."""
         return dataclasses.replace(self, **changes)
 
@@ -52,7 +58,7 @@ class View:
         return self.learner.spec
 
     @property
-    def config(self) -> Any:
+    def config(self) -> Settings:
         """The algorithm's settings."""
         return self.learner.config
 
@@ -96,7 +102,8 @@ class Step:
     optimizer_groups: names of networks that each group trains, with its own state and clip;
     rest: the group of all networks that no step names ("": they stay as they are);
     rate: which hyper-parameter is the learning rate;
-    due: whether it is made now, from the un-batched clock; metrics are zeros where it is not; None: always;
+    due: whether it is made now, from the un-batched clock; metrics are zeros where it is not; None:
+    always;
     advance: takes the place of a gradient of a loss, see `optimisers.advance`; it returns
     (state, targets for the later steps, metrics);
     fixed: why no modifier may replace the loss, as the end of a sentence.
@@ -116,7 +123,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Phase:
-    """What an update does with a batch: its steps in order, then the hooks, then the target networks.
+    """What an update does with a batch: its steps in order, then the hooks, then the target
+    networks.
 
     prepare: what the steps aim at, made with the parameters before them, constant;
     epochs, minibatches: passes over the batch, and parts of its streams in each; on policy only;
@@ -141,8 +149,8 @@ class Phase:
 class Acting:
     """What a policy is given at a step of B environments.
 
-    memory: of the networks that act, each [B, N, H]; x: what they read, [1, B, N, D]; previous: the encoded
-    actions before, [B, N, A or U]; explore: whether it learns or is evaluated.
+    memory: of the networks that act, each [B, N, H]; x: what they read, [1, B, N, D]; previous: the
+    encoded actions before, [B, N, A or U]; explore: whether it learns or is evaluated.
     """
 
     learner: Learner
@@ -158,7 +166,9 @@ class Acting:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What it does. action: [B, N] i32, or [B, N, U] in the box; extras: stored beside it, {name: [B, ...]}."""
+    """What it does. action: [B, N] i32, or [B, N, U] in the box; extras: stored beside it, {name:
+    [B, ...]}.
+    """
 
     action: Array
     memory: dict[str, Array]
@@ -170,7 +180,8 @@ class Policy:
     """How the agents act.
 
     networks: whose memory is carried from step to step, first the one that the agents act by;
-    explore: (logits, avail, ctx) -> logits of the policy that plays while learning; None: the policy itself.
+    explore: (logits, avail, ctx) -> logits of the policy that plays while learning; None: the
+    policy itself.
     """
 
     networks: tuple[str, ...]
@@ -187,8 +198,10 @@ class Policy:
 class Source:
     """Where experience comes from.
 
-    experience: replay (of episodes) | episode, segment (what was just collected) | dataset (never collects);
-    sample: as in `Algorithm`; window: 0, or steps of the pieces that a batch holds; segment_length: of a piece.
+    experience: replay (of episodes) | episode, segment (what was just collected) | dataset
+    (never collects);
+    sample: as in `Algorithm`; window: 0, or steps of the pieces that a batch holds; segment_length:
+    of a piece.
     """
 
     experience: str = "replay"
@@ -201,8 +214,9 @@ class Source:
 class Targets:
     """Target networks.
 
-    networks: that have one; None: all; update: none, soft (Polyak with hparams.tau), or hard: a copy every `period`
-    updates, counted from update `start`; follow: takes the place of these rules.
+    networks: that have one; None: all; update: none, soft (Polyak with hparams.tau), or hard: a
+    copy every `period` updates, counted from update `start`; follow: takes the place of these
+    rules.
     """
 
     networks: tuple[str, ...] | None = None
@@ -216,11 +230,13 @@ class Targets:
 class Optimizer:
     """How gradients become updates.
 
-    kind: rmsprop (torch's) | adam; rates: by group the hyper-parameter that is its learning rate, where that is
-    not the step's;
-    clip: what hparams.grad_clip is the largest norm of: all gradients of a group (group), each parameter set of a
-    group whose networks have equally many (set), or each agent's share of the mean loss (agent);
-    largest_norm: of parameter sets that are clipped apart the largest norm is reported, not that of all.
+    kind: rmsprop (torch's) | adam; rates: by group the hyper-parameter that is its learning rate,
+    where that is not the step's;
+    clip: what hparams.grad_clip is the largest norm of: all gradients of a group (group), each
+    parameter set of a group whose networks have equally many (set), or each agent's share of the
+    mean loss (agent);
+    largest_norm: of parameter sets that are clipped apart the largest norm is reported, not that of
+    all.
     """
 
     kind: str = "rmsprop"

@@ -1,1 +1,4 @@
-"""Networks, seen from outside as `Network(init, apply)` records. The only package that imports flax.linen."""
+"""Networks, seen from outside as `Network(init, apply)` records.
+
+The only package that imports flax.linen.
+"""

@@ -1,4 +1,4 @@
-"""Utility networks Q_i(tau_i, .) of the value family: recurrent or feed-forward, lifted to a team."""
+"""Utility networks Q_i(tau_i, .) of the value family: recurrent or not, lifted to a team."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxshare.models.base import Linear, add_bias, lift_apply, lift_init, products, uniform_fan
+from jaxshare.models.base import (
+    Linear,
+    add_bias,
+    apply_of,
+    first_params,
+    lift_apply,
+    lift_init,
+    products,
+    uniform_fan,
+)
 from jaxshare.models.recurrent import Gates, GRUWeights, gru_unroll
+from jaxshare.trees import Tree
+
+GATES = ("reset", "update", "new")
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,8 @@ class AgentNetwork:
 
 
 class RecurrentQ(nn.Module):
-    """x -> Linear(H) -> ReLU -> GRU(H) -> Linear(A): the agent of PyMARL (Rashid et al. 2018, appendix C).
+    """x -> Linear(H) -> ReLU -> GRU(H) -> Linear(A): the agent of PyMARL (Rashid et al. 2018,
+    appendix C).
 
     carry [rows, H], x [T, rows, D] -> (carry, q [T, rows, A]).
     """
@@ -47,7 +60,10 @@ class RecurrentQ(nn.Module):
 
 
 class GRU(nn.Module):
-    """torch's GRU: biases on both halves of all gates, U(-1/sqrt(H), 1/sqrt(H)). [T, rows, D] -> [T, rows, H]."""
+    """torch's GRU: biases on both halves of all gates, U(-1/sqrt(H), 1/sqrt(H)).
+
+    [T, rows, D] -> [T, rows, H].
+    """
 
     hidden_dim: int
 
@@ -58,25 +74,23 @@ class GRU(nn.Module):
         x: jax.Array,
         keep: jax.Array | None = None,
         after: jax.Array | None = None,
-    ) -> Any:
+    ) -> Tree:
         """All hidden states [T, rows, H]; keep [T, rows, 1] as in `gru_unroll`.
 
-        With `after` [T, rows, D] a pair: also the states that one more step would give, from each, with these inputs.
+        With `after` [T, rows, D] a pair: also the states that one more step would give, from each,
+        with these inputs.
         """
         init = uniform_fan(self.hidden_dim)
-        square, vector = (self.hidden_dim, self.hidden_dim), (self.hidden_dim,)
-        bias = {g: self.param(f"hidden_{g}_bias", init, vector) for g in ("reset", "update", "new")}
-        weights = GRUWeights(
-            **{
-                g: self.param(f"hidden_{g}_kernel", init, square)
-                for g in ("reset", "update", "new")
-            },
-            new_bias=bias["new"],
-        )
-        kernel = {
-            g: self.param(f"input_{g}_kernel", init, (x.shape[-1], self.hidden_dim)) for g in bias
-        }
-        half_bias = {g: self.param(f"input_{g}_bias", init, vector) for g in bias}
+        square = (self.hidden_dim, self.hidden_dim)
+        wide = (x.shape[-1], self.hidden_dim)
+        vector = (self.hidden_dim,)
+
+        # the recurrent half of each gate, then the half that reads x
+        bias = {g: self.param(f"hidden_{g}_bias", init, vector) for g in GATES}
+        recurrent = {g: self.param(f"hidden_{g}_kernel", init, square) for g in GATES}
+        weights = GRUWeights(**recurrent, new_bias=bias["new"])
+        kernel = {g: self.param(f"input_{g}_kernel", init, wide) for g in GATES}
+        half_bias = {g: self.param(f"input_{g}_bias", init, vector) for g in GATES}
 
         def gates(x: jax.Array) -> Gates:
             reset, update, new = products(x, [kernel["reset"], kernel["update"], kernel["new"]])
@@ -89,14 +103,20 @@ class GRU(nn.Module):
         hidden = gru_unroll(weights, gates(x), carry, keep)
         if after is None:
             return hidden
-        rows = lambda y: y.reshape(1, -1, y.shape[-1])  # noqa: E731
-        return hidden, gru_unroll(weights, gates(rows(after)), rows(hidden)[0]).reshape(
-            hidden.shape
-        )
+
+        # one more step from each: all of them at once, as rows
+        def as_rows(y: jax.Array) -> jax.Array:
+            return y.reshape(1, -1, y.shape[-1])
+
+        later = gru_unroll(weights, gates(as_rows(after)), as_rows(hidden)[0])
+        return hidden, later.reshape(hidden.shape)
 
 
 class FeedForwardQ(nn.Module):
-    """x -> Linear(H) -> ReLU -> Linear(H) -> ReLU -> Linear(A): the feed-forward agent of EPyMARL. Keeps no memory."""
+    """x -> Linear(H) -> ReLU -> Linear(H) -> ReLU -> Linear(A): the feed-forward agent of EPyMARL.
+
+    Keeps no memory.
+    """
 
     hidden_dim: int
     num_actions: int
@@ -120,17 +140,17 @@ def q_network(
 def team_network(
     module: nn.Module, input_dim: int, carry_dim: int, param_sets: tuple[int, ...]
 ) -> AgentNetwork:
-    """A network of one agent, (carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A]), lifted to a team."""
+    """A network of one agent, lifted to a team.
 
-    def init(key: jax.Array) -> Any:
-        return module.init(key, jnp.zeros((1, carry_dim)), jnp.zeros((1, 1, input_dim)))["params"]
+    module: (carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A]).
+    """
 
-    def apply(params: Any, carry: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return module.apply({"params": params}, carry, x)  # type: ignore[return-value]
+    def init(key: jax.Array) -> Tree:
+        return first_params(module, key, jnp.zeros((1, carry_dim)), jnp.zeros((1, 1, input_dim)))
 
     return AgentNetwork(
         init=lift_init(init, param_sets),
         initial_carry=lambda batch: jnp.zeros((batch, len(param_sets), carry_dim)),
-        unroll=lift_apply(apply, param_sets),
+        unroll=lift_apply(apply_of(module), param_sets),
         param_sets=param_sets,
     )

@@ -9,6 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
+
+from jaxshare.trees import Tree
 
 SHARING = ("all", "type", "none")
 
@@ -17,7 +20,8 @@ SHARING = ("all", "type", "none")
 class Network:
     """`init(key) -> params` and `apply(params, ...)`; parameters are plain dictionaries of arrays.
 
-    param_sets: parameter set of each agent, if agents have it; (): it is nobody's; None: not said, taken for nobody's.
+    param_sets: parameter set of each agent, if agents have it; (): it is nobody's; None: not said,
+    taken for nobody's.
     """
 
     init: Callable[..., Any]
@@ -25,31 +29,49 @@ class Network:
     param_sets: tuple[int, ...] | None = None
 
 
-def num_sets(network: Any) -> int:
+def num_sets(network: object) -> int:
     """How many parameter sets a network has."""
     sets = getattr(network, "param_sets", None)
     return max(sets) + 1 if sets else 1
 
 
+def first_params(module: nn.Module, key: jax.Array, *inputs: Tree) -> Tree:
+    """Parameters of a module that will read such inputs, drawn anew."""
+    return module.init(key, *inputs)["params"]
+
+
+def apply_of(module: nn.Module) -> Callable[..., Any]:
+    """`apply(params, *inputs)` of a module, as if it were called with these inputs."""
+
+    def apply(params: Tree, *inputs: Tree) -> Tree:
+        return module.apply({"params": params}, *inputs)
+
+    return apply
+
+
 def uniform_fan(fan: int) -> Callable[..., jax.Array]:
     """U(-1/sqrt(fan), 1/sqrt(fan)): torch's default for Linear and GRU, weights and biases."""
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -1.0, 1.0) / jnp.sqrt(fan)
 
     return init
 
 
 def orthogonal(gain: float) -> Callable[..., jax.Array]:
-    """`gain` times a uniformly random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2014).
+    """`gain` times a uniformly random matrix with orthonormal rows or columns, whichever are fewer
+    (Saxe et al. 2014).
 
-    ours: Gram-Schmidt on a Gaussian matrix, twice for precision. A vmapped QR is a batched LAPACK call, and two devices
-    of a CPU that run one at the same time hang (jaxlib 0.10.2, two cores).
+    ours: Gram-Schmidt on a Gaussian matrix, twice for precision. A vmapped QR is a batched LAPACK
+    call, and two devices of a CPU that run one at the same time hang (jaxlib 0.10.2, two cores).
     """
 
-    def init(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
-        many, few = max(shape), min(shape)
+    def init(key: jax.Array, shape: tuple[int, int], dtype: DTypeLike = jnp.float32) -> jax.Array:
+        many = max(shape)
+        few = min(shape)
         rows = jax.random.normal(key, (few, many), dtype)
+
+        # each row less its parts along those that are done
 
         def step(done: jax.Array, at: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
             i, row = at
@@ -72,8 +94,9 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
 def products(x: jax.Array, kernels: list[jax.Array]) -> list[jax.Array]:
     """x @ kernel for each: x [..., D], kernels [D, F] -> [..., F].
 
-    ours: autodiff forms a weight gradient from a transposed copy of each cotangent, which on a CPU costs more than the
-    product; here one transposed copy of x serves all kernels (benchmarks/README.md).
+    ours: autodiff forms a weight gradient from a transposed copy of each cotangent, which on a CPU
+    costs more than the product; here one transposed copy of x serves all kernels
+    (benchmarks/README.md).
     """
     return [x @ kernel for kernel in kernels]
 
@@ -82,17 +105,20 @@ def outer_sums(x: jax.Array, ys: list[jax.Array]) -> list[jax.Array]:
     """Sum over the leading axes of x^T y for each y: [..., D], [..., F] -> [D, F]."""
     transposed = x.reshape(-1, x.shape[-1]).T
     if jax.default_backend() == "cpu":
-        transposed = jax.lax.optimization_barrier(
-            transposed
-        )  # or it is folded into the products again
+        # or it is folded into the products again
+        transposed = jax.lax.optimization_barrier(transposed)
     return [transposed @ y.reshape(-1, y.shape[-1]) for y in ys]
 
 
-def _products_fwd(x: jax.Array, kernels: list[jax.Array]) -> Any:
+def _products_fwd(
+    x: jax.Array, kernels: list[jax.Array]
+) -> tuple[list[jax.Array], tuple[jax.Array, list[jax.Array]]]:
     return products(x, kernels), (x, kernels)
 
 
-def _products_bwd(saved: Any, cotangents: list[jax.Array]) -> Any:
+def _products_bwd(
+    saved: tuple[jax.Array, list[jax.Array]], cotangents: list[jax.Array]
+) -> tuple[jax.Array, list[jax.Array]]:
     x, kernels = saved
     back = [y @ kernel.T for y, kernel in zip(cotangents, kernels, strict=True)]
     return sum(back[1:], back[0]), outer_sums(x, cotangents)
@@ -102,7 +128,10 @@ products.defvjp(_products_fwd, _products_bwd)
 
 
 class Linear(nn.Module):
-    """x [..., D] -> [..., features], initialised as torch's Linear (flax's Dense differs in both)."""
+    """x [..., D] -> [..., features], initialised as torch's Linear.
+
+    flax's Dense differs in weights and biases.
+    """
 
     features: int
 
@@ -115,7 +144,9 @@ class Linear(nn.Module):
 
 
 def sharing_sets(share: str, types: tuple[int, ...]) -> tuple[int, ...]:
-    """Parameter set of each agent. share: "all" (one set), "type" (one per agent type), "none" (one per agent)."""
+    """Parameter set of each agent. share: "all" (one set), "type" (one per agent type), "none"
+    (one per agent).
+    """
     if share not in SHARING:
         raise ValueError(f"share_params={share} is not one of {', '.join(SHARING)}")
     return {"all": (0,) * len(types), "type": types, "none": tuple(range(len(types)))}[share]
@@ -134,8 +165,9 @@ def lift_init(
 def lift_apply(apply: Callable[..., Any], param_sets: tuple[int, ...]) -> Callable[..., Any]:
     """Run `apply(params, carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A])` on a team.
 
-    The lifted function takes carry [B, N, H] and x [T, B, N, D] and returns (carry [B, N, H], y [T, B, N, A]). Agents
-    that share parameters are folded into the rows. x and y may be trees of such arrays.
+    The lifted function takes carry [B, N, H] and x [T, B, N, D] and returns (carry [B, N, H], y
+    [T, B, N, A]). Agents that share parameters are folded into the rows. x and y may be trees of
+    such arrays.
     """
     apply = in_blocks(apply)
     count = max(param_sets) + 1
@@ -146,25 +178,32 @@ def lift_apply(apply: Callable[..., Any], param_sets: tuple[int, ...]) -> Callab
     return lambda params, carry, x: _by_type(apply, param_sets, params, carry, x)
 
 
-BLOCK = 1024  # rows x steps of a block; what an update keeps of them then stays in a core's cache
+# rows x steps of a block; what an update keeps of them then stays in a core's cache
+BLOCK = 1024
 
 
 def in_blocks(apply: Callable[..., Any]) -> Callable[..., Any]:
-    """The same `apply(params, carry [rows, H], x [T, rows, D]) -> (carry, y)`, on a CPU some steps at a time.
+    """The same `apply(params, carry [rows, H], x [T, rows, D]) -> (carry, y)`, on a CPU some steps
+    at a time.
 
-    ours: on whole sequences most of the time goes into memory, not into products (benchmarks/README.md).
+    ours: on whole sequences most of the time goes into memory, not into products
+    (benchmarks/README.md).
     """
 
-    def blocked(params: Any, carry: jax.Array, x: Any) -> tuple[jax.Array, Any]:
+    def blocked(params: Tree, carry: jax.Array, x: Tree) -> tuple[jax.Array, Tree]:
         steps, rows = jax.tree.leaves(x)[0].shape[:2]
         size = block_size(steps, rows) if jax.default_backend() == "cpu" else steps
         if size == steps:
             return apply(params, carry, x)
-        early = steps % size  # these first: what follows the last step must be the carry
+
+        # those that fill no block come first: what follows the last step must be the carry
+        early = steps % size
         parts = []
         if early:
             carry, y = apply(params, carry, jax.tree.map(lambda a: a[:early], x))
             parts.append(y)
+
+        # all others, block by block
         blocks = jax.tree.map(lambda a: a[early:].reshape(-1, size, *a.shape[1:]), x)
         carry, y = jax.lax.scan(lambda carry, block: apply(params, carry, block), carry, blocks)
         parts.append(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), y))
@@ -174,7 +213,9 @@ def in_blocks(apply: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def block_size(steps: int, rows: int) -> int:
-    """Steps of a block: BLOCK / rows to twice that, the first that leaves the fewest steps over (more to compile)."""
+    """Steps of a block: BLOCK / rows to twice that, the first that leaves the fewest steps over
+    (more to compile).
+    """
     near = max(1, BLOCK // rows)
     if steps < 2 * near:
         return steps
@@ -182,9 +223,11 @@ def block_size(steps: int, rows: int) -> int:
 
 
 def lift_every(apply: Callable[..., Any], param_sets: tuple[int, ...]) -> Callable[..., Any]:
-    """As `lift_apply`, but every parameter set sees every agent: y [S, T, B, N, A], S = number of sets; no carry."""
+    """As `lift_apply`, but every parameter set sees every agent: y [S, T, B, N, A], S = number of
+    sets; no carry.
+    """
 
-    def folded(params: Any, carry: jax.Array, x: Any) -> Any:
+    def folded(params: Tree, carry: jax.Array, x: Tree) -> Tree:
         return _folded(apply, params, carry, x)[1]
 
     if max(param_sets) == 0:
@@ -193,30 +236,47 @@ def lift_every(apply: Callable[..., Any], param_sets: tuple[int, ...]) -> Callab
 
 
 def _folded(
-    apply: Callable[..., Any], params: Any, carry: jax.Array, x: Any
-) -> tuple[jax.Array, Any]:
+    apply: Callable[..., Any], params: Tree, carry: jax.Array, x: Tree
+) -> tuple[jax.Array, Tree]:
+    """`apply` with agents folded into rows: carry [B, N, H], x [T, B, N, D]."""
     batch, agents = carry.shape[:2]
-    fold = lambda a: a.reshape(a.shape[0], batch * agents, *a.shape[3:])  # noqa: E731
+
+    def fold(a: jax.Array) -> jax.Array:
+        return a.reshape(a.shape[0], batch * agents, *a.shape[3:])
+
+    def unfold(a: jax.Array) -> jax.Array:
+        return a.reshape(a.shape[0], batch, agents, *a.shape[2:])
+
     carry, y = apply(params, carry.reshape(batch * agents, -1), jax.tree.map(fold, x))
-    unfold = lambda a: a.reshape(a.shape[0], batch, agents, *a.shape[2:])  # noqa: E731
     return carry.reshape(batch, agents, -1), jax.tree.map(unfold, y)
 
 
 def _by_type(
-    apply: Callable[..., Any], param_sets: tuple[int, ...], params: Any, carry: jax.Array, x: Any
-) -> tuple[jax.Array, Any]:
-    members = [[i for i, g in enumerate(param_sets) if g == s] for s in range(max(param_sets) + 1)]
-    order = [i for member in members for i in member]
-    back = jnp.array([order.index(i) for i in range(len(param_sets))])
+    apply: Callable[..., Any],
+    param_sets: tuple[int, ...],
+    params: Tree,
+    carry: jax.Array,
+    x: Tree,
+) -> tuple[jax.Array, Tree]:
+    """`_folded` for the agents of each parameter set in turn."""
+    members: list[list[int]] = [[] for _ in range(max(param_sets) + 1)]
+    for agent, param_set in enumerate(param_sets):
+        members[param_set].append(agent)
+
+    # each set with its agents
     parts = []
-    for s, member in enumerate(members):
-        index = jnp.array(member)
-        own, seen = (
-            jax.tree.map(lambda p, s=s: p[s], params),
-            jax.tree.map(lambda a, i=index: a[:, :, i], x),
-        )
-        parts.append(_folded(apply, own, carry[:, index], seen))
+    for param_set, agents in enumerate(members):
+        index = jnp.array(agents)
+        of_set = jax.tree.map(lambda p, s=param_set: p[s], params)
+        inputs = jax.tree.map(lambda a, i=index: a[:, :, i], x)
+        parts.append(_folded(apply, of_set, carry[:, index], inputs))
+
+    # back into the order of the team
+    order = [agent for agents in members for agent in agents]
+    back = jnp.array([order.index(agent) for agent in range(len(param_sets))])
+
+    def joined(*y: jax.Array) -> jax.Array:
+        return jnp.concatenate(y, axis=2)[:, :, back]
+
     carry = jnp.concatenate([part[0] for part in parts], axis=1)[:, back]
-    return carry, jax.tree.map(
-        lambda *y: jnp.concatenate(y, axis=2)[:, :, back], *[part[1] for part in parts]
-    )
+    return carry, jax.tree.map(joined, *[part[1] for part in parts])

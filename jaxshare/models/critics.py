@@ -1,19 +1,20 @@
-"""What the critics of deterministic policies read, and FACMAC's mixer without a sign on its weights."""
+"""What critics of deterministic policies read, and FACMAC's mixer with weights of any sign."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxshare.models.base import Linear
-from jaxshare.models.mixers import Mixer, QMixer, mix_two_layers
+from jaxshare.models.mixers import Mixer, QMixer, mix_two_layers, state_mixer
 
 
 def joint_actions(own: jax.Array, others: jax.Array) -> jax.Array:
-    """For every critic `own` of its agent and `others` of the others: [T, B, N, E] each -> [T, B, N, N * E]."""
+    """For every critic `own` of its agent and `others` of the others.
+
+    [T, B, N, E] each -> [T, B, N, N * E].
+    """
     steps, batch, agents, size = own.shape
     mine = jnp.eye(agents, dtype=bool)[None, None, :, :, None]
     joint = jnp.where(mine, own[:, :, None], others[:, :, None])
@@ -21,7 +22,10 @@ def joint_actions(own: jax.Array, others: jax.Array) -> jax.Array:
 
 
 def world(obs: jax.Array, state: jax.Array, use_state: bool) -> jax.Array:
-    """The state, or everybody's observation, for every agent: [T, B, N, O], [T, B, G] -> [T, B, N, G or N * O]."""
+    """The state, or everybody's observation, for every agent.
+
+    [T, B, N, O], [T, B, G] -> [T, B, N, G or N * O].
+    """
     z = state if use_state else obs.reshape(*obs.shape[:2], -1)
     return jnp.broadcast_to(z[:, :, None], (*obs.shape[:3], z.shape[-1]))
 
@@ -51,7 +55,4 @@ def free_mixer(
     """`FreeMixer` of these sizes, with parameters by the names of QMIX's."""
     module = FreeMixer(embed_dim, hypernet_dim, hypernet_layers)
 
-    def init(key: jax.Array) -> Any:
-        return module.init(key, jnp.zeros((1, num_agents)), jnp.zeros((1, state_dim)))["params"]
-
-    return Mixer(init, lambda params, q, seen: module.apply({"params": params}, q, seen.state))  # type: ignore[arg-type,return-value]
+    return state_mixer(module, num_agents, state_dim)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxshare.models.base import Linear, Network
+from jaxshare.models.base import Linear, Network, apply_of, first_params
 
 
 class Embedding(nn.Module):
@@ -25,6 +25,6 @@ def embedding_network(input_dim: int, hidden_dim: int, features: int) -> Network
     """apply(params, x [..., input_dim]) -> [..., features]."""
     module = Embedding(hidden_dim, features)
     return Network(
-        init=lambda key: module.init(key, jnp.zeros((1, input_dim)))["params"],
-        apply=lambda params, x: module.apply({"params": params}, x),
+        init=lambda key: first_params(module, key, jnp.zeros((1, input_dim))),
+        apply=apply_of(module),
     )

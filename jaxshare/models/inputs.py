@@ -46,7 +46,10 @@ class Reads:
 
 
 def encode(action: jax.Array, spec: EnvSpec) -> jax.Array:
-    """One-hot, or the box of a continuous action mapped onto [-1, 1]: [...(, U)] -> [..., A or U]."""
+    """One-hot, or the box of a continuous action mapped onto [-1, 1].
+
+    [...(, U)] -> [..., A or U].
+    """
     if isinstance(spec.action, Discrete):
         return jax.nn.one_hot(action, spec.action.num_actions)
     centre, half = _box(spec.action, action)
@@ -54,19 +57,26 @@ def encode(action: jax.Array, spec: EnvSpec) -> jax.Array:
 
 
 def decode(encoded: jax.Array, box: Box) -> jax.Array:
-    """[-1, 1] mapped onto the box of a continuous action, the inverse of `encode`: [..., U] -> [..., U]."""
+    """[-1, 1] mapped onto the box of a continuous action, the inverse of `encode`.
+
+    [..., U] -> [..., U].
+    """
     centre, half = _box(box, encoded)
     return centre + half * encoded
 
 
 def bounded(name: str, spec: EnvSpec) -> Box:
-    """The box of continuous actions. Raises RefusedError unless all its bounds are finite, low < high."""
+    """The box of continuous actions.
+
+    Raises RefusedError unless all its bounds are finite, low < high.
+    """
     box = spec.action
     assert isinstance(box, Box)
     sides = zip(box.low, box.high, strict=True)
     if not all(-math.inf < low < high < math.inf for low, high in sides):
         raise RefusedError(
-            f"algo={name} needs actions between finite bounds, low < high; env={spec.name} has {box}."
+            f"algo={name} needs actions between finite bounds, low < high; env={spec.name} has "
+            f"{box}."
         )
     return box
 

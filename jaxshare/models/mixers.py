@@ -11,12 +11,16 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from jaxshare.models.base import Linear
+from jaxshare.models.base import Linear, apply_of, first_params
+from jaxshare.trees import Tree
 
 
 @struct.dataclass
 class MixerInputs:
-    """What a mixer may read besides the taken utilities: QMIX `state`, QPLEX all (and so only discrete actions)."""
+    """What a mixer may read besides the taken utilities.
+
+    QMIX reads `state`, QPLEX all, and so only discrete actions.
+    """
 
     # [T, B, N] best available utility; NaN where actions are continuous (it would cost a search)
     q_max: jax.Array
@@ -39,10 +43,12 @@ def vdn_mixer() -> Mixer:
 
 
 class QMixer(nn.Module):
-    """Two layers whose non-negative weights are made from the state by hyper-networks (Rashid et al. 2018, fig. 2).
+    """Two layers whose non-negative weights are made from the state by hyper-networks (Rashid et
+    al. 2018, fig. 2).
 
     q [..., N], state [..., G] -> Q_tot [...]:  Q_tot = ELU(q |W1(s)| + b1(s)) . |W2(s)| + V(s).
-    hypernet_layers: 2 with `hypernet_dim` units in between (PyMARL), or 1 (ROMA's, MASER's and PPS's code).
+    hypernet_layers: 2 with `hypernet_dim` units in between (PyMARL), or 1 (ROMA's, MASER's and
+    PPS's code).
     """
 
     embed_dim: int
@@ -64,18 +70,20 @@ class QMixer(nn.Module):
     def _hyper(self, name: str, features: int) -> Callable[[jax.Array], jax.Array]:
         if self.hypernet_layers == 1:
             return Linear(features, name=name)
-        hidden, out = (
-            Linear(self.hypernet_dim, name=f"{name}_hidden"),
-            Linear(features, name=f"{name}_out"),
-        )
+        hidden = Linear(self.hypernet_dim, name=f"{name}_hidden")
+        out = Linear(features, name=f"{name}_out")
         return lambda state: out(nn.relu(hidden(state)))
 
 
 def mix_two_layers(
     q: jax.Array, w1: jax.Array, b1: jax.Array, w2: jax.Array, bias: jax.Array
 ) -> jax.Array:
-    """ELU(q W1 + b1) . W2 + V: q [..., N], w1 [..., N, E], b1 and w2 [..., E], bias [...] -> [...]."""
-    # ours: multiply and sum instead of a batched product, which is N x E x 1 and slow on every backend
+    """ELU(q W1 + b1) . W2 + V.
+
+    q [..., N], w1 [..., N, E], b1 and w2 [..., E], bias [...] -> [...].
+    """
+    # ours: multiply and sum instead of a batched product, which is N x E x 1 and slow on every
+    # backend
     hidden = nn.elu((q[..., None] * w1).sum(-2) + b1)
     return (hidden * w2).sum(-1) + bias
 
@@ -85,9 +93,17 @@ def qmix_mixer(
 ) -> Mixer:
     """QMIX's monotone mixer."""
     module = QMixer(embed_dim, hypernet_dim, hypernet_layers)
-    return Mixer(
-        init=lambda key: module.init(key, jnp.zeros((1, num_agents)), jnp.zeros((1, state_dim)))[
-            "params"
-        ],
-        apply=lambda params, q, inputs: module.apply({"params": params}, q, inputs.state),  # type: ignore[arg-type,return-value]
-    )
+    return state_mixer(module, num_agents, state_dim)
+
+
+def state_mixer(module: nn.Module, num_agents: int, state_dim: int) -> Mixer:
+    """The mixer of a module (q [..., N], state [..., G]) -> q_tot [...]."""
+    mix = apply_of(module)
+
+    def init(key: jax.Array) -> Tree:
+        return first_params(module, key, jnp.zeros((1, num_agents)), jnp.zeros((1, state_dim)))
+
+    def apply(params: Tree, q: jax.Array, inputs: MixerInputs) -> jax.Array:
+        return mix(params, q, inputs.state)
+
+    return Mixer(init, apply)

@@ -1,10 +1,13 @@
 """The recurrent unroll, in one place: a GRU over time with its own backward pass.
 
-    r = sigma(a_r + h W_r),  z = sigma(a_z + h W_z),  m = h W_n + b_n,  n = tanh(a_n + r m),  h' = (1 - z) n + z h
+    r = sigma(a_r + h W_r),   z = sigma(a_z + h W_z)
+    m = h W_n + b_n,          n = tanh(a_n + r m)
+    h' = (1 - z) n + z h
 
-The input halves a_r, a_z, a_n are computed for all steps at once outside. ours: autodiff through the scan is the
-expensive half of training on a CPU; the backward pass here keeps only the chain of dh inside the reverse scan and
-forms the weight gradients as one product over all steps (benchmarks/recurrent.py has the ratio).
+The input halves a_r, a_z, a_n are computed for all steps at once outside. ours: autodiff through
+the scan is the expensive half of training on a CPU; the backward pass here keeps only the chain of
+dh inside the reverse scan and forms the weight gradients as one product over all steps
+(benchmarks/recurrent.py has the ratio).
 """
 
 from __future__ import annotations
@@ -28,7 +31,10 @@ class GRUWeights:
 
 @struct.dataclass
 class Gates:
-    """One array per gate. Split on purpose: slices of a concatenated array cost more than the products on a CPU."""
+    """One array per gate.
+
+    Split on purpose: slices of a concatenated array cost more than the products on a CPU.
+    """
 
     reset: jax.Array  # [T, rows, H]
     update: jax.Array  # [T, rows, H]
@@ -39,17 +45,19 @@ class Gates:
 def gru_unroll(
     weights: GRUWeights, gates: Gates, carry: jax.Array, keep: jax.Array | None = None
 ) -> jax.Array:
-    """Hidden states after each step: input halves `gates` [T, rows, H], carry [rows, H] -> [T, rows, H].
+    """Hidden states after each step: input halves `gates` [T, rows, H], carry [rows, H]
+    -> [T, rows, H].
 
-    keep: [T, rows, 1], 0 where memory is emptied before the step, else 1; None: it is kept throughout.
+    keep: [T, rows, 1], 0 where memory is emptied before the step, else 1; None: it is kept
+    throughout.
     """
     return _forward(weights, gates, carry, keep)[0]
 
 
 def _forward(weights: GRUWeights, gates: Gates, carry: jax.Array, keep: jax.Array | None):
     def step(h: jax.Array, at: tuple[Gates, jax.Array | None]):
-        a, kept = at
-        h = h if kept is None else h * kept
+        a, keep = at
+        h = h if keep is None else h * keep
         r = jax.nn.sigmoid(a.reset + h @ weights.reset)
         z = jax.nn.sigmoid(a.update + h @ weights.update)
         n = jnp.tanh(a.new + r * add_bias(h @ weights.new, weights.new_bias))
@@ -74,15 +82,15 @@ def _gru_bwd(saved, cotangent: jax.Array):
     slope_z = (before - n) * z * (1.0 - z)  # d h' / d a_z
 
     def step(dh: jax.Array, at):
-        (dh_out, slope_n, slope_r, slope_z, r, z), kept = at
+        (dh_out, slope_n, slope_r, slope_z, r, z), keep = at
         dh = dh + dh_out
         d_new = dh * slope_n
-        d_reset, d_update = d_new * slope_r, dh * slope_z
+        d_reset = d_new * slope_r
+        d_update = dh * slope_z
         back = d_reset @ weights.reset.T + d_update @ weights.update.T + (d_new * r) @ weights.new.T
         back = dh * z + back
-        return back if kept is None else back * kept, Gates(
-            reset=d_reset, update=d_update, new=d_new
-        )
+        d_gates = Gates(reset=d_reset, update=d_update, new=d_new)
+        return back if keep is None else back * keep, d_gates
 
     per_step = (cotangent, slope_n, slope_r, slope_z, r, z)
     d_carry, d_gates = jax.lax.scan(

@@ -1,9 +1,10 @@
-"""Networks of the actor-critics: they read pieces of streams of episodes, so that memory is emptied in between.
+"""Networks of the actor-critics: they read pieces of streams of episodes, so that memory is emptied
+in between.
 
     x -> Linear(H) -> act [-> GRU(H)] [-> Linear(H) -> act] -> Linear(Y)
 
-Feed-forward both linear layers (SEAC, Christianos et al. 2020, Table 2); recurrent with the second one (JaxMARL) or
-without it (EPyMARL).
+Feed-forward both linear layers (SEAC, Christianos et al. 2020, Table 2); recurrent with the second
+one (JaxMARL) or without it (EPyMARL).
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from flax import linen as nn
 from flax import struct
 
 from jaxshare.models.agents import GRU
-from jaxshare.models.base import Linear, add_bias, lift_apply, lift_every, lift_init, orthogonal
+from jaxshare.models.base import (
+    Linear,
+    add_bias,
+    apply_of,
+    first_params,
+    lift_apply,
+    lift_every,
+    lift_init,
+    orthogonal,
+)
+from jaxshare.trees import Tree
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": nn.tanh}
 INITS = ("torch", "orthogonal")
@@ -28,9 +39,8 @@ class Stream(struct.PyTreeNode):
     """What a network reads."""
 
     x: jax.Array  # [T, B, N, D]
-    keep: jax.Array | None = (
-        None  # [T, B, N, 1]: 0 where memory is emptied before the step, else 1; None: all 1
-    )
+    # [T, B, N, 1]: 0 where memory is emptied before the step, else 1; None: all 1
+    keep: jax.Array | None = None
     after: jax.Array | None = None  # [T, B, N, D]: what it would read next, before any reset
 
 
@@ -47,7 +57,8 @@ class StreamNetwork:
 
     init: key -> params; initial_carry: B -> [B, N, H] zeros (H = 0 without memory);
     unroll: (params, carry [B, N, H], Stream) -> (carry, Read);
-    every: (params, carry, Stream) -> Read with leading [S]: what each of the S parameter sets says about every agent.
+    every: (params, carry, Stream) -> Read with leading [S]: what each of the S parameter sets says
+    about every agent.
     """
 
     init: Callable[[jax.Array], Any]
@@ -89,24 +100,34 @@ class Dense(nn.Module):
 
 
 class Torso(nn.Module):
-    """The network of one agent: carry [rows, H], Stream of [T, rows, ...] -> (carry, Read of [T, rows, ...])."""
+    """The network of one agent.
+
+    carry [rows, H], Stream of [T, rows, ...] -> (carry, Read of [T, rows, ...]).
+    """
 
     shape: Shape
 
     @nn.compact
     def __call__(self, carry: jax.Array, stream: Stream) -> tuple[jax.Array, Read]:
         """Unroll over the leading axis."""
-        s, act = self.shape, ACTIVATIONS[self.shape.activation]
+        s = self.shape
+        act = ACTIVATIONS[s.activation]
+
+        # embed what is read, now and next
         embed = Dense(s.hidden_dim, s.init, 2**0.5, name="embed")
-        x, after = act(embed(stream.x)), None if stream.after is None else act(embed(stream.after))
+        x = act(embed(stream.x))
+        after = None if stream.after is None else act(embed(stream.after))
+
+        # remember
         if s.recurrent:
             gru = GRU(s.hidden_dim, name="gru")
-            x, after = (
-                (gru(carry, x, stream.keep), None)
-                if after is None
-                else gru(carry, x, stream.keep, after)
-            )
+            if after is None:
+                x = gru(carry, x, stream.keep)
+            else:
+                x, after = gru(carry, x, stream.keep, after)
             carry = x[-1]
+
+        # the layers behind memory, for both alike
         layers: list[Callable[[jax.Array], jax.Array]] = []
         if s.body or not s.recurrent:
             body = Dense(s.hidden_dim, s.init, s.body_gain, name="body")
@@ -114,27 +135,29 @@ class Torso(nn.Module):
         layers.append(Dense(s.out_dim, s.init, s.head_gain, name="head"))
         if s.log_std:
             log_std = self.param("log_std", nn.initializers.zeros, (s.log_std,))
-            layers.append(
-                lambda y: jnp.concatenate(
-                    [y, add_bias(jnp.zeros((*y.shape[:-1], s.log_std)), log_std)], -1
-                )
-            )
+            layers.append(lambda y: _appended(y, log_std))
         for layer in layers:
-            x, after = layer(x), None if after is None else layer(after)
+            x = layer(x)
+            after = None if after is None else layer(after)
         return carry, Read(y=x, after=after)
+
+
+def _appended(y: jax.Array, numbers: jax.Array) -> jax.Array:
+    """y [..., Y] and the same numbers [K] after each: [..., Y + K]."""
+    everywhere = add_bias(jnp.zeros((*y.shape[:-1], len(numbers))), numbers)
+    return jnp.concatenate([y, everywhere], -1)
 
 
 def stream_network(shape: Shape, input_dim: int, param_sets: tuple[int, ...]) -> StreamNetwork:
     """The network of a team whose agent i uses parameter set param_sets[i]."""
-    module, carry_dim = Torso(shape), shape.hidden_dim if shape.recurrent else 0
+    module = Torso(shape)
+    carry_dim = shape.hidden_dim if shape.recurrent else 0
+    apply = apply_of(module)
 
-    def init(key: jax.Array) -> Any:
-        return module.init(key, jnp.zeros((1, carry_dim)), Stream(x=jnp.zeros((1, 1, input_dim))))[
-            "params"
-        ]
-
-    def apply(params: Any, carry: jax.Array, stream: Stream) -> tuple[jax.Array, Read]:
-        return module.apply({"params": params}, carry, stream)  # type: ignore[return-value]
+    # what a new network is drawn for: one step of one row
+    def init(key: jax.Array) -> Tree:
+        stream = Stream(x=jnp.zeros((1, 1, input_dim)))
+        return first_params(module, key, jnp.zeros((1, carry_dim)), stream)
 
     return StreamNetwork(
         init=lift_init(init, param_sets),

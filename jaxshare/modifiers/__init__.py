@@ -1,1 +1,1 @@
-"""One file per modifier: each exports `Config` and `make(config, parts) -> parts` (see CONTRIBUTING)."""
+"""One file or folder per modifier, with `Config` and `make(config, learner) -> Learner`."""

@@ -1,25 +1,31 @@
-"""CQL: critics that think little of actions that are not in the data (Kumar et al. 2020, https://arxiv.org/abs/2006.04779).
+"""CQL: critics that think little of actions that are not in the data (Kumar et al. 2020).
+
+https://arxiv.org/abs/2006.04779.
 
 For critics that read actions, which is maddpg and facmac. With a_i, a_-i the data's actions,
 
-    L = L_TD + 2 w mean_i mean[P_i - Q(tau, a)],   P_i = log of the integral of e^Q(tau, u, a_-i) over u    (CQL, eq. 4)
+    L = L_TD + 2 w mean_i mean[P_i - Q(tau, a)]
+    P_i = log of the integral of e^Q(tau, u, a_-i) over u                             (CQL, eq. 4)
 
-over valid steps and agents: only agent i's action varies, in its own Q_i or, through the mixer, in Q_tot (Shao et al.
-2023, CFCQL, https://arxiv.org/abs/2309.12696, with equal lambda_i). A discrete action is summed over exactly,
-available ones only. The integral over a continuous one is estimated from actions u_k and their densities p_k:
+over valid steps and agents: only agent i's action varies, in its own Q_i or, through the mixer, in
+Q_tot (Shao et al. 2023, CFCQL, https://arxiv.org/abs/2309.12696, with equal lambda_i). A discrete
+action is summed over exactly, available ones only. The integral over a continuous one is estimated
+from actions u_k and their densities p_k:
 
-    P_i = log mean_k e^(Q(tau, u_k, a_-i) - log p_k(u_k))                                       (CQL, appendix F)
+    P_i = log mean_k e^(Q(tau, u_k, a_-i) - log p_k(u_k))                          (CQL, appendix F)
 
-`samples` each of the uniform distribution, of N(pi_i(tau_i), s^2), and of N(pi_i(tau_i'), s^2) of the next step, all in
-the box [-1, 1]. With vary=joint all agents' actions are drawn at once, p is the product over agents, and P is that of
-the joint action (continuous actions only). From a data set (`data=...`) or while playing; the actors learn as before.
+`samples` each of the uniform distribution, of N(pi_i(tau_i), s^2), and of N(pi_i(tau_i'), s^2) of
+the next step, all in the box [-1, 1]. With vary=joint all agents' actions are drawn at once, p is
+the product over agents, and P is that of the joint action (continuous actions only). From a data
+set (`data=...`) or while playing; the actors learn as before.
 
-Departures. paper: half the squared error, as in OG-MARL, and w is counted against that: hence the 2; code: CFCQL has
-the whole. code: OG-MARL and CFCQL clip what their Gaussians draw and take the density before that, so that the weights
-1 / p have no mean; ours: the Gaussian is cut off at the bounds (ops/offline.py). code: OG-MARL draws all agents'
-actions at once and divides by the density of agent i's alone, in its FACMAC before the mixer; ours: vary=own or joint,
-each with its density. code: the logarithm of a sum, which differs by a constant. Not done: twin critics and the lower
-of their two targets, a weight that adapts, CFCQL's lambda_i by how far each agent is from the data.
+Departures. paper: half the squared error, as in OG-MARL, and w is counted against that: hence the
+2; code: CFCQL has the whole. code: OG-MARL and CFCQL clip what their Gaussians draw and take the
+density before that, so that the weights 1 / p have no mean; ours: the Gaussian is cut off at the
+bounds (ops/offline.py). code: OG-MARL draws all agents' actions at once and divides by the density
+of agent i's alone, in its FACMAC before the mixer; ours: vary=own or joint, each with its density.
+code: the logarithm of a sum, which differs by a constant. Not done: twin critics and the lower of
+their two targets, a weight that adapts, CFCQL's lambda_i by how far each agent is from the data.
 """
 
 from __future__ import annotations
@@ -30,7 +36,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxshare.learners.deterministic import Actions, action_values, actor_input
+from jaxshare.learners.deterministic_values import Actions, action_values, actor_input
 from jaxshare.learners.learner import Learner, offers
 from jaxshare.learners.records import Loss, View
 from jaxshare.models import inputs
@@ -81,18 +87,20 @@ def make(config: Config, learner: Learner) -> Learner:
     spec = learner.spec
     if "action_critics" not in offers(learner):
         raise RefusedError(
-            f"modifiers=[cql] cannot be used with algo={learner.name}: it has no actors whose critics read their "
-            "actions. Use it with maddpg or facmac; for discrete actions there is macql as well."
+            f"modifiers=[cql] cannot be used with algo={learner.name}: it has no actors whose "
+            "critics read their actions. Use it with maddpg or facmac; for discrete actions there "
+            "is macql as well."
         )
     if config.vary == "joint" and isinstance(spec.action, Discrete):
         raise RefusedError(
-            f"cql.vary=joint: env={spec.name} has discrete actions, and joint ones are too many for a sum. Use "
-            "cql.vary=own, or algo=macql, whose mixer allows it."
+            f"cql.vary=joint: env={spec.name} has discrete actions, and joint ones are too many "
+            "for a sum. Use cql.vary=own, or algo=macql, whose mixer allows it."
         )
     if learner.config.target == "td_lambda":
         raise RefusedError(
-            f"algo.target=td_lambda: modifiers=[cql] is for one-step targets of algo={learner.name}, as returns over "
-            "several steps are those of the behaviour. Use algo.target=one_step."
+            "algo.target=td_lambda: modifiers=[cql] is for one-step targets of "
+            f"algo={learner.name}, as returns over several steps are those of the behaviour. Use "
+            "algo.target=one_step."
         )
     hparams = {f"cql.{name}": value for name, value in swept_values(config).items()}
     base = learner.steps[learner.main].loss
@@ -113,7 +121,9 @@ def loss(config: Config, base: Loss, view: View) -> tuple[Array, Metrics]:
 
 
 def excess(config: Config, view: View) -> Array:
-    """P - Q(tau, a) of every step and agent, [T, B, N], or of every step, [T, B], where one joint action is judged."""
+    """P - Q(tau, a) of every step and agent, [T, B, N], or of every step, [T, B], where one joint
+    action is judged.
+    """
     values = view.values
     taken = inputs.encode(view.batch.action, view.spec)
     team = view.learner.mixer is not None
@@ -150,7 +160,9 @@ def _of_data(view: View) -> Array:
 
 
 def own_values(view: View, action: Array, taken: Array) -> Array:
-    """Q of each agent's action [K, T, B, N, E] beside the others' of the data [T, B, N, E]: [K, T, B, N]."""
+    """Q of each agent's action [K, T, B, N, E] beside the others' of the data [T, B, N, E]:
+    [K, T, B, N].
+    """
     values = view.values
     q = jax.vmap(lambda own: action_values(view, view.params, Actions(own, taken)))(action)
     if view.learner.mixer is None:
@@ -166,7 +178,9 @@ def own_values(view: View, action: Array, taken: Array) -> Array:
 
 
 def candidates(config: Config, view: View) -> tuple[Array, Array]:
-    """Encoded actions [K, T, B, N, U] of the three distributions and their log densities [K, T, B, N], constants."""
+    """Encoded actions [K, T, B, N, U] of the three distributions and their log densities
+    [K, T, B, N], constants.
+    """
     x = actor_input(view)
     actor = view.learner.networks["actor"]
     _, y = actor.unroll(view.params["actor"], actor.initial_carry(x.shape[1]), x)

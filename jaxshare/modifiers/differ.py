@@ -1,18 +1,21 @@
-"""DIFFER: individual rewards decomposed from a team reward, and fair replay of individual experience.
+"""DIFFER: individual rewards out of a team reward, and fair replay of individual experience.
 
-Hu et al. 2023, "DIFFER: Decomposing Individual Reward for Fair Experience Replay in Multi-Agent Reinforcement
-Learning" (NeurIPS 2023). For any learner with a mixer. With delta the team TD error and g_i = dQ_tot/dQ_i:
+Hu et al. 2023, "DIFFER: Decomposing Individual Reward for Fair Experience Replay in Multi-Agent
+Reinforcement Learning" (NeurIPS 2023). For any learner with a mixer. With delta the team TD error
+and g_i = dQ_tot/dQ_i:
 
-    mixer:   L(theta_m) = sum_j m_j delta_j^2 / sum m                                                    (eq. 6)
-    agents:  L(theta_p) = sum_j w_j m_j (sg(Q_j + g_j delta) - Q_j)^2 / sum_j m_j                        (eq. 7)
+    mixer:   L(theta_m) = sum_j m_j delta_j^2 / sum m                                        (eq. 6)
+    agents:  L(theta_p) = sum_j w_j m_j (sg(Q_j + g_j delta) - Q_j)^2 / sum_j m_j            (eq. 7)
 
-where j runs over individual transitions and w_j is the selection weight (n P_j draws, times omega_j). The agents' loss
-uses the identity r_i + gamma Q_i' - Q_i = g_i delta (ops/differ.py). With select=all, g_clamp=null, alive_mask=false
-and normaliser=team the gradients are those of the base learner exactly ("QMIX-divide", sec. 3.1).
+where j runs over individual transitions and w_j is the selection weight (n P_j draws, times
+omega_j). The agents' loss uses the identity r_i + gamma Q_i' - Q_i = g_i delta (ops/differ.py).
+With select=all, g_clamp=null, alive_mask=false and normaliser=team the gradients are those of the
+base learner exactly ("QMIX-divide", sec. 3.1).
 
-Departures: code: g is the ratio of two gradients with + 1e-8, ours: one vector-Jacobian product through the mixer.
-paper: losses are sums, code and ours: means. code: two of three PER modes cannot run; `per` is its PER_weight.
-Not done: the legacy sum-tree loop of the released code.
+Departures: code: g is the ratio of two gradients with + 1e-8, ours: one vector-Jacobian product
+through the mixer.
+paper: losses are sums, code and ours: means. code: two of three PER modes cannot run; `per` is its
+PER_weight. Not done: the legacy sum-tree loop of the released code.
 """
 
 from __future__ import annotations
@@ -43,7 +46,10 @@ TABLE_1 = "paper: DIFFER Table 1"
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of DIFFER. `sweep.differ.alpha=[...]` varies what is `swept`, the others are static."""
+    """Settings of DIFFER.
+
+    `sweep.differ.alpha=[...]` varies what is `swept`, the others are static.
+    """
 
     select: str = static(
         "per",
@@ -126,11 +132,15 @@ class Config:
 
 
 def make(config: Config, learner: Learner) -> Learner:
-    """Replace the loss and the optimiser groups of a learner. Raises RefusedError if it has no mixer."""
+    """Replace the loss and the optimiser groups of a learner.
+
+    Raises RefusedError if it has no mixer.
+    """
     if "mixer" not in offers(learner):
         raise RefusedError(
-            f"modifiers=[differ] cannot be used with algo={learner.name}: it has no mixer of utilities, so there is "
-            "no dQ_tot/dQ_i to share the team reward by. Use it with an algorithm that has one, such as vdn or qmix."
+            f"modifiers=[differ] cannot be used with algo={learner.name}: it has no mixer of "
+            "utilities, so there is no dQ_tot/dQ_i to share the team reward by. Use it with an "
+            "algorithm that has one, such as vdn or qmix."
         )
     assert learner.utilities is not None
     learner = learner.claim(
@@ -153,7 +163,9 @@ def schedule(view: View) -> tuple[Array, Array]:
 
 
 def loss(config: Config, view: View) -> tuple[Array, Metrics]:
-    """L(theta_m) + L(theta_p), block-separable by stop-gradients: one backward pass, two optimiser groups."""
+    """L(theta_m) + L(theta_p), block-separable by stop-gradients: one backward pass, two optimiser
+    groups.
+    """
     values = view.values
     batch = view.batch
     delta, gradient = _decompose(config, values)
@@ -196,7 +208,7 @@ def loss(config: Config, view: View) -> tuple[Array, Metrics]:
 
 
 def _decompose(config: Config, values: Values) -> tuple[Array, Array]:
-    """delta [T, B], with a gradient for the mixer only, and g [T, B, N] = dQ_tot/dQ_i, a constant."""
+    """delta [T, B], with a gradient for the mixer only, and g [T, B, N], a constant dQ_tot/dQ_i."""
     q_tot, pullback = jax.vjp(values.mix, jax.lax.stop_gradient(values.q_taken))
     gradient = jax.lax.stop_gradient(pullback(jnp.ones_like(q_tot))[0])
     if config.g_clamp is not None:
@@ -205,7 +217,9 @@ def _decompose(config: Config, values: Values) -> tuple[Array, Array]:
 
 
 def select(config: Config, view: View, abs_error: Array, mask: Array) -> tuple[Array, Array]:
-    """Selection weight w_j and number of draws (or expected draws) of each individual transition, both [T, B, N]."""
+    """Selection weight w_j and number of draws (or expected draws) of each individual transition,
+    both [T, B, N].
+    """
     h = view.hparams
     eta, beta = schedule(view)
     num = differ.num_selected(eta, jnp.sum(mask))
@@ -221,14 +235,16 @@ def select(config: Config, view: View, abs_error: Array, mask: Array) -> tuple[A
         count = num * probability
     else:
         tree = sum_tree.build(probability.size, probability.ravel())
-        # not stratified: strata come in order, so keeping the first n draws would drop the last transitions
+        # not stratified: strata come in order, so keeping the first n draws would drop the last
+        # transitions
         index = sum_tree.sample(tree, view.key, probability.size, stratified=False)
         count = differ.draw_counts(index, num, probability.size).reshape(probability.shape)
     return count * differ.importance(probability, mask, beta), count
 
 
 def _reward(values: Values, batch: Episode, delta: Array, gradient: Array) -> Array:
-    # code: only d_i ends the bootstrap; ours: the team's end as well, as in the team target. Logged only.
+    # code: only d_i ends the bootstrap; ours: the team's end as well, as in the team target. Logged
+    # only.
     died = batch.alive[:-1] & ~batch.alive[1:]
     discount = jnp.where(died, 0.0, jnp.broadcast_to(values.discount[..., None], gradient.shape))
     reward = differ.individual_reward(delta, gradient, values.q_taken, values.next_q, discount)
@@ -257,9 +273,11 @@ class Shared(struct.PyTreeNode):
 
 
 def _spread_metrics(spec: EnvSpec, got: Shared) -> Metrics:
-    """Per agent and type: mean reward, spread of |delta_i| (Fig. 9), sampled share (Fig. 12), effective sample size.
+    """Per agent and type: mean reward, spread of |delta_i| (Fig. 9), sampled share (Fig. 12),
+    effective sample size.
 
-    ours: the rate, draws for each valid transition, 1 on average; the share is larger for those that live longer.
+    ours: the rate, draws for each valid transition, 1 on average; the share is larger for those
+    that live longer.
     """
     mask = got.mask
 

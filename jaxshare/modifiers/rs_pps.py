@@ -1,9 +1,11 @@
-"""RS-PPS: every agent's parameters become a mean in which agents with more reward count for more, every so often.
+"""RS-PPS: parameters become a mean that counts agents with more reward for more, every so often.
 
-Zhang et al. 2024, "PPS-QMIX: Periodically Parameter Sharing for Accelerating Convergence of Multi-Agent Reinforcement
-Learning". For any learner whose agents have parameters of their own (algo.share_params=none). Every `period` updates
+Zhang et al. 2024, "PPS-QMIX: Periodically Parameter Sharing for Accelerating Convergence of
+Multi-Agent Reinforcement Learning". For any learner whose agents have parameters of their own
+(algo.share_params=none). Every `period` updates
 
-    w_g = sum_i (R_i / sum_k R_k) w_i,   R_i = sum of agent i's rewards during the interval          (sec. 4.2)
+    w_g = sum_i (R_i / sum_k R_k) w_i                                                     (sec. 4.2)
+    R_i = sum of agent i's rewards during the interval
 
 Departures: periodic/__init__.py. paper: under a common reward all R_i are the same, which makes
 this A-PPS; code: R_i is then the return of solo episodes and the weights are their softmax, though
@@ -26,5 +28,8 @@ class Config(ScoredConfig):
 
 
 def make(config: Config, learner: Learner) -> Learner:
-    """Average agents by their scores. Raises RefusedError if they share parameters already or cannot be told apart."""
+    """Average agents by their scores.
+
+    Raises RefusedError if they share parameters already or cannot be told apart.
+    """
     return periodic("rs_pps", config, learner)

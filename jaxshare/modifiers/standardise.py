@@ -1,19 +1,23 @@
-"""Running standardisation of rewards, as EPyMARL has it (Papoudakis et al. 2021, https://arxiv.org/abs/2006.07869).
+"""Running standardisation of rewards, as EPyMARL has it (Papoudakis et al. 2021, arXiv 2006.07869).
 
-    r <- (r - mean) / sqrt(var),   moments of all rewards that the learner has met, this batch included (ops/moments.py)
+    r <- (r - mean) / sqrt(var)
 
-For any learner: its `standardise_rewards`, on in EPyMARL's ia2c, maa2c, vdn, qmix and others. Agents with rewards of
-their own have moments of their own; a common reward has one pair. Of a learner with a replay the moments are, as in
-EPyMARL, those of the batches that it draws, so that a reward counts as often as it is learned from. Only what is
-learned from changes: logs, evaluations, and the scores `own` and `solo` of rs_pps and pp_pps have the environment's
-rewards.
+with the moments of all rewards that the learner has met, this batch included (ops/moments.py).
 
-`centre`: subtracting the mean adds the same number to every step. Where what the agents do decides how long an episode
-lasts, that is another task: with a positive mean every further step costs something, with a negative one it pays.
-`centre=false` only scales, which changes the order of no two policies.
+For any learner: its `standardise_rewards`, on in EPyMARL's ia2c, maa2c, vdn, qmix and others.
+Agents with rewards of their own have moments of their own; a common reward has one pair. Of a
+learner with a replay the moments are, as in EPyMARL, those of the batches that it draws, so that a
+reward counts as often as it is learned from. Only what is learned from changes: logs, evaluations,
+and the scores `own` and `solo` of rs_pps and pp_pps have the environment's rewards.
 
-Departures. code: EPyMARL counts the zeros of the padding as rewards; ours: never. code: of individual rewards its
-actor-critics keep one pair of moments for all agents, its Q-learners one for each; ours: one for each.
+`centre`: subtracting the mean adds the same number to every step. Where what the agents do decides
+how long an episode lasts, that is another task: with a positive mean every further step costs
+something, with a negative one it pays. `centre=false` only scales, which changes the order of no
+two policies.
+
+Departures. code: EPyMARL counts the zeros of the padding as rewards; ours: never. code: of
+individual rewards its actor-critics keep one pair of moments for all agents, its Q-learners one for
+each; ours: one for each.
 """
 
 from __future__ import annotations
@@ -51,7 +55,9 @@ def make(config: Config, learner: Learner) -> Learner:
 
 
 def relabel(config: Config, view: View) -> tuple[Any, dict[str, Any]]:
-    """The batch (reward [T, B, N], mask [T, B]) with standardised rewards, zeros under mask 0, and the new moments."""
+    """The batch (reward [T, B, N], mask [T, B]) with standardised rewards, zeros under mask 0, and
+    the new moments.
+    """
     batch = view.batch
     raw = batch.reward[..., :1] if view.spec.common_reward else batch.reward
     now = moments.merge(view.stats[NAME], raw, batch.mask)

@@ -1,1 +1,1 @@
-"""Equations: pure functions of arrays (jax and chex only), each with its paper and equation number."""
+"""Equations: pure functions of arrays (jax and chex only), with papers and equation numbers."""

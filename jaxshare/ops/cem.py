@@ -1,7 +1,7 @@
 """The cross-entropy method: the best action of a function on the box [-1, 1]^U, by sampling.
 
-De Boer et al. 2005, "A Tutorial on the Cross-Entropy Method"; as COMIX uses it (Peng et al. 2021, FACMAC, sec. 4 and
-its code). From mu = 0 and sigma = 1, repeat:
+De Boer et al. 2005, "A Tutorial on the Cross-Entropy Method"; as COMIX uses it (Peng et al. 2021,
+FACMAC, sec. 4 and its code). From mu = 0 and sigma = 1, repeat:
 
     x_k ~ N(mu, sigma^2),  k = 1..samples;   f_k = f(tanh x_k)
     mu, sigma <- mean and unbiased standard deviation of the `elites` x_k with the largest f_k
@@ -27,9 +27,11 @@ def maximise(
 ) -> tuple[jax.Array, jax.Array]:
     """(argument [..., U] in [-1, 1], its value [...]): the best of each row of a function of rows.
 
-    function: [samples, ..., U] -> [samples, ...], every row for itself; start [..., U]: the first mu, before tanh.
+    function: [samples, ..., U] -> [samples, ...], every row for itself; start [..., U]: the first
+    mu, before tanh.
     """
-    mean, std = start, jnp.ones_like(start)
+    mean = start
+    std = jnp.ones_like(start)
     for round_key in jax.random.split(key, iterations):
         x = mean[None] + std[None] * jax.random.normal(
             round_key, (samples, *start.shape), start.dtype
@@ -45,19 +47,24 @@ def elite_samples(x: jax.Array, value: jax.Array, elites: int) -> tuple[jax.Arra
 
     x [samples, ..., U], value [samples, ...].
     """
-    found, index = jax.lax.top_k(jnp.moveaxis(value, 0, -1), elites)
-    return jnp.take_along_axis(x, jnp.moveaxis(index, -1, 0)[..., None], axis=0), found[..., 0]
+    largest, index = jax.lax.top_k(jnp.moveaxis(value, 0, -1), elites)
+    elite = jnp.take_along_axis(x, jnp.moveaxis(index, -1, 0)[..., None], axis=0)
+    return elite, largest[..., 0]
 
 
 def refit(elite: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and unbiased (n - 1) standard deviation over the leading axis: [n, ..., U] -> twice [..., U]."""
+    """Mean and unbiased (n - 1) standard deviation over the leading axis.
+
+    [n, ..., U] -> twice [..., U].
+    """
     return elite.mean(0), elite.std(0, ddof=1)
 
 
 def perturb(
     key: jax.Array, action: jax.Array, noise: jax.Array, uniform_rate: jax.Array
 ) -> jax.Array:
-    """Exploration in the box: action + N(0, noise^2) clipped to [-1, 1], or with `uniform_rate` a uniform one.
+    """Exploration in the box: action + N(0, noise^2) clipped to [-1, 1], or with `uniform_rate` a
+    uniform one.
 
     action [..., U], noise and uniform_rate scalars -> [..., U]. Every row tosses its own coin.
     """

@@ -12,7 +12,8 @@ from jaxshare.ops.masking import NEG, take_last
 def counterfactual(
     q: jax.Array, probability: jax.Array, action: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """A = Q(a) - b and the baseline b = sum_a pi(a) Q(a), what the agent expects if all others do as they did (eq. 4).
+    """A = Q(a) - b and the baseline b = sum_a pi(a) Q(a), what the agent expects if all others do
+    as they did (eq. 4).
 
     q and probability [..., A], action [...] i32 -> [...], [...]. The mean of A under pi is 0.
     """
@@ -22,9 +23,12 @@ def counterfactual(
 
 
 def mix_uniform(logits: jax.Array, avail: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """log[(1 - eps) softmax(logits) + eps uniform], both over the available actions: [..., A], bool -> [..., A].
+    """log[(1 - eps) softmax(logits) + eps uniform], both over the available actions.
 
-    Foerster et al. 2018, section 5. epsilon = 0 leaves the policy as it is; entries of other actions are very low.
+    [..., A], bool -> [..., A].
+
+    Foerster et al. 2018, section 5. epsilon = 0 leaves the policy as it is; entries of other
+    actions are very low.
     """
     chex.assert_equal_shape([logits, avail])
     log_pi = jax.nn.log_softmax(jnp.where(avail, logits, NEG), axis=-1)
@@ -36,9 +40,11 @@ def mix_uniform(logits: jax.Array, avail: jax.Array, epsilon: jax.Array) -> jax.
 
 
 def mix_all(logits: jax.Array, avail: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """log[(1 - eps) softmax(logits) + eps / A] over all A actions, of which the available ones are left.
+    """log[(1 - eps) softmax(logits) + eps / A] over all A actions, of which the available ones are
+    left.
 
-    code: PyMARL's mask_before_softmax=false. Not normalised: a policy of these logits is. Shapes as `mix_uniform`.
+    code: PyMARL's mask_before_softmax=false. Not normalised: a policy of these logits is. Shapes as
+    `mix_uniform`.
     """
     chex.assert_equal_shape([logits, avail])
     log_pi = jax.nn.log_softmax(logits, axis=-1)

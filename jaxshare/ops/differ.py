@@ -1,12 +1,18 @@
-"""DIFFER (Hu et al. 2023, "DIFFER: Decomposing Individual Reward for Fair Experience Replay in MARL").
+"""DIFFER: individual rewards out of a team reward (Hu et al. 2023).
 
-Equations by the paper's numbers. delta = R + discount * Q_tot' - Q_tot is the team TD error [T, B], g_i =
-dQ_tot/dQ_i [T, B, N], and the individual reward that keeps the gradient of the shared agent parameters is
+"DIFFER: Decomposing Individual Reward for Fair Experience Replay in MARL".
 
-    r_i = delta * g_i - gamma * Q_i' + Q_i                                                     (eq. 2, Prop. 1)
+Equations by the paper's numbers. delta = R + discount * Q_tot' - Q_tot is the team TD error [T, B],
+g_i = dQ_tot/dQ_i [T, B, N], and the individual reward that keeps the gradient of the shared agent
+parameters is
 
-ours: put into the individual TD error it gives exactly  r_i + gamma Q_i' - Q_i = g_i * delta, so that training needs
-g and delta only; r_i is computed for people to look at.
+    r_i = delta * g_i - gamma * Q_i' + Q_i                                          (eq. 2, Prop. 1)
+
+ours: put into the individual TD error it gives exactly
+
+    r_i + gamma Q_i' - Q_i = g_i * delta
+
+so that training needs g and delta only; r_i is computed for people to look at.
 """
 
 from __future__ import annotations
@@ -43,14 +49,16 @@ def num_selected(ratio: jax.Array, num_valid: jax.Array) -> jax.Array:
 def priorities(
     abs_error: jax.Array, mask: jax.Array, alpha: jax.Array, epsilon: jax.Array
 ) -> jax.Array:
-    """P_j = p_j^alpha / sum_k p_k^alpha with p_j = |delta_j| + epsilon_p (eq. 3); 0 where masked."""
+    """P_j = p_j^alpha / sum_k p_k^alpha, p_j = |delta_j| + epsilon_p (eq. 3); 0 where masked."""
     chex.assert_equal_shape([abs_error, mask])
     scaled = jnp.where(mask > 0, (jnp.where(mask > 0, abs_error, 0.0) + epsilon) ** alpha, 0.0)
     return scaled / jnp.maximum(jnp.sum(scaled), 1e-30)
 
 
 def importance(probability: jax.Array, mask: jax.Array, beta: jax.Array) -> jax.Array:
-    """omega_j = (1/(n P_j))^beta / max_k (...) = (P_min / P_j)^beta over valid items (eq. 4; n cancels)."""
+    """omega_j = (1/(n P_j))^beta / max_k (...) = (P_min / P_j)^beta over valid items
+    (eq. 4; n cancels).
+    """
     smallest = jnp.min(jnp.where(mask > 0, probability, jnp.inf))
     safe = jnp.where(mask > 0, probability, 1.0)
     return jnp.where(
@@ -79,13 +87,18 @@ def greedy_weights(
 
 
 def draw_counts(index: jax.Array, num: jax.Array, size: int) -> jax.Array:
-    """How often each of `size` items is among the first `num` entries of index [M] i32 -> [size] f32."""
+    """How often each of `size` items is among the first `num` entries of index [M] i32 -> [size]
+    f32.
+    """
     counted = (jnp.arange(index.shape[0]) < num).astype(jnp.float32)
     return jnp.zeros(size).at[index].add(counted)
 
 
 def coefficient_of_variation(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """std_j |x_j| / mean_j |x_j| over valid items (population std; 0 where the mean is 0): Fig. 9."""
+    """std_j |x_j| / mean_j |x_j| over valid items (Fig. 9).
+
+    It is the population's standard deviation, and 0 where the mean is 0.
+    """
     size = jnp.abs(jnp.where(mask > 0, x, 0.0))
     mean = masked_mean(size, mask)
     variance = masked_mean(jnp.square(size - mean), mask)
@@ -93,6 +106,9 @@ def coefficient_of_variation(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def effective_sample_size(weight: jax.Array, mask: jax.Array) -> jax.Array:
-    """(sum w)^2 / sum w^2 over valid items, scalar: how many equally weighted items the weights are worth."""
-    total, square = masked_sum(weight, mask), masked_sum(jnp.square(weight), mask)
+    """(sum w)^2 / sum w^2 over valid items, scalar: how many equally weighted items the weights are
+    worth.
+    """
+    total = masked_sum(weight, mask)
+    square = masked_sum(jnp.square(weight), mask)
     return jnp.where(square > 0, jnp.square(total) / jnp.where(square > 0, square, 1.0), 0.0)

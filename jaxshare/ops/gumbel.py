@@ -1,13 +1,13 @@
 """Gumbel-softmax: samples of a categorical policy through which a gradient flows.
 
-Jang et al. 2017 and Maddison et al. 2017; as MADDPG has them (Lowe et al. 2017). With logits l, g_a = -log(-log U_a)
-and a temperature tau,
+Jang et al. 2017 and Maddison et al. 2017; as MADDPG has them (Lowe et al. 2017). With logits l,
+g_a = -log(-log U_a) and a temperature tau,
 
     y = softmax((l + g) / tau)                    the relaxed sample (Jang et al. 2017, eq. 2)
     h = one_hot(argmax y),  dh/dl := dy/dl        the straight-through sample (sec. 2.2)
 
-argmax y has the distribution softmax(l) whatever tau is. code: EPyMARL and FACMAC compare y with its maximum, which
-gives two ones where two are equal; ours: always one, exactly.
+argmax y has the distribution softmax(l) whatever tau is. code: EPyMARL and FACMAC compare y with
+its maximum, which gives two ones where two are equal; ours: always one, exactly.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ import jax.numpy as jnp
 
 from jaxshare.ops.masking import NEG
 
-TINY, MOST = (
-    float(jnp.finfo(jnp.float32).tiny),
-    1.0 - 2.0**-24,
-)  # so that neither logarithm is infinite
+# bounds of a uniform number, so that neither logarithm is infinite
+TINY = float(jnp.finfo(jnp.float32).tiny)
+MOST = 1.0 - 2.0**-24
 
 
 def noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -39,7 +38,9 @@ def noise_per_step(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def relaxed(
     logits: jax.Array, avail: jax.Array, gumbel: jax.Array, temperature: jax.Array
 ) -> jax.Array:
-    """y, exactly 0 where an action is not available. logits, avail bool and gumbel [..., A] -> [..., A]."""
+    """y, exactly 0 where an action is not available. logits, avail bool and gumbel [..., A]
+    -> [..., A].
+    """
     chex.assert_equal_shape([logits, avail, gumbel])
     return jax.nn.softmax(jnp.where(avail, (logits + gumbel) / temperature, NEG), axis=-1)
 
@@ -66,7 +67,9 @@ def _straight_through_jvp(
 
 
 def mean_square_logit(logits: jax.Array, avail: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of l^2 over the available actions of valid steps: logits and avail [T, B, N, A], mask [T, B] -> [].
+    """Mean of l^2 over the available actions of valid steps.
+
+    logits and avail [T, B, N, A], mask [T, B] -> [].
 
     code: EPyMARL sets the others to 0 and divides by all; ours: they are not counted.
     """

@@ -21,12 +21,18 @@ def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def masked_mean_square(error: jax.Array, mask: jax.Array) -> jax.Array:
-    """sum(mask * error^2) / max(1, sum(mask)), scalar. Masked before the square, so that padding has no gradient."""
+    """sum(mask * error^2) / max(1, sum(mask)), scalar.
+
+    Masked before the square, so that padding has no gradient.
+    """
     return masked_mean(jnp.square(jnp.where(mask > 0, error, 0.0)), mask)
 
 
 def masked_argmax(q: jax.Array, avail: jax.Array) -> jax.Array:
-    """Index of the largest available entry of the last axis: [..., A], [..., A] bool -> [...] i32."""
+    """Index of the largest available entry of the last axis.
+
+    [..., A], [..., A] bool -> [...] i32.
+    """
     chex.assert_equal_shape([q, avail])
     return jnp.argmax(jnp.where(avail, q, NEG), axis=-1)
 

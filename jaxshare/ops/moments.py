@@ -1,9 +1,11 @@
-"""Running mean and variance (Chan, Golub and LeVeque 1983: two sets of samples from their counts, means, variances).
+"""Running mean and variance (Chan, Golub and LeVeque 1983: two sets of samples from their counts,
+means, variances).
 
     delta = mean_b - mean,   total = count + n,   mean <- mean + delta n / total
     var <- (var count + var_b n + delta^2 count n / total) / total,   count <- total
 
-code: EPyMARL starts from mean 0, variance 1 and a count of 1e-4, and var_b is the unbiased variance of the new samples.
+code: EPyMARL starts from mean 0, variance 1 and a count of 1e-4, and var_b is the unbiased variance
+of the new samples.
 ours: samples under mask 0 do not count, and a single one has variance 0.
 """
 
@@ -24,9 +26,8 @@ class Moments:
 
     mean: jax.Array  # [F]
     var: jax.Array  # [F]
-    count: (
-        jax.Array
-    )  # [] samples of each; f32, so that beyond 2^24 new samples keep a small constant weight
+    # [] samples of each; f32, so that beyond 2^24 new samples keep a small constant weight
+    count: jax.Array
 
 
 def start(features: int) -> Moments:
@@ -37,12 +38,16 @@ def start(features: int) -> Moments:
 def merge(moments: Moments, x: jax.Array, mask: jax.Array) -> Moments:
     """Add the samples x [..., F] under mask [...] > 0."""
     chex.assert_equal_shape_prefix([x, mask], mask.ndim)
-    axes, real = tuple(range(mask.ndim)), mask[..., None] > 0
+    axes = tuple(range(mask.ndim))
+    real = mask[..., None] > 0
     n = jnp.sum(mask > 0).astype(jnp.float32)
     mean = jnp.where(real, x, 0.0).sum(axes) / jnp.maximum(n, 1.0)
     centred = jnp.where(real, x - mean.reshape((1,) * mask.ndim + mean.shape), 0.0)
     var = jnp.square(centred).sum(axes) / jnp.maximum(n - 1.0, 1.0)
-    delta, total = mean - moments.mean, moments.count + n
+
+    # the samples of before and these, as one set
+    delta = mean - moments.mean
+    total = moments.count + n
     square = moments.var * moments.count + var * n + jnp.square(delta) * (moments.count * n / total)
     return Moments(mean=moments.mean + delta * (n / total), var=square / total, count=total)
 

@@ -1,4 +1,7 @@
-"""What the others could do: their joint actions, all or drawn, and the best of them. For Pareto actor-critic."""
+"""What the others could do: their joint actions, all or drawn, and the best of them.
+
+For Pareto actor-critic.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from jaxshare.ops.masking import masked_max
 
 
 def all_joint_actions(num_actions: int, num_agents: int) -> np.ndarray:
-    """For every agent the A^(N-1) joint actions of the others: [K, N, N] i32, row [k, i] with agent i's own entry 0."""
+    """For every agent the A^(N-1) joint actions of the others: [K, N, N] i32, row [k, i] with agent
+    i's own entry 0.
+    """
     others = np.indices((num_actions,) * (num_agents - 1)).reshape(num_agents - 1, -1).T
     return np.stack([np.insert(others, i, 0, axis=1) for i in range(num_agents)], axis=1).astype(
         np.int32
@@ -21,7 +26,8 @@ def all_joint_actions(num_actions: int, num_agents: int) -> np.ndarray:
 def drawn_joint_actions(
     key: jax.Array, taken: jax.Array, avail: jax.Array, samples: int
 ) -> jax.Array:
-    """The joint action taken, and further ones drawn evenly from what is available: [samples, B, N] i32.
+    """The joint action taken, and further ones drawn evenly from what is available: [samples, B, N]
+    i32.
 
     taken [B, N], avail [B, N, A] bool.
     """
@@ -31,16 +37,22 @@ def drawn_joint_actions(
 
 
 def others_only(joint: jax.Array, num_actions: int) -> jax.Array:
-    """One-hot actions of all agents but agent i, whose own slot is zero: [..., N] i32 -> [..., N, N * A].
+    """One-hot actions of all agents but agent i, whose own slot is zero.
 
-    A row for each agent, made of one joint action; see `without_own` for a joint action of each agent's own.
+    [..., N] i32 -> [..., N, N * A].
+
+    A row for each agent, made of one joint action; see `without_own` for a joint action of each
+    agent's own.
     """
     agents = joint.shape[-1]
     return without_own(jnp.broadcast_to(joint[..., None, :], (*joint.shape, agents)), num_actions)
 
 
 def without_own(joint: jax.Array, num_actions: int) -> jax.Array:
-    """As `others_only`, from a joint action [..., i, :] for every agent i: [..., N, N] i32 -> [..., N, N * A]."""
+    """As `others_only`, from a joint action [..., i, :] for every agent i.
+
+    [..., N, N] i32 -> [..., N, N * A].
+    """
     agents = joint.shape[-1]
     other = (1.0 - jnp.eye(agents)).reshape((1,) * (joint.ndim - 2) + (agents, agents, 1))
     encoded = jax.nn.one_hot(joint, num_actions) * other
@@ -48,7 +60,8 @@ def without_own(joint: jax.Array, num_actions: int) -> jax.Array:
 
 
 def possible(others: jax.Array, avail: jax.Array) -> jax.Array:
-    """Whether all the others' actions are available: others [K, B, N, N * A] of `without_own`, avail [B, N, A] bool.
+    """Whether all the others' actions are available: others [K, B, N, N * A] of `without_own`,
+    avail [B, N, A] bool.
 
     -> [K, B, N] bool.
     """
@@ -58,6 +71,9 @@ def possible(others: jax.Array, avail: jax.Array) -> jax.Array:
 
 
 def best(q: jax.Array, valid: jax.Array) -> jax.Array:
-    """Q+(a_i) = max over valid joint actions of the others of Q(a_i, a_-i): [K, ...], [K, ...] bool -> [...]."""
+    """Q+(a_i) = max over valid joint actions of the others of Q(a_i, a_-i).
+
+    [K, ...], [K, ...] bool -> [...].
+    """
     chex.assert_equal_shape([q, valid])
     return masked_max(jnp.moveaxis(q, 0, -1), jnp.moveaxis(valid, 0, -1))

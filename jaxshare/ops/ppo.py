@@ -1,4 +1,6 @@
-"""Proximal policy optimisation: the clipped objective, the clipped value loss, standardised advantages."""
+"""Proximal policy optimisation: the clipped objective, the clipped value loss, standardised
+advantages.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from jaxshare.ops.masking import masked_mean
 def policy_loss(ratio: jax.Array, advantage: jax.Array, clip_eps: jax.Array) -> jax.Array:
     """-min(r A, clip(r, 1 - eps, 1 + eps) A), [...].
 
-    Schulman et al. 2017, eq. 7: no gradient where the ratio r = pi(a) / pi_old(a) has left the interval and going
-    further would pay.
+    Schulman et al. 2017, eq. 7: no gradient where the ratio r = pi(a) / pi_old(a) has left the
+    interval and going further would pay.
     """
     chex.assert_equal_shape([ratio, advantage])
     return -jnp.minimum(
@@ -40,12 +42,17 @@ def clipped_value_loss(
 
 
 def standardise(advantage: jax.Array, mask: jax.Array) -> jax.Array:
-    """(A - mean) / (std + 1e-8) over mask > 0, with the standard deviation of a population: [...], [...] -> [...]."""
+    """(A - mean) / (std + 1e-8) over mask > 0, with the standard deviation of a population.
+
+    [...], [...] -> [...].
+    """
     mean = masked_mean(advantage, mask)
     std = jnp.sqrt(masked_mean(jnp.square(advantage - mean), mask))
     return (advantage - mean) / (std + 1e-8)
 
 
 def approximate_kl(log_ratio: jax.Array) -> jax.Array:
-    """r - 1 - log r, whose mean over pi_old's actions is KL(pi_old, pi): [...]. http://joschu.net/blog/kl-approx.html"""
+    """r - 1 - log r, whose mean over pi_old's actions is KL(pi_old, pi): [...].
+    http://joschu.net/blog/kl-approx.html
+    """
     return jnp.expm1(log_ratio) - log_ratio

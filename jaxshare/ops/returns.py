@@ -1,9 +1,9 @@
 """Returns of pieces of episodes: n-step, generalised advantage, TD(lambda).
 
-All take what a step pays and where it leads, [T, ...]: reward r_t; discount gamma * (1 - terminated_t); next_value,
-the value of the true successor of step t (before any reset); end, whether the step ended its episode in either way.
-Where an episode is cut by its time limit the return bootstraps from the true successor, and it never looks into the
-next one.
+All take what a step pays and where it leads, [T, ...]: reward r_t; discount gamma *
+(1 - terminated_t); next_value, the value of the true successor of step t (before any reset); end,
+whether the step ended its episode in either way. Where an episode is cut by its time limit the
+return bootstraps from the true successor, and it never looks into the next one.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ def n_step(
 ) -> jax.Array:
     """R_t = r_t + discount_t * (end_t, t = T - 1 or n steps are made ? v(t+1) : R_{t+1}), [T, ...].
 
-    Mnih et al. 2016, section 4; n >= T is SEAC's return (Christianos et al. 2020, eq. 4 in its n-step form).
+    Mnih et al. 2016, section 4; n >= T is SEAC's return (Christianos et al. 2020, eq. 4 in its
+    n-step form).
     """
     chex.assert_equal_shape([reward, discount, next_value, end])
     if n >= len(reward):
         return _backwards(reward, discount, next_value, jnp.where(end, 1.0, 0.0))
     last = end.at[-1].set(True)
-    found = reward + discount * next_value
+    target = reward + discount * next_value
     for _ in range(n - 1):
-        following = jnp.concatenate([found[1:], found[-1:]])
-        found = reward + discount * jnp.where(last, next_value, following)
-    return found
+        following = jnp.concatenate([target[1:], target[-1:]])
+        target = reward + discount * jnp.where(last, next_value, following)
+    return target
 
 
 def td_lambda(
@@ -38,7 +39,8 @@ def td_lambda(
     end: jax.Array,
     lambda_: jax.Array,
 ) -> jax.Array:
-    """G_t = r_t + discount_t * ((1 - lambda) v(t+1) + lambda G_{t+1}); v(t+1) alone at an end and at T - 1: [T, ...].
+    """G_t = r_t + discount_t * ((1 - lambda) v(t+1) + lambda G_{t+1}); v(t+1) alone at an end and
+    at T - 1: [T, ...].
 
     Sutton and Barto 2018, eq. 12.18. n = 1 is lambda = 0.
     """

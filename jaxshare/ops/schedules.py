@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+
+from jaxshare.types import HParams
 
 
 def linear(start: jax.Array, end: jax.Array, step: jax.Array, duration: jax.Array) -> jax.Array:
@@ -16,11 +16,12 @@ def linear(start: jax.Array, end: jax.Array, step: jax.Array, duration: jax.Arra
     return start + (end - start) * fraction
 
 
-def exploration_rate(hparams: Any, env_steps: jax.Array, total_env_steps: int) -> jax.Array:
-    """The present share of random actions, []: a straight line from epsilon_start to epsilon_end, then constant.
+def exploration_rate(hparams: HParams, env_steps: jax.Array, total_env_steps: int) -> jax.Array:
+    """The present share of random actions, []: a straight line from epsilon_start to epsilon_end,
+    then constant.
 
-    It lasts hparams["epsilon_anneal_fraction"] of the run's environment steps, if that is above 0, and
-    hparams["epsilon_anneal_steps"] steps else.
+    It lasts hparams["epsilon_anneal_fraction"] of the run's environment steps, if that is above 0,
+    and hparams["epsilon_anneal_steps"] steps else.
     """
     fraction = hparams["epsilon_anneal_fraction"]
     duration = jnp.where(fraction > 0, fraction * total_env_steps, hparams["epsilon_anneal_steps"])
@@ -28,5 +29,7 @@ def exploration_rate(hparams: Any, env_steps: jax.Array, total_env_steps: int) -
 
 
 def crossed(before: jax.Array, after: jax.Array, period: int) -> jax.Array:
-    """Whether a multiple of `period` lies in (before, after]: a strided counter cannot step over it."""
+    """Whether a multiple of `period` lies in (before, after]: a strided counter cannot step over
+    it.
+    """
     return after // period > before // period

@@ -12,8 +12,8 @@ from jaxshare.ops.masking import masked_argmax, masked_max, take_last
 def next_q(q: jax.Array, target_q: jax.Array, avail: jax.Array, double: bool) -> jax.Array:
     """Utility of the next greedy action under the target network, per agent.
 
-    Double Q-learning (van Hasselt et al. 2016, eq. 4): the online network chooses among the available actions, the
-    target network evaluates. q, target_q, avail: [T+1, ..., A] -> [T, ...].
+    Double Q-learning (van Hasselt et al. 2016, eq. 4): the online network chooses among the
+    available actions, the target network evaluates. q, target_q, avail: [T+1, ..., A] -> [T, ...].
     """
     chex.assert_equal_shape([q, target_q, avail])
     if not double:

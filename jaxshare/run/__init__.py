@@ -1,4 +1,7 @@
-"""A run directory: who may write in it, what stands in it, and how a run in it stops and goes on."""
+"""A run, around its compiled program.
+
+Its directory, who may write in it, what stands in it, and how a run in it is stopped and goes on.
+"""
 
 EVALUATION = "evaluation.json"  # in it: what jaxshare.evaluate has played
 

@@ -196,7 +196,10 @@ def check_is_run(run_dir: pathlib.Path) -> None:
 
 
 def read_config(run_dir: pathlib.Path) -> dict[str, Any]:
-    """The plain settings of a run directory, as they are written. Raises RefusedError if it is not one."""
+    """The plain settings of a run directory, as they are written.
+
+    Raises RefusedError if it is not one.
+    """
     check_is_run(run_dir)
     return {**OPTIONAL, **reader.read_yaml(run_dir / CONFIG, reader.CONFIG, RESTORE)}
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxshare import registry
+from jaxshare.data.environment import check_spec
 from jaxshare.data.formats import open_any
 from jaxshare.data.records import SLOTS, Source
 from jaxshare.settings.records import Settings
@@ -70,8 +71,6 @@ def load(settings: Settings, program: Program) -> Episode | None:
     """
     if not program.offline:
         return None
-    from jaxshare.data.environment import check_spec
-
     source = open_set(settings)
     batch_size = settings.run.batch_size
     if len(source) < batch_size and not program.algorithm.window:

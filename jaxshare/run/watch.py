@@ -27,7 +27,7 @@ def host_errors(env: Env) -> Iterator[None]:
         yield
     except jax.errors.JaxRuntimeError as error:
         cause = env.host.error() if env.host else None
-        if cause is None:
+        if env.host is None or cause is None:
             raise
         env.host.settle()
         raise cause from error

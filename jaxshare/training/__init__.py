@@ -1,1 +1,1 @@
-"""One run as pure functions: playing, storing, drawing, and the program that is compiled of them."""
+"""One run as pure functions: playing, storing, drawing, and the program compiled of them."""

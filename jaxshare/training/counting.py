@@ -24,7 +24,8 @@ class Counting:
     """The parts of a run, and what follows from them before it is compiled.
 
     eval_env: with a pool of its own for an environment on the host; None: env;
-    crop: unroll only as far as the longest sampled episode; off under vmap, where every branch would run.
+    crop: unroll only as far as the longest sampled episode; off under vmap, where every branch
+    would run.
     """
 
     env: Env
@@ -35,7 +36,9 @@ class Counting:
 
     @property
     def offline(self) -> bool:
-        """Whether it learns from a data set and never collects; its progress is counted in updates then."""
+        """Whether it learns from a data set and never collects; its progress is counted in updates
+        then.
+        """
         return self.algorithm.experience == "dataset"
 
     @property

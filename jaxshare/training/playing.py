@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,7 @@ class Collected(struct.PyTreeNode):
     batch: Episode | Segment  # [T(+1), num_envs, ...]
     summary: dict[str, Array]  # {name: []} means over the episodes that ended
     ended: Array  # [] i32: how many did
-    streams: Any = None  # streams.Streams after it
+    streams: streams.Streams | None = None  # after it
 
 
 @dataclass(frozen=True)
@@ -42,17 +41,24 @@ class Playing(Counting):
         )
 
     def explore(self, state: TrainState, hparams: HParams, clock: Clock) -> Collected:
-        """Play num_envs episodes, or the next steps of num_envs streams, with exploration; nothing changes."""
+        """Play num_envs episodes, or the next steps of num_envs streams, with exploration.
+
+        Nothing changes.
+        """
         ctx = self.context(state, hparams, clock)
         key = stage_key(state.seed, clock.iteration, COLLECT)
         algorithm = self.algorithm
         players = Players(self.env, algorithm, state.learner.params, ctx, explore=True)
+
+        # the next steps of the streams
         if algorithm.experience == "segment":
             segment, after, finished = streams.segments(
                 players, key, state.streams, algorithm.segment_length
             )
             ended = finished.ended.sum().astype(jnp.int32)
             return Collected(segment, self.summary_of(finished), ended, after)
+
+        # whole episodes
         num_envs = self.run.num_envs
         played = rollout.episodes(players, key, num_envs)
         batch: Episode | Segment = played.episode
@@ -63,7 +69,9 @@ class Playing(Counting):
     def evaluate(
         self, state: TrainState, hparams: HParams, clock: Clock, explore: bool = False
     ) -> tuple[dict[str, Array], Clock]:
-        """Episodes with the evaluation's own keys, the same for every run and policy; nothing changes."""
+        """Episodes with the evaluation's own keys, the same for every run and policy; nothing
+        changes.
+        """
         episodes = self.run.eval.episodes
         played = self.play(state, hparams, clock, episodes, explore=explore)
         return self.summary(played), clock
@@ -77,7 +85,10 @@ class Playing(Counting):
         keep_state: bool = False,
         explore: bool = False,
     ) -> Rollout:
-        """Episodes, `eval_envs` at a time: greedy, or with the exploration of training at the present step."""
+        """Episodes, `eval_envs` at a time.
+
+        explore: with the exploration of training at the present step, or greedily.
+        """
         ctx = self.context(state, hparams, clock)
         players = Players(self.evaluator, self.algorithm, state.learner.params, ctx, explore)
         batch = min(episodes, self.eval_envs)
@@ -87,16 +98,19 @@ class Playing(Counting):
 
         # the same key for every run, but one of its own, so that vmapped runs have environments of
         # their own on a host
-        own = (0 * state.seed).astype(jnp.uint32)
+        of_run = (0 * state.seed).astype(jnp.uint32)
         data = jax.random.key_data(jax.random.key(self.run.eval.seed))
-        key = jax.random.wrap_key_data(data ^ own)
+        key = jax.random.wrap_key_data(data ^ of_run)
         if batch == episodes:
             return play(key)
         keys = jax.random.split(key, math.ceil(episodes / batch))
         return rollout.joined(jax.lax.map(play, keys), episodes)
 
     def play_with(self, ctx: Context, params: Params, key: Array, episodes: int) -> Rollout:
-        """Greedy episodes of these parameters in the environment of training, all at once; they count nowhere."""
+        """Greedy episodes of these parameters in the environment of training, all at once.
+
+        They count nowhere.
+        """
         players = Players(self.env, self.algorithm, params, ctx, explore=False)
         return rollout.episodes(players, key, episodes)
 
@@ -121,7 +135,9 @@ class Playing(Counting):
         return {name: masked_mean(x, finished.ended) for name, x in sums.items()}
 
     def returns(self, episode: Episode) -> Array:
-        """Undiscounted team return of each episode, [B]: the common reward once, or the sum over agents."""
+        """Undiscounted team return of each episode, [B]: the common reward once, or the sum over
+        agents.
+        """
         return self.returns_per_step(episode).sum(0)
 
     def returns_per_step(self, episode: Episode) -> Array:

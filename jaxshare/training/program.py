@@ -1,7 +1,9 @@
-"""One run as pure functions: init, prefill, iteration (collect -> store -> sample -> update), evaluate.
+"""One run as pure functions: init, prefill, iteration (collect -> store -> sample -> update),
+evaluate.
 
-On policy (`Algorithm.experience`) nothing is stored: an update is made of what was just collected, whole episodes or
-the next steps of streams of episodes. With a data set nothing is collected either: an iteration is one update.
+On policy (`Algorithm.experience`) nothing is stored: an update is made of what was just collected,
+whole episodes or the next steps of streams of episodes. With a data set nothing is collected
+either: an iteration is one update.
 
 Keys are derived (keys.py). The clock is common to all runs of a program and never batched.
 """
@@ -10,44 +12,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from jaxshare.training import replay, streams
 from jaxshare.training.counting import start_clock
-from jaxshare.training.keys import INIT, PLAY, SAMPLE, START, UPDATE, stage_key
-from jaxshare.training.playing import Collected, Playing
-from jaxshare.types import (
-    Array,
-    Clock,
-    Context,
-    Episode,
-    HParams,
-    LearnerState,
-    Metrics,
-    TrainState,
-)
+from jaxshare.training.keys import INIT, START, UPDATE, stage_key
+from jaxshare.training.playing import Collected
+from jaxshare.training.updating import Learning, Updating, if_due
+from jaxshare.trees import Tree
+from jaxshare.types import Array, Clock, Context, Episode, HParams, Segment, TrainState
 
-
-class Learning(struct.PyTreeNode):
-    """What goes from update to update."""
-
-    learner: LearnerState
-    clock: Clock
-
-
-class Updated(struct.PyTreeNode):
-    """What updates have shown. done: [U] bool, whether each was made; metrics: {name: [U]}."""
-
-    done: Array
-    metrics: Metrics
+Progress = tuple[TrainState, Clock]  # what goes from iteration to iteration
 
 
 @dataclass(frozen=True)
-class Program(Playing):
+class Program(Updating):
     """What is compiled for a run. All methods are pure; `state` is one run's, un-batched."""
 
     def init(self, seed: Array) -> TrainState:
@@ -68,13 +49,14 @@ class Program(Playing):
     def prefill(
         self, state: TrainState, hparams: HParams, clock: Clock
     ) -> tuple[TrainState, Clock]:
-        """Collect until a batch can be drawn, so that the training loop never asks whether it can."""
+        """Collect until a batch can be drawn: the training loop never asks whether it can."""
         if not self.prefill_iterations:
             return state, clock
 
-        def collect(now: Any, _: None) -> Any:
-            collected = self.explore(now[0], hparams, now[1])
-            return self.fill(now[0], collected, hparams, now[1]), None
+        def collect(now: Progress, _: None) -> tuple[Progress, None]:
+            state, clock = now
+            collected = self.explore(state, hparams, clock)
+            return self.fill(state, collected, hparams, clock), None
 
         (state, clock), _ = jax.lax.scan(collect, (state, clock), length=self.prefill_iterations)
         return state, clock
@@ -88,7 +70,7 @@ class Program(Playing):
 
     def chunk(
         self, num_iterations: int, state: TrainState, hparams: HParams, clock: Clock
-    ) -> tuple[Any, Clock]:
+    ) -> tuple[tuple[TrainState, dict[str, Tree]], Clock]:
         """`num_iterations` iterations: ((state, metrics with leading [iterations]), clock)."""
         iterate = partial(self.iteration, hparams)
         (state, clock), metrics = jax.lax.scan(iterate, (state, clock), length=num_iterations)
@@ -97,12 +79,13 @@ class Program(Playing):
     def iteration(
         self,
         hparams: HParams,
-        now: tuple[TrainState, Clock],
+        now: Progress,
         collected: Collected | None = None,
-    ) -> tuple[tuple[TrainState, Clock], dict[str, Any]]:
+    ) -> tuple[Progress, dict[str, Tree]]:
         """Collect, store, and make the updates that are due.
 
-        A run that has taken its total_env_steps learns no more: its learner stands still while others go on.
+        A run that has taken its total_env_steps learns no more: its learner stands still while
+        others go on.
         collected: what was played elsewhere, as on the host; None: it is played here.
         """
         before, clock = now
@@ -121,7 +104,7 @@ class Program(Playing):
             steps = replay.steps_stored(state.replay) if self.algorithm.window else None
             make = partial(self.update, state, ctx, steps)
             due = self.updates_due(clock.episodes)
-            each = make if self.always_as_many else partial(_if_due, make, due)
+            each = make if self.always_as_many else partial(if_due, make, due)
             end, updated = jax.lax.scan(each, start, length=self.most_updates)
 
         # the ring of a run that has ended goes on as well: freezing it would copy it
@@ -160,62 +143,7 @@ class Program(Playing):
         )
         return state, clock._replace(episodes=clock.episodes + count, stored=clock.stored + count)
 
-    # -------------------------------------------------------------------------------- updates
-
-    def update_now(
-        self, state: TrainState, collected: Collected, now: Learning, ctx: Context
-    ) -> tuple[Learning, Updated]:
-        """The updates on what was just collected, all of which are made."""
-        key = stage_key(state.seed, ctx.clock.iteration, UPDATE)
-        learner = self.prepared(now.learner, state.seed, ctx)
-        learner, metrics = self.algorithm.update(learner, collected.batch, ctx, key)
-        count = self.algorithm.updates_per_batch
-        clock = now.clock._replace(updates=now.clock.updates + count)
-        return Learning(learner, clock), Updated(jnp.ones(count, bool), metrics)
-
-    def update(
-        self, state: TrainState, ctx: Context, steps: Array | None, now: Learning, _: None = None
-    ) -> tuple[Learning, Updated]:
-        """Draw a batch from the replay and make one update. steps: [C] of each slot, for windows."""
-        ctx = ctx.replace(clock=now.clock)
-        iteration = now.clock.iteration
-        updates = now.clock.updates
-        sample_key = jax.random.fold_in(stage_key(state.seed, iteration, SAMPLE), updates)
-        update_key = jax.random.fold_in(stage_key(state.seed, iteration, UPDATE), updates)
-        learner = self.prepared(now.learner, state.seed, ctx)
-        batch = self.draw(state, ctx, sample_key, steps)
-
-        # the shortest crop that holds the longest episode; a branch for each
-        longest = jnp.max(batch.mask.sum(0)).astype(jnp.int32)
-        choice = jnp.sum(longest > jnp.array(self.crops[:-1], jnp.int32))
-        branches = [
-            partial(self.algorithm.update, learner, replay.crop(batch, limit), ctx, update_key)
-            for limit in self.crops
-        ]
-        learner, metrics = jax.lax.switch(choice, branches)
-        clock = now.clock._replace(updates=updates + 1)
-        return Learning(learner, clock), Updated(jnp.bool_(True), metrics)
-
-    def prepared(self, learner: LearnerState, seed: Array, ctx: Context) -> LearnerState:
-        """What some learners do before an update: play with parameters of their choice."""
-        if self.algorithm.before_update is None:
-            return learner
-        key = jax.random.fold_in(stage_key(seed, ctx.clock.iteration, PLAY), ctx.clock.updates)
-        return self.algorithm.before_update(learner, partial(self.play_with, ctx), ctx, key)
-
-    def draw(self, state: TrainState, ctx: Context, key: Array, steps: Array | None) -> Episode:
-        """A batch from the replay: whole episodes, or windows."""
-        batch_size = self.run.batch_size
-        window = self.algorithm.window
-        if window:
-            assert steps is not None
-            slot, step = replay.uniform_transitions(key, steps, batch_size)
-            return replay.gather_windows(state.replay, slot, step, window)
-        assert self.algorithm.sample is not None
-        capacity = state.replay.mask.shape[0]
-        stored = jnp.int32(capacity) if self.offline else replay.num_stored(ctx.clock, capacity)
-        index = self.algorithm.sample(key, stored, capacity, batch_size, ctx)
-        return replay.gather(state.replay, index)
+    # --------------------------------------------------------------------------- data sets
 
     def chunk_offline(
         self,
@@ -223,18 +151,21 @@ class Program(Playing):
         state: TrainState,
         hparams: HParams,
         shared: tuple[Clock, Episode],
-    ) -> tuple[Any, Clock]:
-        """`num_iterations` updates from a data set, which has the layout of a replay and is common to all runs.
+    ) -> tuple[tuple[TrainState, dict[str, Tree]], Clock]:
+        """`num_iterations` updates from a data set, as `chunk`.
 
-        A run that has made its total_updates learns no more.
+        The data set has the layout of a replay and is common to all runs. A run that has made its
+        total_updates learns no more.
         """
         clock, data = shared
         steps = replay.steps_stored(data) if self.algorithm.window else None
 
-        def iterate(now: tuple[TrainState, Clock], _: None) -> Any:
+        def iterate(now: Progress, _: None) -> tuple[Progress, dict[str, Tree]]:
             state, clock = now
             active = state.updates < self.run.total_updates
             ctx = self.context(state, hparams, clock)
+
+            # an update of all data, or of a batch
             if self.algorithm.update_from:
                 key = stage_key(state.seed, clock.iteration, UPDATE)
                 learner, metrics = self.algorithm.update_from(
@@ -245,6 +176,8 @@ class Program(Playing):
                 end, updated = self.update(stored, ctx, steps, Learning(state.learner, clock))
                 learner = end.learner
                 metrics = updated.metrics
+
+            # the learner of a run that has ended stands still
             learner = jax.tree.map(
                 lambda new, old: jnp.where(active, new, old), learner, state.learner
             )
@@ -269,7 +202,7 @@ class Program(Playing):
             if env.host:
                 env.host.close()
 
-    def batch_shapes(self) -> Any:
+    def batch_shapes(self) -> Tree:
         """Shapes of one collect: an Episode, or on policy a Segment."""
         return self._shapes[1]
 
@@ -278,10 +211,11 @@ class Program(Playing):
         return self._shapes[0]
 
     @cached_property
-    def _shapes(self) -> tuple[TrainState, Any]:  # traced once: it takes a second or more
+    def _shapes(self) -> tuple[TrainState, Episode | Segment]:
         hparams = {name: jnp.float32(value) for name, value in self.algorithm.hparams.items()}
 
-        def collect() -> Any:
+        # traced once: it takes a second or more
+        def collect() -> tuple[TrainState, Episode | Segment]:
             zero = jnp.int32(0)
             begun = None
             if self.algorithm.experience == "segment":
@@ -294,14 +228,3 @@ class Program(Playing):
             return state, self.explore(state, hparams, start_clock()).batch
 
         return jax.eval_shape(collect)
-
-
-def _if_due(make: Any, target: Array, now: Learning, _: None) -> tuple[Learning, Updated]:
-    """One update if fewer than `target` were made, else nothing, with blank metrics."""
-    shapes = jax.eval_shape(make, now)[1].metrics
-    blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-    def nothing() -> tuple[Learning, Updated]:
-        return now, Updated(jnp.bool_(False), blank)
-
-    return jax.lax.cond(now.clock.updates < target, partial(make, now), nothing)

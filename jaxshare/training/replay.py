@@ -1,37 +1,40 @@
-"""The episode ring: whole episodes, stored compactly, episode first. The only transposition of the project is here.
+"""The episode ring: whole episodes, stored compactly, episode first.
 
-What is drawn are whole episodes, or windows: pieces of them whose first steps are uniform over all stored transitions.
+The only transposition of the project is here.
 
-A slot is written as a whole, tail included, so no step of an older, longer episode stays behind. The write position
-comes from the un-batched clock, so a ring under vmap is written in one place for all runs.
+What is drawn are whole episodes, or windows: pieces of them whose first steps are uniform over all
+stored transitions.
+
+A slot is written as a whole, tail included, so no step of an older, longer episode stays behind.
+The write position comes from the un-batched clock, so a ring under vmap is written in one place for
+all runs.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
+from jaxshare.trees import Tree
 from jaxshare.types import Array, Clock, Context, Episode, RefusedError
 
 DTYPES = ("float32", "bfloat16", "float16")
 RING_DTYPES = (*DTYPES, "int8")
 LOSSY = ("obs", "state")  # stored in replay.dtype; everything else is exact
-BITS = (
-    jnp.uint16
-)  # of a bfloat16: on a CPU a scatter into bfloat16 makes a float32 copy of the whole ring
+# of a bfloat16: on a CPU a scatter into bfloat16 makes a float32 copy of the whole ring
+BITS = jnp.uint16
 INT8_ONE = 126  # what 1.0 is stored as in int8, so that -1, 0 and 1 stay exact
 INT8_OUTSIDE = 127  # with either sign: the value was not within [-1, 1]
-RANGES = {
-    "int8": "[-1, 1]",
-    "float16": "[-65504, 65504]",
-}  # of dtypes with a smaller range than float32's
+# of dtypes with a smaller range than float32's
+RANGES = {"int8": "[-1, 1]", "float16": "[-65504, 65504]"}
 
 
-def storage_dtype(name: str, episode: Any, leaf: Any, dtype: str) -> Any:
-    """The dtype in which a field of an Episode is kept."""
+def storage_dtype(name: str, episode: Episode, leaf: Array | np.ndarray, dtype: str) -> jnp.dtype:
+    """The dtype in which a field of an Episode, arrays or shapes, is stored."""
     if name in LOSSY:
         return jnp.dtype(dtype)
     if name == "mask":
@@ -42,19 +45,22 @@ def storage_dtype(name: str, episode: Any, leaf: Any, dtype: str) -> Any:
 
 
 def storage(episode: Episode, capacity: int, dtype: str) -> Episode:
-    """Shapes of a ring for such episodes ([T(+1), B, ...] -> [C, T(+1), ...]), as ShapeDtypeStructs."""
+    """Shapes of a ring for such episodes, as ShapeDtypeStructs.
+
+    [T(+1), B, ...] -> [C, T(+1), ...]. Raises RefusedError for a dtype that there is not.
+    """
     if dtype not in RING_DTYPES:
         raise RefusedError(f"replay.dtype={dtype} is not one of {', '.join(RING_DTYPES)}.")
 
-    def slot(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
+    def slot(path: tuple[jax.tree_util.GetAttrKey, ...], leaf: Array) -> jax.ShapeDtypeStruct:
         shape = (capacity, leaf.shape[0], *leaf.shape[2:])
-        kept = storage_dtype(path[0].name, episode, leaf, dtype)
-        return jax.ShapeDtypeStruct(shape, BITS if kept == jnp.bfloat16 else kept)
+        stored = storage_dtype(path[0].name, episode, leaf, dtype)
+        return jax.ShapeDtypeStruct(shape, BITS if stored == jnp.bfloat16 else stored)
 
     return jax.tree_util.tree_map_with_path(slot, episode)
 
 
-def num_bytes(arrays: Any) -> int:
+def num_bytes(arrays: Tree) -> int:
     """Bytes of a ring, or of any tree of arrays or shapes."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(arrays))
 
@@ -66,19 +72,22 @@ def init(episode: Episode, capacity: int, dtype: str) -> Episode:
 
 def add(ring: Episode, episode: Episode, clock: Clock) -> Episode:
     """Write the B episodes of a rollout at clock.stored, ..., clock.stored + B - 1 (modulo C)."""
-    capacity, batch = jax.tree.leaves(ring)[0].shape[0], episode.mask.shape[1]
+    capacity = jax.tree.leaves(ring)[0].shape[0]
+    batch = episode.mask.shape[1]
     slot = (clock.stored + jnp.arange(batch)) % capacity
 
     def write(stored: Array, new: Array) -> Array:
-        return stored.at[slot].set(
-            _kept(jnp.swapaxes(new, 0, 1), stored.dtype), unique_indices=True
-        )
+        episode_first = jnp.swapaxes(new, 0, 1)
+        return stored.at[slot].set(_stored(episode_first, stored.dtype), unique_indices=True)
 
     return jax.tree.map(write, ring, episode)
 
 
-def _kept(x: Array, dtype: Any) -> Array:
-    """x in a dtype of storage. int8: steps of 1 / INT8_ONE; what is not within [-1, 1] is marked, not cut."""
+def _stored(x: Array, dtype: DTypeLike) -> Array:
+    """x in a dtype of storage.
+
+    int8: steps of 1 / INT8_ONE; what is not within [-1, 1] is marked, not cut.
+    """
     if dtype == BITS:
         return jax.lax.bitcast_convert_type(x.astype(jnp.bfloat16), BITS)
     if dtype != jnp.int8 or x.dtype == jnp.int8:
@@ -88,7 +97,10 @@ def _kept(x: Array, dtype: Any) -> Array:
 
 
 def _read(x: Array) -> Array:
-    """obs or state as float32. Marks of int8 are NaN, so that training stops instead of learning from them."""
+    """obs or state as float32.
+
+    Marks of int8 are NaN, so that training stops instead of learning from them.
+    """
     if x.dtype == BITS:
         x = jax.lax.bitcast_convert_type(x, jnp.bfloat16)
     if x.dtype != jnp.int8:
@@ -97,18 +109,15 @@ def _read(x: Array) -> Array:
 
 
 def any_outside(ring: Episode) -> Array:
-    """Whether a ring holds observations or states beyond the range of its dtype: marks of int8, infinity; bool.
+    """Whether a ring holds observations or states beyond the range of its dtype, [] bool.
 
-    A bfloat16 has the range of float32.
+    They are marks of int8, or infinity. A bfloat16 has the range of float32.
     """
     stored = [x for x in (ring.obs, ring.state) if x.dtype in (jnp.int8, jnp.float16)]
     marks = [(INT8_OUTSIDE if x.dtype == jnp.int8 else jnp.inf) for x in stored]
     # by the extremes: comparing every number would make an array as large as the ring
-    outside = [
-        (x.max() == mark) | (x.min() == -mark)
-        for x, mark in zip(stored, marks, strict=True)
-        if x.size
-    ]
+    pairs = zip(stored, marks, strict=True)
+    outside = [(x.max() == mark) | (x.min() == -mark) for x, mark in pairs if x.size]
     return jnp.stack(outside).any() if outside else jnp.bool_(False)
 
 
@@ -119,14 +128,13 @@ def gather(ring: Episode, index: Array) -> Episode:
 
 def _computing(batch: Episode) -> Episode:
     """Stored fields in the dtypes of computing."""
-    return batch.replace(
-        obs=_read(batch.obs),
-        state=_read(batch.state),
-        mask=batch.mask.astype(jnp.float32),
-        action=batch.action.astype(jnp.int32)
-        if jnp.issubdtype(batch.action.dtype, jnp.integer)
-        else batch.action,
-    )
+    obs = _read(batch.obs)
+    state = _read(batch.state)
+    mask = batch.mask.astype(jnp.float32)
+    action = batch.action
+    if jnp.issubdtype(action.dtype, jnp.integer):
+        action = action.astype(jnp.int32)
+    return batch.replace(obs=obs, state=state, mask=mask, action=action)
 
 
 def steps_stored(ring: Episode) -> Array:
@@ -135,9 +143,10 @@ def steps_stored(ring: Episode) -> Array:
 
 
 def uniform_transitions(key: Array, steps: Array, batch_size: int) -> tuple[Array, Array]:
-    """(slot, step), each [batch_size] i32, of transitions that are all equally likely, drawn with replacement.
+    """(slot, step), each [batch_size] i32, of transitions that are all equally likely.
 
-    steps: [C] from `steps_stored`. A transition is found by its rank among all, by bisection of the running sum.
+    They are drawn with replacement. steps: [C] from `steps_stored`. A transition is found by its
+    rank among all, by bisection of the running sum.
     """
     until = jnp.cumsum(steps)
     rank = jax.random.randint(key, (batch_size,), 0, jnp.maximum(until[-1], 1))
@@ -146,9 +155,10 @@ def uniform_transitions(key: Array, steps: Array, batch_size: int) -> tuple[Arra
 
 
 def gather_windows(ring: Episode, slot: Array, step: Array, window: int) -> Episode:
-    """`window` steps from `step` [B] of the episodes at slot [B], as an Episode of fields [window(+1), B, ...].
+    """`window` steps from `step` [B] of the episodes at slot [B].
 
-    Steps after the end of an episode have mask 0. Where a window cuts one off, nothing is terminated or truncated.
+    An Episode of fields [window(+1), B, ...]. Steps after the end of an episode have mask 0. Where
+    a window cuts one off, nothing is terminated or truncated.
     """
     limit = ring.mask.shape[1]
     at = step[None] + jnp.arange(window + 1)[:, None]  # [window + 1, B]
@@ -177,6 +187,6 @@ def num_stored(clock: Clock, capacity: int) -> Array:
 def uniform_without_replacement(
     key: Array, stored: Array, capacity: int, batch_size: int, ctx: Context
 ) -> Array:
-    """batch_size different slots out of the first `stored`, all equally likely: [batch_size] i32."""
+    """Different slots out of the first `stored`, all equally likely: [batch_size] i32."""
     score = jnp.where(jnp.arange(capacity) < stored, jax.random.uniform(key, (capacity,)), -1.0)
     return jax.lax.top_k(score, batch_size)[1]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.custom_batching import custom_vmap
 
-from jaxshare.trees import Params
+from jaxshare.trees import Carry, EnvState, Params, Tree
 from jaxshare.types import Algorithm, Array, Context, Env, Episode, Segment, TimeStep
 
 # where an episode did not get; 0 in other fields
@@ -29,8 +28,8 @@ class Players:
     explore: bool
 
     def act(
-        self, memory: Any, timestep: TimeStep, key: Array
-    ) -> tuple[Any, Array, dict[str, Array]]:
+        self, memory: Carry, timestep: TimeStep, key: Array
+    ) -> tuple[Carry, Array, dict[str, Array]]:
         """(memory, action, extras) of B environments."""
         return self.algorithm.act(self.params, memory, timestep, self.ctx, key, self.explore)
 
@@ -40,27 +39,29 @@ class Rollout(struct.PyTreeNode):
 
     episode: Episode  # [T(+1), B, ...]
     info: dict[str, Array]  # {name: [B]} summed over each episode
-    env_state: Any = None  # [T+1, B, ...] when asked for (rendering)
+    env_state: EnvState = None  # [T+1, B, ...] when asked for (rendering)
 
 
 class Playing(struct.PyTreeNode):
     """What the loop over steps carries."""
 
     time: Array  # [] i32
-    env_state: Any  # [B, ...]
+    env_state: EnvState  # [B, ...]
     timestep: TimeStep  # [B, ...] what the agents see now
-    memory: Any  # [B, N, ...]
+    memory: Carry  # [B, N, ...]
     running: Array  # [B] bool: not ended yet
-    slots: dict[str, Any]  # fields with T+1 entries, written so far
-    steps: dict[str, Any]  # fields with T entries, written so far
+    slots: dict[str, Tree]  # fields with T+1 entries, written so far
+    steps: dict[str, Tree]  # fields with T entries, written so far
 
 
 def episodes(players: Players, key: Array, num_envs: int, keep_state: bool = False) -> Rollout:
-    """Play one episode in each of `num_envs` environments with fixed parameters, until the last of them has ended.
+    """Play one episode in each of `num_envs` environments with fixed parameters.
 
-    Under vmap until all have in every run. After its end an environment is frozen, and all that follows is padding,
-    whether it was still asked for actions or not: mask, action, reward, terminated, truncated, extras, obs, state and
-    alive are 0, avail is 1. The state kept for rendering stays as it ended.
+    Until the last of them has ended, under vmap until all have in every run. After its end an
+    environment is frozen, and all that follows is padding, whether it was still asked for actions
+    or not: mask, action, reward,
+    terminated, truncated, extras, obs, state and alive are 0, avail is 1. The state kept for
+    rendering stays as it ended.
     """
     env = players.env
     limit = env.spec.episode_limit
@@ -80,15 +81,11 @@ def episodes(players: Players, key: Array, num_envs: int, keep_state: bool = Fal
         # slot t + 1 shows what the action of step t led to
         slot = _slot(timestep, now.running, env_state if keep_state else None)
         step = _step(timestep, now.running, action, extras)
-        return Playing(
-            time=now.time + 1,
-            env_state=env_state,
-            timestep=timestep,
-            memory=memory,
-            running=now.running & ~_ended(timestep),
-            slots=_put(now.slots, slot, now.time + 1),
-            steps=_put(now.steps, step, now.time),
-        )
+        time = now.time + 1
+        running = now.running & ~_ended(timestep)
+        slots = _put(now.slots, slot, time)
+        steps = _put(now.steps, step, now.time)
+        return Playing(time, env_state, timestep, memory, running, slots, steps)
 
     def goes_on(now: Playing) -> Array:
         return (now.time < limit) & _any(now.running)
@@ -96,6 +93,7 @@ def episodes(players: Players, key: Array, num_envs: int, keep_state: bool = Fal
     first = _begun(players, jax.random.split(reset_key, num_envs), keys[0], keep_state)
     end = jax.lax.while_loop(goes_on, play_step, first)
 
+    # what was written, as fields
     slots = dict(end.slots)
     steps = dict(end.steps)
     states = slots.pop(STATE)
@@ -131,29 +129,34 @@ def _begun(players: Players, reset_keys: Array, key: Array, keep_state: bool) ->
     )
 
 
-def as_segment(episode: Episode, carry: Any) -> Segment:
-    """Whole episodes as pieces of streams. carry: memory of the acting network before the first step, [B, N, ...]."""
+def as_segment(episode: Episode, carry: Carry) -> Segment:
+    """Whole episodes as pieces of streams.
+
+    carry: memory of the acting network before the first step, [B, N, ...].
+    """
+    before = {name: getattr(episode, name)[:-1] for name in PADDING}
+    # what the action led to, before any reset
+    after = {f"next_{name}": getattr(episode, name)[1:] for name in ("obs", "state", "avail")}
+    first = jnp.zeros(episode.mask.shape, bool).at[0].set(True)
     return Segment(
-        obs=episode.obs[:-1],
-        state=episode.state[:-1],
-        avail=episode.avail[:-1],
-        alive=episode.alive[:-1],
+        **before,
+        **after,
         action=episode.action,
         reward=episode.reward,
         terminated=episode.terminated,
         truncated=episode.truncated,
         mask=episode.mask,
-        next_obs=episode.obs[1:],
-        next_state=episode.state[1:],
-        next_avail=episode.avail[1:],
-        first=jnp.zeros(episode.mask.shape, bool).at[0].set(True),
+        first=first,
         carry=carry,
         extras=episode.extras,
     )
 
 
 def joined(rounds: Rollout, num_episodes: int) -> Rollout:
-    """Rollouts stacked along a leading axis, [rounds, T, B, ...], as one of the first `num_episodes` episodes."""
+    """Rollouts stacked along a leading axis as one, of the first `num_episodes` episodes.
+
+    rounds: [rounds, T, B, ...].
+    """
 
     def side_by_side(x: Array) -> Array:
         x = jnp.moveaxis(x, 0, 1)
@@ -165,7 +168,7 @@ def joined(rounds: Rollout, num_episodes: int) -> Rollout:
     return Rollout(episode=episode, info=info, env_state=env_state)
 
 
-def where(condition: Array, new: Any, old: Any) -> Any:
+def where(condition: Array, new: Tree, old: Tree) -> Tree:
     """new where the condition holds, else old: trees of [B, ...], condition [B]."""
 
     def select(n: Array, o: Array) -> Array:
@@ -174,15 +177,18 @@ def where(condition: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(select, new, old)
 
 
-def _slot(timestep: TimeStep, reached: Array, env_state: Any) -> dict[str, Any]:
-    """One slot of the fields of an Episode that have T+1, [B, ...] each. reached: [B] bool, or padding."""
+def _slot(timestep: TimeStep, reached: Array, env_state: EnvState) -> dict[str, Tree]:
+    """One slot of the fields of an Episode that have T+1, [B, ...] each.
+
+    reached: [B] bool, or padding.
+    """
     fields = {name: getattr(timestep, name) for name in PADDING}
     return {**where(reached, fields, PADDING), STATE: env_state}
 
 
 def _step(
     timestep: TimeStep, running: Array, action: Array, extras: dict[str, Array]
-) -> dict[str, Any]:
+) -> dict[str, Tree]:
     """One slot of the other fields and of info, [B, ...] each. running: [B] bool, or padding."""
     taken = {
         "reward": timestep.reward,
@@ -199,15 +205,15 @@ def _ended(timestep: TimeStep) -> Array:
     return timestep.terminated | timestep.truncated
 
 
-def _zeros(tree: Any) -> Any:
+def _zeros(tree: Tree) -> Tree:
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
 
 
-def _repeat(tree: Any, times: int) -> Any:
+def _repeat(tree: Tree, times: int) -> Tree:
     return jax.tree.map(lambda x: jnp.broadcast_to(x[None], (times, *x.shape)), tree)
 
 
-def _put(buffers: Any, values: Any, t: Array | int) -> Any:
+def _put(buffers: Tree, values: Tree, t: Array | int) -> Tree:
     return jax.tree.map(
         lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, t, 0), buffers, values
     )
@@ -215,9 +221,10 @@ def _put(buffers: Any, values: Any, t: Array | int) -> Any:
 
 @custom_vmap
 def _any(running: Array) -> Array:
-    """Whether anything runs, [] bool. Under vmap: in any run, so that a loop ends for all of them at once.
+    """Whether anything runs, [] bool.
 
-    A loop that ended for each run on its own would have to choose between old and new buffers at every step.
+    Under vmap: in any run, so that a loop ends for all of them at once. A loop that ended for each
+    run on its own would have to choose between old and new buffers at every step.
     """
     return running.any()
 

@@ -9,15 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxshare.learners.value import (
-    ValueConfig,
-    ValueHParams,
-    agent_inputs,
-    agent_network,
-    monotone_mixer,
-    unrolled,
-    value_learner,
-)
+from jaxshare.learners.utilities import agent_inputs, agent_network, unrolled
+from jaxshare.learners.value import monotone_mixer, value_learner
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.models.base import Linear, Network
 from jaxshare.ops.masking import masked_mean, take_last
 from jaxshare.settings.fields import nested, swept

@@ -9,7 +9,7 @@ import value_cases
 from value_cases import KEY, SPEC, context, flat
 
 from jaxshare import registry
-from jaxshare.learners.assembly import with_values
+from jaxshare.learners.passes import with_values
 from jaxshare.learners.records import View
 from jaxshare.models.streams import Read, StreamNetwork
 from jaxshare.training.rollout import as_segment

@@ -25,9 +25,9 @@ from actor_critic_cases import (
     view_of,
 )
 
-from jaxshare.learners import actor_critic as family
-from jaxshare.learners.assembly import dealt
+from jaxshare.learners import actor_critic_losses as family
 from jaxshare.learners.optimisers import advance, followed
+from jaxshare.learners.passes import dealt
 from jaxshare.learners.records import Phase
 from jaxshare.models import distributions
 from jaxshare.models.streams import Read

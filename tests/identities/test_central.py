@@ -18,7 +18,8 @@ from jaxshare.algos.pac import algorithm as pac
 from jaxshare.algos.pac import optimism
 from jaxshare.envs.matrix import environment as matrix
 from jaxshare.envs.matrix.tables import STAG_HUNT, TABLES
-from jaxshare.learners import actor_critic as family
+from jaxshare.learners import actor_critic_losses as family
+from jaxshare.learners import actor_critic_streams as read
 from jaxshare.learners import central
 from jaxshare.learners.optimisers import followed
 from jaxshare.models.streams import Read, StreamNetwork
@@ -343,9 +344,9 @@ def coma_case():
     @jax.jit
     def run(action):
         view = view_of(learner, state, segment, ctx)
-        q = action_values(view, state.params["critic"], family.critic_here(view), action)
+        q = action_values(view, state.params["critic"], read.critic_here(view), action)
         targets = cases.prepared(learner, state, segment.replace(action=action), ctx)
-        return q, targets.advantage, family.policies(view).probs
+        return q, targets.advantage, read.policies(view).probs
 
     return run, segment
 
@@ -562,7 +563,7 @@ def test_the_maximum_by_brute_force_and_in_pieces(monkeypatch):
     learner = parts_of("pac", SPEC)
     state, segment = init(learner), cases.episodes(learner)
     joint, view = joint_critic(learner), view_of(learner, state, segment, None)
-    params, z = state.params["critic"]["joint"], family.critic_here(view)
+    params, z = state.params["critic"]["joint"], read.critic_here(view)
     asked = optimism.Asked(z, segment.action, segment.avail)
     look = lambda: optimism.optimistic(joint, view, params, asked)  # noqa: E731
     found, q = np.asarray(jax.jit(look)()), jax.jit(lambda o: central.ask(joint, params, z, o))
@@ -614,7 +615,7 @@ def test_both_critics_learn_from_the_same_target(learned, clean):
     mask = np.asarray(segment.mask)[..., None]
     joint, params = joint_critic(learner), state.params["critic"]
     others = pareto.others_only(segment.action, 4)
-    z = family.critic_here(view_of(learner, state, segment, None))
+    z = read.critic_here(view_of(learner, state, segment, None))
     q = jax.jit(lambda: central.ask(joint, params["joint"], z, others))()
     taken = np.take_along_axis(np.asarray(q), np.asarray(segment.action)[..., None], -1)[..., 0]
     errors = [(taken - clean[0].returns), (clean[0].value - clean[0].returns)]

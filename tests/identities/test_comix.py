@@ -24,7 +24,7 @@ from value_cases import (
 from jaxshare import compatibility, registry
 from jaxshare.algos.comix import algorithm as comix
 from jaxshare.algos.comix import search
-from jaxshare.learners.assembly import with_values
+from jaxshare.learners.passes import with_values
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.inputs import Reads

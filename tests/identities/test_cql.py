@@ -26,7 +26,7 @@ from value_cases import KEY, SPEC, context, flat, init
 
 from jaxshare import cli, compatibility
 from jaxshare.data import card, own, records
-from jaxshare.learners.deterministic import actor_input
+from jaxshare.learners.deterministic_values import actor_input
 from jaxshare.models.mixers import Mixer
 from jaxshare.modifiers import cql
 from jaxshare.ops import offline

@@ -13,13 +13,8 @@ from value_cases import AGENTS, BATCH, KEY, SPEC, STEPS, assert_close, context, 
 
 from jaxshare import cli, compatibility
 from jaxshare.algos import facmac, maddpg
-from jaxshare.learners.deterministic import (
-    actor_input,
-    compute_values,
-    individual_lambda_loss,
-    next_actions,
-    team_lambda_loss,
-)
+from jaxshare.learners.deterministic_losses import individual_lambda_loss, team_lambda_loss
+from jaxshare.learners.deterministic_values import actor_input, compute_values, next_actions
 from jaxshare.learners.value import Values
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork

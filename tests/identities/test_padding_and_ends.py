@@ -22,9 +22,10 @@ from value_cases import (
     view_of,
 )
 
-from jaxshare.learners.assembly import with_values
+from jaxshare.learners.passes import with_values
 from jaxshare.learners.records import View
-from jaxshare.learners.value import Values, individual_td_loss, team_td_loss
+from jaxshare.learners.value import Values
+from jaxshare.learners.value_losses import individual_td_loss, team_td_loss
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.training import replay
 from jaxshare.types import Discrete, EnvSpec, Episode

@@ -13,9 +13,9 @@ from test_padding_and_ends import junk
 from value_cases import KEY, SPEC, assert_close, context, flat, init, random_batch
 
 from jaxshare.algos import iac, ippo, mappo
-from jaxshare.learners import actor_critic as family
-from jaxshare.learners.assembly import dealt
+from jaxshare.learners import actor_critic_streams as read
 from jaxshare.learners.optimisers import groups_of
+from jaxshare.learners.passes import dealt
 from jaxshare.training import rollout
 from jaxshare.types import Box, LearnerState, RefusedError, Segment
 
@@ -71,7 +71,7 @@ def compiled(what, learner):
 
 def _prepare(learner):
     def of(state, segment, ctx):
-        values = family.values(view_of(learner, state, segment, ctx), state.params["critic"])
+        values = read.values(view_of(learner, state, segment, ctx), state.params["critic"])
         return prepared(learner, state, segment, ctx), values
 
     return jax.jit(of)
@@ -174,7 +174,7 @@ def test_the_old_policy_is_that_before_the_update(plain):
     learner = plain
     segment = streams(learner.assemble())
     targets, _ = targets_of(learner, segment)
-    policy = family.policies(view_of(learner, init(learner.assemble()), segment, None))
+    policy = read.policies(view_of(learner, init(learner.assemble()), segment, None))
     np.testing.assert_allclose(targets.log_prob, policy.log_prob(segment.action), rtol=1e-5)
     assert np.mean(targets.log_prob < 0) > 0.5
 
@@ -304,7 +304,7 @@ def test_a_continuous_action_is_judged_as_it_was_drawn():
     )  # fmt: skip
     state = init(algorithm)
     targets, _ = targets_of(learner, segment)
-    y = family.actor_says(view_of(learner, state, segment, None))
+    y = read.actor_says(view_of(learner, state, segment, None))
     mean, log_std = np.split(np.asarray(y), 2, axis=-1)
     expected = (-0.5 * np.square((1.7 - mean) / np.exp(log_std)) - log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
     np.testing.assert_allclose(targets.log_prob, expected, rtol=1e-4)

@@ -24,7 +24,7 @@ from value_cases import (
 
 from jaxshare import registry
 from jaxshare.algos.seql import algorithm as seql
-from jaxshare.learners.value import ValueConfig
+from jaxshare.learners.value_settings import ValueConfig
 from jaxshare.types import Discrete, EnvSpec, LearnerState, RefusedError
 
 ALONE = EnvSpec("alone", 1, 3, 2, Discrete(4), 5, (0,), ("unit",))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxshare import registry
-from jaxshare.learners.assembly import with_values
+from jaxshare.learners.passes import with_values
 from jaxshare.learners.records import View
 from jaxshare.types import Clock, Context, Discrete, EnvSpec, Episode
 

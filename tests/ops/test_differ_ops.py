@@ -9,7 +9,8 @@ import pytest
 
 from jaxshare.algos import vdn
 from jaxshare.learners.records import View
-from jaxshare.learners.value import Values, team_td_loss
+from jaxshare.learners.value import Values
+from jaxshare.learners.value_losses import team_td_loss
 from jaxshare.models.mixers import mix_two_layers
 from jaxshare.modifiers import differ as modifier
 from jaxshare.ops import differ

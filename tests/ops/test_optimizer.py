@@ -10,7 +10,9 @@ import pytest
 
 from jaxshare.learners.optimisers import advance, first_opt_state
 from jaxshare.learners.records import View
-from jaxshare.learners.value import ValueConfig, ValueHParams, team_td_loss, value_learner
+from jaxshare.learners.value import value_learner
+from jaxshare.learners.value_losses import team_td_loss
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.models.base import Network
 from jaxshare.types import Context, Discrete, EnvSpec, LearnerState
 

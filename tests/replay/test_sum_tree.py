@@ -11,12 +11,14 @@ import pytest
 from flashbax.buffers import sum_tree as rival
 
 from jaxshare.training import sum_tree as st
+from jaxshare.training import tree_queries as queries
+from jaxshare.training.tree_changes import set_at_once, set_in_place
 
 BELOW_ONE = np.float32(1 - 2**-24)
 find, set_ = jax.jit(st.find), jax.jit(st.set)
 sample = jax.jit(st.sample, static_argnums=(2, 3))
 build = jax.jit(st.build, static_argnums=0)
-WAYS = {"in_order": st._set_in_place, "at_once": st._set_at_once}  # on a CPU `set` takes the first
+WAYS = {"in_order": set_in_place, "at_once": set_at_once}  # on a CPU `set` takes the first
 
 
 def tree_of(*priority):
@@ -90,9 +92,9 @@ def slow(*rows):
 # one leaf, a power of two, beyond one, and many stand for the others
 @pytest.mark.parametrize("capacity", [1, 5, 16, 1000, *slow(2, 4, 17, 63)])
 @pytest.mark.parametrize("zeros", [0.0, 0.9])
-@pytest.mark.parametrize("looped_above", [0, st.SEQUENTIAL_CAPACITY])
+@pytest.mark.parametrize("looped_above", [0, queries.SEQUENTIAL_CAPACITY])
 def test_equals_a_slow_search(capacity, zeros, looped_above, monkeypatch):
-    monkeypatch.setattr(st, "SEQUENTIAL_CAPACITY", looped_above)
+    monkeypatch.setattr(queries, "SEQUENTIAL_CAPACITY", looped_above)
     rng = np.random.default_rng(capacity)
     value = rng.integers(1, 100, capacity) * (rng.random(capacity) >= zeros)  # integers: every sum is exact
     value[rng.integers(capacity)] = 7
@@ -270,10 +272,10 @@ def test_leaves_beyond_the_resolution_of_f32_are_equal():
 @pytest.mark.parametrize(
     ("batch", "looped_above"),
     # a batch of 600 is set as a loop sets it in `test_set_equals_a_loop_and_a_rebuild`
-    [(7, 0), (7, st.SEQUENTIAL_CAPACITY), pytest.param(600, 0, marks=pytest.mark.slow)],
+    [(7, 0), (7, queries.SEQUENTIAL_CAPACITY), pytest.param(600, 0, marks=pytest.mark.slow)],
 )
 def test_vmap_equals_a_loop(batch, looped_above, monkeypatch):
-    monkeypatch.setattr(st, "SEQUENTIAL_CAPACITY", looped_above)
+    monkeypatch.setattr(queries, "SEQUENTIAL_CAPACITY", looped_above)
     rng = np.random.default_rng(0)
     value = jnp.asarray(np.stack([random_priorities(rng, 300, 0.5) for _ in range(3)]))
     index, new = jnp.asarray(rng.integers(0, 300, (3, batch))), jnp.asarray(rng.random((3, batch), np.float32))

@@ -1,26 +1,34 @@
-"""Counterfactual multi-agent policy gradients, COMA (Foerster et al. 2018, https://arxiv.org/abs/1705.08926).
+"""COMA: counterfactual policy gradients (Foerster et al. 2018, arXiv 1705.08926).
 
     Q(z_i, .): one value for each action of agent i; z_i = [state, actions of the others, index]
-    b_i = sum_a pi_i(a | h_i) Q(z_i, a),   A_i = sg(Q(z_i, a_i) - b_i)                                       (eq. 4)
-    L_i = -mean[A_i log pi_i(a_i | h_i)] - c_e mean[H(pi_i)] + c_v mean[(y_i - Q(z_i, a_i))^2]        (eqs. 3 and 8)
-    y_i = G_t^lambda,   G_t = r_t + discount_t {(1 - lambda) Q'(z_i', a_i') + lambda G_{t+1}}      (TD(lambda), sec. 4)
+    b_i = sum_a pi_i(a | h_i) Q(z_i, a),   A_i = sg(Q(z_i, a_i) - b_i)                       (eq. 4)
+    L_i = -mean[A_i log pi_i(a_i | h_i)] - c_e mean[H(pi_i)]
+          + c_v mean[(y_i - Q(z_i, a_i))^2]                                         (eqs. 3 and 8)
+    y_i = G_t^lambda                                                            (TD(lambda), sec. 4)
+    G_t = r_t + discount_t {(1 - lambda) Q'(z_i', a_i') + lambda G_{t+1}}
 
-Q' is a copy of the critic, made anew every 200 updates; A uses the critic before its step. The reward must be common.
-a' is the next joint action of the episode; where the time limit cuts it, one of the present policy.
+Q' is a copy of the critic, made anew every 200 updates; A uses the critic before its step. The
+reward must be common. a' is the next joint action of the episode; where the time limit cuts it, one
+of the present policy.
 
-Settings are EPyMARL's (Papoudakis et al. 2021) with the returns of the paper; returns=n_step n_step=10 are EPyMARL's.
-The authors' code, PyMARL's (Samvelyan et al. 2019), is preset=differ/fig13_coma. There
+Settings are EPyMARL's (Papoudakis et al. 2021) with the returns of the paper; returns=n_step
+n_step=10 are EPyMARL's. The authors' code, PyMARL's (Samvelyan et al. 2019), is
+preset=differ/fig13_coma. There
 
-    critic_steps=slices: the critic makes an optimiser step for each time step of the batch, from the last to the first,
-        each with the mean over the episodes that are still on. Targets are those of before; A takes what the critic
-        said of a time step just before it learned from it. The target is copied after a batch if 200
-        (target_update_period) critic steps have been made since it last was: they are counted, not the batches;
-    mask_before_softmax=false: exploration, (1 - eps) pi + eps / A, is over all actions, of which those that are
-        available are left and normalised; ours, true: pi and uniform play are over the available ones;
-    optimizer=rmsprop, critic_dim=128, and a critic that also reads agent i's observation and all last actions.
+    critic_steps=slices: the critic makes an optimiser step for each time step of the batch, from
+        the last to the first, each with the mean over the episodes that are still on. Targets are
+        those of before; A takes what the critic said of a time step just before it learned from it.
+        The target is copied after a batch if 200 (target_update_period) critic steps have been made
+        since it last was: they are counted, not the batches;
+    mask_before_softmax=false: exploration, (1 - eps) pi + eps / A, is over all actions, of which
+        those that are available are left and normalised; ours, true: pi and uniform play are over
+        the available ones;
+    optimizer=rmsprop, critic_dim=128, and a critic that also reads agent i's observation and all
+        last actions.
 
-Departures. code: EPyMARL's critic loss is the sum over agents, here their mean; it does not bootstrap where the time
-limit cuts an episode (neither do the authors), and its n-step return takes a value for the last reward.
+Departures. code: EPyMARL's critic loss is the sum over agents, here their mean; it does not
+bootstrap where the time limit cuts an episode (neither do the authors), and its n-step return takes
+a value for the last reward.
 """
 
 from __future__ import annotations
@@ -33,9 +41,11 @@ import jax.numpy as jnp
 
 from jaxshare.algos.coma.slices import Steps, copied, fit
 from jaxshare.algos.coma.values import action_values, before, explore, played
-from jaxshare.learners import actor_critic as family
+from jaxshare.learners import actor_critic_losses as family
+from jaxshare.learners import actor_critic_streams as streams
 from jaxshare.learners import central
-from jaxshare.learners.actor_critic import Aims, actor_critic
+from jaxshare.learners.actor_critic import actor_critic
+from jaxshare.learners.actor_critic_losses import Aims
 from jaxshare.learners.actor_critic_settings import (
     EPYMARL_RUN,
     CentralConfig,
@@ -111,8 +121,9 @@ class Config(Optimizer, EpymarlConfig, CentralConfig):
         for key, only in {"optimizers": "separate", "rollout": "episodes"}.items():
             if getattr(self, key) != only:
                 raise RefusedError(
-                    f"algo.critic_steps=slices with algo.{key}={getattr(self, key)}: the critic steps alone, through "
-                    f"whole episodes. Use algo.{key}={only}, or algo.critic_steps=batch."
+                    f"algo.critic_steps=slices with algo.{key}={getattr(self, key)}: the critic "
+                    f"steps alone, through whole episodes. Use algo.{key}={only}, or "
+                    "algo.critic_steps=batch."
                 )
 
 
@@ -121,8 +132,9 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     actions = central.num_choices("coma", spec)
     if not spec.common_reward:
         raise RefusedError(
-            f"algo=coma needs a common reward; env={spec.name} pays each agent its own. Use env.reward=sum (mpe: "
-            "env.local_ratio=0, jaxmarl: env.common_reward=true) where the environment has it, or algo=maa2c."
+            f"algo=coma needs a common reward; env={spec.name} pays each agent its own. Use "
+            "env.reward=sum (mpe: env.local_ratio=0, jaxmarl: env.common_reward=true) where the "
+            "environment has it, or algo=maa2c."
         )
     critic = central_critic(config, spec, out_dim=actions, extra_dim=spec.num_agents * actions)
     learner = actor_critic("coma", config, spec, prepare, loss, critic)
@@ -148,13 +160,13 @@ def prepare(view: View) -> Aims:
     """TD(lambda) targets of the target critic, advantages of the critic."""
     segment = view.batch
     then = view.replace(ctx=before(view))
-    q = action_values(view, view.params["critic"], family.critic_here(view), segment.action)
+    q = action_values(view, view.params["critic"], streams.critic_here(view), segment.action)
     advantage, value = ops.counterfactual(q, played(view).probs, segment.action)
 
     # what the target critic expects of what all do next
     action = central.next_actions(then)
     slow = central.slow_critic(view)
-    following = action_values(view, slow, family.critic_beyond(view), action)
+    following = action_values(view, slow, streams.critic_beyond(view), action)
     target = returns_of(view, take_last(following, action))
     log_prob = jnp.zeros_like(value)
     return Aims(returns=target, advantage=advantage, log_prob=log_prob, value=value)
@@ -172,18 +184,20 @@ def returns_of(view: View, next_value: Array) -> Array:
 
 
 def loss(view: View) -> tuple[Array, Metrics]:
-    """L, the mean (or sum) over agents of L_i; with critic_steps=slices without the critic's part."""
+    """L, the mean (or sum) over agents of L_i; with critic_steps=slices not the critic's part."""
     h = view.hparams
     segment = view.batch
     aims: Aims = view.targets
     policy = played(view)
     mean = partial(family.agent_means, view)
+
+    # the policies that played, and with them the critic unless it steps alone
     actor = mean(-aims.advantage * policy.log_prob(segment.action))
     entropy = mean(policy.entropy())
     losses = {"actor": actor, "entropy": entropy}
     critic = jnp.float32(0.0)
     if view.config.critic_steps == "batch":
-        q = action_values(view, view.params["critic"], family.critic_here(view), segment.action)
+        q = action_values(view, view.params["critic"], streams.critic_here(view), segment.action)
         critic = mean(jnp.square(aims.returns - take_last(q, segment.action)))
         losses["critic"] = critic
     total = actor + h["value_coef"] * critic - h["entropy_coef"] * entropy
@@ -192,6 +206,6 @@ def loss(view: View) -> tuple[Array, Metrics]:
 
 def baseline(view: View) -> dict[str, Any]:
     """b of every step, [T, B, N], for inspection: of the policy without exploration."""
-    q = action_values(view, view.params["critic"], family.critic_here(view), view.batch.action)
-    probs = family.policies(view).probs
+    q = action_values(view, view.params["critic"], streams.critic_here(view), view.batch.action)
+    probs = streams.policies(view).probs
     return {"value": ops.counterfactual(q, probs, view.batch.action)[1]}

@@ -5,20 +5,20 @@ code: PyMARL's coma_learner, `_train_critic`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
 from jaxshare.algos.coma.values import action_values, played
-from jaxshare.learners import actor_critic as family
-from jaxshare.learners.actor_critic import Aims
+from jaxshare.learners import actor_critic_losses as family
+from jaxshare.learners import actor_critic_streams as streams
+from jaxshare.learners.actor_critic_losses import Aims
 from jaxshare.learners.optimisers import rule_of
 from jaxshare.learners.records import View
 from jaxshare.ops import coma as ops
 from jaxshare.ops.masking import take_last
+from jaxshare.trees import Tree
 from jaxshare.types import Array, LearnerState, Metrics
 
 CRITIC = "critic"  # the step, its optimiser group, and the network
@@ -48,13 +48,16 @@ class Slice(struct.PyTreeNode):
 class Training(struct.PyTreeNode):
     """What goes from slice to slice."""
 
-    params: Any  # the critic's
-    opt_state: Any
+    params: Tree  # the critic's
+    opt_state: Tree
     made: Array  # [] i32
 
 
 def fit(view: View) -> tuple[LearnerState, Aims, Metrics]:
-    """A critic step for each time step, backwards; then the advantages, of what it said just before each."""
+    """A critic step for each time step, backwards; then the advantages.
+
+    Those are of what the critic said of each time step just before it learned from it.
+    """
     learner = view.learner
     state = view.state
     segment = view.batch
@@ -62,7 +65,7 @@ def fit(view: View) -> tuple[LearnerState, Aims, Metrics]:
     counts: Steps = state.stats["coma"]
     rule = rule_of(learner, learner.steps[CRITIC], CRITIC, (CRITIC,), view.hparams)
 
-    def error(params: Any, at: Slice) -> tuple[Array, Array]:
+    def error(params: Tree, at: Slice) -> tuple[Array, Array]:
         here = jax.tree.map(lambda x: x[None], at)
         q = action_values(view, params, here.z, here.action)
         square = jnp.square(here.returns - take_last(q, here.action))
@@ -80,22 +83,23 @@ def fit(view: View) -> tuple[LearnerState, Aims, Metrics]:
         return after, (q, optax.tree.norm(grads))
 
     first = Training(state.params[CRITIC], state.opt_state[CRITIC], counts.made)
-    z = family.critic_here(view)
+    z = streams.critic_here(view)
     slices = Slice(z, segment.action, aims.returns, segment.mask)
     end, (q, norms) = jax.lax.scan(step, first, slices, reverse=True)
 
     # the actors learn from what the critic said of each slice before its step
     advantage, value = ops.counterfactual(q, played(view).probs, segment.action)
-    state = state.replace(
-        params={**state.params, CRITIC: end.params},
-        opt_state={**state.opt_state, CRITIC: end.opt_state},
-        stats={**state.stats, "coma": counts.replace(made=end.made)},
-    )
+    params = {**state.params, CRITIC: end.params}
+    opt_state = {**state.opt_state, CRITIC: end.opt_state}
+    stats = {**state.stats, "coma": counts.replace(made=end.made)}
+    state = state.replace(params=params, opt_state=opt_state, stats=stats)
     square = jnp.square(aims.returns - take_last(q, segment.action))
     scale = 1.0 / view.spec.num_agents if view.config.over_agents == "sum" else 1.0
+    error_mean = family.agent_means(view, square) * scale
+    norm_mean = norms.sum() / jnp.maximum(end.made - counts.made, 1)
     metrics = {
-        "loss/critic": family.agent_means(view, square) * scale,
-        "grad_norm/critic": norms.sum() / jnp.maximum(end.made - counts.made, 1),
+        "loss/critic": error_mean,
+        "grad_norm/critic": norm_mean,
         "coma/critic_steps": end.made.astype(jnp.float32),
         # in critic steps
         "coma/target_age": (end.made - counts.copied).astype(jnp.float32),

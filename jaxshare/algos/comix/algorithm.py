@@ -1,20 +1,24 @@
-"""COMIX: QMIX for continuous actions (de Witt et al. 2020, arXiv 2003.06709; Peng et al. 2021, FACMAC).
+"""COMIX: QMIX for continuous actions (de Witt et al. 2020, arXiv 2003.06709).
+
+Later Peng et al. 2021, FACMAC.
 
     Q_i(tau_i, u_i): one network whose input holds the action, one number out
     u*_i = argmax_u Q_i(tau_i, u), for every agent alone, by the cross-entropy method (ops/cem.py)
-    y = R + discount Q_tot(Q_1(tau_1', u*_1), ..., Q_N; s')   with u* and the Q of the target networks
+    y = R + discount Q_tot(Q_1(tau_1', u*_1), ..., Q_N; s'),   u* and Q of the target networks
     L = sum m (y - Q_tot)^2 / sum m
 
-Q_tot is QMIX's: non-decreasing in every Q_i, so that the best joint action is made of the agents' best ones. With
-mixer=vdn this is COVDN; a single agent has no mixer (code), Q_tot = Q_1. The defaults are those of the code for
-predator-prey (preset=comix/pred_prey: with a faster target); for MuJoCo it has only FACMAC's settings, lr 1e-3, gamma
-0.99, hidden_dim 400, uniform_steps 10 000 (preset=comix/mamujoco).
+Q_tot is QMIX's: non-decreasing in every Q_i, so that the best joint action is made of the agents'
+best ones. With mixer=vdn this is COVDN; a single agent has no mixer (code), Q_tot = Q_1. The
+defaults are those of the code for predator-prey (preset=comix/pred_prey: with a faster target); for
+MuJoCo it has only FACMAC's settings, lr 1e-3, gamma 0.99, hidden_dim 400, uniform_steps 10 000
+(preset=comix/mamujoco).
 
-Departures. code: its recurrent agent chooses every action from an empty memory (acting and in targets), and the target
-memory follows the target's own actions; ours: memory follows the actions taken, everywhere. code: tanh covers [-1, 1]
-whatever the action box; ours: networks read actions with the box mapped onto [-1, 1]. code: double_q and weight decay
-are read by nobody; ours: double_q works and is off. Not done: Ornstein-Uhlenbeck noise (off in the code), NAF and
-convex networks instead of the search.
+Departures. code: its recurrent agent chooses every action from an empty memory (acting and in
+targets), and the target memory follows the target's own actions; ours: memory follows the actions
+taken, everywhere. code: tanh covers [-1, 1] whatever the action box; ours:
+networks read actions with the box mapped onto [-1, 1]. code: double_q and weight decay are read by
+nobody; ours: double_q works and is off. Not done: Ornstein-Uhlenbeck noise (off in the code), NAF
+and convex networks instead of the search.
 """
 
 from __future__ import annotations
@@ -25,14 +29,9 @@ from functools import partial
 from jaxshare.algos.comix import search
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import Policy
-from jaxshare.learners.value import (
-    ValueConfig,
-    ValueHParams,
-    compute_values,
-    monotone_mixer,
-    team_td_loss,
-    value_learner,
-)
+from jaxshare.learners.value import compute_values, monotone_mixer, value_learner
+from jaxshare.learners.value_losses import team_td_loss
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.models.agents import q_network
 from jaxshare.models.base import sharing_sets
 from jaxshare.models.inputs import Reads, bounded
@@ -105,12 +104,16 @@ class Config(HyperNetwork, ValueConfig):
         super().__post_init__()
         if self.cem_elites > self.cem_samples:
             raise RefusedError(
-                f"algo.cem_elites={self.cem_elites} must be at most algo.cem_samples={self.cem_samples}."
+                f"algo.cem_elites={self.cem_elites} must be at most "
+                f"algo.cem_samples={self.cem_samples}."
             )
 
 
 def make(config: Config, spec: EnvSpec) -> Learner:
-    """Utilities of an action, a search for the best one, a monotone mixer. Raises RefusedError for discrete actions."""
+    """Utilities of an action, a search for the best one, a monotone mixer.
+
+    Raises RefusedError for discrete actions.
+    """
     box = _continuous(spec)
     reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
     agent = q_network(
@@ -128,8 +131,8 @@ def make(config: Config, spec: EnvSpec) -> Learner:
 def _continuous(spec: EnvSpec) -> Box:
     if not isinstance(spec.action, Box):
         raise RefusedError(
-            f"algo=comix needs continuous actions; env={spec.name} has discrete ones (use algo=qmix, or a "
-            "continuous task such as env=mpe env.scenario=pred_prey_3a)."
+            f"algo=comix needs continuous actions; env={spec.name} has discrete ones (use "
+            "algo=qmix, or a continuous task such as env=mpe env.scenario=pred_prey_3a)."
         )
     return bounded("comix", spec)
 

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import Acting, Chosen, View
-from jaxshare.learners.value import Utilities
+from jaxshare.learners.utilities import Utilities
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.ops import cem
 from jaxshare.ops.schedules import exploration_rate
+from jaxshare.trees import Tree
 from jaxshare.types import Array, Box
 
 ROWS = 2**15  # evaluated at a time in a target: more spill the caches of a CPU (ours: measured)
 
 
 def utility(
-    agent: AgentNetwork, params: Any, hidden: Array, x: Array, action: Array
+    agent: AgentNetwork, params: Tree, hidden: Array, x: Array, action: Array
 ) -> tuple[Array, Array]:
-    """(memory [B, N, H], Q_i of encoded actions [T, B, N]): hidden [B, N, H], x [T, B, N, D], action [T, B, N, U]."""
+    """(memory [B, N, H], Q_i of encoded actions [T, B, N]).
+
+    hidden [B, N, H], x [T, B, N, D], action [T, B, N, U].
+    """
     hidden, q = agent.unroll(params, hidden, jnp.concatenate([x, action], axis=-1))
     return hidden, q[..., 0]
 
 
 def best_action(
-    learner: Learner, params: Any, hidden: Array, x: Array, key: Array
+    learner: Learner, params: Tree, hidden: Array, x: Array, key: Array
 ) -> tuple[Array, Array]:
-    """Each agent's best encoded action [B, N, U] and its utility [B, N]: hidden [B, N, H], x [B, N, D]."""
+    """Each agent's best encoded action [B, N, U] and its utility [B, N].
+
+    hidden [B, N, H], x [B, N, D].
+    """
     agent = learner.networks["agent"]
     config = learner.config
     batch, agents = x.shape[:2]
@@ -41,6 +46,7 @@ def best_action(
         spread = jnp.broadcast_to(y[None], (samples, *y.shape))
         return spread.reshape(samples * batch, *y.shape[1:])
 
+    # every candidate meets the same memory and input
     memory = rows(hidden)
     known = rows(x)[None]
 
@@ -60,6 +66,8 @@ def choose(acting: Acting) -> Chosen:
     hidden = acting.memory["agent"]
     search_key, explore_key = jax.random.split(acting.key)
     action, _ = best_action(learner, params, hidden, acting.x[0], search_key)
+
+    # exploring, near it or anywhere
     if acting.explore:
         ctx = acting.ctx
         h = ctx.hparams
@@ -72,7 +80,10 @@ def choose(acting: Acting) -> Chosen:
 
 
 def utilities(view: View, x: Array) -> Utilities:
-    """Utilities of the actions taken, and of the best next ones; without a key the search has one of its own."""
+    """Utilities of the actions taken, and of the best next ones.
+
+    Without a key the search has one of its own.
+    """
     agent = view.learner.networks["agent"]
     config = view.config
     box = view.spec.action
@@ -111,8 +122,11 @@ def utilities(view: View, x: Array) -> Utilities:
     )
 
 
-def memories(agent: AgentNetwork, params: Any, start: Array, x: Array, action: Array) -> Array:
-    """Memory after each step [T, B, N, H]: start [B, N, H], x [T, B, N, D], encoded actions taken [T, B, N, U]."""
+def memories(agent: AgentNetwork, params: Tree, start: Array, x: Array, action: Array) -> Array:
+    """Memory after each step [T, B, N, H].
+
+    start [B, N, H], x [T, B, N, D], action [T, B, N, U]: the encoded ones taken.
+    """
     if start.size == 0:  # feed-forward
         return jnp.zeros((len(x), *start.shape), x.dtype)
 
@@ -123,7 +137,7 @@ def memories(agent: AgentNetwork, params: Any, start: Array, x: Array, action: A
     return jax.lax.scan(step, start, (x, action))[1]
 
 
-def _values_of(agent: AgentNetwork, params: Any, memory: Array, x: Array, action: Array) -> Array:
+def _values_of(agent: AgentNetwork, params: Tree, memory: Array, x: Array, action: Array) -> Array:
     """Q_i [T, B, N] of one action at each slot, from the memory [T, B, N, H] before it."""
 
     def value(hidden: Array, x: Array, action: Array) -> Array:

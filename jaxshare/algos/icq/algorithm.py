@@ -1,29 +1,35 @@
-"""ICQ-MA: implicit constraint Q-learning of a team (Yang et al. 2021, https://arxiv.org/abs/2106.03400).
+"""ICQ-MA: implicit constraint Q-learning of a team (Yang et al. 2021, arXiv 2106.03400).
 
-A critic of the data's own actions, and a policy that clones those of them that the critic finds good:
+A critic of the data's own actions, and a policy that clones those of them that the critic finds
+good:
 
     Q_tot(s, a) = sum_i k_i(s) Q_i(s, o_i, a_i) [+ b(s)],   k_i >= 0,  sum_i k_i = 1
-    G_t = TD(lambda) over R and  F_c(Q'_tot(s_t+1, a_t+1)) Q'_tot(s_t+1, a_t+1),   L(Q) = mean (G - Q_tot)^2
+    G_t = TD(lambda) over R and  F_c(Q'_tot(s_t+1, a_t+1)) Q'_tot(s_t+1, a_t+1)
+    L(Q) = mean (G - Q_tot)^2
     L(pi) = - mean k_i(s) F(A_i) log pi_i(a_i | tau_i),   A_i = Q_i(a_i) - sum_a pi_i(a) Q_i(a)
 
-F(x) = n e^(x / beta) / sum e^(x / beta) over the n valid steps of the batch, apart for each agent; F_c over those that
-are followed, with critic_beta. k, F and A are constants to the policy. First the critic steps, then the policy with the
-new critic (code). That is `form=code`; with `form=paper` it is eq. 14 of SIT (Tian et al. 2023,
-https://arxiv.org/abs/2211.15612): F(k_i Q_i) in place of k_i F(A_i), one beta for both, and b(s). Of continuous actions
-pi_i = N(tanh mu_i(tau_i), s^2), the critic reads the action, and sum_a pi_i(a) Q_i(a) is a mean over `filter_samples`
-draws, as in sit.py.
+F(x) = n e^(x / beta) / sum e^(x / beta) over the n valid steps of the batch, apart for each agent;
+F_c over those that are followed, with critic_beta. k, F and A are constants to the policy. First
+the critic steps, then the policy with the new critic (code). That is `form=code`; with `form=paper`
+it is eq. 14 of SIT (Tian et al. 2023, https://arxiv.org/abs/2211.15612): F(k_i Q_i) in place of k_i
+F(A_i), one beta for both, and b(s). Of continuous actions pi_i = N(tanh mu_i(tau_i), s^2), the
+critic reads the action, and sum_a pi_i(a) Q_i(a) is a mean over `filter_samples` draws, as in
+sit.py.
 
-The code trains the policy that would explore, which nobody plays: (1 - eps) pi + eps / A over all actions, of which the
-available ones are left and normalised, in A_i and in log pi_i, eps from 0.5 to 0.05 in 5000 updates (`mixture=true`).
-With eps = 0.5 the gradient of the policy is half another one. ours, mixture=false: pi itself.
+The code trains the policy that would explore, which nobody plays: (1 - eps) pi + eps / A over all
+actions, of which the available ones are left and normalised, in A_i and in log pi_i, eps from 0.5
+to 0.05 in 5000 updates (`mixture=true`). With eps = 0.5 the gradient of the policy is half another
+one. ours, mixture=false: pi itself.
 
-Departures. paper: eq. 14 prints a sum of squared one-step errors, each under (gamma lambda)^t; code and ours:
-TD(lambda). code: critic_beta = 1000, which is next to no weight; with the paper's 0.1 targets grow up to n-fold. code:
-sums are over the episodes at the same time, padding included: `softmax_axis=batch`; ours: over all valid steps. code:
-the critic makes one step for each time index, and targets follow every 600 of those; ours: one of all, and
-`target_update_period`. code: the norm is clipped at 20; ours: SIT's Table 11. code: behind a time limit it reads the
-action in the next slot; ours: there is none, so that step bootstraps from sum_a pi_i(a) Q'_i(a). code: OG-MARL's has a
-gradient from the policy into k. ours: continuous actions; the code has discrete ones only.
+Departures. paper: eq. 14 prints a sum of squared one-step errors, each under (gamma lambda)^t; code
+and ours: TD(lambda). code: critic_beta = 1000, which is next to no weight; with the paper's 0.1
+targets grow up to n-fold. code: sums are over the episodes at the same time, padding included:
+`softmax_axis=batch`; ours: over all valid steps. code: the critic makes one step for each time
+index, and targets follow every 600 of those; ours: one of all, and `target_update_period`. code:
+the norm is clipped at 20; ours: SIT's Table 11. code: behind a time limit it reads the action in
+the next slot; ours: there is none, so that step bootstraps from sum_a pi_i(a) Q'_i(a). code:
+OG-MARL's has a gradient from the policy into k. ours: continuous actions; the code has discrete
+ones only.
 """
 
 from __future__ import annotations
@@ -139,25 +145,30 @@ class Config(TeamConfig):
         super().__post_init__()
         if self.form == "paper" and self.filter != "softmax":
             raise RefusedError(
-                f"algo.filter={self.filter} is of advantages, and algo.form=paper has none. Use algo.form=code."
+                f"algo.filter={self.filter} is of advantages, and algo.form=paper has none. Use "
+                "algo.form=code."
             )
 
 
 def make(config: Config, spec: EnvSpec) -> Learner:
-    """Policies, a critic and a linear mixer. Raises RefusedError for continuous actions without bounds."""
+    """Policies, a critic and a linear mixer.
+
+    Raises RefusedError for continuous actions without bounds.
+    """
     if config.mixture and not isinstance(spec.action, Discrete):
         raise RefusedError(
-            f"algo.mixture=true is of discrete actions, and env={spec.name} has continuous ones. Use "
-            "algo.mixture=false."
+            f"algo.mixture=true is of discrete actions, and env={spec.name} has continuous ones. "
+            "Use algo.mixture=false."
         )
-    mixer = linear_mixer(
-        spec.num_agents, spec.state_dim, config.embed_dim, bias=config.form == "paper"
-    )
+    has_bias = config.form == "paper"
+    mixer = linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=has_bias)
     networks: dict[str, Any] = {
         "actor": family.policy_network("icq", config, spec),
         "critic": _critic(config, spec),
         "mixer": mixer,
     }
+
+    # first the critic, then the policy with the new critic
     steps = {
         "critic": Step(critic_loss, {"critic": ("critic", "mixer")}, rate="critic_lr"),
         "actor": Step(actor_loss, {"actor": ("actor",)}),

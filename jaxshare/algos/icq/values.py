@@ -17,8 +17,9 @@ from jaxshare.types import Array, Discrete
 
 
 def action_values(view: View, params: Params, action: Array | None = None) -> Array:
-    """Q_i of every action in every slot, [T+1, B, N, A], or of encoded ones [T', B, N, U] in the first T', [T', B, N].
+    """Q_i of every action in every slot, [T+1, B, N, A].
 
+    action: encoded ones [T', B, N, U], of which Q_i in the first T' slots is given, [T', B, N].
     code: the critic reads [s, o_i, i] and has no memory. A continuous action comes after those.
     """
     batch = view.batch
@@ -28,6 +29,8 @@ def action_values(view: View, params: Params, action: Array | None = None) -> Ar
     obs = batch.obs[:slots]
     state = batch.state[:slots]
     shape = obs.shape[:3]
+
+    # [s, o_i, i], and the action
     parts = [
         jnp.broadcast_to(state[:, :, None], (*shape, state.shape[-1])),
         obs,
@@ -41,7 +44,10 @@ def action_values(view: View, params: Params, action: Array | None = None) -> Ar
 
 
 def log_policy(view: View, y: Array, avail: Array) -> Array:
-    """log of the policy that learns, from what the actors say: y [..., A], avail [..., A] bool -> [..., A]."""
+    """log of the policy that learns, from what the actors say.
+
+    y [..., A], avail [..., A] bool -> [..., A].
+    """
     if view.config.mixture:
         h = view.hparams
         updates = view.clock.updates
@@ -59,7 +65,10 @@ def of_data(view: View, params: Params) -> Array:
 
 
 def of_policies(view: View, params: Params, y: Array) -> Array:
-    """The mean of Q_i under the policies in every slot, [T+1, B, N]: y [T+1, B, N, A or U] from the actors."""
+    """The mean of Q_i under the policies in every slot, [T+1, B, N].
+
+    y [T+1, B, N, A or U] from the actors.
+    """
     if isinstance(view.spec.action, Discrete):
         probability = jnp.exp(log_policy(view, y, view.batch.avail))
         return jnp.sum(probability * action_values(view, params), axis=-1)

@@ -1,23 +1,31 @@
 """MASER: subgoals from the replay buffer (Jeon et al. 2022, ICML, arXiv 2206.10607), on QMIX.
 
-The equations are those of the authors' code. With u_i = Q_i^-(tau_i, argmax Q_i) and U = Q_tot^-(u; s) of the target
-networks at the same step, every agent of an episode has a goal, the observation at
+The equations are those of the authors' code. With u_i = Q_i^-(tau_i, argmax Q_i) and
+U = Q_tot^-(u; s) of the target networks at the same step, every agent of an episode has a goal, the
+observation at
 
     t*_i = argmax_t alpha u_i + (1 - alpha) U / N
 
-and with an embedding phi, rewards for being near it:  r_i = -|phi(o_i) - phi(o_i at t*_i)|,  r = mean_i r_i. Then
+and with an embedding phi, rewards for being near it:
+
+    r_i = -|phi(o_i) - phi(o_i at t*_i)|,   r = mean_i r_i
+
+Then
 
     L_team:  QMIX's loss with R' = R + lambda r in place of R
-    L_ind  = sum m (Q_i - y_i)^2 / sum m,   y_i = R' softmax_i(Q'_1..Q'_N) + lambda r_i + gamma (1 - d) Q'_i
-    L_dist = mean_t (|phi(o_i) - phi(goal)| - (1 - cos(q_i, q_i at t*_i)))^2,   q_i: target utilities of all actions
+    L_ind  = sum m (Q_i - y_i)^2 / sum m
+             y_i = R' softmax_i(Q'_1..Q'_N) + lambda r_i + gamma (1 - d) Q'_i
+    L_dist = mean_t (|phi(o_i) - phi(goal)| - (1 - cos(q_i, q_i at t*_i)))^2
+             q_i: target utilities of all actions
     L_expl = mean_{t >= t*} KL(softmax Q_i || uniform)
     L      = L_team + 0.001 (ind L_ind + mix mean(expl L_expl + dis L_dist))
 
 With modifiers=[differ] DIFFER shares out R' instead of R: it replaces L_team, the other terms stay.
 
-Departures: code: phi is in no optimiser and L_expl reads the target network, so that L_dist and L_expl train nothing;
-ours: both train, unless `train_embedding=false` and `explore_online=false`. code: unavailable actions count as -1e7 in
-cosine and softmax, and padded steps as steps; ours: both are left out. code: rewards in place, hence R' in y_i: kept.
+Departures: code: phi is in no optimiser and L_expl reads the target network, so that L_dist and
+L_expl train nothing; ours: both train, unless `train_embedding=false` and `explore_online=false`.
+code: unavailable actions count as -1e7 in cosine and softmax, and padded steps as steps; ours: both
+are left out. code: rewards in place, hence R' in y_i: kept.
 """
 
 from __future__ import annotations
@@ -31,15 +39,10 @@ import jax.numpy as jnp
 from jaxshare.algos.maser import equations
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import View
-from jaxshare.learners.value import (
-    ValueConfig,
-    ValueHParams,
-    Values,
-    monotone_mixer,
-    num_choices,
-    team_td_loss,
-    value_learner,
-)
+from jaxshare.learners.utilities import num_choices
+from jaxshare.learners.value import Values, monotone_mixer, value_learner
+from jaxshare.learners.value_losses import team_td_loss
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.models.base import Network
 from jaxshare.models.embedding import embedding_network
 from jaxshare.models.mixers import MixerInputs
@@ -152,7 +155,8 @@ def shape(phi: Network, view: View) -> Values:
     values: Values = view.values
     batch = view.batch
     online = values.q[:-1]
-    target = values.target_q[:-1]  # type: ignore[index]
+    assert values.target_q is not None  # discrete actions have columns
+    target = values.target_q[:-1]
     avail = batch.avail[:-1]
 
     # the best team value that the target networks see at each step
@@ -183,6 +187,8 @@ def extra_loss(phi: Network, view: View) -> tuple[Array, Metrics]:
     values = view.values
     mask = jnp.broadcast_to(view.batch.mask[..., None], values.q_taken.shape)
     individual = individual_loss(values, mask, h["intrinsic_scale"])
+
+    # of each episode and agent, after its goal
     explore = _explore(view, mask)
     apart = _distance_error(phi, view, mask)
     valid = jnp.broadcast_to(mask.max(0), explore.shape)

@@ -1,6 +1,8 @@
-"""Subgoals out of the replay and the rewards for coming near them (Jeon et al. 2022, MASER), as the code has them.
+"""Subgoals out of the replay and the rewards for coming near them (Jeon et al. 2022, MASER), as the
+code has them.
 
-ours: everything is masked, so that no padded step is a goal, an average or an argument of a softmax.
+ours: everything is masked, so that no padded step is a goal, an average or an argument of a
+softmax.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ def at_step(x: jax.Array, step: jax.Array) -> jax.Array:
 
 
 def distance(x: jax.Array, y: jax.Array) -> jax.Array:
-    """|x - y|_2 over the last axis: twice [..., D] -> [...]. Its gradient is 0 where they are equal."""
+    """|x - y|_2 over the last axis: twice [..., D] -> [...].
+
+    Its gradient is 0 where they are equal.
+    """
     square = jnp.square(x - y).sum(-1)
     apart = square > 0
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1.0)), 0.0)
@@ -42,14 +47,21 @@ def reward_share(next_q: jax.Array) -> jax.Array:
 def cosine_distance(
     x: jax.Array, x_avail: jax.Array, y: jax.Array, y_avail: jax.Array
 ) -> jax.Array:
-    """1 - cos(x, y), each with its unavailable entries as 0: [..., A] -> [...]; 1 where one of them is all 0."""
-    x, y = jnp.where(x_avail, x, 0.0), jnp.where(y_avail, y, 0.0)
+    """1 - cos(x, y), each with its unavailable entries as 0.
+
+    [..., A] -> [...]; 1 where one of them is all 0.
+    """
+    x = jnp.where(x_avail, x, 0.0)
+    y = jnp.where(y_avail, y, 0.0)
     length = jnp.sqrt(jnp.square(x).sum(-1) * jnp.square(y).sum(-1))
     return 1.0 - jnp.where(length > 0, (x * y).sum(-1) / jnp.where(length > 0, length, 1.0), 0.0)
 
 
 def kl_to_uniform(q: jax.Array, avail: jax.Array) -> jax.Array:
-    """KL(softmax(q) || uniform), both over the available actions: [..., A], [..., A] bool -> [...]."""
+    """KL(softmax(q) || uniform), both over the available actions.
+
+    [..., A], [..., A] bool -> [...].
+    """
     chex.assert_equal_shape([q, avail])
     log_p = jax.nn.log_softmax(jnp.where(avail, q, NEG), axis=-1)
     entropy = -jnp.where(avail, jnp.exp(log_p) * log_p, 0.0).sum(-1)

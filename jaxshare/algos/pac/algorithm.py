@@ -1,7 +1,9 @@
-"""Pareto actor-critic, PAC (Christianos, Papoudakis and Albrecht 2023, https://arxiv.org/abs/2209.14344).
+"""Pareto actor-critic, PAC (Christianos et al. 2023, arXiv 2209.14344).
 
-For games in which all agents prefer the same joint policies (no conflict): each learns as if the others did what is
-best for it.
+Christianos, Papoudakis and Albrecht.
+
+For games in which all agents prefer the same joint policies (no conflict): each learns as if the
+others did what is best for it.
 
     Q_i+(z, a_i) = max over a_-i of Q_i(z, a_i, a_-i)
     L_i = -mean[sg(Q_i+(z, a_i) - V_i(z)) log pi_i(a_i | h_i)] - c_e mean[H(pi_i)]
@@ -9,15 +11,16 @@ best for it.
     y_i = 10-step return along r_i, then gamma^10 max over a_-i of Q'_i(z', a_i', a_-i)
     c_e falls evenly from 20 to 0.01 over the first 80 % of the run's environment steps
 
-Q' follows Q slowly; Q+ and V in the advantage are those before the critics' step. The maximum is over actions that are
-available. Where the others have more than 4096 joint actions (`enumerate`) it is over `samples` of them: the ones they
-took, and even draws among the available ones.
+Q' follows Q slowly; Q+ and V in the advantage are those before the critics' step. The maximum is
+over actions that are available. Where the others have more than 4096 joint actions (`enumerate`) it
+is over `samples` of them: the ones they took, and even draws among the available ones.
 
-Departures. paper, lecture: Q and V belong to pi+, where the others always do what is best for agent i; code: EPyMARL,
-which this follows, has the rewards of what they did until the bootstrap, so that V is the mean of what happens. It is
-a baseline only: it changes the variance of the gradient, not its mean. code: its maximum includes actions that are not
-available, a time limit ends an episode, and with shared parameters the critics do not know which agent they speak of.
-Its other way beyond 4096, pairwise payoff graphs, is not here.
+Departures. paper, lecture: Q and V belong to pi+, where the others always do what is best for agent
+i; code: EPyMARL, which this follows, has the rewards of what they did until the bootstrap, so that
+V is the mean of what happens. It is a baseline only: it changes the variance of the gradient, not
+its mean. code: its maximum includes actions that are not available, a time limit ends an episode,
+and with shared parameters the critics do not know which agent they speak of. Its other way beyond
+4096, pairwise payoff graphs, is not here.
 """
 
 from __future__ import annotations
@@ -29,9 +32,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxshare.algos.pac.optimism import Asked, both, enumerates, optimistic
-from jaxshare.learners import actor_critic as family
+from jaxshare.learners import actor_critic_losses as family
+from jaxshare.learners import actor_critic_streams as streams
 from jaxshare.learners import central
-from jaxshare.learners.actor_critic import Aims, actor_critic
+from jaxshare.learners.actor_critic import actor_critic
+from jaxshare.learners.actor_critic_losses import Aims
 from jaxshare.learners.actor_critic_settings import (
     EPYMARL_RUN,
     CentralConfig,
@@ -108,12 +113,16 @@ class Config(EpymarlConfig, CentralConfig):
         central.check("pac", self)
         if self.returns != "n_step":
             raise RefusedError(
-                f"algo.returns={self.returns}: pac has returns=n_step only; its V is not the value of y."
+                f"algo.returns={self.returns}: pac has returns=n_step only; its V is not the value "
+                "of y."
             )
 
 
 def make(config: Config, spec: EnvSpec) -> Learner:
-    """Agents with two critics each. Raises RefusedError for more joint actions than can be enumerated."""
+    """Agents with two critics each.
+
+    Raises RefusedError for more joint actions than can be enumerated.
+    """
     actions = central.num_choices("pac", spec)
     told = config.critic_agent_id and config.share_params != "none"
     config = replace(config, critic_agent_id=told)
@@ -137,13 +146,13 @@ def prepare(joint: StreamNetwork, view: View) -> Aims:
 
     # the best that could come next, by the slow critic, and the best that could have come now
     slow = central.slow_critic(view)["joint"]
-    beyond = Asked(family.critic_beyond(view), action, segment.next_avail)
+    beyond = Asked(streams.critic_beyond(view), action, segment.next_avail)
     following = optimistic(joint, view.replace(key=beyond_key), slow, beyond)
     online = view.params["critic"]
-    here = Asked(family.critic_here(view), segment.action, segment.avail)
+    here = Asked(streams.critic_here(view), segment.action, segment.avail)
     hoped = optimistic(joint, view.replace(key=here_key), online["joint"], here)
 
-    value, _ = family.values(view, online, after=False)
+    value, _ = streams.values(view, online, after=False)
     target = family.returns_of(view, following)
     log_prob = jnp.zeros_like(value)
     return Aims(returns=target, advantage=hoped - value, log_prob=log_prob, value=value)
@@ -161,15 +170,15 @@ def loss(joint: StreamNetwork, view: View) -> tuple[Array, Metrics]:
     segment = view.batch
     aims: Aims = view.targets
     params = view.params["critic"]
-    policy = family.policies(view)
+    policy = streams.policies(view)
     mean = partial(family.agent_means, view)
     actor = mean(-aims.advantage * policy.log_prob(segment.action))
     entropy = mean(policy.entropy())
 
     # both critics
     others = pareto.others_only(segment.action, central.num_choices("pac", view.spec))
-    q = central.ask(joint, params["joint"], family.critic_here(view), others)
-    value, _ = family.values(view, params, after=False)
+    q = central.ask(joint, params["joint"], streams.critic_here(view), others)
+    value, _ = streams.values(view, params, after=False)
     q_error = mean(jnp.square(aims.returns - take_last(q, segment.action)))
     critic = q_error + mean(jnp.square(aims.returns - value))
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from jaxshare.learners import central
-from jaxshare.learners.records import View
+from jaxshare.learners.records import Settings, View
 from jaxshare.models.streams import Read, Stream, StreamNetwork
 from jaxshare.ops import pareto
 from jaxshare.ops.masking import take_last
+from jaxshare.trees import Tree
 from jaxshare.types import Array, EnvSpec, RefusedError
 
-MOST = 4096  # joint actions of the others to enumerate; ours: five agents with eight actions, six with five
+# joint actions of the others to enumerate; ours: five agents with eight actions, six with five
+MOST = 4096
 ROWS = 2**16  # inputs of the critic at a time in a maximum; ours: some tens of MB
 
 
@@ -28,7 +29,7 @@ class Asked(struct.PyTreeNode):
     avail: Array  # [T, B, N, A] what it could do
 
 
-def enumerates(config: Any, spec: EnvSpec) -> bool:
+def enumerates(config: Settings, spec: EnvSpec) -> bool:
     """Whether all joint actions of the others are looked at. config: PAC's settings.
 
     Raises RefusedError if there are too many.
@@ -37,8 +38,9 @@ def enumerates(config: Any, spec: EnvSpec) -> bool:
     others = spec.num_agents - 1
     if config.enumerate == "all" and actions**others > MOST:
         raise RefusedError(
-            f"algo.enumerate=all: {others} others with {actions} actions have {actions**others} joint actions, more "
-            f"than {MOST}. Use algo.enumerate=sample, which looks at algo.samples={config.samples} of them."
+            f"algo.enumerate=all: {others} others with {actions} actions have {actions**others} "
+            f"joint actions, more than {MOST}. Use algo.enumerate=sample, which looks at "
+            f"algo.samples={config.samples} of them."
         )
     return config.enumerate != "sample" and actions**others <= MOST
 
@@ -46,20 +48,20 @@ def enumerates(config: Any, spec: EnvSpec) -> bool:
 def both(value: StreamNetwork, joint: StreamNetwork) -> StreamNetwork:
     """V to the family, with the parameters of Q beside its own: {"value", "joint"}."""
 
-    def init(key: Array) -> dict[str, Any]:
+    def init(key: Array) -> dict[str, Tree]:
         value_key, joint_key = jax.random.split(key)
         return {"value": value.init(value_key), "joint": joint.init(joint_key)}
 
-    def unroll(params: Any, carry: Array, stream: Stream) -> tuple[Array, Read]:
+    def unroll(params: Tree, carry: Array, stream: Stream) -> tuple[Array, Read]:
         return value.unroll(params["value"], carry, stream)
 
-    def every(params: Any, carry: Array, stream: Stream) -> Read:
+    def every(params: Tree, carry: Array, stream: Stream) -> Read:
         return value.every(params["value"], carry, stream)
 
     return replace(value, init=init, unroll=unroll, every=every)
 
 
-def optimistic(joint: StreamNetwork, view: View, params: Any, asked: Asked) -> Array:
+def optimistic(joint: StreamNetwork, view: View, params: Tree, asked: Asked) -> Array:
     """Q+ of the actions taken, [T, B, N]; params of Q."""
     config = view.config
     spec = view.spec

@@ -1,27 +1,31 @@
 """QPLEX: duplex dueling mixing (Wang et al. 2021, arXiv 2008.01062).
 
-With V_i = max_a Q_i(a) over the available actions and Q'_i = w_i Q_i + b_i, V'_i = w_i V_i + b_i, w_i > 0:
+With V_i = max_a Q_i(a) over the available actions and Q'_i = w_i Q_i + b_i, V'_i = w_i V_i + b_i,
+w_i > 0:
 
-    Q_tot = sum_i V'_i + sum_i lambda_i (Q'_i - V'_i),   lambda_i(s, a) > 0                                  (sec. 3.2)
+    Q_tot = sum_i V'_i + sum_i lambda_i (Q'_i - V'_i),   lambda_i(s, a) > 0               (sec. 3.2)
 
-As every Q'_i - V'_i <= 0 and is 0 for the greedy action, the best joint action is everybody's best action, for any
-weights lambda of the joint action: QPLEX can represent what QMIX cannot. For mixer=dmaq w and b come from the state,
-and lambda_i = sum_k |key_k(s)| sigmoid(agents_k(s)_i) sigmoid(actions_k(s, a)_i). For mixer=qatten w is an attention
-over the agents' parts of the state (Yang et al. 2020, arXiv 2002.03939), with a penalty on its logits in the loss:
+As every Q'_i - V'_i <= 0 and is 0 for the greedy action, the best joint action is everybody's best
+action, for any weights lambda of the joint action: QPLEX can represent what QMIX cannot. For
+mixer=dmaq w and b come from the state, and lambda_i = sum_k |key_k(s)| sigmoid(agents_k(s)_i)
+sigmoid(actions_k(s, a)_i). For mixer=qatten w is an attention over the agents' parts of the state
+(Yang et al. 2020, arXiv 2002.03939), with a penalty on its logits in the loss:
 
     attention_penalty * mean over steps of sum_h mean_i l_hi^2
 
-Training uses the equal form sum_i Q'_i + sum_i (lambda_i - 1) sg(Q'_i - V'_i): dQ_tot/dQ_i = w_i (which is also what
-DIFFER shares the reward by), V_i passes no gradient, and lambda learns from delta sg(Q'_i - V'_i) alone.
+Training uses the equal form sum_i Q'_i + sum_i (lambda_i - 1) sg(Q'_i - V'_i): dQ_tot/dQ_i = w_i
+(which is also what DIFFER shares the reward by), V_i passes no gradient, and lambda learns from
+delta sg(Q'_i - V'_i) alone.
 
-Departures: code: w, b and lambda read the state where the paper writes the joint history; lambda is as above. ours: the
-penalty is a mean over real steps (code: padding too) and trains the mixer only, also where nonlinear=true makes the
-logits read the utilities. With nonlinear=true (code) w changes with the actions, so that nothing says any more that
-everybody's best action is the best joint action. code: with double_q=false, which none of its files has, the target's
-maximum is over all actions, available or not; ours: over the available ones.
-Not done: `is_minus_one=false` (not the paper's Q_tot), `weighted_head=false` of the code's dmaq (w = 1, b = 0), and
-`mask_dead`, which cannot run in the code: it reads actions where none are passed. The options `is_stop_gradient` and
-`is_adv_attention` have no effect in the code.
+Departures: code: w, b and lambda read the state where the paper writes the joint history; lambda is
+as above. ours: the penalty is a mean over real steps (code: padding too) and trains the mixer only,
+also where nonlinear=true makes the logits read the utilities. With nonlinear=true (code) w changes
+with the actions, so that nothing says any more that everybody's best action is the best joint
+action. code: with double_q=false, which none of its files has, the target's maximum is over all
+actions, available or not; ours: over the available ones.
+Not done: `is_minus_one=false` (not the paper's Q_tot), `weighted_head=false` of the code's dmaq
+(w = 1, b = 0), and `mask_dead`, which cannot run in the code: it reads actions where none are
+passed. The options `is_stop_gradient` and `is_adv_attention` have no effect in the code.
 """
 
 from __future__ import annotations
@@ -40,13 +44,10 @@ from jaxshare.algos.qplex.mixer import (
 )
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import Loss, View
-from jaxshare.learners.value import (
-    ValueConfig,
-    ValueHParams,
-    num_choices,
-    team_td_loss,
-    value_learner,
-)
+from jaxshare.learners.utilities import num_choices
+from jaxshare.learners.value import value_learner
+from jaxshare.learners.value_losses import team_td_loss
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.ops.masking import masked_argmax, masked_mean
 from jaxshare.settings.fields import UNITS, default, flag, nested, size, static, swept
 from jaxshare.settings.shared import MixerWidth
@@ -71,7 +72,9 @@ class HParams(ValueHParams):
 
 @dataclass(frozen=True)
 class Config(MixerWidth, ValueConfig):
-    """Settings of the value family, and the mixer's. code: qplex_sc2.yaml (dmaq), qplex_qatten_sc2.yaml (qatten)."""
+    """Settings of the value family, and the mixer's. code: qplex_sc2.yaml (dmaq),
+    qplex_qatten_sc2.yaml (qatten).
+    """
 
     mixer: str = static(
         "dmaq",
@@ -130,7 +133,8 @@ class Config(MixerWidth, ValueConfig):
         for key in ("weighted_head", "nonlinear", "unit_dim"):
             if getattr(self, key):
                 raise RefusedError(
-                    f"algo.{key}={getattr(self, key)} needs algo.mixer=qatten; dmaq does not read it."
+                    f"algo.{key}={getattr(self, key)} needs algo.mixer=qatten; dmaq does not read "
+                    "it."
                 )
 
 
@@ -154,15 +158,19 @@ def make(config: Config, spec: EnvSpec) -> Learner:
 def _weights(config: Config, spec: EnvSpec) -> HyperWeights | AttentionWeights:
     if config.mixer == "dmaq":
         return HyperWeights(config.hypernet_dim)
+
+    # attention reads the agents' parts of the state
     if config.unit_dim == 0:
         raise RefusedError(
-            "algo.mixer=qatten needs algo.unit_dim: how many numbers each agent has at the start of the state, one "
-            "agent after the other (10 for SMAX's 3m). For states that are not laid out so use algo.mixer=dmaq."
+            "algo.mixer=qatten needs algo.unit_dim: how many numbers each agent has at the start "
+            "of the state, one agent after the other (10 for SMAX's 3m). For states that are not "
+            "laid out so use algo.mixer=dmaq."
         )
     if config.unit_dim * spec.num_agents > spec.state_dim:
         raise RefusedError(
-            f"algo.unit_dim={config.unit_dim} times {spec.num_agents} agents is more than the {spec.state_dim} numbers "
-            f"of the state of env={spec.name}: use a smaller algo.unit_dim, or algo.mixer=dmaq."
+            f"algo.unit_dim={config.unit_dim} times {spec.num_agents} agents is more than the "
+            f"{spec.state_dim} numbers of the state of env={spec.name}: use a smaller "
+            "algo.unit_dim, or algo.mixer=dmaq."
         )
     return AttentionWeights(
         heads=config.num_heads,

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxshare.models.base import Linear, uniform_fan
+from jaxshare.models.base import Linear, apply_of, first_params, uniform_fan
 from jaxshare.models.mixers import Mixer, MixerInputs
+from jaxshare.trees import Tree
 
 
 def duplex(
     q: jax.Array, q_max: jax.Array, weight: jax.Array, bias: jax.Array, importance: jax.Array
 ) -> jax.Array:
-    """sum_i Q'_i + sum_i (lambda_i - 1) sg(Q'_i - V'_i), with Q'_i = w_i Q_i + b_i and V'_i = w_i V_i + b_i.
+    """sum_i Q'_i + sum_i (lambda_i - 1) sg(Q'_i - V'_i), with Q'_i = w_i Q_i + b_i and V'_i = w_i
+    V_i + b_i.
 
-    In value sum_i V'_i + sum_i lambda_i (Q'_i - V'_i) (Wang et al. 2021, sec. 3.2). All [..., N] -> [...].
+    In value sum_i V'_i + sum_i lambda_i (Q'_i - V'_i) (Wang et al. 2021, sec. 3.2). All [..., N]
+    -> [...].
     """
     advantage = jax.lax.stop_gradient(weight * (q - q_max))  # b_i cancels
     return (weight * q + bias + (importance - 1.0) * advantage).sum(-1)
 
 
 def kernel_sum(key: jax.Array, agents: jax.Array, actions: jax.Array) -> jax.Array:
-    """sum_k (|key_k| + 1e-10) sigmoid(agents_k) sigmoid(actions_k): [..., K, 1], twice [..., K, N] -> [..., N]."""
+    """sum_k (|key_k| + 1e-10) sigmoid(agents_k) sigmoid(actions_k).
+
+    [..., K, 1], twice [..., K, N] -> [..., N].
+    """
     return ((jnp.abs(key) + 1e-10) * nn.sigmoid(agents) * nn.sigmoid(actions)).sum(-2)
 
 
 class Kernels(nn.Module):
     """K small networks on one input, side by side: x [..., D] -> [..., K, features].
 
-    layers: 1 (linear), 2 or 3, with `hidden_dim` units and ReLU in between; initialised as K separate ones of torch.
+    layers: 1 (linear), 2 or 3, with `hidden_dim` units and ReLU in between; initialised as K
+    separate ones of torch.
     last_bias: whether the last of several layers has a bias.
     """
 
@@ -110,13 +116,14 @@ class HyperWeights(nn.Module):
 
 
 class AttentionWeights(nn.Module):
-    """w_i from a multi-head attention of the state over the agents (Yang et al. 2020, arXiv 2002.03939).
+    """w_i from a multi-head attention of the state over the agents (Yang et al. 2020, arXiv
+    2002.03939).
 
         w_i = sum_h c_h softmax_i(l_hi / sqrt(E)),   l_hi = q_h(s) . k_h(u_i),   b_i = c(s) / N
 
-    where u_i is the i-th of N blocks of `unit_dim` numbers at the start of the state, and c_h = 1 or, with
-    `weighted_head`, |w_h(s)|. nonlinear: the keys read Q_i as well. Returns (w, b) [..., N] and the penalty [...],
-    sum_h mean_i l_hi^2.
+    where u_i is the i-th of N blocks of `unit_dim` numbers at the start of the state, and c_h = 1
+    or, with `weighted_head`, |w_h(s)|. nonlinear: the keys read Q_i as well. Returns (w, b)
+    [..., N] and the penalty [...], sum_h mean_i l_hi^2.
     """
 
     heads: int
@@ -131,16 +138,20 @@ class AttentionWeights(nn.Module):
         """Make the transformation."""
         agents = q.shape[-1]
         lead = q.shape[:-1]
+
+        # the agents' parts of the state
         unit = state[..., : agents * self.unit_dim].reshape(*lead, agents, self.unit_dim)
         if self.nonlinear:
             unit = jnp.concatenate([unit, q[..., None]], axis=-1)
-        query = Kernels(
+
+        # attention of the state over them
+        size = unit.shape[-1]
+        ask = Kernels(
             self.heads, 2, self.hypernet_dim, self.embed_dim, last_bias=False, name="query"
-        )(state)
-        shape = (unit.shape[-1], self.heads, self.embed_dim)
-        key = jnp.einsum(
-            "...d,dhe->...he", unit, self.param("key", uniform_fan(unit.shape[-1]), shape)
         )
+        query = ask(state)
+        kernel = self.param("key", uniform_fan(size), (size, self.heads, self.embed_dim))
+        key = jnp.einsum("...d,dhe->...he", unit, kernel)
         logits = jnp.einsum("...he,...nhe->...hn", query, key)
         share = nn.softmax(logits / self.embed_dim**0.5, axis=-1)
         if self.weighted_head:
@@ -157,28 +168,32 @@ def qplex_mixer(
     weights: HyperWeights | AttentionWeights,
     importance: Importance,
 ) -> Mixer:
-    """QPLEX's duplex dueling mixer: `weights` makes w and b, `importance` lambda. Parameters by these two names."""
+    """QPLEX's duplex dueling mixer: `weights` makes w and b, `importance` lambda.
 
-    def init(key: jax.Array) -> Any:
+    Parameters by these two names.
+    """
+
+    def init(key: jax.Array) -> Tree:
         q = jnp.zeros((1, num_agents))
         state = jnp.zeros((1, state_dim))
         action = jnp.zeros((1, num_agents), jnp.int32)
         first, second = jax.random.split(key)
+        # by the names of the two modules
         return {
-            "weights": weights.init(first, q, state)["params"],
-            "importance": importance.init(second, state, action)["params"],
+            "weights": first_params(weights, first, q, state),
+            "importance": first_params(importance, second, state, action),
         }
 
-    def apply(params: Any, q: jax.Array, inputs: MixerInputs) -> jax.Array:
+    def apply(params: Tree, q: jax.Array, inputs: MixerInputs) -> jax.Array:
         w, b, _ = transformation(weights, params, q, inputs.state)
-        weight = importance.apply({"params": params["importance"]}, inputs.state, inputs.action)
-        return duplex(q, inputs.q_max, w, b, weight)  # type: ignore[arg-type]
+        weight = apply_of(importance)(params["importance"], inputs.state, inputs.action)
+        return duplex(q, inputs.q_max, w, b, weight)
 
     return Mixer(init, apply)
 
 
 def transformation(
-    weights: HyperWeights | AttentionWeights, params: Any, q: jax.Array, state: jax.Array
+    weights: HyperWeights | AttentionWeights, params: Tree, q: jax.Array, state: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(w, b) [..., N] and the penalty [...] of a `qplex_mixer` with these parameters."""
-    return weights.apply({"params": params["weights"]}, q, state)  # type: ignore[return-value]
+    return apply_of(weights)(params["weights"], q, state)

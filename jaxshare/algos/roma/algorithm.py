@@ -1,25 +1,33 @@
-"""ROMA: roles that emerge (Wang et al. 2020, ICML, arXiv 2003.08039), on QMIX with one-layer hyper-networks.
+"""ROMA: roles that emerge, on QMIX (Wang et al. 2020, ICML, arXiv 2003.08039).
 
-From its inputs x_i every agent draws a role rho_i ~ p_i = N(mu(x_i), var(x_i)) at each step, acting or learning, and
-the last layer of its utilities is generated from it:  Q_i = h_i W(rho_i) + b(rho_i). To QMIX's loss is added, as a
-mean over steps and in the form of the authors' code, L_I + w_D L_D with
+QMIX's hyper-networks have one layer.
 
-    L_I = log(1 + exp(min(2000, w_H H(p_i) + w_KL KL(p_i || q_i))))       q_i: inferred from (h_i before the step, x_i)
+From its inputs x_i every agent draws a role rho_i ~ p_i = N(mu(x_i), var(x_i)) at each step, acting
+or learning, and the last layer of its utilities is generated from it:
+
+    Q_i = h_i W(rho_i) + b(rho_i)
+
+To QMIX's loss is added, as a mean over steps and in the form of the authors' code, L_I + w_D L_D
+with
+
+    L_I = log(1 + exp(min(2000, w_H H(p_i) + w_KL KL(p_i || q_i))))
     L_D = (sum_ij dis_ij - w_s sum_ij min(mi_ij + dis_ij, 1)) / N^2
 
-    mi_ij = sum_d max(log p_i(rho_j)_d + 13.9, -13.9) / D,   dis_ij = |D(rho_i, rho_j)|,  over the N^2 pairs of a step
-    both scaled to [0, 1]
+    q_i:    inferred from (h_i before the step, x_i)
+    mi_ij  = sum_d max(log p_i(rho_j)_d + 13.9, -13.9) / D
+    dis_ij = |D(rho_i, rho_j)|,   both over the N^2 pairs of a step, and scaled to [0, 1]
 
-L_I makes roles identifiable by behaviour; L_D wants pairs that are either of one role or unlike. As w_H H + w_KL KL is
-small, L_I is near log 2 and half of its gradient arrives.
+L_I makes roles identifiable by behaviour; L_D wants pairs that are either of one role or unlike. As
+w_H H + w_KL KL is small, L_I is near log 2 and half of its gradient arrives.
 
 With modifiers=[differ] the roles belong to the agents, the two other networks to neither group.
 
-Departures: code: batch normalisation that uses statistics of the acting environments' rows too, ours: layer
-normalisation (`norm=batch` for the code's, where padding then counts in the statistics). code: padded steps are in both
-losses, ours: they are not (`mask_padding=false` for the code's). code: anneals epsilon in 50 steps, ours: 50 000, as
-everybody else. code: the step after the last action is in the losses as well. code: 20 million steps of 8
-environments, one update per 8 episodes: settings of the run. What `inspect` shows is of the mean role.
+Departures: code: batch normalisation that uses statistics of the acting environments' rows too,
+ours: layer normalisation (`norm=batch` for the code's, where padding then counts in the
+statistics). code: padded steps are in both losses, ours: they are not (`mask_padding=false` for the
+code's). code: anneals epsilon in 50 steps, ours: 50 000, as everybody else. code: the step after
+the last action is in the losses as well. code: 20 million steps of 8 environments, one update per 8
+episodes: settings of the run. What `inspect` shows is of the mean role.
 """
 
 from __future__ import annotations
@@ -41,18 +49,10 @@ from jaxshare.algos.roma.networks import (
 )
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import Policy, View
-from jaxshare.learners.value import (
-    ValueConfig,
-    ValueHParams,
-    agent_inputs,
-    all_utilities,
-    compute_values,
-    greedy,
-    monotone_mixer,
-    num_choices,
-    team_td_loss,
-    value_learner,
-)
+from jaxshare.learners.utilities import agent_inputs, all_utilities, greedy, num_choices
+from jaxshare.learners.value import compute_values, monotone_mixer, value_learner
+from jaxshare.learners.value_losses import team_td_loss
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.models.base import Network, sharing_sets
 from jaxshare.models.inputs import Reads
 from jaxshare.ops.masking import masked_mean
@@ -186,13 +186,18 @@ def role_loss(inference: Network, unlikeness: Network, view: View) -> tuple[Arra
     coef = h["diversity_coef"] * (view.env_steps >= h["diversity_start"])
     on = mask.max(1)
     each = jnp.broadcast_to(mask[..., None], entropies.shape)
-    return masked_mean(identity + coef * diversity, on), {
+    total = masked_mean(identity + coef * diversity, on)
+
+    # means over real steps
+    spread = roles.mean.std(-2).mean(-1)
+    distance = unlike.mean((0, -1))
+    return total, {
         "roma/identity_loss": masked_mean(identity, on),
         "roma/diversity_loss": masked_mean(diversity, on),
         "roma/entropy": masked_mean(entropies, each),
         "roma/kl": masked_mean(divergences, each),
-        "roma/unlikeness": masked_mean(unlike.mean((0, -1)), mask),
-        "roma/role_spread": masked_mean(roles.mean.std(-2).mean(-1), mask),
+        "roma/unlikeness": masked_mean(distance, mask),
+        "roma/role_spread": masked_mean(spread, mask),
     }
 
 

@@ -1,4 +1,6 @@
-"""Role embeddings: normal distributions, and the two losses on them (Wang et al. 2020, ROMA), as the code has them."""
+"""Role embeddings: normal distributions, and the two losses on them (Wang et al. 2020, ROMA), as
+the code has them.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,18 @@ CEILING = 2000.0  # code: of the identifiability loss before the softplus
 
 
 def entropy(var: jax.Array) -> jax.Array:
-    """Of a normal distribution with independent entries, summed over the last axis: [..., D] -> [...]."""
+    """Of a normal distribution with independent entries, summed over the last axis.
+
+    [..., D] -> [...].
+    """
     return 0.5 * jnp.log(2 * math.pi * math.e * var).sum(-1)
 
 
 def kl(mean: jax.Array, var: jax.Array, other_mean: jax.Array, other_var: jax.Array) -> jax.Array:
-    """KL(N(mean, var) || N(other_mean, other_var)), summed over the last axis: [..., D] -> [...]."""
+    """KL(N(mean, var) || N(other_mean, other_var)), summed over the last axis.
+
+    [..., D] -> [...].
+    """
     chex.assert_equal_shape([mean, var, other_mean, other_var])
     square = jnp.square(mean - other_mean)
     return 0.5 * (jnp.log(other_var / var) + (var + square) / other_var - 1.0).sum(-1)
@@ -32,7 +40,8 @@ def log_density(x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
 
 
 def others(x: jax.Array) -> jax.Array:
-    """What agent i is paired with: entry [k, ..., i, :] is agent (i - k - 1) mod N, so the last is i itself.
+    """What agent i is paired with: entry [k, ..., i, :] is agent (i - k - 1) mod N, so the last is
+    i itself.
 
     x [..., N, D] -> [N, ..., N, D].
     """
@@ -49,19 +58,27 @@ def role_fit(role: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
 
 
 def scaled(x: jax.Array) -> jax.Array:
-    """(x - min) / (max - min) over all pairs, axes 0 and -1: [N, ..., N] -> same; 0 where all are equal.
+    """(x - min) / (max - min) over all pairs, axes 0 and -1.
 
-    ours: instead of 1e-12 in the denominator, which lets gradients overflow where pairs are nearly equal.
+    [N, ..., N] -> same; 0 where all are equal.
+
+    ours: instead of 1e-12 in the denominator, which lets gradients overflow where pairs are nearly
+    equal.
     """
-    low, high = x.min((0, -1), keepdims=True), x.max((0, -1), keepdims=True)
+    low = x.min((0, -1), keepdims=True)
+    high = x.max((0, -1), keepdims=True)
     apart = high - low > 1e-6
     return jnp.where(apart, (x - low) / jnp.where(apart, high - low, 1.0), 0.0)
 
 
 def diversity_loss(fit: jax.Array, unlike: jax.Array, soft_weight: jax.Array) -> jax.Array:
-    """(sum_ij dis - w_s sum_ij min(mi + dis, 1)) / N^2 with mi and dis scaled. Twice [N, ..., N], [] -> [...]."""
+    """(sum_ij dis - w_s sum_ij min(mi + dis, 1)) / N^2 with mi and dis scaled.
+
+    Twice [N, ..., N], [] -> [...].
+    """
     chex.assert_equal_shape([fit, unlike])
-    mi, dis = scaled(fit), scaled(unlike)
+    mi = scaled(fit)
+    dis = scaled(unlike)
     return (dis - soft_weight * jnp.minimum(mi + dis, 1.0)).mean((0, -1))
 
 
@@ -72,13 +89,13 @@ def identity_loss(
     entropy_coef: jax.Array,
     kl_coef: jax.Array,
 ) -> jax.Array:
-    """log(1 + exp(min(2000, w_H mean H + w_KL mean KL))) of each step, means over agents and real episodes.
+    """log(1 + exp(min(2000, w_H mean H + w_KL mean KL))) of each step.
 
-    entropies, divergences [T, B, N], mask [T, B] -> [T].
+    Means over agents and real episodes: entropies, divergences [T, B, N], mask [T, B] -> [T].
     """
-    total = entropy_coef * step_mean(entropies.mean(-1), mask) + kl_coef * step_mean(
-        divergences.mean(-1), mask
-    )
+    entropy = entropy_coef * step_mean(entropies.mean(-1), mask)
+    divergence = kl_coef * step_mean(divergences.mean(-1), mask)
+    total = entropy + divergence
     return jax.nn.softplus(jnp.minimum(total, CEILING))
 
 

@@ -1,10 +1,10 @@
-"""Agents with roles (Wang et al. 2020, ROMA): the last layer of the utilities comes from a role drawn at each step."""
+"""Agents with roles (Wang et al. 2020, ROMA): the last layer of the utilities comes from a role
+drawn at each step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,16 @@ from flax import linen as nn
 from flax import struct
 
 from jaxshare.models.agents import GRU, AgentNetwork, team_network
-from jaxshare.models.base import Linear, Network, add_bias, uniform_fan
+from jaxshare.models.base import Linear, Network, add_bias, apply_of, first_params, uniform_fan
 
 NORMS = ("layer", "batch", "none")
 
 
 @dataclass(frozen=True)
 class RoleSizes:
-    """Static facts of the role networks. norm: layer (per row) | batch (over the rows of a step) | none."""
+    """Static facts of the role networks. norm: layer (per row) | batch (over the rows of a step) |
+    none.
+    """
 
     role_dim: int
     hidden_dim: int
@@ -66,7 +68,10 @@ class Hidden(nn.Module):
 
 
 class RoleEncoder(nn.Module):
-    """A normal distribution of roles: x [..., rows, D_in] -> mean, var [..., rows, D], var >= var_floor."""
+    """A normal distribution of roles.
+
+    x [..., rows, D_in] -> mean, var [..., rows, D], var >= var_floor.
+    """
 
     sizes: RoleSizes
 
@@ -74,15 +79,16 @@ class RoleEncoder(nn.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Encode."""
         both = Linear(2 * self.sizes.role_dim, name="out")(Hidden(self.sizes, name="hidden")(x))
-        mean, log_var = both[..., : self.sizes.role_dim], both[..., self.sizes.role_dim :]
+        mean = both[..., : self.sizes.role_dim]
+        log_var = both[..., self.sizes.role_dim :]
         return mean, jnp.maximum(jnp.exp(log_var), self.sizes.var_floor)
 
 
 class GeneratedHead(nn.Module):
     """Q = h W(role) + b(role): role [..., rows, D], h [..., rows, H] -> [..., rows, A].
 
-    ours: W is linear in the decoder's c units, so h is multiplied by the c + 1 matrices first and W never formed: rows
-    of (c + 1) A numbers instead of H A.
+    ours: W is linear in the decoder's c units, so h is multiplied by the c + 1 matrices first and W
+    never formed: rows of (c + 1) A numbers instead of H A.
     """
 
     sizes: RoleSizes
@@ -91,7 +97,9 @@ class GeneratedHead(nn.Module):
     @nn.compact
     def __call__(self, role: jax.Array, h: jax.Array) -> jax.Array:
         """Generate the layer and apply it."""
-        units, features, actions = self.sizes.hidden_dim, h.shape[-1], self.num_actions
+        units = self.sizes.hidden_dim
+        features = h.shape[-1]
+        actions = self.num_actions
         code = Hidden(self.sizes, name="hidden")(role)
         init = uniform_fan(units)
         kernel = self.param("weight_kernel", init, (units, features, actions))
@@ -105,8 +113,8 @@ class GeneratedHead(nn.Module):
 class RoleQ(nn.Module):
     """A recurrent agent whose head is generated from its role.
 
-    carry [rows, H], x [T, rows, D_in + D], the last D standard normals -> carry, [T, rows, A + 3 D + H]: utilities
-    and `Roles`.
+    carry [rows, H], x [T, rows, D_in + D], the last D standard normals -> carry,
+    [T, rows, A + 3 D + H]: utilities and `Roles`.
     """
 
     sizes: RoleSizes
@@ -116,10 +124,10 @@ class RoleQ(nn.Module):
     @nn.compact
     def __call__(self, carry: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Unroll over the leading axis."""
-        x, noise = x[..., : -self.sizes.role_dim], x[..., -self.sizes.role_dim :]
-        hidden = GRU(self.hidden_dim, name="gru")(
-            carry, nn.relu(Linear(self.hidden_dim, name="embed")(x))
-        )
+        noise = x[..., -self.sizes.role_dim :]
+        x = x[..., : -self.sizes.role_dim]
+        gru = GRU(self.hidden_dim, name="gru")
+        hidden = gru(carry, nn.relu(Linear(self.hidden_dim, name="embed")(x)))
         mean, var = RoleEncoder(self.sizes, name="role_encoder")(x)
         role = mean + jnp.sqrt(var) * noise
         q = GeneratedHead(self.sizes, self.num_actions, name="head")(role, hidden)
@@ -158,7 +166,7 @@ def unlikeness_network(sizes: RoleSizes) -> Network:
 
 
 def _network(module: nn.Module, input_dim: int) -> Network:
-    apply: Callable[..., Any] = lambda params, x: module.apply({"params": params}, x)  # noqa: E731
     return Network(
-        init=lambda key: module.init(key, jnp.zeros((1, input_dim)))["params"], apply=apply
+        init=lambda key: first_params(module, key, jnp.zeros((1, input_dim))),
+        apply=apply_of(module),
     )

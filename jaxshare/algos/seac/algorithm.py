@@ -1,17 +1,23 @@
-"""Shared experience actor-critic, SEAC (Christianos, Schaefer and Albrecht 2020, https://arxiv.org/abs/2006.07169).
+"""Shared experience actor-critic, SEAC (Christianos et al. 2020, arXiv 2006.07169).
 
-Every agent i learns from what every agent k did, weighted by how likely it would have done so itself:
+Christianos, Schaefer and Albrecht.
+
+Every agent i learns from what every agent k did, weighted by how likely it would have done so
+itself:
 
     rho_ik  = sg[ pi_i(a_k | o_k) / (pi_k(a_k | o_k) + 1e-7) ],   rho_ii = 1
-    delta_ik = y_ik - V_i(o_k),     y_ik = n-step return of k, bootstrapped by V_i                      (eqs. 4, 5)
-    L_i = sum_k w_ik { -mean[rho_ik sg(delta_ik) log pi_i(a_k | o_k)] + c_v mean[rho_ik delta_ik^2] }
+    delta_ik = y_ik - V_i(o_k),     y_ik = n-step return of k, bootstrapped by V_i       (eqs. 4, 5)
+    L_i = sum_k w_ik { -mean[rho_ik sg(delta_ik) log pi_i(a_k | o_k)]
+                       + c_v mean[rho_ik delta_ik^2] }
           - c_e mean[H(pi_i(. | o_i))],     w_ii = 1, w_ik = lambda
 
-lambda = 0 is `iac`; equal parameters give rho = 1, the loss of `snac` but for the others' entropy. The ratio is of one
-step and is not clipped. Agents share within their type only (types see and do things of different sizes).
+lambda = 0 is `iac`; equal parameters give rho = 1, the loss of `snac` but for the others' entropy.
+The ratio is of one step and is not clipped. Agents share within their type only (types see and do
+things of different sizes).
 
-Departures. code: y_ik is the owner's own return, bootstrapped by V_k: `bootstrap=owner`; and a step that the time limit
-cuts is thrown away, ours: it bootstraps from its true successor. All agents evaluate everything in one batch.
+Departures. code: y_ik is the owner's own return, bootstrapped by V_k: `bootstrap=owner`; and a step
+that the time limit cuts is thrown away, ours: it bootstraps from its true successor. All agents
+evaluate everything in one batch.
 """
 
 from __future__ import annotations
@@ -24,9 +30,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxshare.algos.seac import equations as sharing
-from jaxshare.learners import actor_critic as family
+from jaxshare.learners import actor_critic_losses as family
 from jaxshare.learners import actor_critic_settings as family_settings
-from jaxshare.learners.actor_critic import Aims, actor_critic
+from jaxshare.learners import actor_critic_streams as streams
+from jaxshare.learners.actor_critic import actor_critic
+from jaxshare.learners.actor_critic_losses import Aims
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import View
 from jaxshare.models import distributions
@@ -96,7 +104,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
 def prepare(view: View) -> Shared:
     """Returns of every agent's steps, for every learner."""
     critic = view.learner.networks["critic"]
-    stream = family.critic_stream(view, after=True)
+    stream = streams.critic_stream(view, after=True)
     read = critic.every(view.params["critic"], view.batch.carry["critic"], stream)
     value = read.y[..., 0]
     after = read.after[..., 0]
@@ -105,7 +113,7 @@ def prepare(view: View) -> Shared:
     sets = critic.param_sets
     own_value = sharing.own_sets(value, sets)
     own_returns = family.returns_of(view, sharing.own_sets(after, sets))
-    own = Aims(
+    own_aims = Aims(
         returns=own_returns,
         advantage=own_returns - own_value,
         log_prob=jnp.zeros_like(own_value),
@@ -117,7 +125,7 @@ def prepare(view: View) -> Shared:
         returns = jnp.broadcast_to(own_returns[None], value.shape)
     else:
         returns = jax.vmap(partial(family.returns_of, view))(after)
-    return Shared(returns=jnp.moveaxis(returns, 0, -1), own=own)
+    return Shared(returns=jnp.moveaxis(returns, 0, -1), own=own_aims)
 
 
 def loss(view: View) -> tuple[Array, Metrics]:
@@ -130,13 +138,13 @@ def loss(view: View) -> tuple[Array, Metrics]:
 
     # what every parameter set says about every agent's steps
     carry = segment.carry
-    read = actor_net.every(view.params["actor"], carry["actor"], family.actor_stream(view))
+    read = actor_net.every(view.params["actor"], carry["actor"], streams.actor_stream(view))
     count = read.y.shape[0]
     avail = jnp.broadcast_to(segment.avail[None], (count, *segment.avail.shape))
     policy = distributions.policy(read.y, avail, view.spec)
-    drawn = family.taken(segment)
+    drawn = streams.taken(segment)
     log_prob = policy.log_prob(jnp.broadcast_to(drawn[None], (count, *drawn.shape)))
-    stream = family.critic_stream(view, after=False)
+    stream = streams.critic_stream(view, after=False)
     critic_net = view.learner.networks["critic"]
     value = critic_net.every(view.params["critic"], carry["critic"], stream).y[..., 0]
 
@@ -151,9 +159,9 @@ def loss(view: View) -> tuple[Array, Metrics]:
     # own steps count 1, others' `sharing`
     groups = view.spec.groups
     weight = sharing.weights(sets, groups, h["sharing"])
-    own = sharing.weights(sets, groups, jnp.float32(0.0))
+    own_weight = sharing.weights(sets, groups, jnp.float32(0.0))
     total = (weight * (actor + h["value_coef"] * critic)).sum()
-    total = total - h["entropy_coef"] * (own * entropy).sum()
+    total = total - h["entropy_coef"] * (own_weight * entropy).sum()
     scale = 1.0
     if view.config.over_agents == "mean":
         total = total / view.spec.num_agents
@@ -161,11 +169,11 @@ def loss(view: View) -> tuple[Array, Metrics]:
     metrics = family.report(
         view,
         aims.own,
-        actor=(own * actor).sum() * scale,
-        critic=(own * critic).sum() * scale,
-        entropy=(own * entropy).sum() * scale,
+        actor=(own_weight * actor).sum() * scale,
+        critic=(own_weight * critic).sum() * scale,
+        entropy=(own_weight * entropy).sum() * scale,
     )
-    return total, {**metrics, **_histogram(ratio, weight - own, segment.mask)}
+    return total, {**metrics, **_histogram(ratio, weight - own_weight, segment.mask)}
 
 
 def _means(x: Array, mask: Array) -> Array:
@@ -174,7 +182,10 @@ def _means(x: Array, mask: Array) -> Array:
 
 
 def _histogram(ratio: Array, shared: Array, mask: Array) -> Metrics:
-    """Where the importance ratios of others' steps lie, as shares of all of them, their mean and the largest."""
+    """Where the importance ratios of others' steps lie, as shares of all of them.
+
+    Their mean and the largest as well.
+    """
     used = (shared > 0)[:, None, None, :] & (mask > 0)[None, :, :, None]
     count = jnp.maximum(used.sum(), 1)
     metrics: Metrics = {}

@@ -1,10 +1,14 @@
-"""Learning from one another's experience on policy: the N x N loss of SEAC (Christianos et al. 2020, eqs. 4 and 5)."""
+"""Learning from one another's experience on policy: the N x N loss of SEAC.
+
+Christianos et al. 2020, eqs. 4 and 5.
+"""
 
 from __future__ import annotations
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 RATIO_EPS = 1e-7  # code: added to the probability under which the action was taken
 
@@ -12,28 +16,26 @@ RATIO_EPS = 1e-7  # code: added to the probability under which the action was ta
 def weights(sets: tuple[int, ...], types: tuple[int, ...], lambda_: jax.Array) -> jax.Array:
     """How much the learner with parameter set s learns from agent k, [S, N].
 
-    1 from agents that use this set, lambda from others of the same type, 0 from those of other types. sets, types: of
-    each agent.
+    1 from agents that use this set, lambda from others of the same type, 0 from those of other
+    types. sets, types: of each agent.
     """
     num_sets = max(sets) + 1
     kind = [types[sets.index(s)] for s in range(num_sets)]
-    own = jnp.array([[float(sets[k] == s) for k in range(len(sets))] for s in range(num_sets)])
-    alike = jnp.array(
-        [[float(types[k] == kind[s]) for k in range(len(sets))] for s in range(num_sets)]
-    )
-    return own + lambda_ * (1.0 - own) * alike
+    is_own = jnp.array(np.array(sets) == np.arange(num_sets)[:, None], jnp.float32)
+    alike = jnp.array(np.array(types) == np.array(kind)[:, None], jnp.float32)
+    return is_own + lambda_ * (1.0 - is_own) * alike
 
 
 def ratios(log_prob: jax.Array, sets: tuple[int, ...], largest: float = 0.0) -> jax.Array:
-    """rho_sk = sg(pi_s(a_k | o_k) / (pi_k(a_k | o_k) + 1e-7)), exactly 1 where k uses set s. One step only.
+    """rho_sk = sg(pi_s(a_k | o_k) / (pi_k(a_k | o_k) + 1e-7)), exactly 1 where k uses set s.
 
-    log_prob: [S, T, B, N] of agent k's action under each parameter set -> [S, T, B, N]. largest: where those of others
-    are clipped; 0: nowhere.
+    One step only. log_prob: [S, T, B, N] of agent k's action under each parameter set
+    -> [S, T, B, N]. largest: where those of others are clipped; 0: nowhere.
     """
-    own = own_sets(log_prob, sets)
-    ratio = jnp.exp(log_prob) / (jnp.exp(own) + RATIO_EPS)[None]
+    owner = own_sets(log_prob, sets)
+    ratio = jnp.exp(log_prob) / (jnp.exp(owner) + RATIO_EPS)[None]
     ratio = jnp.minimum(ratio, largest) if largest else ratio
-    is_own = jnp.array([[sets[k] == s for k in range(len(sets))] for s in range(log_prob.shape[0])])
+    is_own = jnp.array(np.array(sets) == np.arange(log_prob.shape[0])[:, None])
     return jax.lax.stop_gradient(jnp.where(is_own[:, None, None, :], 1.0, ratio))
 
 
@@ -43,6 +45,9 @@ def own_sets(x: jax.Array, sets: tuple[int, ...]) -> jax.Array:
 
 
 def policy_loss(ratio: jax.Array, advantage: jax.Array, log_prob: jax.Array) -> jax.Array:
-    """-rho sg(delta) log pi, elementwise. Where rho is 0 (an action that the learner cannot take) it is 0."""
+    """-rho sg(delta) log pi, elementwise.
+
+    Where rho is 0 (an action that the learner cannot take) it is 0.
+    """
     chex.assert_equal_shape([ratio, advantage, log_prob])
     return -ratio * jax.lax.stop_gradient(advantage) * jnp.where(ratio > 0, log_prob, 0.0)

@@ -1,41 +1,45 @@
-"""SEQL: shared-experience Q-learning (Christianos et al. 2020, arXiv 2006.07169, appendix D), on IQL.
+"""SEQL: shared-experience Q-learning, on IQL (Christianos et al. 2020, arXiv 2006.07169, app. D).
 
-Every agent has a network of its own and learns from the experience of all agents of its type. With e_j = (Q_i(o_j, a_j)
-- r_j - gamma (1 - d) max_a Q_i^-(o'_j, a))^2 of network i on experience j, whoever's it is, the loss of agent i is
+Every agent has a network of its own and learns from the experience of all agents of its type. With
+e_j = (Q_i(o_j, a_j) - r_j - gamma (1 - d) max_a Q_i^-(o'_j, a))^2 of network i on experience j,
+whoever's it is, the loss of agent i is
 
     uniform:          (1/M) sum_j e_j                                                        (paper)
     own_plus_lambda:  mean over its own e_j + lambda * mean over the e_j of the others       (code)
 
-and the whole loss the mean over agents. No importance weights. The gradient of each agent's loss is clipped by its own
-norm (code), so that what one agent met does not shorten the steps of the others.
+and the whole loss the mean over agents. No importance weights. The gradient of each agent's loss is
+clipped by its own norm (code), so that what one agent met does not shorten the steps of the others.
 
-With views=split an update reads from each episode one agent's view, the same for all, so that IQL and SEQL learn from
-equally many samples (paper: M/N from each buffer). With views=all it reads all of them, which is as many times the
-work; with lambda = 0 and clip=all that is IQL exactly.
+With views=split an update reads from each episode one agent's view, the same for all, so that IQL
+and SEQL learn from equally many samples (paper: M/N from each buffer). With views=all it reads all
+of them, which is as many times the work; with lambda = 0 and clip=all that is IQL exactly.
 
-Experience is of whole episodes here, also for recurrent networks, which start each view from their own zero state. The
-defaults are the code's; preset=seql/recurrent has the family's network, optimiser, targets and exploration instead.
+Experience is of whole episodes here, also for recurrent networks, which start each view from their
+own zero state. The defaults are the code's; preset=seql/recurrent has the family's network,
+optimiser, targets and exploration instead.
 
-Departures: paper: one buffer per agent, ours: one of joint episodes, and the agent whose view an episode gives
-rotates from update to update. code: bootstraps through the end of an episode, ours: does not. code: cannot run where
-M is no multiple of N, ours: can. ours: an agent-id input, off by default, is the reader's, not the source's. code: one
-update per environment step, epsilon decays in evaluations too; ours: settings of the run, and training steps only.
+Departures: paper: one buffer per agent, ours: one of joint episodes, and the agent whose view an
+episode gives rotates from update to update. code: bootstraps through the end of an episode, ours:
+does not. code: cannot run where M is no multiple of N, ours: can. ours: an agent-id input, off by
+default, is the reader's, not the source's. code: one update per environment step, epsilon decays in
+evaluations too; ours: settings of the run, and training steps only.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax.numpy as jnp
 
 from jaxshare.algos.seql import equations as sharing
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import Optimizer, View
-from jaxshare.learners.value import ValueConfig, ValueHParams, value_learner
+from jaxshare.learners.value import value_learner
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.ops import td
 from jaxshare.ops.masking import masked_mean
 from jaxshare.settings.fields import default, nested, static, swept
+from jaxshare.trees import Tree
 from jaxshare.types import Array, EnvSpec, Episode, Metrics
 
 WEIGHTINGS = ("uniform", "own_plus_lambda")
@@ -112,10 +116,11 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     return learner.extend(relabel=relabel)
 
 
-def relabel(view: View) -> tuple[Episode, dict[str, Any]]:
-    """The batch with obs, avail, alive, action and reward of agent i replaced by those of the agent it learns from.
+def relabel(view: View) -> tuple[Episode, dict[str, Tree]]:
+    """The batch, where each agent has the experience of the agent it learns from.
 
-    views=split: as many episodes; views=all: each of them once for every member of the largest type.
+    That is obs, avail, alive, action and reward. views=split: as many episodes; views=all: each of
+    them once for every member of the largest type.
     """
     batch = view.batch
     if view.config.views == "all":
@@ -127,7 +132,7 @@ def relabel(view: View) -> tuple[Episode, dict[str, Any]]:
     return batch.replace(**exchanged), view.stats
 
 
-def _repeat(x: Any, repeats: int) -> Any:
+def _repeat(x: Tree, repeats: int) -> Tree:
     """Along the axis of episodes; `extras` is a dict."""
     if isinstance(x, dict):
         return {name: _repeat(value, repeats) for name, value in x.items()}
@@ -135,7 +140,10 @@ def _repeat(x: Any, repeats: int) -> Any:
 
 
 def sources(view: View, episodes: int) -> tuple[Array, Array]:
-    """Whose view agent i learns from in each episode of the relabelled batch, [B, N] i32, and whether it does, bool."""
+    """Whose view agent i learns from in each episode of the relabelled batch, [B, N] i32.
+
+    And whether it does, [B, N] bool.
+    """
     groups = view.spec.groups
     if view.config.views == "split":
         source = sharing.split_sources(groups, episodes, view.clock.updates)
@@ -161,10 +169,16 @@ def loss(view: View) -> tuple[Array, Metrics]:
         total = sharing.uniform_mean(square, mask)
     else:
         total = sharing.own_plus_others(square, mask, is_own, view.hparams["share_coef"])
+
+    # errors on one's own experience and on that of others
+    size = jnp.abs(delta)
+    mine = mask * is_own[None]
+    others = mask * ~is_own[None]
+    target = batch.reward + discount * values.next_q
     return total, {
         "loss/td": total,
-        "td_error/abs_mean": masked_mean(jnp.abs(delta), mask),
-        "q/target_mean": masked_mean(batch.reward + discount * values.next_q, mask),
-        "seql/own_error": masked_mean(jnp.abs(delta), mask * is_own[None]),
-        "seql/others_error": masked_mean(jnp.abs(delta), mask * ~is_own[None]),
+        "td_error/abs_mean": masked_mean(size, mask),
+        "q/target_mean": masked_mean(target, mask),
+        "seql/own_error": masked_mean(size, mine),
+        "seql/others_error": masked_mean(size, others),
     }

@@ -1,4 +1,7 @@
-"""Who learns from whose experience, and with what weight (Christianos et al. 2020, appendix D). Within a type only."""
+"""Who learns from whose experience, and with what weight (Christianos et al. 2020, appendix D).
+
+Within a type only.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from jaxshare.ops.masking import masked_mean
 
 
 def split_sources(groups: tuple[int, ...], batch: int, turn: jax.Array) -> jax.Array:
-    """One agent's view of each episode for everybody of its type: episode b has member (b + turn) mod n's.
+    """One agent's view of each episode for everybody of its type.
 
-    groups: type of each agent; turn [] i32 -> source [B, N] i32. Each member's views are a batch/n-th of the episodes.
+    Episode b has member (b + turn) mod n's. groups: type of each agent; turn [] i32 -> source
+    [B, N] i32. Each member's views are a batch/n-th of the episodes.
     """
     members = _members(groups)
     size = np.array([len(member) for member in members])[list(groups)]
@@ -23,9 +27,10 @@ def split_sources(groups: tuple[int, ...], batch: int, turn: jax.Array) -> jax.A
 
 
 def all_sources(groups: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Everybody's view of every episode: for K rounds, K the largest type, whose view agent i gets; its own first.
+    """Everybody's view of every episode: whose view agent i gets in each round, its own first.
 
-    -> source [K, N] i32 and whether it is one that it has not had yet, [K, N] bool.
+    There are as many rounds K as the largest type has agents. -> source [K, N] i32 and whether it
+    is one that it has not had yet, [K, N] bool.
     """
     members = _members(groups)
     rounds = np.arange(max(len(member) for member in members))
@@ -38,7 +43,10 @@ def all_sources(groups: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _members(groups: tuple[int, ...]) -> list[list[int]]:
-    return [[i for i, g in enumerate(groups) if g == s] for s in range(max(groups) + 1)]
+    members: list[list[int]] = [[] for _ in range(max(groups) + 1)]
+    for agent, group in enumerate(groups):
+        members[group].append(agent)
+    return members
 
 
 def exchange(x: jax.Array, source: jax.Array) -> jax.Array:
@@ -48,16 +56,19 @@ def exchange(x: jax.Array, source: jax.Array) -> jax.Array:
 
 
 def uniform_mean(square: jax.Array, mask: jax.Array) -> jax.Array:
-    """Every experience alike, paper: (1/M) sum_j e_j of each agent, averaged over agents. [T, B, N] twice -> []."""
+    """Every experience alike, paper: (1/M) sum_j e_j of each agent, averaged over agents.
+
+    [T, B, N] twice -> [].
+    """
     return jnp.mean(_per_agent(square, mask))
 
 
 def own_plus_others(
     square: jax.Array, mask: jax.Array, own: jax.Array, weight: jax.Array
 ) -> jax.Array:
-    """Mean over one's own experience + weight * mean over that of the others, code; averaged over agents.
+    """Mean over one's own experience + weight * mean over that of the others, code.
 
-    square, mask [T, B, N]; own [B, N] bool; weight [] -> [].
+    Averaged over agents: square, mask [T, B, N]; own [B, N] bool; weight [] -> [].
     """
     mine = mask * own[None]
     return jnp.mean(_per_agent(square, mine) + weight * _per_agent(square, mask * ~own[None]))

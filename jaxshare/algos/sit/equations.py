@@ -1,7 +1,8 @@
-"""Shared Individual Trajectories (Tian et al. 2023, "Learning from Good Trajectories in Offline Multi-Agent
-Reinforcement Learning", arXiv 2211.15612): its equations, by the paper's numbers.
+"""Shared Individual Trajectories (Tian et al. 2023, "Learning from Good Trajectories in Offline
+Multi-Agent Reinforcement Learning", arXiv 2211.15612): its equations, by the paper's numbers.
 
-Letters: M members of the ensemble, T steps, B trajectories, N agents, K trajectories of a buffer, Z any axes.
+Letters: M members of the ensemble, T steps, B trajectories, N agents, K trajectories of a buffer, Z
+any axes.
 """
 
 from __future__ import annotations
@@ -16,34 +17,46 @@ from jaxshare.ops.masking import masked_mean
 TINY = 1e-8  # keeps a quotient of two numbers that are both 0 finite
 WIDEST = 1e6  # times alpha: uniform sampling, as far as an f32 can tell
 
-# ------------------------------------------------------------------------------------------ stage I: whose reward is it
+# ---------------------------------------------------------------------- stage I: whose reward is it
 
 
 def similarity(query: jax.Array, key: jax.Array) -> jax.Array:
-    """Scores q . k_i of eq. 1: query [..., H], key [..., N, H] -> [..., N]. Their softmax over agents is lambda."""
+    """Scores q . k_i of eq. 1: query [..., H], key [..., N, H] -> [..., N].
+
+    Their softmax over agents is lambda.
+    """
     return (query[..., None, :] * key).sum(-1)
 
 
 def contributions(score: jax.Array, reward: jax.Array) -> jax.Array:
-    """lambda_i r_i with lambda = softmax_i(score), eqs. 1 and 2: both [..., N] -> [..., N]; their sum is r_tot."""
+    """lambda_i r_i with lambda = softmax_i(score), eqs. 1 and 2.
+
+    both [..., N] -> [..., N]; their sum is r_tot.
+    """
     chex.assert_equal_shape([score, reward])
     return jax.nn.softmax(score, axis=-1) * reward
 
 
 def ensemble_loss(total: jax.Array, reward: jax.Array, mask: jax.Array) -> jax.Array:
-    """(1/M) sum_m mean (r_tot,m - r_tot)^2 over valid steps (eq. 3): total [M, T, B], reward and mask [T, B] -> []."""
+    """(1/M) sum_m mean (r_tot,m - r_tot)^2 over valid steps (eq. 3).
+
+    total [M, T, B], reward and mask [T, B] -> [].
+    """
     chex.assert_equal_shape([reward, mask])
     error = jnp.where(mask > 0, total - reward[None], 0.0)
     return jax.vmap(masked_mean, in_axes=(0, None))(jnp.square(error), mask).mean()
 
 
 def ensemble_moments(contribution: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and population standard deviation over members (eqs. 4 and 5): [M, ...] -> [...], [...]."""
+    """Mean and population standard deviation over members (eqs. 4 and 5).
+
+    [M, ...] -> [...], [...].
+    """
     mean = contribution.mean(0)
     return mean, jnp.sqrt(jnp.square(contribution - mean[None]).mean(0))
 
 
-# ----------------------------------------------------------------------------------- stage II: which trajectory is good
+# --------------------------------------------------------------- stage II: which trajectory is good
 
 
 def returns_to_go(reward: jax.Array, gamma: jax.Array, literal: bool = False) -> jax.Array:
@@ -54,20 +67,26 @@ def returns_to_go(reward: jax.Array, gamma: jax.Array, literal: bool = False) ->
     factor = 1.0 / gamma if literal else gamma
 
     def step(after: jax.Array, now: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found = now + factor * after
-        return found, found
+        to_go = now + factor * after
+        return to_go, to_go
 
     return jax.lax.scan(step, jnp.zeros_like(reward[0]), reward, reverse=True)[1]
 
 
 def mean_over_steps(value: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean over the valid steps of each trajectory, which is the priority p: value and mask [T, ...] -> [...]."""
+    """Mean over the valid steps of each trajectory, which is the priority p.
+
+    value and mask [T, ...] -> [...].
+    """
     chex.assert_equal_shape([value, mask])
     return jnp.where(mask > 0, value, 0.0).sum(0) / jnp.maximum(mask.sum(0), 1.0)
 
 
 def rescaled(priority: jax.Array, valid: jax.Array, high: jax.Array) -> jax.Array:
-    """The valid entries mapped linearly onto [0, high]; 0 where all are equal, and elsewhere: [Z], [Z] bool -> [Z]."""
+    """The valid entries mapped linearly onto [0, high]; 0 where all are equal, and elsewhere.
+
+    [Z], [Z] bool -> [Z].
+    """
     chex.assert_equal_shape([priority, valid])
     least = jnp.min(jnp.where(valid, priority, jnp.inf))
     range_ = jnp.max(jnp.where(valid, priority, -jnp.inf)) - least
@@ -94,9 +113,12 @@ def effective_size(log_weight: jax.Array) -> jax.Array:
 def wide_enough(
     priority: jax.Array, valid: jax.Array, alpha: jax.Array, least: jax.Array
 ) -> jax.Array:
-    """alpha, or the smallest larger one whose effective size is min(least, half the valid items): [Z] -> [].
+    """alpha, or the smallest larger one whose effective size is min(least, half the valid items).
 
-    ours: the paper's alpha gives a handful of trajectories where priorities are bell-shaped. By bisection of log alpha.
+    [Z] -> [].
+
+    ours: the paper's alpha gives a handful of trajectories where priorities are bell-shaped. By
+    bisection of log alpha.
     """
     goal = jnp.minimum(least, valid.sum().astype(priority.dtype) / 2.0)
 
@@ -113,13 +135,14 @@ def wide_enough(
     return jnp.where(reached(alpha), alpha, jnp.exp(jax.lax.fori_loop(0, 40, halve, ends)[1]))
 
 
-# ---------------------------------------------------------------------------------------------- stage III: conservative
+# -------------------------------------------------------------------------- stage III: conservative
 
 
 def graph_weights(own: jax.Array, other: jax.Array, slope: float = 0.2) -> jax.Array:
     """w_ij = softmax_j LeakyReLU(own_i + other_j) (eq. 8): own [...], other [..., N] -> [..., N].
 
-    W_2^T [W_1 o_i ; W_1 o_j] is a sum of a number of i's and one of j's. slope: that of Velickovic et al. 2018.
+    W_2^T [W_1 o_i ; W_1 o_j] is a sum of a number of i's and one of j's. slope: that of Velickovic
+    et al. 2018.
     """
     return jax.nn.softmax(jax.nn.leaky_relu(own[..., None] + other, slope), axis=-1)
 
@@ -127,7 +150,9 @@ def graph_weights(own: jax.Array, other: jax.Array, slope: float = 0.2) -> jax.A
 def softmax_filter(
     x: jax.Array, mask: jax.Array, beta: jax.Array, per_step: bool = False
 ) -> jax.Array:
-    """F = n e^(x / beta) / Z over the n valid entries, whose mean is 1 (eq. 10's factor): [T, B], [T, B] -> [T, B].
+    """F = n e^(x / beta) / Z over the n valid entries, whose mean is 1 (eq. 10's factor).
+
+    [T, B], [T, B] -> [T, B].
 
     per_step: Z and n of each time index alone (code: ICQ, which counts padding). 0 where masked.
     """
@@ -135,7 +160,9 @@ def softmax_filter(
 
 
 def exponential_filter(advantage: jax.Array, beta: jax.Array, most: jax.Array) -> jax.Array:
-    """min(e^(A / beta), most), [...] -> [...]: CRR's exp (Wang et al. 2020, arXiv 2006.15134, eq. 4)."""
+    """min(e^(A / beta), most), [...] -> [...]: CRR's exp (Wang et al. 2020, arXiv 2006.15134,
+    eq. 4).
+    """
     return jnp.exp(jnp.minimum(advantage / beta, jnp.log(most)))
 
 
@@ -152,7 +179,9 @@ def stable_weight(
     low: jax.Array,
     high: jax.Array,
 ) -> jax.Array:
-    """omega = clip(eta (u + floor)^-1 / mean (u + floor)^-1, low, high) over valid steps: [T, B], [T, B] -> [T, B].
+    """omega = clip(eta (u + floor)^-1 / mean (u + floor)^-1, low, high) over valid steps.
+
+    [T, B], [T, B] -> [T, B].
 
     ours: eta / u (eqs. 9, 10) has no bound, and where nothing happens u is next to 0.
     """
@@ -167,7 +196,10 @@ def literal_weight(uncertainty: jax.Array, eta: jax.Array) -> jax.Array:
 
 
 def critic_loss(q: jax.Array, target: jax.Array, weight: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of omega (y - Q)^2 over valid steps (eq. 9), y and omega held fixed: all [T, B] -> []."""
+    """Mean of omega (y - Q)^2 over valid steps (eq. 9), y and omega held fixed.
+
+    all [T, B] -> [].
+    """
     error = jnp.where(mask > 0, jax.lax.stop_gradient(target) - q, 0.0)
     return masked_mean(jax.lax.stop_gradient(weight) * jnp.square(error), mask)
 
@@ -177,8 +209,8 @@ def actor_loss(
 ) -> jax.Array:
     """Mean of - omega F log pi(a | tau) over valid steps, omega and F held fixed: all [T, B] -> [].
 
-    paper: eq. 10 prints Q in the place of log pi, and then no actor's parameter is in it. Eq. 14, and that a large beta
-    is to give behaviour cloning (appendix E.2), say log pi.
+    paper: eq. 10 prints Q in the place of log pi, and then no actor's parameter is in it. Eq. 14,
+    and that a large beta is to give behaviour cloning (appendix E.2), say log pi.
     """
     return masked_mean(-jax.lax.stop_gradient(weight * filter_) * log_pi, mask)
 
@@ -193,7 +225,7 @@ def literal_actor_loss(
     return masked_mean(-jax.lax.stop_gradient(weight * filter_) * q, mask)
 
 
-# ------------------------------------------------------------------------------------------------- to judge the outcome
+# ----------------------------------------------------------------------------- to judge the outcome
 
 
 def masked_median(x: jax.Array, mask: jax.Array) -> jax.Array:
@@ -201,30 +233,32 @@ def masked_median(x: jax.Array, mask: jax.Array) -> jax.Array:
     chex.assert_equal_shape([x, mask])
     ordered = jnp.sort(jnp.where(mask > 0, x, jnp.inf).ravel())
     count = jnp.sum(mask > 0)
-    low, high = (
-        ordered[jnp.maximum(count - 1, 0) // 2],
-        ordered[jnp.minimum(count // 2, ordered.size - 1)],
-    )
+    low = ordered[jnp.maximum(count - 1, 0) // 2]
+    high = ordered[jnp.minimum(count // 2, ordered.size - 1)]
     return jnp.where(count > 0, (low + high) / 2.0, 0.0)
 
 
 def auroc(score: jax.Array, positive: jax.Array) -> jax.Array:
-    """P(score of a positive > score of a negative) + P(=) / 2: [Z], [Z] bool -> []; nan if one kind is missing.
+    """P(score of a positive > score of a negative) + P(=) / 2.
+
+    [Z], [Z] bool -> []; nan if one kind is missing.
 
     The Mann-Whitney statistic over all pairs.
     """
     chex.assert_equal_shape([score, positive])
-    score, positive = score.ravel(), positive.ravel()
-    negatives = jnp.sort(
-        jnp.where(positive, jnp.inf, score)
-    )  # positives stand behind all finite scores
+    score = score.ravel()
+    positive = positive.ravel()
+    # positives stand behind all finite scores
+    negatives = jnp.sort(jnp.where(positive, jnp.inf, score))
     below, upto = (jnp.searchsorted(negatives, score, side=side) for side in ("left", "right"))
     wins = jnp.where(positive, (below + upto) / 2.0, 0.0).sum()
     return wins / (jnp.sum(positive, dtype=score.dtype) * jnp.sum(~positive, dtype=score.dtype))
 
 
 def better_pairs(level: jax.Array, groups: tuple[int, ...]) -> jax.Array:
-    """Whether agent i of an episode is better than agent j and of its type: [E, N] -> [E, N (i), N (j)] bool.
+    """Whether agent i of an episode is better than agent j and of its type.
+
+    [E, N] -> [E, N (i), N (j)] bool.
 
     groups[i]: the type of agent i. A level that is not known is nan, and in no pair.
     """
@@ -234,21 +268,27 @@ def better_pairs(level: jax.Array, groups: tuple[int, ...]) -> jax.Array:
 
 
 def pair_order(score: jax.Array, level: jax.Array, groups: tuple[int, ...]) -> jax.Array:
-    """How often the better of two agents of one type in one episode has the larger score; ties count half.
+    """How often the better of two agents of one type in one episode has the larger score.
 
-    score, level [E, N], groups and unknown levels as in `better_pairs` -> []; nan without a pair of unequal levels.
+    Ties count half. score, level [E, N], groups and unknown levels as in `better_pairs` -> []; nan
+    without a pair of unequal levels.
     """
     chex.assert_equal_shape([score, level])
     better = better_pairs(level, groups)
-    mine, other = score[:, :, None], score[:, None, :]
+    mine = score[:, :, None]
+    other = score[:, None, :]
     wins = jnp.where(mine > other, 1.0, jnp.where(mine == other, 0.5, 0.0))
     return jnp.where(better, wins, 0.0).sum() / better.sum()
 
 
 def share_of(log_weight: jax.Array, chosen: jax.Array, among: jax.Array) -> jax.Array:
-    """P(chosen | among) if items are drawn with probability ~ exp(log_weight): [Z], [Z] bool, [Z] bool -> []."""
+    """P(chosen | among) if items are drawn with probability ~ exp(log_weight).
+
+    [Z], [Z] bool, [Z] bool -> [].
+    """
     chex.assert_equal_shape([log_weight, chosen, among])
-    part, whole = (
-        jax.nn.logsumexp(jnp.where(own, log_weight, -jnp.inf)) for own in (chosen & among, among)
-    )
-    return jnp.exp(part - whole)
+
+    def log_sum(items: jax.Array) -> jax.Array:
+        return jax.nn.logsumexp(jnp.where(items, log_weight, -jnp.inf))
+
+    return jnp.exp(log_sum(chosen & among) - log_sum(among))

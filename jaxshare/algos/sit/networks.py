@@ -1,8 +1,8 @@
-"""Networks with attention over agents: SIT's reward decomposition and its critic (Tian et al. 2023, eqs. 1, 2, 8)."""
+"""Networks with attention over agents: SIT's reward decomposition and its critic (Tian et al. 2023,
+eqs. 1, 2, 8).
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,30 +10,28 @@ from flax import linen as nn
 from flax import struct
 
 from jaxshare.algos.sit.equations import contributions, graph_weights, similarity
-from jaxshare.models.base import Linear, Network, add_bias, uniform_fan
+from jaxshare.models.base import Linear, Network, add_bias, apply_of, first_params, uniform_fan
 from jaxshare.models.embedding import Embedding
 from jaxshare.models.mixers import QMixer
+from jaxshare.trees import Tree
 
 DECOMPOSITIONS = ("attention", "sum", "monotone")
 GRAPHS = ("attention", "mean", "none")
-MIXER = {
-    "embed_dim": 32,
-    "hypernet_dim": 64,
-    "hypernet_layers": 2,
-}  # of `monotone`; code: PyMARL's qmix.yaml
 
 
 class Decomposition(nn.Module):
     """What each agent contributes to the team reward, and the reward that this explains.
 
-    state [..., G], own [..., N, D] (observation and encoded action) -> contribution [..., N], total [...].
+    state [..., G], own [..., N, D] (observation and encoded action)
+    -> contribution [..., N], total [...].
 
-        attention: lambda = softmax_i((W_q e_s) . (W_k e_i)), contribution lambda_i f(own_i), total their sum
+        attention: lambda = softmax_i((W_q e_s) . (W_k e_i)),
+                   contribution lambda_i f(own_i), total their sum
         sum:       contribution f(own_i), total their sum
         monotone:  contribution f(own_i), total a monotone mixer of them (appendix E.1, "MNC")
 
-    e_s, e_i and f are Linear-ReLU-Linear, f is one network for all agents. scaled: scores are divided by the square
-    root of the attention's size, which the paper does not do.
+    e_s, e_i and f are Linear-ReLU-Linear, f is one network for all agents. scaled: scores are
+    divided by the square root of the attention's size, which the paper does not do.
     """
 
     kind: str  # of DECOMPOSITIONS
@@ -46,45 +44,47 @@ class Decomposition(nn.Module):
         """Decompose."""
         reward = Embedding(self.reward_dim, 1, name="reward")(own)[..., 0]
         if self.kind == "monotone":
-            return reward, QMixer(**MIXER, name="mixer")(reward, state)  # type: ignore[arg-type]
+            # code: the sizes of PyMARL's qmix.yaml
+            mixer = QMixer(embed_dim=32, hypernet_dim=64, hypernet_layers=2, name="mixer")
+            return reward, mixer(reward, state)
         if self.kind == "sum":
             return reward, reward.sum(-1)
         size = self.attention_dim
         e_state = Embedding(size, size, name="state")(state)
         e_own = Embedding(size, size, name="own")(own)
-        query, key = (
-            self.param(name, uniform_fan(size), (size, size)) for name in ("query", "key")
-        )
-        score = similarity(
-            e_state @ query @ key.T, e_own
-        )  # W_k goes to the one query instead of the N keys
-        found = contributions(score / size**0.5 if self.scaled else score, reward)
-        return found, found.sum(-1)
+        query = self.param("query", uniform_fan(size), (size, size))
+        key = self.param("key", uniform_fan(size), (size, size))
+        # W_k goes to the one query instead of the N keys
+        score = similarity(e_state @ query @ key.T, e_own)
+        contribution = contributions(score / size**0.5 if self.scaled else score, reward)
+        return contribution, contribution.sum(-1)
 
 
 def decomposition_ensemble(
     module: Decomposition, members: int, state_dim: int, agents: int, own_dim: int
 ) -> Network:
-    """Members of independent first parameters: apply(params, state, own) -> [M, ..., N], [M, ...]."""
+    """Members of independent first parameters.
 
-    def init(key: jax.Array) -> Any:
-        return module.init(key, jnp.zeros((1, state_dim)), jnp.zeros((1, agents, own_dim)))[
-            "params"
-        ]
+    apply: (params, state, own) -> [M, ..., N], [M, ...].
+    """
 
-    def apply(params: Any, state: jax.Array, own: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return module.apply({"params": params}, state, own)  # type: ignore[return-value]
+    def init(key: jax.Array) -> Tree:
+        state = jnp.zeros((1, state_dim))
+        return first_params(module, key, state, jnp.zeros((1, agents, own_dim)))
 
     return Network(
         init=lambda key: jax.vmap(init)(jax.random.split(key, members)),
-        apply=jax.vmap(apply, in_axes=(0, None, None)),
+        apply=jax.vmap(apply_of(module), in_axes=(0, None, None)),
         param_sets=(),
     )
 
 
 @struct.dataclass
 class Question:
-    """What a critic is asked: the values of `action` for the agent whose place among the observations is `index`."""
+    """What a critic is asked: the values of `action`.
+
+    index: the agent's place among the observations.
+    """
 
     history: jax.Array  # [T, rows, D] own observation and encoded previous action
     action: jax.Array  # [T, rows, K, E] encoded
@@ -93,12 +93,15 @@ class Question:
 
 
 class GraphCritic(nn.Module):
-    """Q_i(tau_i, a, o_-i) = f_agg([f_local(tau_i, a) ; e_global]), e_global from a graph attention over observations.
+    """Q_i(tau_i, a, o_-i) = f_agg([f_local(tau_i, a) ; e_global]), e_global from a graph attention
+    over observations.
 
-        e_global = sum_j w_ij W_1 o_j,  w_ij = softmax_j LeakyReLU(W_2^T [W_1 o_i ; W_1 o_j])             (eq. 8)
+        e_global = sum_j w_ij W_1 o_j
+        w_ij = softmax_j LeakyReLU(W_2^T [W_1 o_i ; W_1 o_j])                               (eq. 8)
 
-    The graph is complete, i itself included; the order of the others does not matter. Only the row of the own agent is
-    computed. graph: attention | mean (w_ij = 1/N) | none (f_agg sees the local part alone).
+    The graph is complete, i itself included; the order of the others does not matter. Only the row
+    of the own agent is computed. graph: attention | mean (w_ij = 1/N) | none (f_agg sees the local
+    part alone).
     carry [rows, 0], Question -> (carry, values [T, rows, K]).
     """
 
@@ -108,24 +111,25 @@ class GraphCritic(nn.Module):
     @nn.compact
     def __call__(self, carry: jax.Array, asked: Question) -> tuple[jax.Array, jax.Array]:
         """Judge."""
-        seen = self._local(asked)  # [T, rows, K, H]
+        x = self._local(asked)  # [T, rows, K, H]
         if self.graph != "none":
             world = self._world(asked)[..., None, :]
-            seen = jnp.concatenate(
-                [seen, jnp.broadcast_to(world, (*seen.shape[:-1], world.shape[-1]))], axis=-1
-            )
-        return carry, Embedding(self.hidden_dim, 1, name="aggregate")(seen)[..., 0]
+            world = jnp.broadcast_to(world, (*x.shape[:-1], world.shape[-1]))
+            x = jnp.concatenate([x, world], axis=-1)
+        return carry, Embedding(self.hidden_dim, 1, name="aggregate")(x)[..., 0]
 
     def _local(self, asked: Question) -> jax.Array:
-        """Linear-ReLU-Linear of [history ; action]; the first product of the history is made once for all actions."""
-        before, size = asked.history.shape[-1], asked.action.shape[-1]
+        """Linear-ReLU-Linear of [history ; action].
+
+        The first product of the history is made once for all actions.
+        """
+        before = asked.history.shape[-1]
+        size = asked.action.shape[-1]
         init = uniform_fan(before + size)
         kernel = self.param("local_kernel", init, (before + size, self.hidden_dim))
         bias = self.param("local_bias", init, (self.hidden_dim,))
-        hidden = (
-            add_bias(asked.history @ kernel[:before], bias)[..., None, :]
-            + asked.action @ kernel[before:]
-        )
+        of_history = add_bias(asked.history @ kernel[:before], bias)[..., None, :]
+        hidden = of_history + asked.action @ kernel[before:]
         return Linear(self.hidden_dim, name="local_out")(nn.relu(hidden))
 
     def _world(self, asked: Question) -> jax.Array:
@@ -139,15 +143,14 @@ class GraphCritic(nn.Module):
             return values.mean(-2)
         second = self.param("graph_score", uniform_fan(2 * size), (size, 2))
         score = values @ second
-        own = jnp.take_along_axis(score[..., 0], asked.index[..., None], axis=-1)[..., 0]
-        return (graph_weights(own, score[..., 1])[..., None] * values).sum(-2)
+        of_agent = jnp.take_along_axis(score[..., 0], asked.index[..., None], axis=-1)[..., 0]
+        return (graph_weights(of_agent, score[..., 1])[..., None] * values).sum(-2)
 
 
 def first_question(agents: int, obs_dim: int, action_dim: int) -> Question:
     """A question of these sizes, to make parameters by."""
-    return Question(
-        history=jnp.zeros((1, 1, obs_dim + action_dim)),
-        action=jnp.zeros((1, 1, 1, action_dim)),
-        obs=jnp.zeros((1, 1, agents, obs_dim)),
-        index=jnp.zeros((1, 1), jnp.int32),
-    )
+    history = jnp.zeros((1, 1, obs_dim + action_dim))
+    action = jnp.zeros((1, 1, 1, action_dim))
+    obs = jnp.zeros((1, 1, agents, obs_dim))
+    index = jnp.zeros((1, 1), jnp.int32)
+    return Question(history=history, action=action, obs=obs, index=index)

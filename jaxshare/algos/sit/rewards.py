@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 
 from jaxshare.algos.sit import equations
 from jaxshare.algos.sit.settings import NO_DECOMPOSITION
-from jaxshare.learners.records import View
+from jaxshare.learners.records import Settings, View
 from jaxshare.learners.value import team_reward
 from jaxshare.models import inputs
 from jaxshare.ops.masking import masked_mean
@@ -49,8 +47,8 @@ def loss(view: View) -> tuple[Array, Metrics]:
     floor = view.tables["floor"]
     team = team_reward(view.spec, batch) - floor
     ensemble = view.learner.networks["reward"]
-    own = own_inputs(view.spec, batch)
-    contribution, total = ensemble.apply(view.params["reward"], batch.state[:-1], own)
+    x = own_inputs(view.spec, batch)
+    contribution, total = ensemble.apply(view.params["reward"], batch.state[:-1], x)
     error = equations.ensemble_loss(total, team, batch.mask)
 
     # what it says of each agent
@@ -71,8 +69,11 @@ def _agent_mean(x: Array, mask: Array) -> Array:
     return masked_mean(x, jnp.broadcast_to(mask[..., None], x.shape))
 
 
-def least_reward(config: Any, spec: EnvSpec, data: Episode) -> Array:
-    """The least team reward of a data set [E, T, ...], or 0 if that is less or nothing is lifted, []."""
+def least_reward(config: Settings, spec: EnvSpec, data: Episode) -> Array:
+    """The least team reward of a data set [E, T, ...], [].
+
+    Or 0, if that is less or nothing is lifted.
+    """
     if not config.lift_rewards:
         return jnp.float32(0)
     reward = jnp.where(data.mask > 0, team_reward(spec, data), 0.0)
@@ -80,9 +81,10 @@ def least_reward(config: Any, spec: EnvSpec, data: Episode) -> Array:
 
 
 def individual(view: View, floor: Array) -> tuple[Array, Array]:
-    """r [T, B, N] and u [T, B, N] of a batch (eqs. 4, 5), 0 under mask 0; r_tot and 0 without a decomposition.
+    """r [T, B, N] and u [T, B, N] of a batch (eqs. 4, 5), 0 under mask 0.
 
-    floor: what the ensemble learned without, of which each agent gets an equal part back.
+    r_tot and 0 without a decomposition. floor: what the ensemble learned without, of which each
+    agent gets an equal part back.
     """
     batch = view.batch
     mask = batch.mask[..., None] > 0
@@ -91,8 +93,8 @@ def individual(view: View, floor: Array) -> tuple[Array, Array]:
         reward = jnp.broadcast_to(team, batch.reward.shape)
         return jnp.where(mask, reward, 0.0), jnp.zeros_like(reward)
     ensemble = view.learner.networks["reward"]
-    own = own_inputs(view.spec, batch)
-    contribution, _ = ensemble.apply(view.params["reward"], batch.state[:-1], own)
+    x = own_inputs(view.spec, batch)
+    contribution, _ = ensemble.apply(view.params["reward"], batch.state[:-1], x)
     mean, spread = equations.ensemble_moments(contribution)
     mean = mean + floor / view.spec.num_agents
     return jnp.where(mask, mean, 0.0), jnp.where(mask, spread, 0.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 
@@ -12,7 +11,8 @@ from jaxshare.algos.sit.networks import GraphCritic, Question, first_question
 from jaxshare.algos.sit.settings import Config
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, q_network
-from jaxshare.models.base import lift_apply, lift_init, sharing_sets
+from jaxshare.models.base import apply_of, first_params, lift_apply, lift_init, sharing_sets
+from jaxshare.trees import Tree
 from jaxshare.types import Array, EnvSpec
 
 
@@ -22,7 +22,8 @@ class Sets:
 
     buffers: which buffer each agent's trajectories are in; names: of the buffers;
     param_sets: parameter set of each agent;
-    actor: unroll gives logits [T, B, S, A], or numbers [T, B, S, U] whose tanh is the mean of a policy;
+    actor: unroll gives logits [T, B, S, A], or numbers [T, B, S, U] whose tanh is the mean of a
+    policy;
     critic: a Question with rows [B, S] -> values [T, B, S, K].
     """
 
@@ -48,16 +49,20 @@ class Sets:
         return [self._members(buffer) for buffer in range(len(self.names))]
 
     def _members(self, buffer: int) -> list[int]:
-        return [agent for agent, own in enumerate(self.buffers) if own == buffer]
+        return [agent for agent in range(len(self.buffers)) if self.buffers[agent] == buffer]
 
-    def judge(self, params: Any, asked: Question) -> Array:
+    def judge(self, params: Tree, asked: Question) -> Array:
         """Q_i [T, B, S, K] of a Question with rows [B, S]."""
         carry = self.critic.initial_carry(asked.history.shape[1])
-        return self.critic.unroll(params, carry, asked)[1]  # type: ignore[arg-type]
+        unroll: Callable[..., tuple[Array, Array]] = self.critic.unroll  # it reads questions
+        return unroll(params, carry, asked)[1]
 
 
 def sets_of(config: Config, spec: EnvSpec) -> Sets:
-    """As `share_params` says: agents of a type have a buffer, all have one where they share a policy."""
+    """As `share_params` says.
+
+    Agents of a type have a buffer, all have one where they share a policy.
+    """
     param_sets = sharing_sets(config.share_params, spec.groups)
     shared = config.share_params == "all"
     each = tuple(range(max(param_sets) + 1))
@@ -88,13 +93,10 @@ def _critics(config: Config, spec: EnvSpec, param_sets: tuple[int, ...]) -> Agen
     critic = GraphCritic(config.critic_dim, config.graph)
     example = first_question(spec.num_agents, spec.obs_dim, inputs.action_dim(spec))
 
-    def init(key: Array) -> Any:
-        return critic.init(key, jnp.zeros((1, 0)), example)["params"]
+    def init(key: Array) -> Tree:
+        return first_params(critic, key, jnp.zeros((1, 0)), example)
 
-    def apply(params: Any, carry: Array, asked: Question) -> tuple[Array, Array]:
-        return critic.apply({"params": params}, carry, asked)  # type: ignore[return-value]
-
-    unroll: Callable[..., tuple[Array, Array]] = lift_apply(apply, param_sets)
+    unroll: Callable[..., tuple[Array, Array]] = lift_apply(apply_of(critic), param_sets)
     return AgentNetwork(
         init=lift_init(init, param_sets),
         initial_carry=lambda batch: jnp.zeros((batch, len(param_sets), 0)),

@@ -87,7 +87,8 @@ class HParams(PolicyWidth, RMSprop, CriticRate, Learning):
         check_record(self, "algo.hparams.")
         if self.omega_low > self.omega_high:
             raise RefusedError(
-                f"algo.hparams.omega_low={self.omega_low} must lie between 0 and omega_high={self.omega_high}."
+                f"algo.hparams.omega_low={self.omega_low} must lie between 0 and "
+                f"omega_high={self.omega_high}."
             )
 
 
@@ -204,26 +205,30 @@ class Config(TargetPeriod):
         self._check_together()
 
     def _check_together(self) -> None:
+        """Raise RefusedError for settings that have no meaning beside one another."""
         if self.decomposition == NO_DECOMPOSITION and self.stage1_updates:
             raise RefusedError(
-                f"algo.decomposition=none leaves nothing to learn for algo.stage1_updates={self.stage1_updates}. "
-                "Use algo.stage1_updates=0, and total_updates for the policies alone."
+                "algo.decomposition=none leaves nothing to learn for "
+                f"algo.stage1_updates={self.stage1_updates}. Use algo.stage1_updates=0, and "
+                "total_updates for the policies alone."
             )
         if self.scaled_attention and self.decomposition != "attention":
             raise RefusedError(
-                f"algo.scaled_attention=true has no effect with algo.decomposition={self.decomposition}: only "
-                "attention has scores. Leave it out."
+                "algo.scaled_attention=true has no effect with "
+                f"algo.decomposition={self.decomposition}: only attention has scores. Leave it out."
             )
+
+        # of the last stage
         if self.literal_weight and not self.weighted:
             raise RefusedError(
                 f"algo.literal_weight=true: with algo.decomposition={self.decomposition} and "
-                f"algo.ensemble={self.ensemble} the uncertainty is 0 everywhere, and eta / 0 has no value. Leave it "
-                "out: all weights are 1 then."
+                f"algo.ensemble={self.ensemble} the uncertainty is 0 everywhere, and eta / 0 has "
+                "no value. Leave it out: all weights are 1 then."
             )
         if self.filter_axis == "batch" and self.filter in ("exponential", "binary"):
             raise RefusedError(
-                f"algo.filter_axis=batch has no effect with algo.filter={self.filter}, which has no normaliser. Leave "
-                "it out, or use algo.filter=advantage or q."
+                f"algo.filter_axis=batch has no effect with algo.filter={self.filter}, which has "
+                "no normaliser. Leave it out, or use algo.filter=advantage or q."
             )
 
     @property

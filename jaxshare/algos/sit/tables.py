@@ -1,7 +1,7 @@
 """SIT's second stage: buffers of single agents' trajectories.
 
-What it leaves in the learner's statistics are numbers by (episode, agent); observations stay in the data set, and
-nobody's view of the others is copied.
+What it leaves in the learner's statistics are numbers by (episode, agent); observations stay in the
+data set, and nobody's view of the others is copied.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ SLICE = 64  # episodes of the data set that are looked at together
 def first(sets: Sets, config: Config, spec: EnvSpec) -> dict[str, Array]:
     """What `tables` gives, empty.
 
-    reward, uncertainty [C, T, N] f32; priority [C, N] f32, rescaled; by buffer [K]: median (of the uncertainty), alpha
-    (after min_ess), ess; floor: `least_reward`; tree_<k>: nodes of the sum-tree over the trajectories (episode, k-th
-    buffer's agent). Raises RefusedError without a capacity.
+    reward, uncertainty [C, T, N] f32; priority [C, N] f32, rescaled; by buffer [K]: median
+    (of the uncertainty), alpha (after min_ess), ess; floor: `least_reward`; tree_<k>: nodes of the
+    sum-tree over the trajectories (episode, k-th buffer's agent). Raises RefusedError without a
+    capacity.
     """
     capacity = config.capacity
     if not capacity:
         raise RefusedError(
-            "algo.capacity=0 stands for as many episodes as the data set has, which jaxshare.train puts in its "
-            "place. Elsewhere give algo.capacity that number."
+            "algo.capacity=0 stands for as many episodes as the data set has, which jaxshare.train "
+            "puts in its place. Elsewhere give algo.capacity that number."
         )
     agents = spec.num_agents
     steps = (capacity, spec.episode_limit, agents)
@@ -46,6 +47,8 @@ def first(sets: Sets, config: Config, spec: EnvSpec) -> dict[str, Array]:
         "priority": jnp.zeros((capacity, agents)),
         "floor": jnp.zeros(()),
     }
+
+    # one of each for a buffer, and its tree
     empty |= {name: jnp.zeros(len(sets.names)) for name in ("median", "alpha", "ess")}
     for k, members in enumerate(sets.members):
         empty[f"tree_{k}"] = sum_tree.init(capacity * len(members)).nodes
@@ -53,7 +56,10 @@ def first(sets: Sets, config: Config, spec: EnvSpec) -> dict[str, Array]:
 
 
 def tables(sets: Sets, view: View) -> dict[str, Array]:
-    """Everything that the last stage reads besides the data: made in one pass over the data set, between the stages."""
+    """Everything that the last stage reads besides the data.
+
+    It is made in one pass over the data set, between the stages.
+    """
     _check(view)
     updates = view.clock.updates
     last_of_first = view.config.stage1_updates
@@ -75,8 +81,8 @@ def _check(view: View) -> None:
     limit = view.spec.episode_limit
     if steps > limit:
         raise RefusedError(
-            f"The data set has episodes of {steps} steps, and env={view.spec.name} ends them after {limit}. Choose "
-            "the environment that it was collected in."
+            f"The data set has episodes of {steps} steps, and env={view.spec.name} ends them after "
+            f"{limit}. Choose the environment that it was collected in."
         )
 
 
@@ -111,10 +117,12 @@ def _built(sets: Sets, view: View, floor: Array) -> dict[str, Array]:
 
 
 def judged(sets: Sets, view: View, floor: Array) -> dict[str, Array]:
-    """What the ensemble says of every trajectory of a data set; the view's batch: in the layout of a replay, any size.
+    """What the ensemble says of every trajectory of a data set.
 
-    reward, uncertainty [E, T, N]; priority [E, N], rescaled; log_weight [E, N], of eq. 7 up to a constant of each
-    buffer; by buffer [K]: median (of the uncertainty), alpha (after min_ess), ess.
+    The view's batch: in the layout of a replay, any size.
+
+    reward, uncertainty [E, T, N]; priority [E, N], rescaled; log_weight [E, N], of eq. 7 up to a
+    constant of each buffer; by buffer [K]: median (of the uncertainty), alpha (after min_ess), ess.
     """
     data = view.batch
     reward, uncertainty = _look_at_all(view, floor)
@@ -128,9 +136,9 @@ def judged(sets: Sets, view: View, floor: Array) -> dict[str, Array]:
     log_weights = [empty] * view.spec.num_agents
     by_buffer = []
     for members in sets.members:
-        own = jnp.array(members)
-        buffer = _buffer(raw[:, own], valid[:, own], view)
-        median = equations.masked_median(uncertainty[..., own], mask[..., own])
+        agents = jnp.array(members)
+        buffer = _buffer(raw[:, agents], valid[:, agents], view)
+        median = equations.masked_median(uncertainty[..., agents], mask[..., agents])
         by_buffer.append({"alpha": buffer.alpha, "ess": buffer.ess, "median": median})
         for place, agent in enumerate(members):
             priorities[agent] = buffer.priority[:, place]
@@ -203,7 +211,8 @@ def _buffer(raw: Array, valid: Array, view: View) -> Buffer:
 
 
 def drawn(sets: Sets, view: View, batch_size: int) -> tuple[Array, Array]:
-    """(episode, agent), each [B, S] i32: `batch_size` trajectories for every parameter set from its buffer.
+    """(episode, agent), each [B, S] i32: `batch_size` trajectories for every parameter set from its
+    buffer.
 
     Stratified draws from the sum-tree, with replacement.
     """

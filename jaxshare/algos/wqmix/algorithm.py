@@ -1,19 +1,21 @@
 """WQMIX: weighted QMIX, optimistic or central (Rashid et al. 2020, NeurIPS, arXiv 2006.10800).
 
-QMIX fits the best monotone function to all joint actions alike, and may so lose the best one. Here a second value Q*,
-mixed without the restriction, says what joint actions are worth, and QMIX is fitted with less weight on the bad ones:
+QMIX fits the best monotone function to all joint actions alike, and may so lose the best one. Here
+a second value Q*, mixed without the restriction, says what joint actions are worth, and QMIX is
+fitted with less weight on the bad ones:
 
-    y = R + discount Q*'(s', tau', u'),   u' = everybody's greedy action                                (eq. 5)
-    L = mean[w (y - Q_tot)^2] + mean[(y - Q*)^2]                                                   (eqs. 6 and 7)
+    y = R + discount Q*'(s', tau', u'),   u' = everybody's greedy action                   (eq. 5)
+    L = mean[w (y - Q_tot)^2] + mean[(y - Q*)^2]                                      (eqs. 6 and 7)
 
-    weighting=optimistic (OW-QMIX):  w = 1 where Q_tot < y, else alpha                                    (eq. 8)
-    weighting=central (CW-QMIX):     w = 1 where y > Q*'(s, tau, u*) or u = u*, else alpha                (eq. 9)
+    weighting=optimistic (OW-QMIX):  w = 1 where Q_tot < y, else alpha                       (eq. 8)
+    weighting=central (CW-QMIX):     w = 1 where y > Q*'(s, tau, u*) or u = u*, else alpha   (eq. 9)
 
-u* are the greedy actions now. Q* is made of utilities of their own, Q*_i(tau_i, u_i), one network as the agents', and a
-feed-forward mixer of three layers. Nobody acts by it. With modifiers=[differ] it is refused: its loss is its own.
+u* are the greedy actions now. Q* is made of utilities of their own, Q*_i(tau_i, u_i), one network
+as the agents', and a feed-forward mixer of three layers. Nobody acts by it. With modifiers=[differ]
+it is refused: its loss is its own.
 
-Departures: paper: alpha is 0.5 (OW) and 0.75 (CW) in SMAC, 0.1 in predator-prey; code: 0.1 in its file, 0.5 in its
-README. code: the comparison of eq. 9 is with the Q* of the target networks.
+Departures: paper: alpha is 0.5 (OW) and 0.75 (CW) in SMAC, 0.1 in predator-prey; code: 0.1 in its
+file, 0.5 in its README. code: the comparison of eq. 9 is with the Q* of the target networks.
 Not done: the attention of its `central_mixer=atten`, which the paper uses on one map.
 """
 
@@ -28,15 +30,9 @@ import jax.numpy as jnp
 from jaxshare.algos.wqmix.central import central_mixer
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import View
-from jaxshare.learners.value import (
-    ValueConfig,
-    ValueHParams,
-    agent_inputs,
-    agent_network,
-    monotone_mixer,
-    unrolled,
-    value_learner,
-)
+from jaxshare.learners.utilities import agent_inputs, agent_network, unrolled
+from jaxshare.learners.value import monotone_mixer, value_learner
+from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.models.mixers import MixerInputs
 from jaxshare.ops.masking import masked_argmax, masked_mean, masked_mean_square, take_last
 from jaxshare.settings.fields import default, nested, size, static, swept
@@ -86,7 +82,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
 
 
 class Central(NamedTuple):
-    """What Q* says. taken, best: [T, B] of what was done and of the greedy actions now, target: y."""
+    """What Q* says: [T, B] of what was done, and of the greedy actions now; target: y."""
 
     taken: Array
     best: Array
@@ -104,11 +100,12 @@ def central_values(view: View) -> Central:
     best_q = take_last(slow[:-1], greedy_actions(view))
     next_value = mixed(view, view.target_params, next_q, batch.state[1:])
     target = values.team_reward + values.discount * next_value
-    return Central(
-        taken=mixed(view, view.params, take_last(q[:-1], batch.action), batch.state[:-1]),
-        best=jax.lax.stop_gradient(mixed(view, view.target_params, best_q, batch.state[:-1])),
-        target=jax.lax.stop_gradient(target),
-    )
+
+    # of the team: with a gradient for what was done only
+    now = batch.state[:-1]
+    taken = mixed(view, view.params, take_last(q[:-1], batch.action), now)
+    best = jax.lax.stop_gradient(mixed(view, view.target_params, best_q, now))
+    return Central(taken=taken, best=best, target=jax.lax.stop_gradient(target))
 
 
 def greedy_actions(view: View) -> Array:
@@ -144,10 +141,13 @@ def loss(view: View) -> tuple[Array, Metrics]:
     delta = central.target - values.q_tot
     monotone = masked_mean(weight * jnp.square(jnp.where(mask > 0, delta, 0.0)), mask)
     error = masked_mean_square(central.target - central.taken, mask)
+
+    # means over valid steps
+    size = masked_mean(jnp.abs(delta), mask)
     return monotone + error, {
         "loss/td": monotone,
         "loss/central": error,
-        "td_error/abs_mean": masked_mean(jnp.abs(delta), mask),
+        "td_error/abs_mean": size,
         "q/tot_mean": masked_mean(values.q_tot, mask),
         "q/central_mean": masked_mean(central.taken, mask),
         "q/target_mean": masked_mean(central.target, mask),

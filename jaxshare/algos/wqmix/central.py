@@ -1,4 +1,4 @@
-"""WQMIX's Q*: a team's value that no agent needs to know, so that its mixer need not be monotone."""
+"""WQMIX's Q*: a team's value that no agent needs to know; its mixer need not be monotone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxshare.models.base import Linear
-from jaxshare.models.mixers import Mixer, MixerInputs
-from jaxshare.trees import Params
+from jaxshare.models.mixers import Mixer, state_mixer
 
 
 class CentralMixer(nn.Module):
-    """[state, q_1 … q_N] -> three layers of ReLU -> advantage, and a value of the state with one hidden layer.
+    """[state, q_1 … q_N] -> three layers of ReLU -> advantage, and a value of the state with one
+    hidden layer.
 
     q [..., N], state [..., G] -> Q* [...]. code: the same, without hyper-networks.
     """
@@ -34,12 +34,4 @@ def central_mixer(num_agents: int, state_dim: int, hidden_dim: int) -> Mixer:
     """A mixer that can represent any function of the utilities and the state."""
     module = CentralMixer(hidden_dim)
 
-    def init(key: jax.Array) -> Params:
-        return module.init(key, jnp.zeros((1, num_agents)), jnp.zeros((1, state_dim)))["params"]
-
-    def apply(params: Params, q: jax.Array, reads: MixerInputs) -> jax.Array:
-        mixed = module.apply({"params": params}, q, reads.state)
-        assert isinstance(mixed, jax.Array)
-        return mixed
-
-    return Mixer(init=init, apply=apply)
+    return state_mixer(module, num_agents, state_dim)

@@ -1,4 +1,6 @@
-"""The modifier that A-PPS, RS-PPS and PP-PPS are: averages of the agents' parameters, from time to time."""
+"""The modifier that A-PPS, RS-PPS and PP-PPS are: averages of the agents' parameters, from time to
+time.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ from jaxshare.types import Array, LearnerState, Metrics
 
 
 def periodic(name: str, config: PeriodicConfig, learner: Learner) -> Learner:
-    """Average the agents' parameters from time to time. Raises RefusedError if they have none of their own."""
+    """Average the agents' parameters from time to time.
+
+    Raises RefusedError if they have none of their own.
+    """
     refuse(name, config, learner)
     hparams = {f"{name}.{key}": value for key, value in swept_values(config).items()}
     learner = replace(learner, owners={**learner.owners, AVERAGES: name}).extend(hparams=hparams)
@@ -54,7 +59,9 @@ def _starting(config: PeriodicConfig, network: Any) -> Any:
 
 
 def start(config: PeriodicConfig, params: Any) -> Any:
-    """The agents' first parameters, leaves [N, ...]. ours: averaging networks of different draws would shrink them."""
+    """The agents' first parameters, leaves [N, ...]. ours: averaging networks of different draws
+    would shrink them.
+    """
     if config.init == "common":
         return jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), params)
     if config.init == "average":
@@ -99,7 +106,9 @@ def average_if_due(sharing: Sharing, view: View) -> tuple[LearnerState, Metrics]
 
 
 def aggregate(sharing: Sharing, view: View, score: Array) -> LearnerState:
-    """Average the shared tensors with weights from scores [N]; distances and weights go into the statistics."""
+    """Average the shared tensors with weights from scores [N]; distances and weights go into the
+    statistics.
+    """
     config = sharing.config
     name = sharing.name
     state = view.state

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxshare.learners.assembly import with_values
+from jaxshare.learners.passes import with_values
 from jaxshare.learners.records import View
 from jaxshare.learners.value import team_reward
 from jaxshare.modifiers.periodic.sharing import Sharing
@@ -28,7 +28,9 @@ def scores(sharing: Sharing, view: View) -> Array:
 
 
 def observe(sharing: Sharing, view: View) -> dict[str, Any]:
-    """Write each agent's return of the episodes (or pieces of streams) just collected into the ring [buffer, N]."""
+    """Write each agent's return of the episodes (or pieces of streams) just collected into the ring
+    [buffer, N].
+    """
     stats = view.stats[sharing.name]
     ring = stats["returns"]
     experience = view.batch
@@ -44,12 +46,17 @@ def observe(sharing: Sharing, view: View) -> dict[str, Any]:
 
 
 def own_scores(ring: Array, clock: Clock) -> Array:
-    """Mean return of each agent over what is in the ring: [buffer, N] -> [N]. The ratio is that of the sums."""
+    """Mean return of each agent over what is in the ring: [buffer, N] -> [N].
+
+    The ratio is that of the sums.
+    """
     return ring.sum(0) / jnp.clip(clock.episodes, 1, ring.shape[0]).astype(jnp.float32)
 
 
 def play_alone(sharing: Sharing, view: View, play: Callable[..., Any]) -> LearnerState:
-    """If it is time to average, play `solo_episodes` with each agent's network in everybody's place."""
+    """If it is time to average, play `solo_episodes` with each agent's network in everybody's
+    place.
+    """
     state = view.state
     updates = view.clock.updates
     due = crossed(updates, updates + sharing.updates_per_batch, sharing.config.period)

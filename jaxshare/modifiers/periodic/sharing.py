@@ -68,18 +68,19 @@ def refuse(name: str, config: PeriodicConfig, learner: Learner) -> None:
     other = learner.owners.get(AVERAGES)
     if other:
         raise RefusedError(
-            f"modifiers {other} and {name} both average the parameters of the agents of {learner.name}: the second "
-            "would average what is the same already, or undo what the first keeps personal. Use one."
+            f"modifiers {other} and {name} both average the parameters of the agents of "
+            f"{learner.name}: the second would average what is the same already, or undo what the "
+            "first keeps personal. Use one."
         )
     if learner.config.share_params != "none":
         raise RefusedError(
-            f"algo.share_params={learner.config.share_params}: modifiers=[{name}] averages parameters that every "
-            "agent has for itself. Use algo.share_params=none."
+            f"algo.share_params={learner.config.share_params}: modifiers=[{name}] averages "
+            "parameters that every agent has for itself. Use algo.share_params=none."
         )
     if config.targets == "aggregate" and learner.targets.networks == ():
         raise RefusedError(
-            f"{name}.targets=aggregate: algo={learner.name} with algo.target_update=none has no target networks. "
-            f"Use {name}.targets=keep, or another algo.target_update."
+            f"{name}.targets=aggregate: algo={learner.name} with algo.target_update=none has no "
+            f"target networks. Use {name}.targets=keep, or another algo.target_update."
         )
     if isinstance(config, ScoredConfig):
         _refuse_scores(name, config, learner)
@@ -90,20 +91,22 @@ def _refuse_scores(name: str, config: ScoredConfig, learner: Learner) -> None:
     source = _source(config, learner)
     if source == "own" and spec.common_reward:
         raise RefusedError(
-            f"{name}.score=own: env={spec.name} gives all agents the same reward, so that the weighted mean is the "
-            f"plain one. Use {name}.score=solo, or individual where there is a mixer, or modifiers=[a_pps]."
+            f"{name}.score=own: env={spec.name} gives all agents the same reward, so that the "
+            f"weighted mean is the plain one. Use {name}.score=solo, or individual where there is "
+            "a mixer, or modifiers=[a_pps]."
         )
     if source == "individual" and "mixer" not in offers(learner):
         raise RefusedError(
-            f"modifiers=[{name}] cannot be used with algo={learner.name} and {name}.score=individual: without a "
-            "mixer there is no dQ_tot/dQ_i to decompose the team reward by. Use "
-            f"{name}.score=solo or own, or an algorithm with a mixer of utilities, such as vdn or qmix."
+            f"modifiers=[{name}] cannot be used with algo={learner.name} and "
+            f"{name}.score=individual: without a mixer there is no dQ_tot/dQ_i to decompose the "
+            f"team reward by. Use {name}.score=solo or own, or an algorithm with a mixer of "
+            "utilities, such as vdn or qmix."
         )
     if source == "solo" and not spec.pure:
         raise RefusedError(
-            f"{name}.score={config.score}: solo episodes are played inside the compiled program, and "
-            f"env={spec.name} is on the host. Use {name}.score=individual where there is a mixer, own where every "
-            "agent has a reward of its own, or modifiers=[a_pps]."
+            f"{name}.score={config.score}: solo episodes are played inside the compiled program, "
+            f"and env={spec.name} is on the host. Use {name}.score=individual where there is a "
+            "mixer, own where every agent has a reward of its own, or modifiers=[a_pps]."
         )
 
 
@@ -119,7 +122,10 @@ def _source(config: PeriodicConfig, learner: Learner) -> str | None:
 
 
 def _tensors(name: str, config: PeriodicConfig, learner: Learner) -> dict[str, frozenset[str]]:
-    """Dotted names of the shared tensors of each network. Raises RefusedError for names that there are not."""
+    """Dotted names of the shared tensors of each network.
+
+    Raises RefusedError for names that there are not.
+    """
     known = {
         network: _names(learner.networks[network])
         for network in _chosen_networks(name, config, learner)
@@ -134,8 +140,8 @@ def _tensors(name: str, config: PeriodicConfig, learner: Learner) -> dict[str, f
         if not any(_matches(tensor, pattern) for tensor in everything):
             modules = dict.fromkeys(tensor.split(".")[0] for tensor in everything)
             raise RefusedError(
-                f"{name}.share={pattern} is no part of the agents' network. Use all, head, body, or names out of "
-                f"{', '.join(modules)} (tensors: {', '.join(everything)})."
+                f"{name}.share={pattern} is no part of the agents' network. Use all, head, body, "
+                f"or names out of {', '.join(modules)} (tensors: {', '.join(everything)})."
             )
     return {
         network: frozenset(t for t in tensors if any(_matches(t, p) for p in patterns))
@@ -148,7 +154,10 @@ def _matches(tensor: str, pattern: str) -> bool:
 
 
 def _chosen_networks(name: str, config: PeriodicConfig, learner: Learner) -> Iterable[str]:
-    """The networks that are averaged. Raises RefusedError for one that agents have not for themselves."""
+    """The networks that are averaged.
+
+    Raises RefusedError for one that agents have not for themselves.
+    """
     personal = personal_networks(learner)
     if config.networks == "all":
         _refuse_nobodys(name, learner, personal)
@@ -157,14 +166,16 @@ def _chosen_networks(name: str, config: PeriodicConfig, learner: Learner) -> Ite
     for network in chosen:
         if network not in personal:
             raise RefusedError(
-                f"{name}.networks={network}: agents have no such network of their own in algo={learner.name}. Use "
-                f"all, or names out of {', '.join(personal)}."
+                f"{name}.networks={network}: agents have no such network of their own in "
+                f"algo={learner.name}. Use all, or names out of {', '.join(personal)}."
             )
     return chosen
 
 
 def _refuse_nobodys(name: str, learner: Learner, personal: tuple[str, ...]) -> None:
-    """Raise RefusedError for a network that looks like the agents' own and does not say whose it is."""
+    """Raise RefusedError for a network that looks like the agents' own and does not say whose it
+    is.
+    """
     agents = learner.spec.num_agents
     for label, network in learner.networks.items():
         if getattr(network, "param_sets", None) is not None:
@@ -172,9 +183,10 @@ def _refuse_nobodys(name: str, learner: Learner, personal: tuple[str, ...]) -> N
         shapes = jax.tree.leaves(jax.eval_shape(network.init, jax.random.key(0)))
         if shapes and all(x.ndim > 1 and x.shape[0] == agents for x in shapes):
             raise RefusedError(
-                f"modifiers=[{name}] cannot tell whether agents have {label} of algo={learner.name} for "
-                f"themselves: all its tensors begin with an axis of {agents}, as many as there are agents, but it "
-                f"has no `param_sets`. Use {name}.networks=[{','.join(personal)}] to leave it as it is."
+                f"modifiers=[{name}] cannot tell whether agents have {label} of "
+                f"algo={learner.name} for themselves: all its tensors begin with an axis of "
+                f"{agents}, as many as there are agents, but it has no `param_sets`. Use "
+                f"{name}.networks=[{','.join(personal)}] to leave it as it is."
             )
 
 
@@ -197,7 +209,9 @@ def _dotted(path: Any) -> str:
 def shared_params(
     params: Any, tensors: dict[str, frozenset[str]], fn: Callable[[Array], Array]
 ) -> Any:
-    """Parameters by network, {network: {module: {tensor: [N, ...]}}}, with `fn` applied to the shared tensors."""
+    """Parameters by network, {network: {module: {tensor: [N, ...]}}}, with `fn` applied to the
+    shared tensors.
+    """
     names = {f"{network}.{tensor}" for network, shared in tensors.items() for tensor in shared}
     return jax.tree_util.tree_map_with_path(
         lambda path, x: fn(x) if _dotted(path) in names else x, params
@@ -207,5 +221,7 @@ def shared_params(
 def shared_moments(
     opt_state: Any, tensors: dict[str, frozenset[str]], fn: Callable[[Array], Array]
 ) -> Any:
-    """`shared_params` of the optimiser's moments of the agents, in whatever group other modifiers have put them."""
+    """`shared_params` of the optimiser's moments of the agents, in whatever group other modifiers
+    have put them.
+    """
     return {group: shared_params(state, tensors, fn) for group, state in opt_state.items()}

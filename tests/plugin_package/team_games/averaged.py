@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from jaxshare.learners.learner import Learner
-from jaxshare.learners.value import ValueConfig, team_td_loss, value_learner
+from jaxshare.learners.value import value_learner
+from jaxshare.learners.value_losses import team_td_loss
+from jaxshare.learners.value_settings import ValueConfig
 from jaxshare.models.mixers import Mixer
 from jaxshare.settings.fields import static
 from jaxshare.types import EnvSpec

@@ -1,17 +1,21 @@
-"""MABCQ: batch-constrained Q-learning of a team, as SIT's baseline (Tian et al. 2023, https://arxiv.org/abs/2211.15612).
+"""MABCQ: batch-constrained Q-learning of a team, as SIT's baseline (Tian et al. 2023).
+
+https://arxiv.org/abs/2211.15612.
 
     mu_i by behaviour cloning;   Q(tau, a) = sum_i w_i(s) Q_i(tau_i, a_i) + b(s),  w_i >= 0
-    A_i(tau) = {a available: mu_i(a | tau) / max mu_i > zeta}, the likeliest action always among them
+    A_i(tau) = {a available: mu_i(a | tau) / max mu_i > zeta}, and always the likeliest action
     y = R + discount Q'(tau', a*),   a*_i = argmax of Q_i over A_i(tau_i')
-    L = sum m (y - Q)^2 / sum m                                                                    (eq. 12)
+    L = sum m (y - Q)^2 / sum m                                                             (eq. 12)
 
-With w_i >= 0 the joint maximum is the agents' own. They act by argmax of Q_i over A_i as well (Fujimoto et al. 2019).
+With w_i >= 0 the joint maximum is the agents' own. They act by argmax of Q_i over A_i as well
+(Fujimoto et al. 2019).
 
-Departures. paper: mu is trained first, for a number of updates that it does not give; code: OG-MARL trains both at the
-same time, `behaviour_updates=0`. paper: as printed the maximum is of Q'; ours: the online networks choose, as in the
-other baselines, `double_q=false` is as printed. paper: w is a linear mixer after ICQ, whose code divides by the sum of
-the weights and leaves out b; ours: divided, with b. code: OG-MARL has QMIX's mixer, zeta = 0.4 and >=. paper:
-continuous actions have a perturbation model xi; ours: discrete ones only.
+Departures. paper: mu is trained first, for a number of updates that it does not give; code: OG-MARL
+trains both at the same time, `behaviour_updates=0`. paper: as printed the maximum is of Q'; ours:
+the online networks choose, as in the other baselines, `double_q=false` is as printed. paper: w is a
+linear mixer after ICQ, whose code divides by the sum of the weights and leaves out b; ours:
+divided, with b. code: OG-MARL has QMIX's mixer, zeta = 0.4 and >=. paper: continuous actions have a
+perturbation model xi; ours: discrete ones only.
 """
 
 from __future__ import annotations
@@ -30,10 +34,8 @@ from jaxshare.ops.masking import masked_argmax, masked_mean, masked_mean_square,
 from jaxshare.settings.fields import COUNT, flag, nested, static, swept
 from jaxshare.types import Array, Clock, EnvSpec, HParams, Metrics
 
-RUN = {
-    "total_updates": 15_000,
-    "eval": {"every": 1_000},
-}  # paper: Table 11; the evaluations are ours
+# paper: Table 11; the evaluations are ours
+RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}
 
 
 @dataclass(frozen=True)
@@ -69,22 +71,26 @@ class Config(TeamConfig):
 
 
 def make(config: Config, spec: EnvSpec) -> Learner:
-    """Utilities, behaviour policies and a linear mixer. Raises RefusedError for continuous actions."""
+    """Utilities, behaviour policies and a linear mixer.
+
+    Raises RefusedError for continuous actions.
+    """
     network = family.agent_network("mabcq", config, spec)
     mixer = linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=True)
     first = config.behaviour_updates
 
+    # with a number of first updates the behaviour is learned alone, and stays
     def early(clock: Clock) -> Array:
         return clock.updates < first
 
     def late(clock: Clock) -> Array:
         return clock.updates >= first
 
+    cloning = {"behaviour": ("behaviour",)}
+    joint = {"joint": ("agent", "mixer")}
     steps = {
-        "behaviour": Step(
-            behaviour_loss, {"behaviour": ("behaviour",)}, due=early if first else None
-        ),
-        "joint": Step(loss, {"joint": ("agent", "mixer")}, due=late if first else None),
+        "behaviour": Step(behaviour_loss, cloning, due=early if first else None),
+        "joint": Step(loss, joint, due=late if first else None),
     }
     networks = {"agent": network, "behaviour": network, "mixer": mixer}
     learner = offline_learner("mabcq", config, spec, networks, steps)

@@ -1,51 +1,49 @@
-"""MACQL: conservative Q-learning of a team, as SIT's baseline (Tian et al. 2023, https://arxiv.org/abs/2211.15612).
+"""MACQL: conservative Q-learning of a team, as SIT's baseline (Tian et al. 2023, arXiv 2211.15612).
 
-    Q(tau, a) = sum_i w_i(s) Q_i(tau_i, a_i) + b(s),  w_i >= 0;   y = R + discount Q'(tau', argmax Q_i(tau_i', .))
-    L = mean[(y - Q)^2] / 2 + beta mean[P - Q(tau, a)]                                             (eq. 13)
+    Q(tau, a) = sum_i w_i(s) Q_i(tau_i, a_i) + b(s),   w_i >= 0
+    y = R + discount Q'(tau', argmax Q_i(tau_i', .))
+    L = mean[(y - Q)^2] / 2 + beta mean[P - Q(tau, a)]                                      (eq. 13)
 
 over valid steps, with one of three P (`penalty`), sums over available actions only:
 
     joint           log sum over joint actions of e^Q  =  sum_i log sum_a e^(w_i Q_i(a)) + b
     printed         sum_i log sum_a e^(w_i Q_i(a) + b)  =  joint + (N - 1) b
-    counterfactual  (1 / N) sum_i log sum_a e^Q(a, a_-i): agent i's action varies, the others' are the data's
-                    (Shao et al. 2023, CFCQL, https://arxiv.org/abs/2309.12696, with equal lambda_i)
+    counterfactual  (1 / N) sum_i log sum_a e^Q(a, a_-i): agent i's action varies, the others' are
+                    the data's (Shao et al. 2023, CFCQL, https://arxiv.org/abs/2309.12696, with
+                    equal lambda_i)
 
-Of a linear mixer counterfactual - Q is (joint - Q) / N; it is another penalty with mixer=qmix, CFCQL's own.
+Of a linear mixer counterfactual - Q is (joint - Q) / N; it is another penalty with mixer=qmix,
+CFCQL's own.
 
-Departures. paper: as printed b is counted N times, and the loss falls without end in its direction but for the TD
-error; ours: joint. paper: y is an n-step estimate, "e.g. Tree Backup", and no more is said; ours: one step of double
-Q-learning, or target=td_lambda on the same values (code: CFCQL). paper: the mixer is ICQ's, whose code divides w by its
-sum and leaves out b; ours: divided, with b. code: OG-MARL's sums include actions that are not available; its QMIX+CQL
-samples joint actions. Not done: CFCQL's lambda_i by how far each agent is from the data.
+Departures. paper: as printed b is counted N times, and the loss falls without end in its direction
+but for the TD error; ours: joint. paper: y is an n-step estimate, "e.g. Tree Backup", and no more
+is said; ours: one step of double Q-learning, or target=td_lambda on the same values (code: CFCQL).
+paper: the mixer is ICQ's, whose code divides w by its sum and leaves out b; ours: divided, with b.
+code: OG-MARL's sums include actions that are not available; its QMIX+CQL samples joint actions. Not
+done: CFCQL's lambda_i by how far each agent is from the data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from jaxshare.algos.macql.penalty import mixed, penalty
 from jaxshare.learners import offline as family
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.offline import SIT, OfflineHParams, TeamConfig, offline_learner
-from jaxshare.learners.records import Step, View
-from jaxshare.models.mixers import MixerInputs, qmix_mixer
+from jaxshare.learners.records import Net, Step, View
+from jaxshare.models.mixers import qmix_mixer
 from jaxshare.models.offline import linear_mixer
-from jaxshare.ops import offline, td
+from jaxshare.ops import td
 from jaxshare.ops.masking import masked_mean, masked_mean_square, take_last
 from jaxshare.settings.fields import default, nested, size, static, swept
 from jaxshare.settings.shared import Lambda
-from jaxshare.trees import Params
 from jaxshare.types import Array, EnvSpec, Metrics, RefusedError
 
-RUN = {
-    "total_updates": 15_000,
-    "eval": {"every": 1_000},
-}  # paper: Table 11; the evaluations are ours
+# paper: Table 11; the evaluations are ours
+RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}
 
 
 @dataclass(frozen=True)
@@ -93,15 +91,16 @@ class Config(TeamConfig):
         super().__post_init__()
         if self.mixer == "qmix" and self.penalty != "counterfactual":
             raise RefusedError(
-                f"algo.penalty={self.penalty}: with algo.mixer=qmix a sum over joint actions is no product of sums "
-                "over each agent's. Use algo.penalty=counterfactual, or algo.mixer=linear."
+                f"algo.penalty={self.penalty}: with algo.mixer=qmix a sum over joint actions is no "
+                "product of sums over each agent's. Use algo.penalty=counterfactual, or "
+                "algo.mixer=linear."
             )
 
 
 def make(config: Config, spec: EnvSpec) -> Learner:
     """Utilities and a mixer. Raises RefusedError for continuous actions."""
     agent = family.agent_network("macql", config, spec)
-    mixer: Any = linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=True)
+    mixer: Net = linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=True)
     if config.mixer == "qmix":
         mixer = qmix_mixer(
             spec.num_agents,
@@ -110,6 +109,8 @@ def make(config: Config, spec: EnvSpec) -> Learner:
             config.hypernet_dim,
             hypernet_layers=2,
         )
+
+    # one step of all, and targets for all
     networks = {"agent": agent, "mixer": mixer}
     steps = {"joint": Step(loss, {"joint": ("agent", "mixer")})}
     learner = offline_learner("macql", config, spec, networks, steps)
@@ -128,6 +129,8 @@ def loss(view: View) -> tuple[Array, Metrics]:
     slow_q = jax.lax.stop_gradient(family.unrolled(view, "agent", view.target_params))
     next_q = td.next_q(jax.lax.stop_gradient(q), slow_q, batch.avail, double=True)
     next_value = mixed(view, view.target_params, next_q, batch.state[1:])
+
+    # what it learns towards, and the price of what the data do not have
     target_of = family.one_step_target
     if view.config.target == "td_lambda":
         target_of = family.lambda_target
@@ -142,49 +145,3 @@ def loss(view: View) -> tuple[Array, Metrics]:
         "loss/conservative": price,
         **family.td_metrics(view, y, q_tot, q_taken),
     }
-
-
-def mixed(view: View, params: Params, q: Array, state: Array) -> Array:
-    """Q [..., T, B] of q [..., T, B, N], state [..., T, B, G]."""
-    mixer = view.learner.mixer
-    if view.config.mixer == "linear":
-        return mixer.apply(params["mixer"], q, state)
-    unread = jnp.full_like(q, jnp.nan)  # QMIX looks at no maximum, and at no action
-    return mixer.apply(params["mixer"], q, MixerInputs(unread, unread, state))
-
-
-def penalty(view: View, q: Array, q_taken: Array, q_tot: Array) -> Array:
-    """P - Q of every step, [T, B]: q [T, B, N, A], q_taken [T, B, N], q_tot [T, B]."""
-    batch = view.batch
-    avail = batch.avail[:-1]
-    state = batch.state[:-1]
-    if view.config.penalty == "counterfactual":
-        mix = partial(_mixed_in, view, state)
-        return counterfactual(mix, q, q_taken, avail) - q_tot
-    weight, bias = view.learner.mixer.weights(view.params["mixer"], state)
-    joint = offline.joint_excess(q, weight, avail, batch.action)
-    if view.config.penalty == "printed":
-        return joint + (view.spec.num_agents - 1) * bias
-    return joint
-
-
-def _mixed_in(view: View, state: Array, q: Array) -> Array:
-    return mixed(view, view.params, q, state)
-
-
-def counterfactual(mix: Callable[[Array], Array], q: Array, q_taken: Array, avail: Array) -> Array:
-    """(1 / N) sum_i log sum_a e^Q(a, a_-i), [T, B]: q and avail [T, B, N, A], q_taken [T, B, N], `mix` over N."""
-    agents = q.shape[-2]
-
-    def alone(i: Array) -> Array:
-        """Agent i's sum, [T, B]; one agent at a time, as all at once are N A times the mixer."""
-        mine = (jnp.arange(agents) == i)[None, None]
-
-        def value(own: Array) -> Array:
-            return mix(jnp.where(mine, own[..., None], q_taken))
-
-        own = jnp.take(q, i, axis=-2)  # [T, B, A]
-        each = jax.vmap(value, in_axes=-1, out_axes=-1)(own)
-        return offline.masked_logsumexp(each, jnp.take(avail, i, axis=-2))
-
-    return jax.lax.map(jax.checkpoint(alone), jnp.arange(agents)).mean(0)

@@ -1,0 +1,1 @@
+"""MABCQ: batch-constrained Q-learning of a team."""

@@ -1,0 +1,1 @@
+"""MACQL: conservative Q-learning of a team."""

@@ -1,0 +1,96 @@
+"""What actors and critics read of a segment, and what they say."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from jaxshare.learners.records import (
+    View,
+)
+from jaxshare.models import distributions, inputs
+from jaxshare.models.streams import Stream
+from jaxshare.trees import Tree
+from jaxshare.types import Array, Segment
+
+# ----------------------------------------------------------------------------- what is read
+
+
+def previous_actions(view: View) -> Array:
+    """Encoded previous action of each step, zeros at the first of an episode: [T, B, N, A or U]."""
+    segment = view.batch
+    encoded = inputs.encode(segment.action, view.spec)
+    shifted = jnp.concatenate([segment.carry["previous"][None], encoded[:-1]])
+    return jnp.where(segment.first[..., None, None], 0.0, shifted)
+
+
+def actor_stream(view: View) -> Stream:
+    """What the actors read at every step."""
+    x = view.learner.reads.build(view.batch.obs, previous_actions(view))
+    return Stream(x=x, keep=_keep(view) if view.config.recurrent else None)
+
+
+def critic_here(view: View) -> Array:
+    """What the critics read at every step, [T, B, N, D]."""
+    reads = view.learner.critic_reads
+    assert reads is not None
+    return reads(view.batch.obs, view.batch.state, previous_actions(view))
+
+
+def critic_beyond(view: View) -> Array:
+    """What they would read at every step's true successor, [T, B, N, D]."""
+    reads = view.learner.critic_reads
+    assert reads is not None
+    segment = view.batch
+    encoded = inputs.encode(segment.action, view.spec)
+    return reads(segment.next_obs, segment.next_state, encoded)
+
+
+def critic_stream(view: View, after: bool) -> Stream:
+    """What the critics read at every step, and with `after` at its true successor."""
+    keep = _keep(view) if view.config.critic_recurrent else None
+    x = critic_here(view)
+    return Stream(x=x, keep=keep, after=critic_beyond(view) if after else None)
+
+
+def _keep(view: View) -> Array:
+    keep = 1.0 - view.batch.first.astype(jnp.float32)
+    return jnp.broadcast_to(keep[..., None, None], (*keep.shape, view.spec.num_agents, 1))
+
+
+# ------------------------------------------------------------------------- what networks say
+
+
+def actor_says(view: View) -> Array:
+    """What the actors say at every step, [T, B, N, Y]."""
+    actor = view.learner.networks["actor"]
+    _, read = actor.unroll(view.params["actor"], view.batch.carry["actor"], actor_stream(view))
+    return read.y
+
+
+def policies(view: View) -> distributions.Distribution:
+    """The policy of every agent at every step: a distribution of batch shape [T, B, N]."""
+    return distributions.policy(actor_says(view), view.batch.avail, view.spec)
+
+
+def taken(segment: Segment) -> Array:
+    """The action as the policy drew it: a continuous one before it was cut to its bounds.
+
+    [T, B, N(, U)].
+    """
+    return segment.extras.get("drawn", segment.action)
+
+
+def values(view: View, params: Tree, after: bool = True) -> tuple[Array, Array]:
+    """Values of every step and of its true successor, [T, B, N] each (zeros without `after`).
+
+    params: the critics'.
+    """
+    critic = view.learner.networks["critic"]
+    _, read = critic.unroll(params, view.batch.carry["critic"], critic_stream(view, after))
+    value = read.y[..., 0]
+    return value, jnp.zeros_like(value) if read.after is None else read.after[..., 0]
+
+
+def shown_values(view: View) -> dict[str, Array]:
+    """What the critics say of every step, [T, B, N], for people to look at."""
+    return {"value": values(view, view.params["critic"], after=False)[0]}

@@ -1,0 +1,159 @@
+"""What the agents' networks of the value family say and do."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxshare.learners.learner import Learner
+from jaxshare.learners.records import (
+    Acting,
+    Chosen,
+    View,
+)
+from jaxshare.learners.value_settings import ValueConfig
+from jaxshare.models.agents import AgentNetwork, q_network
+from jaxshare.models.base import sharing_sets
+from jaxshare.models.inputs import Reads, last_actions
+from jaxshare.ops import td
+from jaxshare.ops.masking import (
+    masked_argmax,
+    masked_max,
+    take_last,
+)
+from jaxshare.ops.policy import epsilon_greedy
+from jaxshare.ops.schedules import exploration_rate
+from jaxshare.trees import Params
+from jaxshare.types import Array, Discrete, EnvSpec, RefusedError
+
+
+class Utilities(struct.PyTreeNode):
+    """What the agents' networks say about a batch.
+
+    Fields that `Values` has too mean the same there.
+    """
+
+    q: Array  # [T+1, B, N, A]; [T+1, B, N, 0] for continuous actions
+    q_taken: Array  # [T, B, N]
+    next_q: Array  # [T, B, N]
+    target_q: Array  # [T+1, B, N, A]; [T+1, B, N, 0] for continuous actions
+    features: Array  # [T+1, B, N, E]
+    q_max: Array  # [T, B, N] best available online utility, a constant
+    next_q_max: Array  # [T, B, N] best available target utility of the next slot
+    next_action: Array  # [T, B, N(, U)] next greedy actions, whose utilities are next_q
+
+
+def agent_network(name: str, config: ValueConfig, spec: EnvSpec) -> AgentNetwork:
+    """The family's network of A utilities. Raises RefusedError for continuous actions."""
+    return q_network(
+        input_dim=Reads(spec, config.obs_last_action, config.obs_agent_id).dim,
+        num_actions=num_choices(name, spec),
+        hidden_dim=config.hidden_dim,
+        recurrent=config.recurrent,
+        param_sets=sharing_sets(config.share_params, spec.groups),
+    )
+
+
+def num_choices(name: str, spec: EnvSpec) -> int:
+    """A. Raises RefusedError for continuous actions."""
+    if not isinstance(spec.action, Discrete):
+        raise RefusedError(
+            f"algo={name} needs discrete actions; env={spec.name} has continuous ones (use "
+            "algo=comix)."
+        )
+    return spec.action.num_actions
+
+
+# ------------------------------------------------------------------------------------ acting
+
+
+def greedy(acting: Acting, noise_dim: int = 0) -> Chosen:
+    """Epsilon-greedy on the utilities of all actions. noise_dim: as of `all_utilities`."""
+    x = acting.x
+    if noise_dim:
+        # splitting a key in two folds in 0 and 1
+        x = with_noise(x, jax.random.fold_in(acting.key, 2), noise_dim)
+    agent = acting.learner.networks["agent"]
+    hidden, y = agent.unroll(acting.params["agent"], acting.memory["agent"], x)
+    q, _ = split(acting.learner, y[0])
+    ctx = acting.ctx
+    epsilon = jnp.float32(0.0)
+    if acting.explore:
+        epsilon = exploration_rate(ctx.hparams, ctx.env_steps, ctx.total_env_steps)
+    action = epsilon_greedy(acting.key, q, acting.timestep.avail, epsilon)
+    return Chosen(action=action, memory={"agent": hidden})
+
+
+def agent_inputs(view: View) -> Array:
+    """What the agents read in every slot of a batch, [T+1, B, N, D]."""
+    batch = view.batch
+    previous = last_actions(batch.action, view.spec, batch.mask)
+    return view.learner.reads.build(batch.obs, previous)
+
+
+def all_utilities(view: View, x: Array, noise_dim: int = 0) -> Utilities:
+    """Discrete actions: one unroll gives the utilities of all, x [T+1, B, N, D].
+
+    noise_dim: so many standard normals are appended to each input, zeros where somebody only looks.
+    """
+    batch = view.batch
+    target_x = x
+    if noise_dim:
+        keys = (None, None) if view.key is None else jax.random.split(view.key)
+        target_x = with_noise(x, keys[1], noise_dim)
+        x = with_noise(x, keys[0], noise_dim)
+    q, features = split(view.learner, unrolled(view, "agent", view.params, x))
+    # code: the target network is unrolled from t = 0 as well; starting it at t = 1 gives it another
+    # history
+    slow = jax.lax.stop_gradient(unrolled(view, "agent", view.target_params, target_x))
+    target_q, _ = split(view.learner, slow)
+    frozen_q = jax.lax.stop_gradient(q)
+
+    # of what was done, and of the greedy actions after it
+    double_q = view.config.double_q
+    q_taken = take_last(q[:-1], batch.action)
+    next_q = td.next_q(frozen_q, target_q, batch.avail, double_q)
+
+    # of the best actions now, and after it
+    now = batch.avail[:-1]
+    later = batch.avail[1:]
+    q_max = masked_max(frozen_q[:-1], now)
+    next_q_max = masked_max(target_q[1:], later)
+    next_action = masked_argmax((frozen_q if double_q else target_q)[1:], later)
+    return Utilities(
+        q=q,
+        q_taken=q_taken,
+        next_q=next_q,
+        target_q=target_q,
+        features=features,
+        q_max=q_max,
+        next_q_max=next_q_max,
+        next_action=next_action,
+    )
+
+
+def unrolled(view: View, name: str, params: Params, x: Array) -> Array:
+    """What a network of the agents says of inputs [T, B, N, D] from an empty memory on,
+    [T, B, N, Y].
+    """
+    network = view.learner.networks[name]
+    return network.unroll(params[name], network.initial_carry(x.shape[1]), x)[1]
+
+
+def with_noise(x: Array, key: Array | None, noise_dim: int) -> Array:
+    """x [T, B, N, D] and `noise_dim` standard normals, or zeros without a key."""
+    shape = (*x.shape[1:-1], noise_dim)
+    if key is None:
+        return jnp.concatenate([x, jnp.zeros((x.shape[0], *shape), x.dtype)], axis=-1)
+    # a key for each step: cropping a batch keeps its draws
+    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(x.shape[0]))
+    noise = jax.vmap(lambda k: jax.random.normal(k, shape, x.dtype))(keys)
+    return jnp.concatenate([x, noise], axis=-1)
+
+
+def split(learner: Learner, y: Array) -> tuple[Array, Array]:
+    """What an agents' network gives, as utilities [..., A] and features [..., E]."""
+    action = learner.spec.action
+    actions = action.num_actions if isinstance(action, Discrete) else y.shape[-1]
+    return y[..., :actions], y[..., actions:]

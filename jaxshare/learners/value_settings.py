@@ -1,0 +1,45 @@
+"""Settings that learners of utilities share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxshare.settings.fields import default, flag, nested
+from jaxshare.settings.shared import (
+    PYMARL,
+    SWEPT,
+    Adam,
+    Agents,
+    Averaging,
+    Epsilon,
+    Learning,
+    RMSprop,
+    TargetNetworks,
+)
+from jaxshare.settings.shared import Optimizer as OptimizerSettings
+from jaxshare.settings.validate import check_record
+
+DIFFER = "paper: DIFFER appendix B; code: PyMARL's default.yaml"
+
+
+@dataclass(frozen=True)
+class ValueHParams(Averaging, Adam, RMSprop, Epsilon, Learning):
+    """Swept scalars of the value family. paper: DIFFER appendix B; code: PyMARL's default.yaml."""
+
+    lr: float = default(5e-4, DIFFER)
+    gamma: float = default(0.99, DIFFER)
+    epsilon_start: float = default(1.0, DIFFER)
+    epsilon_end: float = default(0.05, DIFFER)
+    epsilon_anneal_steps: float = default(50_000.0, DIFFER)
+
+
+@dataclass(frozen=True)
+class ValueConfig(OptimizerSettings, TargetNetworks, Agents):
+    """Static settings of the value family."""
+
+    hidden_dim: int = default(64, DIFFER)
+    double_q: bool = flag(True, help="the online networks choose the next actions", source=PYMARL)
+    hparams: ValueHParams = nested(ValueHParams, help=SWEPT)
+
+    def __post_init__(self) -> None:
+        check_record(self, "algo.")

@@ -1,0 +1,106 @@
+"""The updates of one run: on what was just collected, or on batches out of the replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxshare.training import replay
+from jaxshare.training.keys import PLAY, SAMPLE, UPDATE, stage_key
+from jaxshare.training.playing import Collected, Playing
+from jaxshare.types import Array, Clock, Context, Episode, LearnerState, Metrics, TrainState
+
+
+class Learning(struct.PyTreeNode):
+    """What goes from update to update."""
+
+    learner: LearnerState
+    clock: Clock
+
+
+class Updated(struct.PyTreeNode):
+    """What updates have shown. done: [U] bool, whether each was made; metrics: {name: [U]}."""
+
+    done: Array
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Updating(Playing):
+    """All of a run that learns. Methods are pure; `state` is one run's, un-batched."""
+
+    def update_now(
+        self, state: TrainState, collected: Collected, now: Learning, ctx: Context
+    ) -> tuple[Learning, Updated]:
+        """The updates on what was just collected, all of which are made."""
+        key = stage_key(state.seed, ctx.clock.iteration, UPDATE)
+        learner = self.prepared(now.learner, state.seed, ctx)
+        learner, metrics = self.algorithm.update(learner, collected.batch, ctx, key)
+        count = self.algorithm.updates_per_batch
+        clock = now.clock._replace(updates=now.clock.updates + count)
+        return Learning(learner, clock), Updated(jnp.ones(count, bool), metrics)
+
+    def update(
+        self, state: TrainState, ctx: Context, steps: Array | None, now: Learning, _: None = None
+    ) -> tuple[Learning, Updated]:
+        """Draw a batch from the replay and make one update.
+
+        steps: [C] i32, how many each slot has, for windows; None without them.
+        """
+        ctx = ctx.replace(clock=now.clock)
+        iteration = now.clock.iteration
+        updates = now.clock.updates
+        sample_key = jax.random.fold_in(stage_key(state.seed, iteration, SAMPLE), updates)
+        update_key = jax.random.fold_in(stage_key(state.seed, iteration, UPDATE), updates)
+        learner = self.prepared(now.learner, state.seed, ctx)
+        batch = self.draw(state, ctx, sample_key, steps)
+
+        # the shortest crop that holds the longest episode; a branch for each
+        longest = jnp.max(batch.mask.sum(0)).astype(jnp.int32)
+        choice = jnp.sum(longest > jnp.array(self.crops[:-1], jnp.int32))
+        branches = [
+            partial(self.algorithm.update, learner, replay.crop(batch, limit), ctx, update_key)
+            for limit in self.crops
+        ]
+        learner, metrics = jax.lax.switch(choice, branches)
+        clock = now.clock._replace(updates=updates + 1)
+        return Learning(learner, clock), Updated(jnp.bool_(True), metrics)
+
+    def prepared(self, learner: LearnerState, seed: Array, ctx: Context) -> LearnerState:
+        """What some learners do before an update: play with parameters of their choice."""
+        if self.algorithm.before_update is None:
+            return learner
+        key = jax.random.fold_in(stage_key(seed, ctx.clock.iteration, PLAY), ctx.clock.updates)
+        return self.algorithm.before_update(learner, partial(self.play_with, ctx), ctx, key)
+
+    def draw(self, state: TrainState, ctx: Context, key: Array, steps: Array | None) -> Episode:
+        """A batch from the replay: whole episodes, or windows."""
+        batch_size = self.run.batch_size
+        window = self.algorithm.window
+        if window:
+            assert steps is not None
+            slot, step = replay.uniform_transitions(key, steps, batch_size)
+            return replay.gather_windows(state.replay, slot, step, window)
+        assert self.algorithm.sample is not None
+        capacity = state.replay.mask.shape[0]
+        stored = jnp.int32(capacity) if self.offline else replay.num_stored(ctx.clock, capacity)
+        index = self.algorithm.sample(key, stored, capacity, batch_size, ctx)
+        return replay.gather(state.replay, index)
+
+
+def if_due(
+    make: Callable[..., tuple[Learning, Updated]], target: Array, now: Learning, _: None
+) -> tuple[Learning, Updated]:
+    """One update if fewer than `target` were made, else nothing, with blank metrics."""
+    shapes = jax.eval_shape(make, now)[1].metrics
+    blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def nothing() -> tuple[Learning, Updated]:
+        return now, Updated(jnp.bool_(False), blank)
+
+    return jax.lax.cond(now.clock.updates < target, partial(make, now), nothing)
