@@ -21,8 +21,8 @@ from jaxshare.algos.sit.networks import Decomposition, GraphCritic, Question
 from jaxshare.algos.sit.sets import sets_of
 from jaxshare.algos.sit.settings import HParams
 from jaxshare.data import card, own, records
-from jaxshare.learners.assembly import _phase_from
 from jaxshare.learners.optimisers import advance
+from jaxshare.learners.passes import phase_from
 from jaxshare.run import build
 from jaxshare.training import replay, sum_tree
 from jaxshare.training.counting import start_clock
@@ -710,7 +710,7 @@ def test_the_first_stage_finds_who_did_it(decomposition):
 
     def body(state, key):
         view = view_of(learner, state, data, ctx, key, tables={"floor": 0.0})
-        state, metrics = _phase_from(learner.phases[0], view, 32)
+        state, metrics = phase_from(learner.phases[0], view, 32)
         return state, metrics["loss/reward"]
 
     state = jax.jit(learner.assemble().init)(KEY)
