@@ -87,11 +87,6 @@ def actor_critic(
         epochs=config.epochs,
         minibatches=config.minibatches,
     )
-    source = Source(experience="episode", sample=None)
-    if config.rollout == "segments":
-        length = config.segment_length
-        source = Source(experience="segment", sample=None, segment_length=length)
-
     targets = Targets(
         networks=() if config.target_update == "none" else ("critic",),
         update=config.target_update,
@@ -109,7 +104,7 @@ def actor_critic(
         policy=policy,
         phases=(phase,),
         main=POLICY,
-        source=source,
+        source=_source(config),
         targets=targets,
     )
     learner = replace(
@@ -119,6 +114,14 @@ def actor_critic(
         inspect=(shown_values,),
     )
     return learner.with_own_loss(loss, a2c_loss)
+
+
+def _source(config: ActorCriticConfig) -> Source:
+    """Pieces of streams of episodes, or whole episodes."""
+    if config.rollout == "segments":
+        length = config.segment_length
+        return Source(experience="segment", sample=None, segment_length=length)
+    return Source(experience="episode", sample=None)
 
 
 def _networks(config: ActorCriticConfig, reads: Reads, critic: Critic) -> dict[str, StreamNetwork]:
