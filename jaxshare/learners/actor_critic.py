@@ -87,11 +87,6 @@ def actor_critic(
         epochs=config.epochs,
         minibatches=config.minibatches,
     )
-    source = Source(experience="episode", sample=None)
-    if config.rollout == "segments":
-        length = config.segment_length
-        source = Source(experience="segment", sample=None, segment_length=length)
-
     networks = _networks(config, reads, critic)
     policy = Policy(networks=("actor", "critic"), choose=choose)
     learner = Learner(
@@ -104,7 +99,7 @@ def actor_critic(
         policy=policy,
         phases=(phase,),
         main=POLICY,
-        source=source,
+        source=_source(config),
         targets=_targets(config),
         optimizer=Optimizer(kind=kind, clip=clip, rates=rates),
         schedule=annealed,
@@ -120,6 +115,14 @@ def _targets(config: ActorCriticConfig) -> Targets:
         update=config.target_update,
         period=config.target_update_period,
     )
+
+
+def _source(config: ActorCriticConfig) -> Source:
+    """Pieces of streams of episodes, or whole episodes."""
+    if config.rollout == "segments":
+        length = config.segment_length
+        return Source(experience="segment", sample=None, segment_length=length)
+    return Source(experience="episode", sample=None)
 
 
 def _networks(config: ActorCriticConfig, reads: Reads, critic: Critic) -> dict[str, StreamNetwork]:

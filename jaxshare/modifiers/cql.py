@@ -102,6 +102,8 @@ def make(config: Config, learner: Learner) -> Learner:
             f"algo={learner.name}, as returns over several steps are those of the behaviour. Use "
             "algo.target=one_step."
         )
+
+    # the loss that there is, and the penalty
     hparams = {f"cql.{name}": value for name, value in swept_values(config).items()}
     base = learner.steps[learner.main].loss
     assert base is not None
@@ -121,8 +123,9 @@ def loss(config: Config, base: Loss, view: View) -> tuple[Array, Metrics]:
 
 
 def excess(config: Config, view: View) -> Array:
-    """P - Q(tau, a) of every step and agent, [T, B, N], or of every step, [T, B], where one joint
-    action is judged.
+    """P - Q(tau, a) of every step and agent, [T, B, N].
+
+    Or of every step, [T, B], where one joint action is judged.
     """
     values = view.values
     taken = inputs.encode(view.batch.action, view.spec)
@@ -160,8 +163,9 @@ def _of_data(view: View) -> Array:
 
 
 def own_values(view: View, action: Array, taken: Array) -> Array:
-    """Q of each agent's action [K, T, B, N, E] beside the others' of the data [T, B, N, E]:
-    [K, T, B, N].
+    """Q of each agent's action beside the others' of the data.
+
+    [K, T, B, N, E], [T, B, N, E] -> [K, T, B, N].
     """
     values = view.values
     q = jax.vmap(lambda own: action_values(view, view.params, Actions(own, taken)))(action)
@@ -178,12 +182,15 @@ def own_values(view: View, action: Array, taken: Array) -> Array:
 
 
 def candidates(config: Config, view: View) -> tuple[Array, Array]:
-    """Encoded actions [K, T, B, N, U] of the three distributions and their log densities
-    [K, T, B, N], constants.
+    """Encoded actions of the three distributions and their log densities, constants.
+
+    [K, T, B, N, U] and [K, T, B, N].
     """
     x = actor_input(view)
     actor = view.learner.networks["actor"]
     _, y = actor.unroll(view.params["actor"], actor.initial_carry(x.shape[1]), x)
+
+    # around what the actors do at each step, and at the next
     mean = jax.lax.stop_gradient(jnp.tanh(y))
     std = view.hparams["cql.action_std"]
     count = config.samples

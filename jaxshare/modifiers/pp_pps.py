@@ -16,19 +16,18 @@ paper's four, read as tensors, are share=[gru.*_bias,head].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from jaxshare.learners.learner import Learner
 from jaxshare.modifiers.periodic.averages import periodic
 from jaxshare.modifiers.periodic.settings import ScoredConfig
-from jaxshare.settings.fields import default
+from jaxshare.settings.fields import FreeText, default
 
 
 @dataclass(frozen=True)
 class Config(ScoredConfig):
     """Settings of PP-PPS. What is `swept` a sweep may vary, the others are static."""
 
-    share: Any = default("head", "paper: PPS")
+    share: FreeText = default("head", "paper: PPS")
 
 
 def make(config: Config, learner: Learner) -> Learner:

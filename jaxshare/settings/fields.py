@@ -20,9 +20,11 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 from jaxshare.settings.ranges import Range
+
+FreeText: TypeAlias = Any  # of `free_text`: a text, or a list of them
 
 COUNT = 2**31 - 2**24  # room for the last iteration of a 32-bit count
 UNITS = 2**16  # of a layer: its weights alone fill 17 GB

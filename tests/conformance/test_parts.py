@@ -12,7 +12,8 @@ from jaxshare import registry
 from jaxshare.learners.learner import offers
 from jaxshare.learners.records import Source
 from jaxshare.models.base import Network
-from jaxshare.modifiers import a_pps, differ
+from jaxshare.modifiers import a_pps
+from jaxshare.modifiers.differ import modifier as differ
 from jaxshare.modifiers.periodic.sharing import decided
 from jaxshare.run.build import prepare
 from jaxshare.training import replay, rollout

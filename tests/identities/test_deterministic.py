@@ -20,7 +20,7 @@ from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.critics import FreeMixer, joint_actions
 from jaxshare.models.mixers import Mixer, QMixer, mix_two_layers
-from jaxshare.modifiers import differ
+from jaxshare.modifiers.differ import modifier as differ
 from jaxshare.run import build
 from jaxshare.training import replay
 from jaxshare.training.counting import start_clock

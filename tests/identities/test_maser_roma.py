@@ -33,7 +33,7 @@ from jaxshare.algos.roma.networks import Roles
 from jaxshare.models import inputs
 from jaxshare.models.agents import q_network
 from jaxshare.models.mixers import MixerInputs
-from jaxshare.modifiers import differ as differ_modifier
+from jaxshare.modifiers.differ import modifier as differ_modifier
 from jaxshare.types import RefusedError, TimeStep
 
 EXACT = {"select": "all", "g_clamp": None, "alive_mask": False, "normaliser": "team"}

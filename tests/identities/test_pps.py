@@ -17,7 +17,7 @@ from jaxshare.envs.matrix import environment as matrix
 from jaxshare.learners.learner import personal_networks
 from jaxshare.models.agents import q_network
 from jaxshare.models.base import Network
-from jaxshare.modifiers import differ
+from jaxshare.modifiers.differ import modifier as differ
 from jaxshare.modifiers.periodic import averages, scores
 from jaxshare.modifiers.periodic.sharing import decided
 from jaxshare.settings.records import RunConfig

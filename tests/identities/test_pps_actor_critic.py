@@ -10,7 +10,7 @@ import pytest
 from actor_critic_cases import KEY, SPEC, context, episodes, init, parts_of
 
 from jaxshare import registry
-from jaxshare.modifiers import differ
+from jaxshare.modifiers.differ import modifier as differ
 from jaxshare.modifiers.periodic import averages, scores
 from jaxshare.modifiers.periodic.sharing import decided
 from jaxshare.training.rollout import Rollout

@@ -43,7 +43,7 @@ from jaxshare.envs.matrix import environment as matrix
 from jaxshare.envs.matrix.tables import TABLES
 from jaxshare.learners.value import Values
 from jaxshare.models.agents import AgentNetwork
-from jaxshare.modifiers import differ
+from jaxshare.modifiers.differ import modifier as differ
 from jaxshare.ops import differ as ops_differ
 from jaxshare.ops import td
 from jaxshare.types import Episode

@@ -12,7 +12,7 @@ from jaxshare.learners.records import View
 from jaxshare.learners.value import Values
 from jaxshare.learners.value_losses import team_td_loss
 from jaxshare.models.mixers import mix_two_layers
-from jaxshare.modifiers import differ as modifier
+from jaxshare.modifiers.differ import modifier
 from jaxshare.ops import differ
 from jaxshare.types import Clock, Context, Discrete, EnvSpec, Episode
 

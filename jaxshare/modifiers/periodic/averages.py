@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxshare.learners.learner import Learner
-from jaxshare.learners.records import View
+from jaxshare.learners.records import Net, View
 from jaxshare.modifiers.periodic import scores
 from jaxshare.modifiers.periodic.settings import PeriodicConfig
 from jaxshare.modifiers.periodic.sharing import (
@@ -26,6 +25,7 @@ from jaxshare.modifiers.periodic.sharing import (
 from jaxshare.ops import pps
 from jaxshare.ops.schedules import crossed
 from jaxshare.settings.fields import swept_values
+from jaxshare.trees import Tree
 from jaxshare.types import Array, LearnerState, Metrics
 
 
@@ -53,14 +53,15 @@ def periodic(name: str, config: PeriodicConfig, learner: Learner) -> Learner:
     return learner
 
 
-def _starting(config: PeriodicConfig, network: Any) -> Any:
+def _starting(config: PeriodicConfig, network: Net) -> Net:
     """The network with first parameters as `init` says."""
     return replace(network, init=lambda key: start(config, network.init(key)))
 
 
-def start(config: PeriodicConfig, params: Any) -> Any:
-    """The agents' first parameters, leaves [N, ...]. ours: averaging networks of different draws
-    would shrink them.
+def start(config: PeriodicConfig, params: Tree) -> Tree:
+    """The agents' first parameters, leaves [N, ...].
+
+    ours: averaging networks of different draws would shrink them.
     """
     if config.init == "common":
         return jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), params)
@@ -106,8 +107,9 @@ def average_if_due(sharing: Sharing, view: View) -> tuple[LearnerState, Metrics]
 
 
 def aggregate(sharing: Sharing, view: View, score: Array) -> LearnerState:
-    """Average the shared tensors with weights from scores [N]; distances and weights go into the
-    statistics.
+    """Average the shared tensors with weights from scores [N].
+
+    Distances and weights go into the statistics.
     """
     config = sharing.config
     name = sharing.name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,8 @@ from jaxshare.modifiers.periodic.sharing import Sharing
 from jaxshare.ops import differ, td
 from jaxshare.ops.masking import masked_sum
 from jaxshare.ops.schedules import crossed
-from jaxshare.trees import Params
+from jaxshare.training.rollout import Rollout
+from jaxshare.trees import Params, Tree
 from jaxshare.types import Array, Clock, LearnerState
 
 
@@ -27,9 +27,10 @@ def scores(sharing: Sharing, view: View) -> Array:
     return own_scores(stats["returns"], view.clock) if sharing.source == "own" else stats["score"]
 
 
-def observe(sharing: Sharing, view: View) -> dict[str, Any]:
-    """Write each agent's return of the episodes (or pieces of streams) just collected into the ring
-    [buffer, N].
+def observe(sharing: Sharing, view: View) -> dict[str, Tree]:
+    """Write each agent's return of what was just collected into the ring [buffer, N].
+
+    Of episodes, or of pieces of streams.
     """
     stats = view.stats[sharing.name]
     ring = stats["returns"]
@@ -53,15 +54,18 @@ def own_scores(ring: Array, clock: Clock) -> Array:
     return ring.sum(0) / jnp.clip(clock.episodes, 1, ring.shape[0]).astype(jnp.float32)
 
 
-def play_alone(sharing: Sharing, view: View, play: Callable[..., Any]) -> LearnerState:
-    """If it is time to average, play `solo_episodes` with each agent's network in everybody's
-    place.
+def play_alone(sharing: Sharing, view: View, play: Callable[..., Rollout]) -> LearnerState:
+    """If it is time to average, play episodes with each agent's network in everybody's place.
+
+    There are `solo_episodes` for each.
     """
     state = view.state
     updates = view.clock.updates
     due = crossed(updates, updates + sharing.updates_per_batch, sharing.config.period)
     episodes = sharing.scored.solo_episodes
     last = state.stats[sharing.name]
+
+    # return and length of episodes in which all have one agent's networks
     personal = {network: state.params[network] for network in sharing.personal}
 
     def alone(agent: Params) -> tuple[Array, Array]:

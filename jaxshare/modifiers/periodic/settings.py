@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from jaxshare.ops import pps
-from jaxshare.settings.fields import COUNT, free_text, static, swept
+from jaxshare.settings.fields import COUNT, FreeText, free_text, static, swept
 from jaxshare.settings.validate import check_record
 from jaxshare.types import RefusedError
 
@@ -22,12 +21,12 @@ class PeriodicConfig:
         help="updates between averages",
         source="paper: PPS Table 1",
     )
-    share: Any = free_text(
+    share: FreeText = free_text(
         "all",
         help="what is averaged: all, head, body (all else), or names, as [embed,gru.*_kernel]",
         source="paper: PPS",
     )
-    networks: Any = free_text(
+    networks: FreeText = free_text(
         "all",
         help="which networks are averaged: all, or names, as [actor] of [actor,critic]",
         source="ours",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import jax
 
 from jaxshare.learners.learner import Learner, offers, personal_networks
+from jaxshare.learners.records import Net
 from jaxshare.modifiers.periodic.settings import PeriodicConfig, ScoredConfig
+from jaxshare.trees import Params, Tree
 from jaxshare.types import Array, RefusedError
 
 AVERAGES = "averaging of the agents"  # what one modifier of this family owns
@@ -52,10 +54,11 @@ def decided(name: str, config: PeriodicConfig, learner: Learner) -> Sharing:
     """All of it. Raises RefusedError for names that there are not."""
     spec = learner.spec
     phase = learner.phases[0]
+    groups = spec.groups if config.within == "type" else (0,) * spec.num_agents
     return Sharing(
         name=name,
         config=config,
-        groups=spec.groups if config.within == "type" else (0,) * spec.num_agents,
+        groups=groups,
         tensors=_tensors(name, config, learner),
         personal=personal_networks(learner),
         updates_per_batch=phase.epochs * phase.minibatches,
@@ -72,6 +75,8 @@ def refuse(name: str, config: PeriodicConfig, learner: Learner) -> None:
             f"{learner.name}: the second would average what is the same already, or undo what the "
             "first keeps personal. Use one."
         )
+
+    # agents must have parameters of their own, and targets that can follow
     if learner.config.share_params != "none":
         raise RefusedError(
             f"algo.share_params={learner.config.share_params}: modifiers=[{name}] averages "
@@ -95,6 +100,8 @@ def _refuse_scores(name: str, config: ScoredConfig, learner: Learner) -> None:
             f"weighted mean is the plain one. Use {name}.score=solo, or individual where there is "
             "a mixer, or modifiers=[a_pps]."
         )
+
+    # what scores are made of must be there
     if source == "individual" and "mixer" not in offers(learner):
         raise RefusedError(
             f"modifiers=[{name}] cannot be used with algo={learner.name} and "
@@ -144,13 +151,17 @@ def _tensors(name: str, config: PeriodicConfig, learner: Learner) -> dict[str, f
                 f"or names out of {', '.join(modules)} (tensors: {', '.join(everything)})."
             )
     return {
-        network: frozenset(t for t in tensors if any(_matches(t, p) for p in patterns))
+        network: frozenset(filter(partial(_met, patterns), tensors))
         for network, tensors in known.items()
     }
 
 
 def _matches(tensor: str, pattern: str) -> bool:
     return tensor.startswith(f"{pattern}.") or fnmatch.fnmatchcase(tensor, pattern)
+
+
+def _met(patterns: Iterable[str], tensor: str) -> bool:
+    return any(_matches(tensor, pattern) for pattern in patterns)
 
 
 def _chosen_networks(name: str, config: PeriodicConfig, learner: Learner) -> Iterable[str]:
@@ -173,8 +184,9 @@ def _chosen_networks(name: str, config: PeriodicConfig, learner: Learner) -> Ite
 
 
 def _refuse_nobodys(name: str, learner: Learner, personal: tuple[str, ...]) -> None:
-    """Raise RefusedError for a network that looks like the agents' own and does not say whose it
-    is.
+    """Raise RefusedError for a network that looks like the agents' own.
+
+    Only for one that does not say whose it is.
     """
     agents = learner.spec.num_agents
     for label, network in learner.networks.items():
@@ -190,7 +202,7 @@ def _refuse_nobodys(name: str, learner: Learner, personal: tuple[str, ...]) -> N
             )
 
 
-def _names(network: Any) -> list[str]:
+def _names(network: Net) -> list[str]:
     """Dotted names of the tensors of a network."""
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     return [_dotted(path) for path, _ in jax.tree_util.tree_flatten_with_path(shapes)[0]]
@@ -202,15 +214,16 @@ def _named_set(share: str, tensors: list[str]) -> frozenset[str]:
     return frozenset({"all": set(tensors), "head": head, "body": set(tensors) - head}[share])
 
 
-def _dotted(path: Any) -> str:
+def _dotted(path: tuple[object, ...]) -> str:
     return ".".join(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
 
 
 def shared_params(
-    params: Any, tensors: dict[str, frozenset[str]], fn: Callable[[Array], Array]
-) -> Any:
-    """Parameters by network, {network: {module: {tensor: [N, ...]}}}, with `fn` applied to the
-    shared tensors.
+    params: Params, tensors: dict[str, frozenset[str]], fn: Callable[[Array], Array]
+) -> Params:
+    """Parameters by network with `fn` applied to the shared tensors.
+
+    {network: {module: {tensor: [N, ...]}}}.
     """
     names = {f"{network}.{tensor}" for network, shared in tensors.items() for tensor in shared}
     return jax.tree_util.tree_map_with_path(
@@ -219,9 +232,10 @@ def shared_params(
 
 
 def shared_moments(
-    opt_state: Any, tensors: dict[str, frozenset[str]], fn: Callable[[Array], Array]
-) -> Any:
-    """`shared_params` of the optimiser's moments of the agents, in whatever group other modifiers
-    have put them.
+    opt_state: dict[str, Tree], tensors: dict[str, frozenset[str]], fn: Callable[[Array], Array]
+) -> dict[str, Tree]:
+    """`shared_params` of the optimiser's moments of the agents.
+
+    In whatever group other modifiers have put them.
     """
     return {group: shared_params(state, tensors, fn) for group, state in opt_state.items()}

@@ -21,7 +21,6 @@ PER_weight. Not done: the legacy sum-tree loop of the released code.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -31,104 +30,13 @@ from flax import struct
 from jaxshare.learners.learner import Learner, offers
 from jaxshare.learners.records import View
 from jaxshare.learners.value import Values
+from jaxshare.modifiers.differ.settings import Config
 from jaxshare.ops import differ, td
 from jaxshare.ops.masking import masked_mean, masked_mean_square, masked_sum
 from jaxshare.ops.schedules import linear
-from jaxshare.settings.fields import flag, static, swept, swept_values
-from jaxshare.settings.validate import check_record
+from jaxshare.settings.fields import swept_values
 from jaxshare.training import sum_tree
 from jaxshare.types import Array, EnvSpec, Episode, Metrics, RefusedError
-
-NORMALISERS = ("individual", "team")
-
-TABLE_1 = "paper: DIFFER Table 1"
-
-
-@dataclass(frozen=True)
-class Config:
-    """Settings of DIFFER.
-
-    `sweep.differ.alpha=[...]` varies what is `swept`, the others are static.
-    """
-
-    select: str = static(
-        "per",
-        choices=differ.SELECTIONS,
-        help="how individual transitions are selected; per: by priorities, with weights",
-        source="paper: DIFFER, prioritised with importance weights",
-    )
-    alpha: float = swept(
-        0.8,
-        least=0,
-        help="exponent of priorities",
-        source="paper: DIFFER Table 1; code: 0.6, its README 0.8",
-    )
-    epsilon_p: float = swept(
-        0.01,
-        least=0,
-        help="added to |delta|",
-        source="code: DIFFER; blank in the paper's table",
-    )
-    beta_start: float = swept(
-        0.6,
-        least=0,
-        help="exponent of importance weights at the start, annealed over the whole run",
-        source=TABLE_1,
-    )
-    beta_end: float = swept(
-        1.0,
-        least=0,
-        help="exponent of importance weights at the end",
-        source=TABLE_1,
-    )
-    eta_start: float = swept(
-        0.8,
-        above=0,
-        most=1,
-        help="selected fraction at the start",
-        source=TABLE_1,
-    )
-    eta_end: float = swept(
-        1.0,
-        above=0,
-        most=1,
-        help="selected fraction at the end",
-        source=TABLE_1,
-    )
-    eta_portion: float = swept(
-        0.6,
-        above=0,
-        most=1,
-        help="share of the run until eta_end is reached",
-        source=TABLE_1,
-    )
-    l1_coef: float = swept(
-        0.0,
-        least=0,
-        help="weight of the L1 norm of parameters",
-        source="code: DIFFER has none; paper: Table 1 lists 5e-4",
-    )
-    g_clamp: float | None = static(
-        10.0,
-        above=0,
-        note="null stands for none.",
-        help="g_i is clamped to [-g_clamp, g_clamp]; null: off",
-        source="code: DIFFER",
-    )
-    alive_mask: bool = flag(
-        True,
-        help="dead agents are left out",
-        source="code: DIFFER; plain QMIX keeps them",
-    )
-    normaliser: str = static(
-        "individual",
-        choices=NORMALISERS,
-        help="what losses are divided by: the number of individual transitions, or the team's",
-        source="code: DIFFER",
-    )
-
-    def __post_init__(self) -> None:
-        check_record(self, "differ.")
 
 
 def make(config: Config, learner: Learner) -> Learner:
@@ -143,6 +51,8 @@ def make(config: Config, learner: Learner) -> Learner:
             "algorithm that has one, such as vdn or qmix."
         )
     assert learner.utilities is not None
+
+    # the mixer and the agents learn apart, each by an optimiser of its own
     learner = learner.claim(
         "differ",
         loss=partial(loss, config),
@@ -163,8 +73,9 @@ def schedule(view: View) -> tuple[Array, Array]:
 
 
 def loss(config: Config, view: View) -> tuple[Array, Metrics]:
-    """L(theta_m) + L(theta_p), block-separable by stop-gradients: one backward pass, two optimiser
-    groups.
+    """L(theta_m) + L(theta_p), block-separable by stop-gradients.
+
+    One backward pass, two optimiser groups.
     """
     values = view.values
     batch = view.batch
@@ -192,19 +103,22 @@ def loss(config: Config, view: View) -> tuple[Array, Metrics]:
     eta, beta = schedule(view)
     team_target = values.team_reward + values.discount * values.next_q_tot
     reward = _reward(values, batch, fixed, gradient)
-    return total, {
+    metrics: Metrics = {
         "loss/td": mixer_loss,
         "loss/individual": agent_loss,
         "td_error/abs_mean": masked_mean(jnp.abs(delta), batch.mask),
         "q/target_mean": masked_mean(team_target, batch.mask),
         "q/tot_mean": masked_mean(team_target - delta, batch.mask),
+    }
+    metrics |= {
         "differ/eta": eta,
         "differ/beta": beta,
         "differ/weight_mean": masked_mean(weight, mask),
         "differ/distinct": masked_mean((count > 0).astype(jnp.float32), mask),
         "differ/clamped": _clamped(config, gradient, mask),
-        **_spread_metrics(view.spec, Shared(reward, error, weight, count, mask)),
     }
+    shared = Shared(reward, error, weight, count, mask)
+    return total, {**metrics, **_spread_metrics(view.spec, shared)}
 
 
 def _decompose(config: Config, values: Values) -> tuple[Array, Array]:
@@ -217,8 +131,9 @@ def _decompose(config: Config, values: Values) -> tuple[Array, Array]:
 
 
 def select(config: Config, view: View, abs_error: Array, mask: Array) -> tuple[Array, Array]:
-    """Selection weight w_j and number of draws (or expected draws) of each individual transition,
-    both [T, B, N].
+    """Selection weight w_j and number of draws of each individual transition, both [T, B, N].
+
+    With per_expected the number of draws is the expected one.
     """
     h = view.hparams
     eta, beta = schedule(view)
@@ -243,8 +158,10 @@ def select(config: Config, view: View, abs_error: Array, mask: Array) -> tuple[A
 
 
 def _reward(values: Values, batch: Episode, delta: Array, gradient: Array) -> Array:
-    # code: only d_i ends the bootstrap; ours: the team's end as well, as in the team target. Logged
-    # only.
+    """r_i of eq. 2, [T, B, N], for people to look at.
+
+    code: only d_i ends the bootstrap; ours: the team's end as well, as in the team target.
+    """
     died = batch.alive[:-1] & ~batch.alive[1:]
     discount = jnp.where(died, 0.0, jnp.broadcast_to(values.discount[..., None], gradient.shape))
     reward = differ.individual_reward(delta, gradient, values.q_taken, values.next_q, discount)
@@ -273,26 +190,30 @@ class Shared(struct.PyTreeNode):
 
 
 def _spread_metrics(spec: EnvSpec, got: Shared) -> Metrics:
-    """Per agent and type: mean reward, spread of |delta_i| (Fig. 9), sampled share (Fig. 12),
-    effective sample size.
+    """Mean reward, spread of |delta_i| (Fig. 9), sampled share (Fig. 12), effective sample size.
 
-    ours: the rate, draws for each valid transition, 1 on average; the share is larger for those
-    that live longer.
+    Per agent and per type. ours: the rate, draws for each valid transition, 1 on average; the share
+    is larger for those that live longer.
     """
     mask = got.mask
 
     def by_agent(fn: Callable[..., Array], x: Array) -> Array:
         return jax.vmap(fn, in_axes=-1)(x, mask)
 
+    # of each agent
     draws = jnp.maximum(masked_sum(got.count, mask), 1e-9)
     mean_count = jnp.maximum(masked_mean(got.count, mask), 1e-9)
+    share = by_agent(masked_sum, got.count) / draws
+    rate = by_agent(masked_mean, got.count) / mean_count
     per_agent = {
         "reward": by_agent(masked_mean, got.reward),
         "td_spread": by_agent(differ.coefficient_of_variation, got.error),
-        "share": by_agent(masked_sum, got.count) / draws,
-        "rate": by_agent(masked_mean, got.count) / mean_count,
+        "share": share,
+        "rate": rate,
         "ess": by_agent(differ.effective_sample_size, got.weight),
     }
+
+    # of all, of each agent, and of each type
     metrics: Metrics = {
         "differ/reward": masked_mean(got.reward, mask),
         "differ/td_spread": differ.coefficient_of_variation(got.error, mask),

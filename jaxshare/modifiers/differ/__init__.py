@@ -1,0 +1,1 @@
+"""DIFFER: individual rewards out of a team reward."""
