@@ -12,8 +12,8 @@ compiled is timed as well, each in turn, without any cache of compiled programs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
-import importlib.util
 import json
 import pathlib
 import time
@@ -78,7 +78,7 @@ def measure(name: str, before: Before, repeats: int) -> dict[str, Any]:
 def load(*names: str) -> Any:
     """The first of some modules that there is, of the package that is imported now."""
     for name in names:
-        if importlib.util.find_spec(f"jaxshare.{name.partition('.')[0]}"):
+        with contextlib.suppress(ModuleNotFoundError):
             return importlib.import_module(f"jaxshare.{name}")
     raise ModuleNotFoundError(names)
 

@@ -147,9 +147,12 @@ def offered(algo):
     return offers(parts_of(algo, (), suited(algo, fading()).spec, "all"))
 
 
+@functools.cache
 def takes_differ(algo):
     """Whether DIFFER may replace its loss: there is a mixer, and the loss is not its own."""
-    return "mixer" in offered(algo) and "own_loss" not in offered(algo)
+    learner = parts_of(algo, (), suited(algo, fading()).spec, "all")
+    owned = "own_loss" in offers(learner) and "loss" not in learner.yields
+    return "mixer" in offers(learner) and not owned and not learner.steps[learner.main].fixed
 
 
 # combinations that cannot work

@@ -21,7 +21,7 @@ from jaxshare.learners.optimisers import (
     first_opt_state,
     first_targets,
 )
-from jaxshare.learners.records import Acting, View
+from jaxshare.learners.records import ON_POLICY, Acting, View
 from jaxshare.models import inputs
 from jaxshare.settings.fields import swept_values
 from jaxshare.training.rollout import as_segment
@@ -47,8 +47,6 @@ from jaxshare.learners.passes import (
     relabelled,
     with_values,
 )
-
-ON_POLICY = ("episode", "segment")
 
 
 def assembled(learner: Learner) -> Algorithm:
@@ -171,7 +169,7 @@ class Assembly:
         if learner.source.experience not in ON_POLICY:
             return one_pass(phase, view)
         if learner.schedule:
-            view = view.replace(ctx=learner.schedule(view))
+            view = view.replace(ctx=learner.schedule(view.replace(key=None)))
         return passes(phase, view)
 
     def update_from(

@@ -96,6 +96,7 @@ def deterministic_learner(
     critic_step = Step(
         loss=team_td_loss,
         optimizer_groups={"critic": trained},
+        rest="modules",
         compute=compute_values,
         rate="critic_lr",
         weight=critics.weight,
@@ -133,7 +134,12 @@ def deterministic_learner(
     )
 
     # the critics' loss
-    if config.target == "td_lambda" and loss in FAMILY_LOSSES:
+    if config.target == "td_lambda":
+        if loss not in FAMILY_LOSSES:
+            raise RefusedError(
+                f"algo.target=td_lambda: algo={name} brings a loss of its own. Use "
+                "algo.target=one_step."
+            )
         lambda_loss = team_lambda_loss if loss is team_td_loss else individual_lambda_loss
         fixed = "by one with one-step targets: use algo.target=one_step"
         return learner.with_main(loss=lambda_loss, fixed=fixed)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from jaxshare.learners import checks
 from jaxshare.learners.assembly import assembled
 from jaxshare.learners.records import (
     Hook,
@@ -31,26 +32,39 @@ from jaxshare.trees import Batch, Tree
 from jaxshare.types import Algorithm, Array, Context, EnvSpec, LearnerState, RefusedError
 
 ALGORITHM = "the algorithm"  # owner of a loss that no other algorithm has
-PARTS = ("loss", "optimizer_groups")  # what one owner may have
+# what anybody may add to
+ADDITIVE = (
+    "networks",
+    "aux",
+    "shaping",
+    "stats",
+    "relabel",
+    "after_update",
+    "observe",
+    "before_update",
+    "inspect",
+    "checks",
+    "hparams",
+)
 
 
 @dataclass(frozen=True)
 class Learner:
     """The parts of a learner.
 
-    Single-owner parts (`PARTS` of the main step) may be claimed by one modifier only. Additive ones
-    are tuples, to which everybody adds, or dictionaries.
+    Parts of the main step have one owner each and are claimed. `ADDITIVE` ones are tuples or
+    dictionaries, to which everybody adds. Others are replaced.
 
     networks: all that has parameters, by name, in the order in which first parameters are drawn:
     anything with `init(key)`; what agents have says whose parameters are whose by `param_sets`;
     reads: what agents are given of an observation; policy: how they act;
     phases: what an update does, as a rule one; main: the name of the step of the first phase that
     modifiers change;
-    utilities: the network whose numbers a mixer mixes, None: there is no mixer of utilities to be
-    told of;
+    utilities: the network of utilities, which the network named mixer, if there is one, mixes;
+    None: there is none;
     critic_reads: what critics are given, as their family says; action_critics: whether actors'
     actions are part of it;
-    aux: added to the main step's loss; shaping: View -> values, changes them before any loss;
+    aux: added to the main step's loss, unless that has `advance`; shaping: View -> values, changes them before any loss;
     stats: running statistics by name, with their first values, or functions that make those;
     relabel: View -> (batch, stats), before anything is learned from it;
     after_update: after the steps; observe: View of what was just collected -> stats;
@@ -58,8 +72,7 @@ class Learner:
     evaluations;
     schedule: View -> Context, hyper-parameters that change with what was collected;
     tables: View of a whole data set -> what phases read as `View.tables`, kept in the statistics by
-    the
-    learner's name;
+    the learner's name;
     checks: Learner -> None, raise RefusedError where modifiers have added what does not work;
     hparams: swept scalars of the modifiers, as "differ.alpha"; owners: of single-owner parts;
     yields: parts of its own that a modifier may replace all the same, as ("loss",).
@@ -122,7 +135,7 @@ class Learner:
         if loss in family:
             return self.with_main(loss=loss)
         owned = replace(self, owners={**self.owners, "loss": ALGORITHM})
-        return owned.with_main(loss=loss)
+        return owned.with_main(loss=loss, fixed="")
 
     def with_network(self, name: str, network: Net) -> Learner:
         """The same with another network of this name."""
@@ -162,17 +175,32 @@ class Learner:
             )
 
     def extend(self, **parts: Part) -> Learner:
-        """Add to additive parts: an entry to those that are tuples, entries to those that are
-        dictionaries.
+        """Add to parts: an entry to those that are tuples, entries to those that are dictionaries.
+
+        Raises RefusedError for a part to which nothing is added, and for a name that is there.
         """
         longer: dict[str, Part] = {}
         for name, part in parts.items():
+            if name not in ADDITIVE:
+                raise RefusedError(
+                    f"extend({name}=…): nothing is added to this part of algo={self.name}. Parts "
+                    f"that grow: {', '.join(ADDITIVE)}. Others are replaced by dataclasses.replace."
+                )
             old = getattr(self, name)
-            longer[name] = {**old, **part} if isinstance(old, dict) else (*old, part)
+            if not isinstance(old, dict):
+                longer[name] = (*old, part)
+                continue
+            for key in part:
+                if key in old:
+                    raise RefusedError(
+                        f"extend({name}=…): algo={self.name} has {key} already. Use another name."
+                    )
+            longer[name] = {**old, **part}
         return replace(self, **longer)
 
     def assemble(self) -> Algorithm:
         """The finished algorithm. Raises RefusedError where parts do not go together."""
+        checks.check(self)
         for check in self.checks:
             check(self)
         return assembled(self)
@@ -181,8 +209,8 @@ class Learner:
 def offers(learner: Learner) -> frozenset[str]:
     """What modifiers, commands and tests may rely on.
 
-    utilities: a network whose numbers are mixed; mixer: that mixes them; policy: a network that
-    gives a policy;
+    utilities: a network of utilities, which a mixer, if there is one, mixes; mixer: there is one;
+    policy: the agents act by a network of this kind, named actor;
     action_critics: critics that read the actions of actors; personal_networks: at least one network
     of which every agent has its own parameters; own_loss: a loss that no other algorithm has.
     """

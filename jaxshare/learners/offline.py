@@ -11,13 +11,13 @@ looks past it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 
 from jaxshare.learners.keys import hooks_first
-from jaxshare.learners.learner import Learner
+from jaxshare.learners.learner import ALGORITHM, Learner
 from jaxshare.learners.records import (
     Acting,
     Chosen,
@@ -95,6 +95,8 @@ def offline_learner(
     target networks.
     """
     reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
+    main = next(iter(steps))
+    steps = {**steps, main: replace(steps[main], rest="modules")}
     phase = Phase(steps=steps, keys=hooks_first)
 
     # nothing plays, and nothing has a target network
@@ -106,10 +108,11 @@ def offline_learner(
         reads=reads,
         policy=acting_by(from_policy, "actor"),
         phases=(phase,),
-        main=next(iter(steps)),
+        main=main,
         source=Source(experience="dataset"),
         targets=Targets(networks=()),
         optimizer=Optimizer(kind="rmsprop"),
+        owners={"loss": ALGORITHM},
     )
 
 

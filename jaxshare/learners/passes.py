@@ -31,18 +31,15 @@ def relabelled(view: View) -> View:
     Their statistics are in its state.
     """
     for part in view.learner.relabel:
-        batch, stats = part(view)
+        batch, stats = part(view.replace(key=None))
         view = view.after(view.state.replace(stats=stats)).replace(batch=batch)
     return view
 
 
-def with_values(view: View, params: Params | None = None) -> View:
-    """The view with the values of its learner's main step, if that computes any.
-
-    params: by which they are computed; None: the view's.
-    """
+def with_values(view: View) -> View:
+    """The view with the values of its learner's main step, if that computes any."""
     learner = view.learner
-    return computed(learner.steps[learner.main], view, view.params if params is None else params)
+    return computed(learner.steps[learner.main], view, view.params)
 
 
 def computed(step: Step, view: View, params: Params) -> View:
@@ -52,7 +49,7 @@ def computed(step: Step, view: View, params: Params) -> View:
         return view
     view = view.replace(values=step.compute(view))
     for part in view.learner.shaping:
-        view = view.replace(values=part(view))
+        view = view.replace(values=part(view.replace(key=None)))
     return view
 
 
@@ -155,7 +152,7 @@ def descend(step: Step, view: View, keys: StepKeys) -> tuple[LearnerState, Metri
         here = computed(step, view.replace(key=keys.values), {**view.params, **trained})
         loss, metrics = loss_of(here.replace(key=keys.loss))
         if step.report:
-            metrics = {**metrics, **step.report(here, loss)}
+            metrics = {**metrics, **step.report(here.replace(key=None), loss)}
         loss = step.weight * loss
         if is_main:
             for aux, key in zip(learner.aux, keys.aux, strict=True):
@@ -192,7 +189,7 @@ def phase_from(phase: Phase, view: View, batch_size: int) -> tuple[LearnerState,
     if phase.relabels:
         drawn = relabelled(drawn)
     if phase.prepare:
-        drawn = drawn.replace(targets=phase.prepare(drawn))
+        drawn = drawn.replace(targets=phase.prepare(drawn.replace(key=None)))
     return one_pass(phase, drawn)
 
 

@@ -31,7 +31,9 @@ class View:
     batch: an `Episode`, or on policy a `Segment`; of `Learner.tables` the whole data set;
     values: what `Step.compute` read from the batch, with a gradient;
     targets: what `Phase.prepare` made before the steps, constant;
-    tables: what `Learner.tables` made of a whole data set, constant.
+    tables: what `Learner.tables` made of a whole data set, constant;
+    key: one for each part that may draw: compute, loss, aux, prepare, hooks; None elsewhere, and
+    where somebody only looks.
     """
 
     learner: Learner
@@ -194,6 +196,10 @@ class Policy:
         return self.networks[0]
 
 
+EXPERIENCE = ("replay", "episode", "segment", "dataset")
+ON_POLICY = ("episode", "segment")
+
+
 @dataclass(frozen=True)
 class Source:
     """Where experience comes from.
@@ -208,6 +214,9 @@ class Source:
     sample: Callable[[Array, Array, int, int, Context], Array] | None = uniform_without_replacement
     window: int = 0
     segment_length: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("experience", self.experience, EXPERIENCE)
 
 
 @dataclass(frozen=True)
@@ -224,6 +233,9 @@ class Targets:
     period: int = 200
     start: int = 0
     follow: Callable[[View], LearnerState] | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("update", self.update, ("none", "soft", "hard"))
 
 
 @dataclass(frozen=True)
@@ -243,3 +255,12 @@ class Optimizer:
     clip: str = "group"
     rates: dict[str, str] = field(default_factory=dict)
     largest_norm: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("kind", self.kind, ("rmsprop", "adam"))
+        _one_of("clip", self.clip, ("group", "set", "agent"))
+
+
+def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{what}={value!r} is none of {', '.join(known)}")

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from combinations import takes_choices
 
 from jaxshare import registry
 from jaxshare.learners.learner import offers
-from jaxshare.learners.records import Source
+from jaxshare.learners.records import Optimizer, Source, Targets
 from jaxshare.models.base import Network
 from jaxshare.modifiers import a_pps
 from jaxshare.modifiers.differ import modifier as differ
@@ -18,7 +19,7 @@ from jaxshare.modifiers.periodic.sharing import decided
 from jaxshare.run.build import prepare
 from jaxshare.training import replay, rollout
 from jaxshare.training.counting import start_clock
-from jaxshare.types import Context, Discrete, EnvSpec, RefusedError
+from jaxshare.types import Box, Context, Discrete, EnvSpec, RefusedError
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +160,8 @@ OFFERS = {
     "maddpg": {"utilities", "policy", "action_critics"},
     "facmac": {"utilities", "mixer", "policy", "action_critics"},
     "seac": {"policy", "personal_networks", "own_loss"},
-    "icq": {"policy"},
-    "sit": {"policy"},
+    "icq": {"policy", "own_loss"},
+    "sit": {"policy", "own_loss"},
 }
 
 
@@ -189,3 +190,77 @@ def test_a_network_that_says_that_it_is_nobodys_is_not_taken_for_the_agents():
     reward = dataclasses.replace(parts.networks["reward"], param_sets=None)
     with pytest.raises(RefusedError, match=r"whether agents have reward of algo=sit for themselves"):
         a_pps.make(a_pps.Config(), parts.with_network("reward", reward))
+
+
+# ---------------------------------------------------------------------------- what is told before anything is compiled
+
+
+def probe():
+    return Network(init=lambda key: {"w": jnp.zeros(3)}, apply=lambda params: params["w"])
+
+
+@pytest.mark.parametrize("name", registry.modules("algo"))
+def test_a_network_that_is_added_is_trained_by_every_learner(name):
+    module = registry.get("algo", name)
+    action = Discrete(3) if takes_choices(name) else Box(1, (-1.0,), (1.0,))
+    spec = EnvSpec("fake", 2, 3, 2, action, 5, (0, 0), ("unit",))
+    settings = {"capacity": 4} if "capacity" in module.Config.__dataclass_fields__ else {}
+    learner = module.make(module.Config(**settings), spec).extend(networks={"probe": probe()})
+    state = jax.eval_shape(learner.assemble().init, jax.random.key(0))
+    trained = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state.opt_state)}
+    assert any("'probe'" in path for path in trained)
+
+
+def with_step(learner, **parts):
+    return learner.with_main(**parts)
+
+
+def another_phase(learner, **parts):
+    return dataclasses.replace(learner, phases=(*learner.phases, dataclasses.replace(learner.phases[0], **parts)))
+
+
+BROKEN = {
+    "old hooks": (lambda it: it.extend(relabel=lambda batch, stats, ctx: (batch, stats)), r"relabel.*must take one View"),
+    "old loss": (lambda it: with_step(it, loss=lambda values, batch, ctx, key: 0), r"loss of its step joint.*one View"),
+    "old play": (lambda it: it.extend(before_update=lambda view: view.state), r"before_update.*a function that plays"),
+    "left out": (lambda it: with_step(it, rest="", optimizer_groups={"a": ("agent",)}), r"no step trains its network mixer"),
+    "same step": (lambda it: another_phase(it), r"two phases have a step joint"),
+    "no draw": (
+        lambda it: another_phase(it, steps={"second": dataclasses.replace(it.steps["joint"], rest="")}),
+        r"each of several phases must draw",
+    ),
+    "epochs": (lambda it: dataclasses.replace(it, phases=(dataclasses.replace(it.phases[0], epochs=4),)), r"on policy only"),
+    "schedule": (lambda it: dataclasses.replace(it, schedule=lambda view: view.ctx), r"schedule is for learners on policy"),
+    "same name": (lambda it: it.extend(networks={"mixer": probe()}), r"has mixer already"),
+    "no such part": (lambda it: it.extend(name="x"), r"nothing is added to this part"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_broken_is_told_in_words(program, what):
+    damage, words = BROKEN[what]
+    with pytest.raises(RefusedError, match=words):
+        damage(parts_of(program, "qmix")).assemble()
+
+
+@pytest.mark.parametrize(
+    ("record", "settings"),
+    [
+        (Optimizer, {"kind": "sgd"}),
+        (Optimizer, {"clip": "none"}),
+        (Targets, {"update": "sotf"}),
+        (Source, {"experience": "x"}),
+    ],
+)
+def test_a_misspelt_kind_is_an_error(record, settings):
+    with pytest.raises(ValueError, match="is none of"):
+        record(**settings)
+
+
+@pytest.mark.parametrize("name", ["bc", "icq", "macql", "mabcq", "sit"])
+def test_offline_losses_are_their_own(name):
+    module = registry.get("algo", name)
+    spec = EnvSpec("fake", 2, 3, 2, Discrete(3), 5, (0, 0), ("unit",))
+    learner = module.make(module.Config(), spec)
+    with pytest.raises(RefusedError, match=rf"modifiers=\[other\] would replace the loss of algo={name}"):
+        learner.claim("other", loss=optimistic_loss)

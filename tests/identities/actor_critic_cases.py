@@ -79,7 +79,7 @@ def prepared(learner, state, segment, ctx, key=KEY):
 
 def main_loss(view, params):
     """(loss, metrics) of the main step with these parameters."""
-    return view.learner.steps[view.learner.main].loss(with_values(view, params))
+    return view.learner.steps[view.learner.main].loss(with_values(view.replace(params=params)))
 
 
 def gradients(learner, state, segment, ctx):

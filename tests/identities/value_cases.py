@@ -83,7 +83,7 @@ def view_of(parts, learner, batch, ctx, key=KEY, **changes):
 
 def values_of(parts, learner, batch, ctx, key=None, params=None):
     """What the main step of these parts reads from a batch; params: online ones in the place of the learner's."""
-    return with_values(view_of(parts, learner, batch, ctx, key), params).values
+    return with_values(view_of(parts, learner, batch, ctx, key, params=params)).values
 
 
 def step(algorithm, learner, batch, ctx, key=KEY):

@@ -58,7 +58,7 @@ from jaxshare.algos.sit.sets import sets_of, shared_network
 from jaxshare.algos.sit.settings import NO_DECOMPOSITION, Config
 from jaxshare.algos.sit.tables import NAME, check_capacity
 from jaxshare.learners.keys import undivided
-from jaxshare.learners.learner import Learner
+from jaxshare.learners.learner import ALGORITHM, Learner
 from jaxshare.learners.records import Optimizer, Phase, Policy, Source, Step, Targets, View
 from jaxshare.models import inputs
 from jaxshare.models.base import Network
@@ -100,7 +100,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
         return clock.updates < config.stage1_updates
 
     # first rewards are decomposed, then policies learn by them
-    reward = Step(rewards.loss, {"reward": ("reward",)}, rate="reward_lr")
+    reward = Step(rewards.loss, {"reward": ("reward",)}, rate="reward_lr", rest="modules")
     critic = Step(partial(policies.critic_loss, sets), {"critic": ("critic",)}, rate="critic_lr")
     actor = Step(None, {"actor": ("actor",)}, advance=partial(policies.advance_actors, sets))
     phases = (
@@ -139,6 +139,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
         stats=stats,
         tables=partial(tables.tables, sets),
         checks=(_check_relabelling,),
+        owners={"loss": ALGORITHM},
         inspect=(judgement,),
     )
 

@@ -15,7 +15,7 @@ as the agents', and a feed-forward mixer of three layers. Nobody acts by it. Wit
 it is refused: its loss is its own.
 
 Departures: paper: alpha is 0.5 (OW) and 0.75 (CW) in SMAC, 0.1 in predator-prey; code: 0.1 in its
-file, 0.5 in its README. code: the comparison of eq. 9 is with the Q* of the target networks.
+file, 0.5 in its README. code and ours: the comparison of eq. 9 is with the Q* of the targets.
 Not done: the attention of its `central_mixer=atten`, which the paper uses on one map.
 """
 

@@ -83,9 +83,13 @@ def refuse(name: str, config: PeriodicConfig, learner: Learner) -> None:
             "parameters that every agent has for itself. Use algo.share_params=none."
         )
     if config.targets == "aggregate" and learner.targets.networks == ():
+        without = f"algo={learner.name}"
+        remedy = f"Use {name}.targets=keep"
+        if hasattr(learner.config, "target_update"):
+            without += " with algo.target_update=none"
+            remedy += ", or another algo.target_update"
         raise RefusedError(
-            f"{name}.targets=aggregate: algo={learner.name} with algo.target_update=none has no "
-            f"target networks. Use {name}.targets=keep, or another algo.target_update."
+            f"{name}.targets=aggregate: {without} has no target networks. {remedy}."
         )
     if isinstance(config, ScoredConfig):
         _refuse_scores(name, config, learner)
