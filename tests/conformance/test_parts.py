@@ -219,18 +219,37 @@ def another_phase(learner, **parts):
     return dataclasses.replace(learner, phases=(*learner.phases, dataclasses.replace(learner.phases[0], **parts)))
 
 
+def first_phase(learner, **parts):
+    return dataclasses.replace(learner, phases=(dataclasses.replace(learner.phases[0], **parts),))
+
+
 BROKEN = {
-    "old hooks": (lambda it: it.extend(relabel=lambda batch, stats, ctx: (batch, stats)), r"relabel.*must take one View"),
-    "old loss": (lambda it: with_step(it, loss=lambda values, batch, ctx, key: 0), r"loss of its step joint.*one View"),
-    "old play": (lambda it: it.extend(before_update=lambda view: view.state), r"before_update.*a function that plays"),
-    "left out": (lambda it: with_step(it, rest="", optimizer_groups={"a": ("agent",)}), r"no step trains its network mixer"),
-    "same step": (lambda it: another_phase(it), r"two phases have a step joint"),
+    "old hooks": (
+        lambda it: it.extend(relabel=lambda batch, stats, ctx: (batch, stats)),
+        r"relabel.*must take one View",
+    ),
+    "old loss": (
+        lambda it: with_step(it, loss=lambda values, batch, ctx, key: 0),
+        r"loss of its step joint.*one View",
+    ),
+    "old play": (
+        lambda it: it.extend(before_update=lambda view: view.state),
+        r"before_update.*a function that plays",
+    ),
+    "left out": (
+        lambda it: with_step(it, rest="", optimizer_groups={"a": ("agent",)}),
+        r"no step trains its network mixer",
+    ),
+    "same step": (another_phase, r"two phases have a step joint"),
     "no draw": (
         lambda it: another_phase(it, steps={"second": dataclasses.replace(it.steps["joint"], rest="")}),
         r"each of several phases must draw",
     ),
-    "epochs": (lambda it: dataclasses.replace(it, phases=(dataclasses.replace(it.phases[0], epochs=4),)), r"on policy only"),
-    "schedule": (lambda it: dataclasses.replace(it, schedule=lambda view: view.ctx), r"schedule is for learners on policy"),
+    "epochs": (lambda it: first_phase(it, epochs=4), r"on policy only"),
+    "schedule": (
+        lambda it: dataclasses.replace(it, schedule=lambda view: view.ctx),
+        r"schedule is for learners on policy",
+    ),
     "same name": (lambda it: it.extend(networks={"mixer": probe()}), r"has mixer already"),
     "no such part": (lambda it: it.extend(name="x"), r"nothing is added to this part"),
 }
