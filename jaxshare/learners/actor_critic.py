@@ -88,6 +88,8 @@ def actor_critic(
         minibatches=config.minibatches,
     )
     networks = _networks(config, reads, critic)
+    optimizer = Optimizer(kind=kind, clip=clip, rates=rates)
+    critic_reads = critic.reads or _local(reads)
     policy = Policy(networks=("actor", "critic"), choose=choose)
     learner = Learner(
         name=name,
@@ -95,13 +97,13 @@ def actor_critic(
         config=config,
         networks=networks,
         reads=reads,
-        critic_reads=critic.reads or _local(reads),
+        critic_reads=critic_reads,
         policy=policy,
         phases=(phase,),
         main=POLICY,
         source=_source(config),
         targets=_targets(config),
-        optimizer=Optimizer(kind=kind, clip=clip, rates=rates),
+        optimizer=optimizer,
         schedule=annealed,
         inspect=(shown_values,),
     )

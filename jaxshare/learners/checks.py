@@ -1,4 +1,4 @@
-"""What a learner must be before it is assembled: told in words, since strangers write learners too."""
+"""What a learner must be before it is assembled, told in words: strangers write learners too."""
 
 from __future__ import annotations
 
@@ -77,12 +77,15 @@ def _check_phases(learner: Learner) -> None:
 
 
 def _functions(learner: Learner) -> Iterator[tuple[str, Callable[..., Any], int]]:
-    """(what it is, the function, how many arguments it is called with) of what others have written."""
+    """(what it is, the function, how many arguments it has) of all that others may have written."""
+    # of the steps
     for name, step in learner.steps.items():
         for what in ("loss", "compute", "advance"):
             function = getattr(step, what)
             if function is not None:
                 yield f"the {what} of its step {name}", function, 1
+
+    # of the rest
     one_view = ("aux", "shaping", "relabel", "after_update", "observe", "inspect")
     for what in one_view:
         for function in getattr(learner, what):

@@ -64,7 +64,8 @@ class Learner:
     None: there is none;
     critic_reads: what critics are given, as their family says; action_critics: whether actors'
     actions are part of it;
-    aux: added to the main step's loss, unless that has `advance`; shaping: View -> values, changes them before any loss;
+    aux: added to the main step's loss, unless that has `advance`;
+    shaping: View -> values, changes them before any loss;
     stats: running statistics by name, with their first values, or functions that make those;
     relabel: View -> (batch, stats), before anything is learned from it;
     after_update: after the steps; observe: View of what was just collected -> stats;
@@ -181,6 +182,7 @@ class Learner:
         """
         longer: dict[str, Part] = {}
         for name, part in parts.items():
+            # a part that grows, and an entry that is new
             if name not in ADDITIVE:
                 raise RefusedError(
                     f"extend({name}=…): nothing is added to this part of algo={self.name}. Parts "

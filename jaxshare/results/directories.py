@@ -183,18 +183,21 @@ def _run(directory: _Directory, records: list[Record]) -> Run:
     for key in first:
         if key.startswith(EVALUATED) and all(key in record for record in records):
             values[key.removeprefix(EVALUATED)] = _column(records, key)[last]
+    wall = _column(records, "wall_s")[last]
+    data = str(settings["run"].get("data") or "")
+    compared = _compared(settings, curves.point_of(first))
     return Run(
         path=directory.path,
         seed=int(first["seed"]),
         name=name,
         label=directory.label,
-        settings=_compared(settings, curves.point_of(first)),
+        settings=compared,
         env=_environment(settings),
-        data=str(settings["run"].get("data") or ""),
+        data=data,
         total=directory.total,
         at_once=directory.count,
         progress=progress[last],
-        wall=_column(records, "wall_s")[last],
+        wall=wall,
         values=values,
         played=played,
         versions=directory.versions,

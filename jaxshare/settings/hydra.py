@@ -123,12 +123,14 @@ def from_config(cfg: DictConfig, choices: Mapping[str, str]) -> Settings:
         run = {f.name: _object(cfg[f.name]) for f in dataclasses.fields(RunConfig)}
         run["run_dir"] = run["run_dir"] or ""
         modifiers = {name: _settings_of("modifiers", name, cfg[name], name) for name in names}
+        algo = _settings_of("algo", choices["algo"], cfg.algo, "algo")
+        env = _settings_of("env", choices["env"], cfg.env, "env")
         return Settings(
             run=RunConfig(**run),
             algo_name=choices["algo"],
-            algo=_settings_of("algo", choices["algo"], cfg.algo, "algo"),
+            algo=algo,
             env_name=choices["env"],
-            env=_settings_of("env", choices["env"], cfg.env, "env"),
+            env=env,
             modifiers=modifiers,
             sweep=sweep_of(_plain(cfg.sweep)),
         )

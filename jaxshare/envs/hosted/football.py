@@ -13,6 +13,10 @@ GOAL = 100.0
 OTHER_END = -1.0
 
 
+# what is as in the literature unless it is said otherwise
+VARIANTS = dict.fromkeys(("representation", "reward", "ends"), "literature")
+
+
 class Academy:
     """One academy task as a hosted environment. See `jaxshare.envs.gfootball` for the settings."""
 
@@ -24,9 +28,7 @@ class Academy:
         agents,
         opponents,
         max_steps=150,
-        representation="literature",
-        reward="literature",
-        ends="literature",
+        **variants,
     ):
         self.agents = agents
         self.opponents = opponents
@@ -34,10 +36,11 @@ class Academy:
         self.steps = 0
 
         # representation, reward and ends
-        self.simple = representation == "simple115v2"
-        self.controlled = representation == "controlled"
-        self.literature = reward == "literature"
-        self.retreat_ends = ends == "literature"
+        chosen = {**VARIANTS, **variants}
+        self.simple = chosen["representation"] == "simple115v2"
+        self.controlled = chosen["representation"] == "controlled"
+        self.literature = chosen["reward"] == "literature"
+        self.retreat_ends = chosen["ends"] == "literature"
         self.env = importlib.import_module("gfootball.env").create_environment(
             env_name=scenario,
             representation="simple115v2" if self.simple else "raw",
