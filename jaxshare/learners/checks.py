@@ -39,6 +39,7 @@ def _check_steps(learner: Learner) -> None:
 
 def _check_groups(learner: Learner) -> None:
     """Every network is trained by one group of one step."""
+    # how often each group and each network is met
     groups: Counter[str] = Counter()
     trained: Counter[str] = Counter()
     for step in learner.steps.values():
@@ -97,6 +98,7 @@ def _functions(learner: Learner) -> Iterator[tuple[str, Callable[..., Any], int]
 def _check_arguments(
     learner: Learner, what: str, function: Callable[..., Any], arguments: int
 ) -> None:
+    # what it can be called with
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

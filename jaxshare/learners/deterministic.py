@@ -133,17 +133,21 @@ def deterministic_learner(
         inspect=(taken_utilities,),
     )
 
-    # the critics' loss
     if config.target == "td_lambda":
-        if loss not in FAMILY_LOSSES:
-            raise RefusedError(
-                f"algo.target=td_lambda: algo={name} brings a loss of its own. Use "
-                "algo.target=one_step."
-            )
-        lambda_loss = team_lambda_loss if loss is team_td_loss else individual_lambda_loss
-        fixed = "by one with one-step targets: use algo.target=one_step"
-        return learner.with_main(loss=lambda_loss, fixed=fixed)
+        return _with_lambda_targets(learner, loss)
     return learner.with_own_loss(loss, *FAMILY_LOSSES)
+
+
+def _with_lambda_targets(learner: Learner, loss: Loss) -> Learner:
+    """The family's loss with lambda-returns. Raises RefusedError for a loss that is none of them."""
+    if loss not in FAMILY_LOSSES:
+        raise RefusedError(
+            f"algo.target=td_lambda: algo={learner.name} brings a loss of its own. Use "
+            "algo.target=one_step."
+        )
+    lambda_loss = team_lambda_loss if loss is team_td_loss else individual_lambda_loss
+    fixed = "by one with one-step targets: use algo.target=one_step"
+    return learner.with_main(loss=lambda_loss, fixed=fixed)
 
 
 def _networks(config: DeterministicConfig, spec: EnvSpec, critics: Critics) -> dict[str, Net]:

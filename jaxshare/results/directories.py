@@ -186,13 +186,15 @@ def _run(directory: _Directory, records: list[Record]) -> Run:
     wall = _column(records, "wall_s")[last]
     data = str(settings["run"].get("data") or "")
     compared = _compared(settings, curves.point_of(first))
+    env = _environment(settings)
+    seed = int(first["seed"])
     return Run(
         path=directory.path,
-        seed=int(first["seed"]),
+        seed=seed,
         name=name,
         label=directory.label,
         settings=compared,
-        env=_environment(settings),
+        env=env,
         data=data,
         total=directory.total,
         at_once=directory.count,
