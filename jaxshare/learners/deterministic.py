@@ -139,7 +139,7 @@ def deterministic_learner(
 
 
 def _with_lambda_targets(learner: Learner, loss: Loss) -> Learner:
-    """The family's loss with lambda-returns. Raises RefusedError for a loss that is none of them."""
+    """The family's loss with lambda-returns. Raises RefusedError for a loss of another kind."""
     if loss not in FAMILY_LOSSES:
         raise RefusedError(
             f"algo.target=td_lambda: algo={learner.name} brings a loss of its own. Use "
