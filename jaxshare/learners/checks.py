@@ -39,13 +39,14 @@ def _check_steps(learner: Learner) -> None:
 
 def _check_groups(learner: Learner) -> None:
     """Every network is trained by one group of one step."""
-    # how often each group and each network is met
     groups: Counter[str] = Counter()
     trained: Counter[str] = Counter()
     for step in learner.steps.values():
         for group, networks in groups_of(learner, step).items():
             groups[group] += 1
             trained.update(networks)
+
+    # none of them twice, and no network never
     twice = [group for group, count in groups.items() if count > 1]
     if twice:
         raise _refused(learner, f"two steps have an optimiser group {twice[0]}")
