@@ -17,6 +17,7 @@ from jaxshare.algos.sit import algorithm as sit
 from jaxshare.algos.sit import equations as decompose
 from jaxshare.algos.sit import policies as policy
 from jaxshare.algos.sit import rewards, tables
+from jaxshare.algos.sit import trajectories as paths
 from jaxshare.algos.sit.networks import Decomposition, GraphCritic, Question
 from jaxshare.algos.sit.sets import sets_of
 from jaxshare.algos.sit.settings import HParams
@@ -319,7 +320,7 @@ def individual_batch(learner, ctx, agent):
         gathered = replay.gather(data, episode.ravel())
         kept = {"reward": table, "uncertainty": table + 0.5}
         view = view_of(learner, NOBODY, gathered, ctx, tables=kept)
-        return policy.trajectories(view, episode, agent), gathered
+        return paths.trajectories(view, episode, agent), gathered
 
     own, gathered = cut(DATA, table, agent, ctx)
     return own, gathered, table
@@ -383,7 +384,7 @@ class Policies:
 
     def view(self, ctx, learner=None):
         """Of the last stage's losses."""
-        prepared = policy.Prepared(own=self.own, weight=self.weight, y=self.y, pullback=None)
+        prepared = paths.Prepared(trajectory=self.own, weight=self.weight, y=self.y, pullback=None)
         return view_of(learner or self.learner, self.state, None, ctx, targets=prepared)
 
     def _gradient(self, learner, ctx):
@@ -407,7 +408,7 @@ def test_the_target_is_sarsa_s_and_an_end_is_an_end(policies):
 
     @jax.jit
     def judged():
-        asked = lambda action: policy._ask(own, slice(0, 6), action)  # noqa: E731
+        asked = lambda action: paths.question(own, slice(0, 6), action)  # noqa: E731
         every = jnp.broadcast_to(jnp.eye(4), (6, 4, 2, 4, 4))
         return policy.next_values(sets, policies.view(policies.context())), sets.judge(target, asked(every))
 
@@ -458,7 +459,7 @@ def test_log_pi_is_over_available_actions(policies):
 
 
 def weight_of(learner, own, ctx, **kept):
-    return policy._weight(sets_in(learner), view_of(learner, NOBODY, None, ctx, tables=kept), own)
+    return paths._weight(sets_in(learner), view_of(learner, NOBODY, None, ctx, tables=kept), own)
 
 
 def test_weights_of_a_type_have_its_floor(policies):
