@@ -69,6 +69,7 @@ def test_environments_and_replay_know_no_algorithm(name):
 STUDIES = [name for name in FILES if name.startswith("study/")]
 KNOWN_TO_STUDIES = (  # what a study may know: settings, files of runs and data sets, the console, errors
     "cli", "data.own", "durable", "registry", "results", "run.folder", "run.reader", "run.metrics", "run.output",
+    "run.versions",
     "settings", "study", "terminal", "types",
 )  # fmt: skip
 
@@ -109,7 +110,7 @@ RICH = {
     [
         ("hydra", {"settings/hydra.py", "spelling.py", "multirun.py", "plugins/options.py"}),
         ("omegaconf", {"settings/hydra.py", "multirun.py", "plugins/options.py"}),
-        ("orbax", {"run/checkpoint/checkpoints.py"}),
+        ("orbax", {"run/checkpoint/checkpoints.py", "run/checkpoint/reading.py"}),
         ("flax.linen", {"models/*", "algos/*/*"}),
         ("jax.sharding", {"run/parallel.py"}),
         ("jaxmarl", {"envs/*"}),

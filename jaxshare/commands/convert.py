@@ -86,9 +86,8 @@ def convert(config: Config) -> pathlib.Path:
     """Read, check, write and tell: the path of what was written. Raises RefusedError."""
     for key in ("data", "out"):
         if not getattr(config, key):
-            raise RefusedError(
-                f"{key} is missing: python -m jaxshare.convert data=SET.jds out=SET.h5."
-            )
+            usage = "python -m jaxshare.convert data=SET.jds out=SET.h5"
+            raise RefusedError(f"{key} is missing: {usage}.")
     check_record(config)
 
     # try the place, before anything is read
@@ -114,9 +113,7 @@ def convert(config: Config) -> pathlib.Path:
 
     # tell what came out
     stored = formats.open_like(target.path, {"last_step": "keep"})
-    lines = [converting.summary(stored.card)]
-    lines += [f"lost: {what}." for what in lost]
-    lines += [f"note: {what}" for what in converting.remarks(source, dataset, target)]
+    lines = converting.told(stored.card, lost, converting.remarks(source, dataset, target))
     learn = shlex.quote(f"data={target.path}")
     lines += [f"written: {target.path}", f"learn:   python -m jaxshare.train algo=… {learn}"]
     console.print("\n".join(lines))

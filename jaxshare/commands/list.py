@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 
 from jaxshare import cli, registry, surroundings
 from jaxshare.compatibility import refusal
 from jaxshare.plugins import installed, presets
-from jaxshare.plugins.entries import GROUPS, Entry, imported
+from jaxshare.plugins.entries import GROUPS, Entry
 from jaxshare.settings import hydra
+from jaxshare.terminal import filled
 from jaxshare.types import Box, Discrete, RefusedError
 
 HELP = """\
@@ -44,7 +44,11 @@ def _main() -> None:
     _print_entries("environments (env=...)", "env")
     _print_entries("modifiers (modifiers=[...])", "modifiers")
     _print_entries("loggers (logger=[...])", "logger")
-    print("presets (preset=...)\n  " + "\n  ".join([*hydra.presets(), *_outside_presets()]) + "\n")
+    print(
+        "presets (preset=...)\n  "
+        + "\n  ".join([*hydra.presets(), *presets.with_packages()])
+        + "\n"
+    )
     _print_table()
 
     # what cannot be used
@@ -59,7 +63,7 @@ def _print_entries(title: str, kind: str) -> None:
         try:
             entry = registry.entry(kind, name)
         except RefusedError:
-            print(_filled("cannot be used: see the warnings below", f"  {name:<{WIDTH}} "))
+            print(filled("cannot be used: see the warnings below", f"  {name:<{WIDTH}} ", INDENT))
             continue
         _print_entry(entry)
     print()
@@ -68,30 +72,16 @@ def _print_entries(title: str, kind: str) -> None:
 def _print_entry(entry: Entry) -> None:
     module = entry.module
     package = f" ({entry.origin.words()})" if entry.origin else ""
-    print(_filled(f"{registry.summary(module)}{package}", f"  {entry.name:<{WIDTH}} "))
+    print(filled(f"{registry.summary(module)}{package}", f"  {entry.name:<{WIDTH}} ", INDENT))
     if entry.kind == "env":
         missing = registry.lacking(module)
         where = "on the host" if getattr(module, "HOST", False) else "JAX"
         actions = getattr(module, "ACTIONS", "")
         state = f"not installed: {missing}" if missing else "installed"
-        print(_filled(", ".join(filter(None, [where, actions and f"{actions} actions", state]))))
+        facts = [where, actions and f"{actions} actions", state]
+        print(filled(", ".join(filter(None, facts)), INDENT, INDENT))
     if hasattr(module, "scenarios"):
-        print(_filled(", ".join(module.scenarios())))
-
-
-def _outside_presets() -> list[str]:
-    """Presets of installed packages, with these."""
-    names = presets.names()  # which knows their packages from then on
-    packages = {
-        first: entry.origin.words() for first, entry in imported("preset").items() if entry.origin
-    }
-    return [f"{name} ({packages[name.partition('/')[0]]})" for name in names]
-
-
-def _filled(text: str, first: str = INDENT, rest: str = INDENT) -> str:
-    return textwrap.fill(
-        text, 118, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
-    )
+        print(filled(", ".join(module.scenarios()), INDENT, INDENT))
 
 
 def _print_table() -> None:
@@ -121,7 +111,7 @@ def _print_table() -> None:
 
     # why the others are refused
     for reason, algos in reasons.items():
-        print(_filled(reason.replace("{}", "|".join(algos)), "  - ", "    "))
+        print(filled(reason.replace("{}", "|".join(algos)), "  - ", "    "))
 
 
 def _row(name: str, cells: list[str], last: str) -> str:

@@ -97,6 +97,13 @@ def summary(card: Card) -> str:
     return f"{_episodes(card['episodes'])}, {card['steps']:,} steps, {mean}"
 
 
+def told(card: Card, lost: list[str], notes: list[str]) -> list[str]:
+    """Lines about a data set that was written: what it holds, what it lacks, what to know of it."""
+    lines = [summary(card)]
+    lines += [f"lost: {what}." for what in lost]
+    return lines + [f"note: {what}" for what in notes]
+
+
 def _reading(source: Source) -> Card:
     """What reading a data set of another format has done to it, {} of the own format."""
     return {} if isinstance(source, own.Stored) else source.card.get("source", {})

@@ -237,3 +237,12 @@ def named_entry(kind: str, text: str, folder: pathlib.Path | None = None) -> str
     if text not in registry.modules(kind) and text in installed.offers(kind):
         installed.load(kind, text)
     return text
+
+
+def with_packages() -> list[str]:
+    """Presets of installed packages, each with its package."""
+    known = names()  # which knows their packages from then on
+    packages = {
+        first: entry.origin.words() for first, entry in imported("preset").items() if entry.origin
+    }
+    return [f"{name} ({packages[name.partition('/')[0]]})" for name in known]

@@ -1,13 +1,11 @@
-"""The folder of a run: its name, its settings and versions, and whether a run in it can go on."""
+"""The folder of a run: its name, its settings, and whether a run in it can go on."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.metadata
 import json
 import pathlib
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from jaxshare import __version__, durable
+from jaxshare import durable
 from jaxshare.plugins import origins
-from jaxshare.run import reader
+from jaxshare.run import reader, versions
 from jaxshare.run.checkpoint.step_folders import FOLDER, UNFINISHED
 from jaxshare.run.lock import Lock
 from jaxshare.run.loggers import METRICS
@@ -26,8 +24,6 @@ from jaxshare.settings.records import Settings
 from jaxshare.types import RefusedError
 
 CONFIG = "config.yaml"
-VERSIONS = "versions.json"
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "jaxmarl", "orbax-checkpoint", "numpy")
 FREE_TO_CHANGE: tuple[str, ...] = (
     "run.resume",
     "run.run_dir",
@@ -117,7 +113,7 @@ def open_run_dir(settings: Settings) -> tuple[pathlib.Path, bool]:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         if not _used(run_dir):
-            write_versions(run_dir)
+            versions.write_versions(run_dir)
             write_settings(settings, run_dir)
             return run_dir, False
     except OSError as error:
@@ -171,7 +167,7 @@ def _used(run_dir: pathlib.Path) -> bool:
 def _ours(run_dir: pathlib.Path) -> bool:
     """Whether versions.json or, if that is damaged, config.yaml is as a run writes it."""
     try:
-        return "jaxshare" in reader.read_json(run_dir / VERSIONS, reader.VERSIONS, RESTORE)
+        return "jaxshare" in reader.read_json(run_dir / versions.VERSIONS, reader.VERSIONS, RESTORE)
     except (OSError, RefusedError):
         pass
     try:
@@ -214,33 +210,7 @@ def read_settings(run_dir: pathlib.Path) -> Settings:
     try:
         return from_plain(tree)
     except RefusedError as error:
-        raise RefusedError(f"{run_dir / CONFIG}{_made_by(run_dir)}: {error}") from error
-
-
-def read_versions(run_dir: pathlib.Path) -> dict[str, str]:
-    """The versions that a run was made with; {} if they were not written.
-
-    Raises RefusedError for a damaged file.
-    """
-    path = run_dir / VERSIONS
-    if not path.is_file():
-        return {}
-    return reader.read_json(path, reader.VERSIONS, "Restore it from a copy, or delete it.")
-
-
-def _made_by(run_dir: pathlib.Path) -> str:
-    try:
-        version = read_versions(run_dir).get("jaxshare", "")
-    except (OSError, RefusedError):
-        version = ""
-    return f", made by jaxshare {version}" if version and version != __version__ else ""
-
-
-def write_versions(run_dir: pathlib.Path) -> None:
-    """Write the versions of what a run depends on. Raises OSError."""
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    versions |= {"jaxshare": __version__, "python": platform.python_version()}
-    durable.write_text(run_dir / VERSIONS, json.dumps(versions, indent=1) + "\n")
+        raise RefusedError(f"{run_dir / CONFIG}{versions.made_by(run_dir)}: {error}") from error
 
 
 def write_settings(settings: Settings, run_dir: pathlib.Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxshare.run import BEST, EVALUATION, LATEST, build, folder, metrics, reader
 from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.run.checkpoint.contents import Best, Restored, Wanted
+from jaxshare.run.versions import read_versions
 from jaxshare.settings.records import Settings
 from jaxshare.training.program import Program
 from jaxshare.trust import Permission, run_settings
@@ -110,7 +111,7 @@ class SavedRun:
     @cached_property
     def versions(self) -> dict[str, str]:
         """The version of each package that it was made with; {} if they were not written."""
-        return folder.read_versions(self.run_dir)
+        return read_versions(self.run_dir)
 
     def records(self, counters: tuple[str, ...] = ("seed",)) -> list[dict[str, Any]]:
         """All rows of its log, as they are now; see `jaxshare.run.metrics.records`."""

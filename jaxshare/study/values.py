@@ -11,7 +11,8 @@ import numpy as np
 
 from jaxshare.results import curves
 from jaxshare.results.runs import gather_versions
-from jaxshare.run import folder, metrics, reader
+from jaxshare.run import metrics, reader
+from jaxshare.run.versions import read_versions
 from jaxshare.study.check import Check, Quantity, Series
 from jaxshare.study.language import Study
 from jaxshare.study.plan import Plan
@@ -127,7 +128,7 @@ class Runs:
     def versions(self) -> dict[str, str]:
         """Those of the training runs; those that differ are listed together."""
         folders = [self.root / self.plan.jobs[name].out for name in self.plan.cells.values()]
-        versions = gather_versions(folder.read_versions(run_dir) for run_dir in folders)
+        versions = gather_versions(read_versions(run_dir) for run_dir in folders)
         return {package: ", ".join(versions[package]) for package in sorted(versions)}
 
 

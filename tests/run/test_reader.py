@@ -9,7 +9,7 @@ import tiny
 import yaml
 
 from jaxshare.results.played import read_played
-from jaxshare.run import folder, reader
+from jaxshare.run import folder, reader, versions
 from jaxshare.run.saved import SavedRun
 from jaxshare.types import RefusedError
 
@@ -95,7 +95,7 @@ def test_what_runs_write_is_accepted(tmp_path):
     assert reader.fault(META, reader.checkpoint_meta(2)) is None
     folder.open_run_dir(tiny.settings(tmp_path, *tiny.FULL, "seeds=2", "sweep.lr=[1e-3,1e-2]"))
     assert folder.plain(folder.read_settings(tmp_path)) == folder.read_config(tmp_path)
-    assert "jaxshare" in folder.read_versions(tmp_path)
+    assert "jaxshare" in versions.read_versions(tmp_path)
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -147,7 +147,7 @@ def test_damaged_content_is_one_sentence_with_the_file(tmp_path, whole, name, co
     (tmp_path / name).write_bytes(content)
     read = {
         "config.yaml": folder.read_settings,
-        "versions.json": folder.read_versions,
+        "versions.json": versions.read_versions,
         "evaluation.json": lambda run_dir: read_played(SavedRun(run_dir)),
     }[name]
     with pytest.raises(RefusedError) as refused:
@@ -166,7 +166,7 @@ def test_a_mark_of_byte_order_and_windows_line_ends_do_no_harm(tmp_path, whole):
         content = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
     assert folder.read_settings(tmp_path) == before
-    assert "jax" in folder.read_versions(tmp_path)
+    assert "jax" in versions.read_versions(tmp_path)
 
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -203,7 +203,7 @@ def test_what_is_no_file_is_not_read(tmp_path):
     with pytest.raises(RefusedError, match=r"no config\.yaml"):
         folder.read_config(tmp_path)
     (tmp_path / "versions.json").mkdir()
-    assert folder.read_versions(tmp_path) == {}
+    assert versions.read_versions(tmp_path) == {}
 
 
 def test_nothing_in_a_file_is_code(tmp_path):

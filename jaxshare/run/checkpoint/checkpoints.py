@@ -1,6 +1,6 @@
 """Checkpoints by orbax, of everything that a run needs to go on to the same bits.
 
-This is the only file that knows orbax.
+Only this file and `reading` know orbax.
 
 Parts of a checkpoint, each a folder in it: `learner` (clock, and for each run seed, learner and
 env_steps), `replay` (the filled slots of each run's ring; may be left out, and evaluation never
@@ -14,21 +14,19 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxshare.run.checkpoint import checksums, contents, errors
 from jaxshare.run.checkpoint.contents import Best, Restored, Wanted
 from jaxshare.run.checkpoint.errors import DamagedError, GoneError, to_stderr
+from jaxshare.run.checkpoint.reading import read_part, reading, shape_of, tree_of
 from jaxshare.run.checkpoint.step_folders import FOLDER, StepFolders, plain_path
-from jaxshare.trees import Tree
-from jaxshare.types import Clock, EnvSpec, RefusedError, TrainState
+from jaxshare.types import Clock, EnvSpec, TrainState
 
 FORMAT = "jaxshare-2"
 WITHOUT_CHECKSUMS = "jaxshare-1"  # of checkpoints from before there were any
@@ -41,9 +39,8 @@ T = TypeVar("T")
 class Checkpoints:
     """The checkpoints of one run directory, by iteration.
 
-    keep: how many stay.
-    read_only: never write.
-    spec: the environment as it is now; what a checkpoint stores of it tells why one does not fit.
+    keep: how many stay; read_only: never write; spec: the environment as it is now, since what a
+    checkpoint stores of it tells why one does not fit.
     """
 
     def __init__(
@@ -181,7 +178,7 @@ class Checkpoints:
     def meta(self, step: int) -> dict[str, Any]:
         """What a checkpoint says of itself. Raises as `load`."""
         folder = self._folders.path(step)
-        with self._reading(step):
+        with reading(self._folders, step):
             has_list = checksums.check(folder, ["meta"])
             checksums.check_sizes(folder)
             meta = json.loads((folder / "meta" / META).read_text(encoding="utf-8"))
@@ -202,12 +199,12 @@ class Checkpoints:
         """
         meta = self.meta(step)
         want = {"learner": contents.learner_shapes(shapes, num_runs)}
-        with self._reading(step):
+        with reading(self._folders, step):
             with_replay = with_replay and meta["replay"]
             if with_replay:
                 want["replay"] = contents.replay_shapes(shapes, num_runs, meta["filled"])
         trees = self._read(step, meta, want)
-        with self._reading(step):
+        with reading(self._folders, step):
             clock = Clock(**trees["learner"]["clock"])
             rings = trees["replay"]["runs"] if with_replay else [None] * num_runs
             runs = zip(trees["learner"]["runs"], rings, strict=True)
@@ -220,7 +217,7 @@ class Checkpoints:
         if not scores:
             return None
         params = self._read(step, meta, {"best": {"runs": [shapes.learner.params] * num_runs}})
-        with self._reading(step):
+        with reading(self._folders, step):
             pairs = zip(params["best"]["runs"], scores, strict=True)
             return [Best(each, **counts) for each, counts in pairs]
 
@@ -231,50 +228,24 @@ class Checkpoints:
         """
         self.meta(step)
         path = self._folders.path(step)
-        with self._reading(step), plain_path(path) as folder:
+        with reading(self._folders, step), plain_path(path) as folder:
             checksums.check(path, ["learner"])
-            stored = _tree_of(self._orbax.metadata(folder / "learner"))
-            shapes = jax.tree.map(_shape_of, stored)
-            return list(self._read_part(folder / "learner", shapes)["runs"])
+            stored = tree_of(self._orbax.metadata(folder / "learner"))
+            shapes = jax.tree.map(shape_of, stored)
+            return list(read_part(self._orbax, folder / "learner", shapes)["runs"])
 
     def _read(self, step: int, meta: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
         """{part: its tree}, once all files are known to be sound and all shapes to fit."""
         path = self._folders.path(step)
-        with self._reading(step), plain_path(path) as folder:
+        with reading(self._folders, step), plain_path(path) as folder:
             checksums.check(path, want.keys())
             for part, shapes in want.items():
                 stored = self._orbax.metadata(folder / part)
-                difference = contents.misfit(_tree_of(stored), shapes)
+                difference = contents.misfit(tree_of(stored), shapes)
                 if difference:
                     changes = contents.changes(meta.get("env") or {}, self._facts)
                     where = f"{part}: {difference}"
                     raise errors.misfit(self._run_dir, path, where, changes)
-            return {part: self._read_part(folder / part, tree) for part, tree in want.items()}
-
-    def _read_part(self, folder: pathlib.Path, shapes: Tree) -> Tree:
-        restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-        args = ocp.args.PyTreeRestore(item=shapes, restore_args=restore_args)
-        return self._orbax.restore(folder, args=args)
-
-    @contextmanager
-    def _reading(self, step: int) -> Iterator[None]:
-        """Turn what goes wrong with a checkpoint's files into an error that says what it is."""
-        try:
-            yield
-        except RefusedError as error:
-            if self._folders.path(step).is_dir():
-                raise
-            # what orbax tells of a folder that is being removed lacks arrays
-            raise errors.unread(self._folders, step, error) from error
-        except Exception as error:
-            raise errors.unread(self._folders, step, error) from error
-
-
-def _shape_of(stored: ocp.metadata.ArrayMetadata) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(stored.shape, stored.dtype)
-
-
-def _tree_of(metadata: object) -> Tree:
-    """The tree of arrays in what orbax tells of a folder."""
-    item = getattr(metadata, "item_metadata", metadata)
-    return getattr(item, "tree", item)
+            return {
+                part: read_part(self._orbax, folder / part, tree) for part, tree in want.items()
+            }
