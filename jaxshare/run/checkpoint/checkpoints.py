@@ -39,8 +39,7 @@ T = TypeVar("T")
 class Checkpoints:
     """The checkpoints of one run directory, by iteration.
 
-    keep: how many stay; read_only: never write; spec: the environment as it is now, since what a
-    checkpoint stores of it tells why one does not fit.
+    keep: how many stay; spec: the environment now, to tell why a checkpoint does not fit it.
     """
 
     def __init__(
