@@ -84,6 +84,10 @@ class EnvSpec:
                 "groups"
             )
 
+    def team_reward(self, reward: Array) -> Array:
+        """The common reward once, or the sum over agents: [..., N] -> [...]."""
+        return reward[..., 0] if self.common_reward else reward.sum(-1)
+
 
 class TimeStep(struct.PyTreeNode):
     """What an environment shows after `reset` or `step`.

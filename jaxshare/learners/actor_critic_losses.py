@@ -8,10 +8,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxshare.learners.actor_critic_streams import policies, taken, values
-from jaxshare.learners.records import (
-    View,
-)
-from jaxshare.ops import returns
+from jaxshare.learners.records import View
+from jaxshare.ops import ppo, returns
 from jaxshare.ops.masking import masked_mean
 from jaxshare.types import Array, Context, Metrics, Segment
 
@@ -78,9 +76,7 @@ def prepare_own(view: View) -> Aims:
     segment = view.batch
     if view.config.standardise_advantage:
         mask = over_agents(segment.mask, segment)
-        mean = masked_mean(aims.advantage, mask)
-        std = jnp.sqrt(masked_mean(jnp.square(aims.advantage - mean), mask))
-        aims = aims.replace(advantage=(aims.advantage - mean) / (std + 1e-8))
+        aims = aims.replace(advantage=ppo.standardise(aims.advantage, mask))
     if view.config.epochs * view.config.minibatches > 1:
         aims = aims.replace(log_prob=policies(view).log_prob(taken(segment)))
     return aims

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from jaxshare.learners.records import (
-    View,
-)
+from jaxshare.learners.records import View
 from jaxshare.models import distributions, inputs
 from jaxshare.models.streams import Stream
 from jaxshare.trees import Tree

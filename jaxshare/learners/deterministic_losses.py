@@ -12,12 +12,8 @@ from jaxshare.learners.deterministic_values import (
     drawn_actions,
     mixed,
 )
-from jaxshare.learners.records import (
-    View,
-)
-from jaxshare.learners.value_losses import (
-    mean_utility,
-)
+from jaxshare.learners.records import View
+from jaxshare.learners.value_losses import mean_utility
 from jaxshare.models import inputs
 from jaxshare.ops import gumbel, returns
 from jaxshare.ops.masking import masked_mean, masked_mean_square

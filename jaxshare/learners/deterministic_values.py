@@ -8,10 +8,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxshare.learners.records import (
-    View,
-)
-from jaxshare.learners.value import Values, discounts, no_mix, team_reward
+from jaxshare.learners.records import View
+from jaxshare.learners.value import Values, discounts, no_mix
 from jaxshare.models import inputs
 from jaxshare.models.mixers import MixerInputs
 from jaxshare.ops import gumbel
@@ -129,7 +127,7 @@ def compute_values(view: View) -> Values:
         q_tot=q_tot,
         next_q_tot=next_q_tot,
         discount=discounts(view),
-        team_reward=team_reward(view.spec, batch),
+        team_reward=view.spec.team_reward(batch.reward),
         mix=partial(mixed, view, view.params),
         target_q=nothing,
         features=nothing,

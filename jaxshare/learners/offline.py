@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
+from jaxshare.learners import utilities
 from jaxshare.learners.keys import hooks_first
 from jaxshare.learners.learner import ALGORITHM, Learner
 from jaxshare.learners.records import (
@@ -30,7 +31,6 @@ from jaxshare.learners.records import (
     Targets,
     View,
 )
-from jaxshare.learners.value import team_reward
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, q_network
 from jaxshare.models.base import sharing_sets
@@ -201,9 +201,8 @@ def from_policy(acting: Acting, says: dict[str, Array]) -> Array:
 def unrolled(view: View, name: str, params: Params) -> Array:
     """What a network of the agents says in every slot, [T+1, B, N, A]."""
     batch = view.batch
-    network = view.learner.networks[name]
     x = view.learner.reads.build(batch.obs, inputs.last_actions(batch.action, view.spec))
-    return network.unroll(params[name], network.initial_carry(x.shape[1]), x)[1]
+    return utilities.unrolled(view, name, params, x)
 
 
 def per_agent(view: View, x: Array) -> Array:
@@ -251,7 +250,7 @@ def lambda_target(view: View, next_value: Array) -> Array:
     batch = view.batch
     follows = jnp.concatenate([batch.mask[1:], jnp.ones_like(batch.mask[:1])]) > 0
     end = batch.terminated | batch.truncated | ~follows
-    reward = team_reward(view.spec, batch)
+    reward = view.spec.team_reward(batch.reward)
     decay = view.hparams["td_lambda"]
     target = returns.td_lambda(reward, discounts(view), next_value, end, decay)
     return jax.lax.stop_gradient(target)
@@ -259,7 +258,7 @@ def lambda_target(view: View, next_value: Array) -> Array:
 
 def one_step_target(view: View, next_value: Array) -> Array:
     """R + discount * v' of the team, [T, B]; a constant."""
-    reward = team_reward(view.spec, view.batch)
+    reward = view.spec.team_reward(view.batch.reward)
     return jax.lax.stop_gradient(reward + discounts(view) * next_value)
 
 

@@ -172,7 +172,7 @@ def followed(view: View) -> LearnerState:
     if targets.update == "soft":
         slow = optax.incremental_update(online, state.target_params, view.hparams["tau"])
         return state.replace(target_params=slow)
-    updates = view.clock.updates - targets.start if targets.start else view.clock.updates
+    updates = view.clock.updates - targets.start
     due = crossed(updates, updates + 1, targets.period)
     slow = jax.lax.cond(due, lambda: online, lambda: state.target_params)
     return state.replace(target_params=slow)

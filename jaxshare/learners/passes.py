@@ -9,13 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxshare.learners.keys import StepKeys
-from jaxshare.learners.optimisers import (
-    advance,
-    followed,
-    groups_of,
-)
+from jaxshare.learners.optimisers import advance, followed, groups_of
 from jaxshare.learners.records import Phase, Step, View
-from jaxshare.trees import Params
+from jaxshare.trees import Params, zeros
 from jaxshare.types import (
     Array,
     Clock,
@@ -173,8 +169,7 @@ def descend_if_due(step: Step, view: View, keys: StepKeys) -> tuple[LearnerState
     """The same where the clock says so; else the state as it is, and zeros."""
     assert step.due is not None
     take = partial(descend, step, view, keys)
-    shapes = jax.eval_shape(take)[1]
-    blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    blank = zeros(jax.eval_shape(take)[1])
     return jax.lax.cond(step.due(view.clock), take, lambda: (view.state, blank))
 
 
@@ -202,8 +197,10 @@ def first_due(
 
     The metrics of the others are 0.
     """
-    shapes = [jax.eval_shape(branch)[1] for branch in branches]
-    blank = {name: jnp.zeros(s.shape, s.dtype) for shape in shapes for name, s in shape.items()}
+    # every branch gives the metrics of all
+    blank: Metrics = {}
+    for branch in branches:
+        blank.update(zeros(jax.eval_shape(branch)[1]))
 
     def run(i: int) -> tuple[LearnerState, Metrics]:
         due = phases[i].due

@@ -44,11 +44,9 @@ from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.inputs import Reads
 from jaxshare.models.mixers import Mixer, MixerInputs, qmix_mixer
 from jaxshare.ops import td
-from jaxshare.settings.shared import (
-    HyperNetwork,
-)
+from jaxshare.settings.shared import HyperNetwork
 from jaxshare.trees import Tree
-from jaxshare.types import Array, EnvSpec, Episode, RefusedError
+from jaxshare.types import Array, EnvSpec, RefusedError
 
 JOINT = "joint"  # the step, and its optimiser group of everything
 
@@ -157,6 +155,7 @@ def compute_values(utilities: Callable[[View, Array], Utilities], view: View) ->
         q_tot = mix(says.q_taken)
         slow = mixer.apply(view.target_params["mixer"], says.next_q, later)
         next_q_tot = jax.lax.stop_gradient(slow)
+    team = view.spec.team_reward(batch.reward)
     return Values(
         q=says.q,
         q_taken=says.q_taken,
@@ -164,7 +163,7 @@ def compute_values(utilities: Callable[[View, Array], Utilities], view: View) ->
         q_tot=q_tot,
         next_q_tot=next_q_tot,
         discount=discounts(view),
-        team_reward=team_reward(view.spec, batch),
+        team_reward=team,
         mix=mix,
         target_q=says.target_q,
         next_action=says.next_action,
@@ -187,8 +186,3 @@ def discounts(view: View) -> Array:
     batch = view.batch
     on_timeout = view.config.bootstrap_on_timeout
     return td.discounts(view.hparams["gamma"], batch.terminated, batch.truncated, on_timeout)
-
-
-def team_reward(spec: EnvSpec, experience: Episode) -> Array:
-    """The common reward once, or the sum over agents: reward [..., N] -> [...]."""
-    return experience.reward[..., 0] if spec.common_reward else experience.reward.sum(-1)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from jaxshare.learners.records import (
-    View,
-)
+from jaxshare.learners.records import View
 from jaxshare.ops import td
 from jaxshare.ops.masking import (
     masked_mean,

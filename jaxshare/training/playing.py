@@ -128,7 +128,7 @@ class Playing(Counting):
     def summary_of(self, finished: streams.Finished) -> dict[str, Array]:
         """`summary` of the episodes that ended in a segment; zeros where none did."""
         sums = {
-            "return": self._of_team(finished.reward),
+            "return": self.env.spec.team_reward(finished.reward),
             "length": finished.steps.astype(jnp.float32),
             **{_shown(name): x for name, x in finished.info.items()},
         }
@@ -142,10 +142,7 @@ class Playing(Counting):
 
     def returns_per_step(self, episode: Episode) -> Array:
         """Team reward of each step, [T, B], 0 after the end."""
-        return self._of_team(episode.reward) * episode.mask
-
-    def _of_team(self, reward: Array) -> Array:
-        return reward[..., 0] if self.env.spec.common_reward else reward.sum(-1)
+        return self.env.spec.team_reward(episode.reward) * episode.mask
 
 
 def _shown(name: str) -> str:

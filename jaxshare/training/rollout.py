@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax.custom_batching import custom_vmap
 
-from jaxshare.trees import Carry, EnvState, Params, Tree
+from jaxshare.trees import Carry, EnvState, Params, Tree, zeros
 from jaxshare.types import Algorithm, Array, Context, Env, Episode, Segment, TimeStep
 
 # where an episode did not get; 0 in other fields
@@ -125,7 +125,7 @@ def _begun(players: Players, reset_keys: Array, key: Array, keep_state: bool) ->
         memory=memory,
         running=everywhere,
         slots=slots,
-        steps=_repeat(_zeros(shapes), limit),
+        steps=_repeat(zeros(shapes), limit),
     )
 
 
@@ -198,15 +198,11 @@ def _step(
         "action": action,
         "extras": extras,
     }
-    return {**where(running, taken, _zeros(taken)), "mask": running.astype(jnp.float32)}
+    return {**where(running, taken, zeros(taken)), "mask": running.astype(jnp.float32)}
 
 
 def _ended(timestep: TimeStep) -> Array:
     return timestep.terminated | timestep.truncated
-
-
-def _zeros(tree: Tree) -> Tree:
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
 
 
 def _repeat(tree: Tree, times: int) -> Tree:

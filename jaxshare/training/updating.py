@@ -13,6 +13,7 @@ from flax import struct
 from jaxshare.training import replay
 from jaxshare.training.keys import PLAY, SAMPLE, UPDATE, stage_key
 from jaxshare.training.playing import Collected, Playing
+from jaxshare.trees import zeros
 from jaxshare.types import Array, Clock, Context, Episode, LearnerState, Metrics, TrainState
 
 
@@ -97,8 +98,7 @@ def if_due(
     make: Callable[..., tuple[Learning, Updated]], target: Array, now: Learning, _: None
 ) -> tuple[Learning, Updated]:
     """One update if fewer than `target` were made, else nothing, with blank metrics."""
-    shapes = jax.eval_shape(make, now)[1].metrics
-    blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    blank = zeros(jax.eval_shape(make, now)[1].metrics)
 
     def nothing() -> tuple[Learning, Updated]:
         return now, Updated(jnp.bool_(False), blank)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxshare.algos.sit import equations
 from jaxshare.algos.sit.settings import NO_DECOMPOSITION
 from jaxshare.learners.records import Settings, View
-from jaxshare.learners.value import team_reward
 from jaxshare.models import inputs
 from jaxshare.ops.masking import masked_mean
 from jaxshare.training import replay
@@ -45,7 +44,7 @@ def loss(view: View) -> tuple[Array, Metrics]:
     batch = view.batch
     agents = view.spec.num_agents
     floor = view.tables["floor"]
-    team = team_reward(view.spec, batch) - floor
+    team = view.spec.team_reward(batch.reward) - floor
     ensemble = view.learner.networks["reward"]
     x = own_inputs(view.spec, batch)
     contribution, total = ensemble.apply(view.params["reward"], batch.state[:-1], x)
@@ -76,7 +75,7 @@ def least_reward(config: Settings, spec: EnvSpec, data: Episode) -> Array:
     """
     if not config.lift_rewards:
         return jnp.float32(0)
-    reward = jnp.where(data.mask > 0, team_reward(spec, data), 0.0)
+    reward = jnp.where(data.mask > 0, spec.team_reward(data.reward), 0.0)
     return jnp.min(reward, initial=0.0)
 
 
@@ -89,7 +88,7 @@ def individual(view: View, floor: Array) -> tuple[Array, Array]:
     batch = view.batch
     mask = batch.mask[..., None] > 0
     if view.config.decomposition == NO_DECOMPOSITION:
-        team = team_reward(view.spec, batch)[..., None]
+        team = view.spec.team_reward(batch.reward)[..., None]
         reward = jnp.broadcast_to(team, batch.reward.shape)
         return jnp.where(mask, reward, 0.0), jnp.zeros_like(reward)
     ensemble = view.learner.networks["reward"]

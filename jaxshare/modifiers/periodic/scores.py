@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from jaxshare.learners.passes import with_values
 from jaxshare.learners.records import View
-from jaxshare.learners.value import team_reward
 from jaxshare.modifiers.periodic.sharing import Sharing
 from jaxshare.ops import differ, td
 from jaxshare.ops.masking import masked_sum
@@ -71,7 +70,7 @@ def play_alone(sharing: Sharing, view: View, play: Callable[..., Rollout]) -> Le
     def alone(agent: Params) -> tuple[Array, Array]:
         everybody = jax.tree.map(lambda x, all_: jnp.broadcast_to(x, all_.shape), agent, personal)
         episode = play({**state.params, **everybody}, view.key, episodes).episode
-        team = team_reward(view.spec, episode)
+        team = view.spec.team_reward(episode.reward)
         steps = episode.mask.sum().astype(jnp.int32)
         return masked_sum(team, episode.mask) / episodes, steps
 

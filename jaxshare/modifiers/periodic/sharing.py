@@ -88,9 +88,7 @@ def refuse(name: str, config: PeriodicConfig, learner: Learner) -> None:
         if hasattr(learner.config, "target_update"):
             without += " with algo.target_update=none"
             remedy += ", or another algo.target_update"
-        raise RefusedError(
-            f"{name}.targets=aggregate: {without} has no target networks. {remedy}."
-        )
+        raise RefusedError(f"{name}.targets=aggregate: {without} has no target networks. {remedy}.")
     if isinstance(config, ScoredConfig):
         _refuse_scores(name, config, learner)
 
