@@ -197,10 +197,8 @@ def first_due(
 
     The metrics of the others are 0.
     """
-    # every branch gives the metrics of all
-    blank: Metrics = {}
-    for branch in branches:
-        blank.update(zeros(jax.eval_shape(branch)[1]))
+    shapes = [jax.eval_shape(branch)[1] for branch in branches]
+    blank = {name: zeros(s) for shape in shapes for name, s in shape.items()}
 
     def run(i: int) -> tuple[LearnerState, Metrics]:
         due = phases[i].due
