@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxshare.learners.keys import StepKeys
 from jaxshare.learners.optimisers import advance, followed, groups_of
 from jaxshare.learners.records import Phase, Step, View
-from jaxshare.trees import Params, zeros
+from jaxshare.ops.blank import zeros
+from jaxshare.trees import Params
 from jaxshare.types import (
     Array,
     Clock,

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax.custom_batching import custom_vmap
 
-from jaxshare.trees import Carry, EnvState, Params, Tree, zeros
+from jaxshare.ops.blank import zeros
+from jaxshare.trees import Carry, EnvState, Params, Tree
 from jaxshare.types import Algorithm, Array, Context, Env, Episode, Segment, TimeStep
 
 # where an episode did not get; 0 in other fields

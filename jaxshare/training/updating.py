@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxshare.ops.blank import zeros
 from jaxshare.training import replay
 from jaxshare.training.keys import PLAY, SAMPLE, UPDATE, stage_key
 from jaxshare.training.playing import Collected, Playing
-from jaxshare.trees import zeros
 from jaxshare.types import Array, Clock, Context, Episode, LearnerState, Metrics, TrainState
 
 
