@@ -127,7 +127,7 @@ class Config(TargetPeriod):
     attention_dim: int = size(64, help="units of the attention", source="paper: SIT Table 10")
     lift_rewards: bool = flag(
         True,
-        help="what is decomposed is above the least reward of the data, see sit.py",
+        help="what is decomposed is above the least reward of the data, see algos/sit/algorithm.py",
         source="ours; paper: SIT does not",
     )
     scaled_attention: bool = flag(
