@@ -174,7 +174,7 @@ def test_six_types_have_the_numbers_of_jaxmarl():
         name: parameter.default
         for name, parameter in inspect.signature(import_jaxmarl("smax").SMAX.__init__).parameters.items()
     }
-    base = UNIT_TYPES[: NUM_BASE]
+    base = UNIT_TYPES[:NUM_BASE]
     assert [unit.name for unit in base] == default["unit_type_names"]
     for ours, theirs in (
         ("speed", "velocities"),
