@@ -115,8 +115,9 @@ def _restored(run: SavedRun, bar: Progress) -> Iterator[Restored]:
 def _personal(params: Params, settings: Settings, program: Program) -> Params:
     """Every agent's part of the acting networks' parameters, leaves [N, ...], however shared."""
     groups = sharing_sets(settings.algo.share_params, program.env.spec.groups)
+    agents = len(groups)
     if max(groups) == 0:
-        return jax.tree.map(lambda x: np.broadcast_to(x[None], (len(groups), *x.shape)), params)
+        return jax.tree.map(lambda x: np.broadcast_to(x[None], (agents, *x.shape)), params)
     return jax.tree.map(lambda x: np.asarray(x)[np.array(groups)], params)
 
 

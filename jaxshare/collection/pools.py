@@ -61,9 +61,10 @@ def members(composition: Composition, pools: Pools, policies: Policies) -> dict[
         members[needed] = np.flatnonzero(level == needed)
         if not len(members[needed]):
             returns = ", ".join(f"{value:.2f}" for value in sorted(policies.returns))
+            first, second = pools.cuts
             raise RefusedError(
                 f"composition={composition} needs {LEVELS[needed]} policies, and no checkpoint is "
-                f"one: the cuts are {pools.cuts[0]:.2f} and {pools.cuts[1]:.2f}, the checkpoints "
+                f"one: the cuts are {first:.2f} and {second:.2f}, the checkpoints "
                 f"return {returns}. Train with a smaller checkpoint.every and "
                 "checkpoint.keep=1000, or train longer."
             )

@@ -69,12 +69,13 @@ def play(
         # the last batch is filled up with the first episodes, which are left out again
         rows = np.arange(begin, begin + batch) % episodes
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), begin), batch)
+        policy = schedule.policy[rows]
         labels: dict[str, Any] = {
             "level": schedule.level[rows],
-            "policy": schedule.policy[rows],
+            "policy": policy,
             "component": schedule.component[rows],
         }
-        dataset = records.from_rollout(player(params, schedule.policy[rows], keys), **labels)
+        dataset = records.from_rollout(player(params, policy, keys), **labels)
         yield dataset.take(slice(0, min(batch, episodes - begin)))
 
 

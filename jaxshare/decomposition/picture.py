@@ -72,7 +72,9 @@ def draw(
 
     # (b) priorities of each agent
     agents.set_title("(b) priorities of each agent's trajectories", fontsize=10)
-    rows = [Row(x, all_priorities[:, i], all_levels[:, i]) for i, x in enumerate(labels)]
+    rows = []
+    for i, label in enumerate(labels):
+        rows.append(Row(label, all_priorities[:, i], all_levels[:, i]))
     draw_ridges(agents, rows, each=False)
 
     # (c) priorities of each type
@@ -119,7 +121,9 @@ def _reward_lines(curves: Curves, labels: list[str]) -> list[Line]:
     look = looks(labels)
     lines = []
     for agent, label in enumerate(labels):
-        runs = [Curve(np.array(x, float), rewards[:, agent]) for x, rewards in curves.values()]
+        runs = []
+        for updates, rewards in curves.values():
+            runs.append(Curve(np.array(updates, float), rewards[:, agent]))
         values = along(runs, grid)  # [P, R]
         mean = values.mean(-1)
         spread = values.std(-1)

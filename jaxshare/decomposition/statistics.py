@@ -66,14 +66,17 @@ def statistics_of_type(judgement: Judgement, level: np.ndarray) -> dict[str, Any
     if known.any():
         share = float(jax.jit(ops.share_of)(weight, better, known))
         drawn = {"probability": share, "trajectories": float(better[known].mean())}
+    levels = _by_level(judgement, level)
+    effective_size = float(jax.jit(ops.effective_size)(weight.ravel()))
+    alpha = float(judgement["alpha"][0])
     return {
         "pairs": pairs,
         **scores,
         "missing": missing,
-        "levels": _by_level(judgement, level),
+        "levels": levels,
         "better": drawn,
-        "ess": float(jax.jit(ops.effective_size)(weight.ravel())),
-        "alpha": float(judgement["alpha"][0]),
+        "ess": effective_size,
+        "alpha": alpha,
         "trajectories": int(level.size),
     }
 

@@ -26,7 +26,8 @@ class Canvas:
     def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
         """Fills the circle around (x, y)."""
         world_x, world_y = self._pixel_centres()
-        self.image[(world_x - x) ** 2 + (world_y - y) ** 2 <= radius**2] = colour
+        inside = (world_x - x) ** 2 + (world_y - y) ** 2 <= radius**2
+        self.image[inside] = colour
 
     def box(self, left: float, bottom: float, width: float, height: float, colour: Colour) -> None:
         """Fills a rectangle."""

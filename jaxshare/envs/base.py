@@ -69,8 +69,9 @@ def time_step(
         truncated = (jnp.asarray(time) >= spec.episode_limit) & ~terminated
 
     # what was not said
+    all_obs = obs.reshape(-1)
     usual = {
-        "state": obs.reshape(-1),
+        "state": all_obs,
         "avail": jnp.ones((n, num_actions), bool),
         "alive": jnp.ones(n, bool),
         "truncated": truncated,

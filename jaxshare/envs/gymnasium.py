@@ -90,13 +90,14 @@ def make(config: Config) -> Env:
     """The environment of an id. Raises RefusedError if it cannot be made."""
     check_record(config, "env.")
     homes = [module for prefix, module in HOMES.items() if config.id.startswith(prefix)]
+    imports = [*config.imports] or homes
 
     # for the class that plays in a worker
     kwargs = {
         "id": config.id,
         "max_steps": config.max_steps,
         "kwargs": config.kwargs,
-        "imports": [*config.imports] or homes,
+        "imports": imports,
         "common_reward": config.reward == "sum",
     }
     return host_env(

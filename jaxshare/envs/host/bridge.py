@@ -166,11 +166,12 @@ def _timestep(row: Array, columns: Columns, info: tuple[str, ...]) -> TimeStep:
     for name in columns.FIELDS:
         fields[name] = block[columns.slices[name]].reshape(columns.shapes[name])
     flags = {name: fields[name] > 0.5 for name in ("avail", "alive", "terminated", "truncated")}
+    named_info = {name: fields["info"][i] for i, name in enumerate(info)}
     return TimeStep(
         obs=fields["obs"],
         state=fields["state"],
         reward=fields["reward"],
-        info={name: fields["info"][i] for i, name in enumerate(info)},
+        info=named_info,
         **flags,
     )
 

@@ -178,7 +178,7 @@ class Pool:
             self.close()
 
     def frame(self, token: int) -> np.ndarray:
-        """The recorded picture of the first slot at a token."""
+        """The recorded picture [height, width, 3] uint8 of the first slot at a token."""
         assert self.frames is not None, "call HostControl.record before playing"
         return self.frames[token]
 

@@ -58,8 +58,10 @@ class Worker:
         # a session of its own: a game which the worker has started can be killed with it
         inherited = [theirs.fileno(), lifeline, *([] if memory is None else [memory])]
         descriptors = [theirs.fileno(), -1 if memory is None else memory, lifeline]
+        interpreter = python or sys.executable
+        command = [interpreter, "-c", BOOT, str(WORKER), *map(str, descriptors)]
         self.process = subprocess.Popen(
-            [python or sys.executable, "-c", BOOT, str(WORKER), *map(str, descriptors)],
+            command,
             pass_fds=inherited,
             stdin=subprocess.DEVNULL,
             stdout=self._output,

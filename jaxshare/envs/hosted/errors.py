@@ -19,12 +19,15 @@ class SlotError(Exception):
     def __init__(self, place, error):
         super().__init__(str(error))
         lines = traceback.format_exception(type(error), error, error.__traceback__)
+
+        # a sentence for the user needs no traceback
+        trace = "" if getattr(error, "plain", False) else "".join(lines)
         self.facts = {
             **place,
             "pid": os.getpid(),
             "error": words_of(error),
             "missing": missing_module(error),
-            "traceback": "" if getattr(error, "plain", False) else "".join(lines),
+            "traceback": trace,
         }
 
 

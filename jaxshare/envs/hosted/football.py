@@ -108,7 +108,9 @@ class Academy:
 
     def retreated(self, game):
         """Whether the ball or one of our last players is in our half."""
-        return bool(game["ball"][0] < 0 or (game["left_team"][-self.agents :, 0] < 0).any())
+        ball_x = game["ball"][0]
+        our_x = game["left_team"][-self.agents :, 0]
+        return bool(ball_x < 0 or (our_x < 0).any())
 
     def shown(self, obs):
         """{"obs", "state"}."""
@@ -138,7 +140,8 @@ def features(game, ours, opponents):
     # each player's view
     obs = []
     for i, position in enumerate(place):
-        parts = [position, np.delete(place, i, 0) - position, speed[i], np.delete(speed, i, 0)]
+        mates = np.delete(place, i, 0) - position
+        parts = [position, mates, speed[i], np.delete(speed, i, 0)]
         parts += [their_place - position, their_speed]
         parts += [ball[:2] - position, ball[2:], ball_speed]
         obs.append(np.concatenate([np.ravel(part) for part in parts]))

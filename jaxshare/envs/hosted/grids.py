@@ -48,11 +48,12 @@ class Foraging(Tuples):
         # foods that were there before, and are no more
         eaten = self.left - left
         self.left = left
+        eaten_share = eaten / max(self.spawned, 1)
         results = {
             "obs": obs,
             "reward": np.sum(reward) if self.common_reward else reward,
             "terminated": terminated,
-            "info": {"food_eaten": eaten / max(self.spawned, 1)},
+            "info": {"food_eaten": eaten_share},
         }
         if self.mask_actions:
             results["avail"] = np.array([self.valid(player) for player in self.game.players])

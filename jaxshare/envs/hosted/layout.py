@@ -44,7 +44,9 @@ class Columns:
         "obs" is a list of one view for each agent, "flat" the view of all; "ends" are terminated
         and truncated.
         """
-        views = {name: row[self.slices[name]].reshape(self.shapes[name]) for name in self.FIELDS}
+        views = {}
+        for name in self.FIELDS:
+            views[name] = row[self.slices[name]].reshape(self.shapes[name])
         views["obs"] = list(views["obs"])
         views["flat"] = row[self.slices["obs"]]
         views["ends"] = row[self.ends]

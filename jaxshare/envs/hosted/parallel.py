@@ -65,16 +65,20 @@ class Parallel:
     def describe(self):
         """See `hosted.slots`."""
         groups = grouped(self.names, self.obs_spaces, self.action_spaces)
+        state_dim = len(self.reset(0)["state"])
+        common_reward = self.reward_kind != "individual"
         about = {
             "num_agents": len(self.names),
             "obs_dim": max(self.sizes),
-            "state_dim": len(self.reset(0)["state"]),
+            "state_dim": state_dim,
             "episode_limit": self.limit(),
-            "common_reward": self.reward_kind != "individual",
+            "common_reward": common_reward,
             "draws_if_asked": True,
         }
         about.update(self.actions)
         about.update(groups)
+
+        # a wrong interface is noticed now
         self.try_step()
         return about
 
@@ -174,10 +178,12 @@ class Parallel:
         flat = []
         for i, here in enumerate(alive):
             flat.append(self.flat(i, obs) if here else np.zeros(self.sizes[i], np.float32))
+        state = self.state(flat, ended)
+        avail = self.avail(obs, infos, alive, cut)
         return {
             "obs": flat,
-            "state": self.state(flat, ended),
-            "avail": self.avail(obs, infos, alive, cut),
+            "state": state,
+            "avail": avail,
             "alive": alive,
             "reward": self.reward(rewards, played),
             "terminated": terminated,

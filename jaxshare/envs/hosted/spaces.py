@@ -163,10 +163,8 @@ def actions_of(spaces):
     for space in spaces:
         margin = 0.5 if is_whole(space) else 0.0
         low, high = (np.ravel(side).astype(np.float64) for side in (space.low, space.high))
-        unbounded = (
-            is_whole(space)
-            and max(abs(low).max(initial=0), abs(high).max(initial=0)) > MOST_INTEGER
-        )
+        largest = max(abs(low).max(initial=0), abs(high).max(initial=0))
+        unbounded = is_whole(space) and largest > MOST_INTEGER
         if unbounded or not (np.isfinite(low).all() and np.isfinite(high).all()):
             raise Misfit(
                 "a Box of actions has no bounds, to which numbers in [-1, 1] could be scaled"

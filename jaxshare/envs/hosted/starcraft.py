@@ -101,11 +101,12 @@ class StarCraft:
 
         Death is read from health: SMAC's own count stands still with sparse rewards.
         """
-        alive = [self.env.get_unit_by_id(i).health > 0 for i in range(self.env.n_agents)]
+        env = self.env
+        alive = [env.get_unit_by_id(i).health > 0 for i in range(env.n_agents)]
         self.last = {
-            "obs": self.env.get_obs(),
-            "state": self.env.get_state(),
-            "avail": self.env.get_avail_actions(),
+            "obs": env.get_obs(),
+            "state": env.get_state(),
+            "avail": env.get_avail_actions(),
             "alive": alive,
             "reward": reward,
         }

@@ -157,13 +157,15 @@ class Tuples:
         # an end of all agents is one of the episode
         gone = self.per_agent(terminated, "terminated")
         ended = gone | self.per_agent(truncated, "truncated")
+        cut = ended.all() and not gone.all()
+        avail = self.masks() if self.masks else self.possible
         return {
             "obs": flat,
             "state": state,
-            "avail": self.masks() if self.masks else self.possible,
+            "avail": avail,
             "reward": self.reward(reward),
             "terminated": gone.all(),
-            "truncated": ended.all() and not gone.all(),
+            "truncated": cut,
         }
 
     def state(self):

@@ -71,9 +71,9 @@ def _boxes(bounds: list[Bounds], shapes: list[tuple[int, ...]]) -> Actions:
     high = tuple(float(high) for _, high in common)
 
     def decode(action: Array) -> list[Array]:
-        clipped = jnp.clip(
-            action, np.array(low, np.float32)[None], np.array(high, np.float32)[None]
-        )
+        lowest = np.array(low, np.float32)[None]
+        highest = np.array(high, np.float32)[None]
+        clipped = jnp.clip(action, lowest, highest)
         parts = []
         for i, (least, most) in enumerate(bounds):
             part = clipped[i, : len(least)]

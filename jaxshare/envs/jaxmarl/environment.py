@@ -103,7 +103,7 @@ def make(config: Config) -> Env:
 
 
 def paint(state: State) -> np.ndarray:
-    """What the agents see, as a picture."""
+    """What the agents see, as a picture: uint8 [300, 300, 3]."""
     return picture.paint(state.obs)
 
 
@@ -129,6 +129,7 @@ def _facts(config: Config) -> Facts:
 
     # rewards
     is_shared = config.id in SHARED_REWARD
+    share = config.common_reward and not is_shared
     spec = EnvSpec(
         name=f"jaxmarl/{config.id}",
         num_agents=len(game.agents),
@@ -143,16 +144,20 @@ def _facts(config: Config) -> Facts:
 
     # ends
     mortal = "SMAX" in config.id or bool(getattr(game, "evaporating", False))
+    terminal = config.id != "overcooked"
+
+    # how masks are read
+    available = views.availability(game, actions.choices, mask)
     return Facts(
         game=game,
         spec=spec,
         decode=actions.decode,
-        available=views.availability(game, actions.choices, mask),
+        available=available,
         whole=whole,
         template=state,
-        share=config.common_reward and not is_shared,
+        share=share,
         mortal=mortal,
-        terminal=config.id != "overcooked",
+        terminal=terminal,
     )
 
 
@@ -183,7 +188,11 @@ def _stepping(facts: Facts) -> Callable[[State, Array, Array], tuple[State, Time
         # rewards by name or in a row
         if not isinstance(rewards, dict):
             rewards = {agent: rewards[i] for i, agent in enumerate(game.agents)}
-        reward = jnp.stack([jnp.asarray(rewards[a], jnp.float32).reshape(()) for a in game.agents])
+        row = []
+        for agent in game.agents:
+            number = jnp.asarray(rewards[agent], jnp.float32)
+            row.append(number.reshape(()))
+        reward = jnp.stack(row)
         if facts.share:
             reward = jnp.sum(reward)
         return state, _show(facts, state, obs, reward, dones)

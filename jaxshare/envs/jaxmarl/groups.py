@@ -24,7 +24,11 @@ def group_agents(agents: Sequence[Agent], sizes: Sequence[tuple[int, int]]) -> G
     kinds = [(_stem(agent), *size) for agent, size in zip(agents, sizes, strict=True)]
     present = list(dict.fromkeys(kinds))
     stems = [kind[0] for kind in present]
-    names = [stem if stems.count(stem) == 1 else f"{stem}_{i}" for i, stem in enumerate(stems)]
+
+    # types of the same name are numbered
+    names = []
+    for i, stem in enumerate(stems):
+        names.append(stem if stems.count(stem) == 1 else f"{stem}_{i}")
     return Groups(tuple(present.index(kind) for kind in kinds), tuple(names))
 
 

@@ -103,17 +103,23 @@ def make(config: Config) -> Env:
 
 
 def _spec(config: Config, task: Task) -> EnvSpec:
+    # sizes of the views
     things = task.foods + task.players
     cells = (2 * task.sight + 1) ** 2
+    obs_dim = 3 * cells if config.grid_observation else 3 * things
+
+    # older rules are another task
     older = "" if config.rules == RULES[-1] else f"-{config.rules}"
+    name = f"lbf/{task.name}{older}"
+    common_reward = config.reward == "sum"
     return team_spec(
-        f"lbf/{task.name}{older}",
+        name,
         task.players,
-        obs_dim=3 * cells if config.grid_observation else 3 * things,
+        obs_dim=obs_dim,
         action=Discrete(NUM_ACTIONS),
         episode_limit=config.max_steps,
         state_dim=3 * things,
-        common_reward=config.reward == "sum",
+        common_reward=common_reward,
     )
 
 

@@ -23,8 +23,9 @@ def painting(rows: int, cols: int) -> Callable[[State], np.ndarray]:
         grid = jax.device_get(state)
         picture = _raster.canvas(0.0, float(size))
         for i, j in np.ndindex(rows, cols):
-            picture.box(j, size - 1 - i, 1, 1, _raster.GREY)
-            picture.box(j + 0.03, size - 1 - i + 0.03, 0.94, 0.94, _raster.WHITE)
+            bottom = size - 1 - i
+            picture.box(j, bottom, 1, 1, _raster.GREY)
+            picture.box(j + 0.03, bottom + 0.03, 0.94, 0.94, _raster.WHITE)
 
         # foods, then players on them
         marks = []
@@ -35,7 +36,9 @@ def painting(rows: int, cols: int) -> Callable[[State], np.ndarray]:
             picture.box(left, bottom, 0.8, 0.8, _raster.GREEN)
         for i in np.arange(len(grid.row)):
             marks.append((grid.row[i], grid.col[i], grid.level[i]))
-            picture.disc(grid.col[i] + 0.5, size - 0.5 - grid.row[i], 0.45, _raster.BLUE)
+            x = grid.col[i] + 0.5
+            y = size - 0.5 - grid.row[i]
+            picture.disc(x, y, 0.45, _raster.BLUE)
         return _labelled(picture.image, marks, size)
 
     return paint

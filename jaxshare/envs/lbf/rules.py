@@ -101,5 +101,5 @@ def allowed_actions(task: Task, state: State) -> Array:
 
 
 def within(x: Array, size: int) -> Array:
-    """Which of these rows or columns the grid has."""
+    """Which of these rows or columns the grid has: [...] -> [...] bool."""
     return (x >= 0) & (x < size)

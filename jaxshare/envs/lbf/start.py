@@ -39,6 +39,11 @@ def drawing(config: Config, task: Task) -> Callable[[Array], State]:
         food_row, food_col = _row_and_column(food)
         food_row = jnp.where(present, food_row, -1)
         food_col = jnp.where(present, food_col, -1)
+
+        # counts of the start
+        num_spawned = jnp.sum(present, dtype=jnp.int32)
+        spawned_level = jnp.sum(food_level)
+        step = jnp.zeros((), jnp.int32)
         return State(
             row=row,
             col=col,
@@ -46,9 +51,9 @@ def drawing(config: Config, task: Task) -> Callable[[Array], State]:
             food_row=food_row,
             food_col=food_col,
             food_level=food_level,
-            num_spawned=jnp.sum(present, dtype=jnp.int32),
-            spawned_level=jnp.sum(food_level),
-            step=jnp.zeros((), jnp.int32),
+            num_spawned=num_spawned,
+            spawned_level=spawned_level,
+            step=step,
         )
 
     return draw
@@ -77,7 +82,9 @@ def _placing(config: Config, task: Task) -> Callable[[Array], tuple[Array, Array
     entry = np.ones(cell.size, bool)  # cells where players start
     if config.rules == "v1":  # code: numpy's randint, whose upper end is not drawn
         entry = (row < task.rows - 1) & (col < task.cols - 1)
-    inner = (row > 0) & (row < task.rows - 1) & (col > 0) & (col < task.cols - 1)
+    inner_row = (row > 0) & (row < task.rows - 1)
+    inner_col = (col > 0) & (col < task.cols - 1)
+    inner = inner_row & inner_col
 
     def place(bits: Array) -> tuple[Array, Array]:
         """Cells of the players [N] and of the foods [F] in scan order, -1 for those without room.

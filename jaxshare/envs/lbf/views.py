@@ -40,14 +40,16 @@ def observe_near(sight: int) -> Observe:
 
     def observe(players: Array, foods: Array, present: Array) -> Array:
         here = players[:, None, :2]
-        near = jnp.all(jnp.abs(foods[None, :, :2] - here) <= sight, axis=2) & present[None]
+        away = jnp.abs(foods[None, :, :2] - here)
+        near = jnp.all(away <= sight, axis=2) & present[None]
 
         # levels have no corner
         corner = jnp.pad(jnp.maximum(here - sight, 0), ((0, 0), (0, 0), (0, 1)))
         listed = _self_first(players) - corner
 
         # code: at the top and left borders this reaches farther than the view of the foods
-        visible = jnp.all((listed[..., :2] >= 0) & (listed[..., :2] <= 2 * sight), axis=2)
+        in_view = (listed[..., :2] >= 0) & (listed[..., :2] <= 2 * sight)
+        visible = jnp.all(in_view, axis=2)
         near_foods = jax.vmap(_close_up)(foods[None] - corner, near)
         near_players = jax.vmap(_close_up)(listed, visible)
         view = jnp.concatenate([near_foods, near_players], axis=1)
@@ -67,7 +69,9 @@ def observe_grid(task: Task) -> Observe:
         # rows and columns [N, W] of the cells in view
         row = players[:, 0, None] + offset[None]
         col = players[:, 1, None] + offset[None]
-        free = within(row, task.rows)[:, :, None] & within(col, task.cols)[:, None, :]
+        row_inside = within(row, task.rows)[:, :, None]
+        col_inside = within(col, task.cols)[:, None, :]
+        free = row_inside & col_inside
         agents = jnp.zeros(free.shape, jnp.int32)
         food = jnp.zeros(free.shape, jnp.int32)
 
@@ -101,6 +105,7 @@ def _close_up(table: Array, visible: Array) -> Array:
 def _self_first(table: Array) -> Array:
     """table [N, 3] as each agent lists it: [N, N, 3], itself first and the others in order."""
     n = table.shape[0]
-    behind = (np.arange(n - 1)[None] < np.arange(n)[:, None])[..., None]
+    agent = np.arange(n)[:, None]
+    behind = (np.arange(n - 1)[None] < agent)[..., None]
     others = jnp.where(behind, table[None, :-1], table[None, 1:])
     return jnp.concatenate([table[:, None], others], axis=1)

@@ -56,10 +56,11 @@ def sparse_tag_dense_penalty(config: Config, predators: int) -> Env:
 
 def _hunt(config: Config, predators: int, pay: Callable[[State], Pay]) -> Task:
     """What both versions have in common, with the speeds of the first."""
+    obs_dim = 4 + 2 * tag.OBSTACLES + 2 * predators + 2
     spec = team_spec(
         f"mpe/{config.scenario}",
         predators,
-        obs_dim=4 + 2 * tag.OBSTACLES + 2 * predators + 2,
+        obs_dim=obs_dim,
         action=Discrete(NUM_MOVES),
         episode_limit=config.max_steps,
         group_names=("predator",),
@@ -68,13 +69,14 @@ def _hunt(config: Config, predators: int, pay: Callable[[State], Pay]) -> Task:
 
     # bodies, obstacles and observations are those of tag
     bodies = tag.tag_bodies(predators, tag.PREDATOR_SPEED, SLOW)
+    quarry = prey.walking(predators, config.prey)
     return Task(
         spec=spec,
         bodies=bodies,
         world=tag.WORLD,
         observe=lambda state: tag_view(state, predators),
         pay=pay,
-        prey=prey.walking(predators, config.prey),
+        prey=quarry,
     )
 
 

@@ -23,25 +23,23 @@ IN_VIEW = 2  # paper: landmarks
 
 def make(config: Config, agents: int) -> Env:
     """As many landmarks as agents."""
+    name = f"mpe/{config.scenario}"
+    obs_dim = 4 + 2 + 2 * IN_VIEW
+    state_dim = 4 * agents + 2 * agents
     spec = team_spec(
-        f"mpe/{config.scenario}",
+        name,
         agents,
-        obs_dim=4 + 2 + 2 * IN_VIEW,
+        obs_dim=obs_dim,
         action=Discrete(NUM_MOVES),
         episode_limit=config.max_steps,
-        state_dim=4 * agents + 2 * agents,
+        state_dim=state_dim,
         group_names=("seeker",),
     )
 
     # landmarks do not collide
-    task = Task(
-        spec=spec,
-        bodies=Bodies(radius=(RADIUS,) * agents, max_speed=(np.inf,) * agents),
-        world=World(agents, landmark_range=1.0, landmark_radius=LANDMARK, accel=ACCEL),
-        observe=_view,
-        pay=_pay,
-    )
-    return task_env(task)
+    bodies = Bodies(radius=(RADIUS,) * agents, max_speed=(np.inf,) * agents)
+    world = World(agents, landmark_range=1.0, landmark_radius=LANDMARK, accel=ACCEL)
+    return task_env(Task(spec, bodies, world, observe=_view, pay=_pay))
 
 
 def _view(state: State) -> View:

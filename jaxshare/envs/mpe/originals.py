@@ -82,22 +82,27 @@ def _game(config: Config, num_agents: int) -> Game:
 
 def _team(game: Game, config: Config) -> Team:
     names = list(game.adversaries if config.scenario == "tag" else game.agents)
+    num_agents = len(names)
 
     # code: the observation sizes that jaxmarl declares for tag hold for 3 predators only
     obs, _ = jax.eval_shape(lenient(game.reset), jax.random.key(0))
     obs_dim = max(obs[agent].shape[0] for agent in names)
     num_actions = max(game.action_spaces[agent].n for agent in names)
     group_names = GROUPS.get(config.scenario, ("agent",))
-    groups = (0,) * len(names) if len(group_names) == 1 else (0, 1)
+    groups = (0,) * num_agents if len(group_names) == 1 else (0, 1)
+
+    # in spread a share of the reward is an agent's alone
+    common_reward = config.scenario != "spread" or config.local_ratio == 0.0
+    name = f"mpe/{config.scenario}"
     spec = team_spec(
-        f"mpe/{config.scenario}",
-        len(names),
+        name,
+        num_agents,
         obs_dim=obs_dim,
         action=Discrete(num_actions),
         episode_limit=config.max_steps,
         groups=groups,
         group_names=group_names,
-        common_reward=config.scenario != "spread" or config.local_ratio == 0.0,
+        common_reward=common_reward,
     )
     return Team(game, names, spec)
 
@@ -110,9 +115,11 @@ def _showing(team: Team) -> Callable[[dict[str, Array], State, Array], TimeStep]
     avail = np.arange(spec.action.num_actions)[None, :] < choices[:, None]
 
     def show(obs: dict[str, Array], state: State, reward: Array) -> TimeStep:
-        rows = [obs[agent] for agent in team.names]
-        padded = jnp.stack([jnp.pad(row, (0, spec.obs_dim - row.shape[0])) for row in rows])
-        return time_step(spec, padded, time=state.step, reward=reward, avail=avail)
+        rows = []
+        for agent in team.names:
+            missing = spec.obs_dim - obs[agent].shape[0]
+            rows.append(jnp.pad(obs[agent], (0, missing)))
+        return time_step(spec, jnp.stack(rows), time=state.step, reward=reward, avail=avail)
 
     return show
 
@@ -151,7 +158,8 @@ def _painting(game: Game) -> Callable[[State], np.ndarray]:
             now[game.num_agents + int(state.goal)] = _raster.RED
         picture = _raster.canvas(-HALF_WIDTH, HALF_WIDTH)
         for i in reversed(range(len(now))):  # agents over landmarks
-            picture.disc(positions[i, 0], positions[i, 1], radii[i], now[i])
+            x, y = positions[i]
+            picture.disc(x, y, radii[i], now[i])
         return picture.image
 
     return paint

@@ -72,11 +72,12 @@ def make(config: Config) -> Env:
     sizes = Sizes(PRED_PREY[config.scenario])
     n = sizes.predators
     bodies = _bodies(sizes)
+    action_space = Box(2, (-1.0, -1.0), (1.0, 1.0))
     spec = team_spec(
         f"mpe/{config.scenario}",
         n,
         obs_dim=sizes.obs_dim,
-        action=Box(2, (-1.0, -1.0), (1.0, 1.0)),
+        action=action_space,
         episode_limit=config.max_steps,
         group_names=("predator",),
     )
@@ -108,9 +109,10 @@ def make(config: Config) -> Env:
 
 
 def _bodies(sizes: Sizes) -> Bodies:
+    radius = (PREDATOR,) * sizes.predators + (PREY,) * sizes.preys
     speed = (PREDATOR_SPEED,) * sizes.predators + (PREY_SPEED,) * sizes.preys
     return Bodies(
-        radius=(PREDATOR,) * sizes.predators + (PREY,) * sizes.preys,
+        radius=radius,
         max_speed=speed,
         obstacles=(OBSTACLE,) * sizes.obstacles,
         velocity_first=True,
@@ -121,12 +123,11 @@ def _start(sizes: Sizes, key: Array) -> State:
     """All at rest, anywhere."""
     bodies = sizes.predators + sizes.preys
     place = jax.random.uniform(key, (bodies + sizes.obstacles, 2), minval=-1.0, maxval=1.0)
-    return State(
-        position=place[:bodies],
-        velocity=jnp.zeros((bodies, 2), jnp.float32),
-        landmark=LANDMARK_RANGE * place[bodies:],
-        step=jnp.zeros((), jnp.int32),
-    )
+    position = place[:bodies]
+    velocity = jnp.zeros((bodies, 2), jnp.float32)
+    landmark = LANDMARK_RANGE * place[bodies:]
+    step = jnp.zeros((), jnp.int32)
+    return State(position=position, velocity=velocity, landmark=landmark, step=step)
 
 
 def disc_points(key: Array, preys: int) -> Array:
@@ -162,7 +163,9 @@ def farthest_point(hunted: Array, predators: Array, points: Array) -> Array:
 
 def _squared(points: Array, place: Array) -> Array:
     """Squared distances [P, K] of points [P, 2, K] to places [P, 2]."""
-    return (points[:, 0] - place[:, :1]) ** 2 + (points[:, 1] - place[:, 1:]) ** 2
+    x_squared = (points[:, 0] - place[:, :1]) ** 2
+    y_squared = (points[:, 1] - place[:, 1:]) ** 2
+    return x_squared + y_squared
 
 
 def _observations(state: State, predators: int, view_radius: float) -> Array:
@@ -180,8 +183,9 @@ def _observations(state: State, predators: int, view_radius: float) -> Array:
     to_prey = to_body[:predators, predators:]
     others = without_self(to_body)[:predators]
     prey_velocity = jnp.broadcast_to(state.velocity[None, predators:], to_prey.shape)
+    velocity = state.velocity[:predators]
     parts = [
-        state.velocity[:predators],
+        velocity,
         place,
         masked(to_landmark, to_landmark),
         masked(others, others),

@@ -20,13 +20,16 @@ CATCH_REWARD = 10.0  # mpe2's simple_tag
 
 def make(config: Config, predators: int) -> Env:
     """All predators receive the same."""
+    obs_dim = 4 + 2 + 4
+    state_dim = 4 * (predators + 1) + 2 * tag.OBSTACLES
+    name = f"mpe/{config.scenario}"
     spec = team_spec(
-        f"mpe/{config.scenario}",
+        name,
         predators,
-        obs_dim=4 + 2 + 4,
+        obs_dim=obs_dim,
         action=Discrete(NUM_MOVES),
         episode_limit=config.max_steps,
-        state_dim=4 * (predators + 1) + 2 * tag.OBSTACLES,
+        state_dim=state_dim,
         group_names=("predator",),
     )
 

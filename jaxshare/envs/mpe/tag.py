@@ -18,8 +18,6 @@ WORLD = World(OBSTACLES, OBSTACLE_RANGE, OBSTACLE, PREDATOR_ACCEL)
 
 def tag_bodies(predators: int, predator_speed: float, prey_speed: float) -> Bodies:
     """The predators, then the prey."""
-    return Bodies(
-        radius=(PREDATOR,) * predators + (PREY,),
-        max_speed=(predator_speed,) * predators + (prey_speed,),
-        obstacles=(OBSTACLE,) * OBSTACLES,
-    )
+    radius = (PREDATOR,) * predators + (PREY,)
+    max_speed = (predator_speed,) * predators + (prey_speed,)
+    return Bodies(radius=radius, max_speed=max_speed, obstacles=(OBSTACLE,) * OBSTACLES)

@@ -60,12 +60,15 @@ def task_env(task: Task) -> Env:
 
     def show(state: State, pay: Pay) -> TimeStep:
         view = task.observe(state)
+        terminated: Array | bool = False
+        if task.catch_ends:
+            terminated = pay.info["caught"] > 0
         return time_step(
             spec,
             view.obs,
             time=state.step,
             reward=pay.reward,
-            terminated=pay.info["caught"] > 0 if task.catch_ends else False,
+            terminated=terminated,
             info=pay.info,
             state=view.whole,
         )
@@ -91,9 +94,8 @@ def _start(task: Task, key: Array) -> State:
     moving = len(task.bodies.radius)
     world = task.world
     place = jax.random.uniform(key, (moving + world.landmarks, 2), minval=-1.0, maxval=1.0)
-    return State(
-        position=task.start_range * place[:moving],
-        velocity=jnp.zeros((moving, 2), jnp.float32),
-        landmark=world.landmark_range * place[moving:],
-        step=jnp.zeros((), jnp.int32),
-    )
+    position = task.start_range * place[:moving]
+    velocity = jnp.zeros((moving, 2), jnp.float32)
+    landmark = world.landmark_range * place[moving:]
+    step = jnp.zeros((), jnp.int32)
+    return State(position=position, velocity=velocity, landmark=landmark, step=step)

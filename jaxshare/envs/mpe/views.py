@@ -17,14 +17,13 @@ def tag_view(state: State, predators: int) -> View:
     place = state.position[:predators]
     to_landmark = state.landmark[None] - place[:, None]
     others = without_self(state.position[None] - state.position[:, None])[:predators]
-    parts = [
-        state.velocity[:predators],
-        place,
-        to_landmark.reshape(predators, -1),
-        others.reshape(predators, -1),
-        jnp.broadcast_to(state.velocity[None, predators], place.shape),
-    ]
-    obs = jnp.concatenate(parts, axis=1)
+
+    # in rows of predators
+    velocity = state.velocity[:predators]
+    to_landmark = to_landmark.reshape(predators, -1)
+    others = others.reshape(predators, -1)
+    prey_velocity = jnp.broadcast_to(state.velocity[None, predators], place.shape)
+    obs = jnp.concatenate([velocity, place, to_landmark, others, prey_velocity], axis=1)
     return View(obs, obs.reshape(-1))
 
 

@@ -40,12 +40,9 @@ def driving(layout: Layout) -> Callable[[State, Array], State]:
         cell = state.y * layout.width + state.x
         target = jnp.where(forward, y * layout.width + x, cell)
         forward = forward & _movers(cell, target, forward, known)
-        return replace(
-            state,
-            x=jnp.where(forward, x, state.x),
-            y=jnp.where(forward, y, state.y),
-            direction=_turned(d, action),
-        )
+        x = jnp.where(forward, x, state.x)
+        y = jnp.where(forward, y, state.y)
+        return replace(state, x=x, y=y, direction=_turned(d, action))
 
     return drive
 
@@ -77,12 +74,15 @@ def _movers(cell: Array, target: Array, forward: Array, known: ties.Tables) -> A
         behind = jnp.max(jnp.where(follows, behind[:, None] + 1, 0), axis=0)
 
     # of all who want a cell the one with the longest chain may go there
-    rivals = (target[:, None] == target[None, :]) & forward[:, None] & forward[None, :]
-    tied = rivals & (behind[:, None] == behind[None, :]) & ~np.eye(n, dtype=bool)
+    same_target = target[:, None] == target[None, :]
+    rivals = same_target & forward[:, None] & forward[None, :]
+    same_length = behind[:, None] == behind[None, :]
+    tied = rivals & same_length & ~np.eye(n, dtype=bool)
     place = _order(queues, jnp.any(tied, axis=1), known)
     last = jnp.iinfo(jnp.int32).max // 2
     score = behind * (last // n) - place
-    best = forward & (score == jnp.max(jnp.where(rivals, score[None, :], -last), axis=1))
+    best_score = jnp.max(jnp.where(rivals, score[None, :], -last), axis=1)
+    best = forward & (score == best_score)
 
     # not those who want to swap, nor those behind somebody who stays
     first = best & ~jnp.any(follows & follows.T, axis=1)

@@ -69,16 +69,19 @@ def make(config: Config) -> Env:
 
 
 def _spec(config: Config, layout: Layout) -> EnvSpec:
+    name = f"rware/{config.scenario}"
     cells = (2 * layout.sensor_range + 1) ** 2
+    obs_dim = 8 + 7 * cells
     paid_alike = config.reward == "sum" or layout.reward_type == "global"
+    common_reward = paid_alike or layout.num_agents == 1
     return team_spec(
-        f"rware/{config.scenario}",
+        name,
         layout.num_agents,
-        obs_dim=8 + 7 * cells,
+        obs_dim=obs_dim,
         action=Discrete(NUM_ACTIONS),
         episode_limit=config.max_steps,
         group_names=("robot",),
-        common_reward=paid_alike or layout.num_agents == 1,
+        common_reward=common_reward,
     )
 
 
@@ -105,13 +108,16 @@ def _stepping(
         # ends
         inactive = jnp.where(deliveries > 0, 0, state.inactive + 1)
         state = replace(state, steps=state.steps + 1, inactive=inactive)
-        limit = config.max_inactivity_steps
+        obs = observe(state)
+        terminated: Array | bool = False
+        if config.max_inactivity_steps is not None:
+            terminated = inactive >= config.max_inactivity_steps
         timestep = time_step(
             spec,
-            observe(state),
+            obs,
             time=state.steps,
             reward=reward,
-            terminated=False if limit is None else inactive >= limit,
+            terminated=terminated,
             info={"deliveries": deliveries},
         )
         return state, timestep

@@ -35,7 +35,8 @@ def toggle(layout: Layout, state: State, action: Array) -> Event:
 
     # the bit of the robot's cell changes in the maps
     rows = np.arange(layout.height, dtype=np.int32)
-    here = (state.y[:, None] == rows[None, :]) & (load | unload)[:, None]
+    in_row = state.y[:, None] == rows[None, :]
+    here = in_row & (load | unload)[:, None]
     bit = jnp.uint32(1) << state.x.astype(jnp.uint32)
     changed = jnp.where(here, bit[:, None], 0)
     asked = jnp.where(requested[:, None], changed, 0)
@@ -106,10 +107,10 @@ def _requesting(layout: Layout) -> Callable[[State, Array, Array], State]:
         carried = state.carrying & ~state.wanted
         earlier_carried = jnp.where(earlier, carried[None, :], False)
         rank = jnp.sum(count) + jnp.sum(earlier_carried, axis=1, dtype=jnp.int32)
-        return replace(
-            state,
-            requests=state.requests | jnp.where(row & happens, chosen, 0),
-            wanted=state.wanted | (carried & (rank == place) & happens),
-        )
+
+        # one of the two is marked
+        requests = state.requests | jnp.where(row & happens, chosen, 0)
+        wanted = state.wanted | (carried & (rank == place) & happens)
+        return replace(state, requests=requests, wanted=wanted)
 
     return request

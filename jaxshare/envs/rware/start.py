@@ -35,14 +35,19 @@ def drawing(layout: Layout) -> Callable[[Array], State]:
         # nobody carries anything
         none = jnp.zeros(n, bool)
         zero = jnp.int32(0)
+
+        # where robots and shelves are
+        x = cell % layout.width
+        y = cell // layout.width
+        shelves = jnp.asarray(words)
         return State(
-            x=cell % layout.width,
-            y=cell // layout.width,
+            x=x,
+            y=y,
             direction=direction,
             carrying=none,
             wanted=none,
             delivered=none,
-            shelves=jnp.asarray(words),
+            shelves=shelves,
             requests=requests,
             steps=zero,
             inactive=zero,
@@ -56,6 +61,7 @@ def _distinct(key: Array, number: int, total: int) -> Array:
     other = jax.random.randint(key, (number,), jnp.arange(number), total)
 
     def swap(i: Array, order: Array) -> Array:
-        return order.at[i].set(order[other[i]]).at[other[i]].set(order[i])
+        replaced = order.at[i].set(order[other[i]])
+        return replaced.at[other[i]].set(order[i])
 
     return jax.lax.fori_loop(0, number, swap, jnp.arange(total))[:number]

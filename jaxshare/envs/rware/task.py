@@ -66,6 +66,8 @@ def read_layout(config: Config) -> Layout:
     else:
         rows = int(parts["rows"])
         columns = int(parts["columns"])
+    height = int(parts["height"] or 8)
+    agents = int(parts["agents"])
 
     # what settings may say as well
     sight = int(parts["sight"]) if parts["sight"] else None
@@ -75,8 +77,8 @@ def read_layout(config: Config) -> Layout:
     layout = Layout(
         shelf_rows=rows,
         shelf_columns=columns,
-        column_height=int(parts["height"] or 8),
-        num_agents=int(parts["agents"]),
+        column_height=height,
+        num_agents=agents,
         num_requests=_num_requests(name, parts),
         sensor_range=sensor_range,
         reward_type=reward_type,

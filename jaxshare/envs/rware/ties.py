@@ -112,7 +112,8 @@ def _graph_size(queues: Queues) -> Array:
     """Cells of the graph, [] i32: those with robots, and the empty ones that are wanted."""
     n = queues.cell.shape[0]
     earlier = np.tri(n, k=-1, dtype=bool)
-    same = (queues.target[:, None] == queues.target[None, :]) & queues.target_free[None, :]
+    same_target = queues.target[:, None] == queues.target[None, :]
+    same = same_target & queues.target_free[None, :]
     repeated = jnp.any(same & earlier, axis=1)
     return n + jnp.sum(queues.target_free & ~repeated, dtype=jnp.int32)
 
@@ -168,12 +169,14 @@ def _breadth_first(member: Array, queues: Queues) -> Array:
         here = order == k
 
         # the target
-        ahead = jnp.any(ends & here[:-1, None], axis=0) & nodes & (order == LATE)
+        is_target = jnp.any(ends & here[:-1, None], axis=0)
+        ahead = is_target & nodes & (order == LATE)
         order = jnp.where(ahead, count, order)
         count = count + jnp.any(ahead)
 
         # those who want this cell
-        behind = jnp.append(jnp.any(ends & here[None, :], axis=1), False) & nodes & (order == LATE)
+        is_follower = jnp.append(jnp.any(ends & here[None, :], axis=1), False)
+        behind = is_follower & nodes & (order == LATE)
         order = jnp.where(behind, count + jnp.cumsum(behind, dtype=jnp.int32) - 1, order)
         return order, count + jnp.sum(behind, dtype=jnp.int32)
 

@@ -37,14 +37,18 @@ def observing(layout: Layout, normalised: bool) -> Callable[[State], Array]:
 
         # the barrier keeps the compiler from calculating a code anew for each of its bits
         code = jax.lax.optimization_barrier(code)
-        bits = (code[:, :, None] >> np.arange(BITS, dtype=np.uint32)[None, None, :]) & 1
+        shift = np.arange(BITS, dtype=np.uint32)[None, None, :]
+        bits = (code[:, :, None] >> shift) & 1
         flat = bits.reshape(n, -1).astype(jnp.float32)
 
-        # the robot itself has six bits only
+        # where the robot stands
         place = [state.x.astype(jnp.float32), state.y.astype(jnp.float32)]
         if normalised:
             place = [jnp.asarray(columns)[state.x], jnp.asarray(rows)[state.y]]
-        return jnp.concatenate([jnp.stack(place, axis=1), flat[:, :6], flat[:, 7:]], axis=1)
+
+        # the robot itself has six bits only
+        features = [jnp.stack(place, axis=1), flat[:, :6], flat[:, 7:]]
+        return jnp.concatenate(features, axis=1)
 
     return observe
 
@@ -61,7 +65,8 @@ def _coding(layout: Layout) -> Callable[[State, Array], Array]:
 
     # rows so wide that a difference of positions names one offset only
     stride = layout.width + 2 * r
-    offsets = (reach[:, None] * stride + reach[None, :]).reshape(-1).astype(np.int32)
+    offsets = reach[:, None] * stride + reach[None, :]
+    offsets = offsets.reshape(-1).astype(np.int32)
 
     def code_cells(state: State, facing: Array) -> Array:
         load = (state.carrying << LOADED) | (state.wanted << LOADED + 1)
@@ -86,11 +91,13 @@ def _square(r: int, words: Array, state: State) -> Array:
     """The bits around each robot as far as r, u32 [N, (2r + 1)^2]. words: [rows], a map."""
     n = state.x.shape[0]
     side = 2 * r + 1
-    y = state.y[:, None] + np.arange(-r, r + 1, dtype=np.int32)[None, :]
+    reach = np.arange(-r, r + 1, dtype=np.int32)
+    y = state.y[:, None] + reach[None, :]
     word = row_words(words, y.reshape(-1)).reshape(n, side)
 
     # bit 0 becomes the leftmost column in view
     word = word << jnp.maximum(r - state.x, 0).astype(jnp.uint32)[:, None]
     word = word >> jnp.maximum(state.x - r, 0).astype(jnp.uint32)[:, None]
-    bits = (word[:, :, None] >> np.arange(side, dtype=np.uint32)[None, None, :]) & 1
+    shift = np.arange(side, dtype=np.uint32)[None, None, :]
+    bits = (word[:, :, None] >> shift) & 1
     return bits.reshape(n, side * side)

@@ -103,16 +103,16 @@ def make(config: Config) -> Env:
     if config.implementation == Config.implementation:
         one_of("env.scenario", config.scenario, LIMITS)
     sparse = config.reward == "sparse"
+    game_kwargs: dict[str, Any] = {"difficulty": config.difficulty, "reward_sparse": sparse}
+    if sparse:
+        game_kwargs["reward_scale"] = False  # code: SMAC scales sparse rewards as well
+    game_kwargs.update(config.kwargs)
+
+    # for the class that plays in a worker
     kwargs = {
         "map_name": config.scenario,
         "implementation": config.implementation,
-        # code: SMAC scales sparse rewards as well
-        "kwargs": {
-            "difficulty": config.difficulty,
-            "reward_sparse": sparse,
-            **({"reward_scale": False} if sparse else {}),
-            **config.kwargs,
-        },
+        "kwargs": game_kwargs,
         "time_limit": config.time_limit,
         "sc2path": config.sc2path,
     }

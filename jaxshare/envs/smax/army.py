@@ -86,7 +86,7 @@ class Army:
 
     @cached_property
     def healers(self) -> np.ndarray:
-        """Which units are."""
+        """Numbers of the H units that are healers, [H]."""
         return np.flatnonzero(self.heals)
 
     # --------------------------------------------------------------- what units do to others
@@ -130,7 +130,7 @@ class Army:
 
     @cached_property
     def splashers(self) -> np.ndarray:
-        """The K units whose hits burn a line."""
+        """Numbers of the K units whose hits burn a line, [K]."""
         return np.flatnonzero([unit.splash is not None for unit in self.types])
 
     @cached_property

@@ -86,15 +86,18 @@ def fight(army: Army, units: Units, action: Array, key: Array) -> Fight:
 
 def _after(units: Units, melee: Melee, moves: Array, attack: Array) -> Units:
     """The battlefield after a step. moves: [N, 2]; attack: [N] i32."""
+    positions = jnp.stack([melee.x, melee.y], axis=1)
+    alive = melee.health > 0
+    step = units.step + 1
     return replace(
         units,
-        unit_positions=jnp.stack([melee.x, melee.y], axis=1),
-        unit_alive=melee.health > 0,
+        unit_positions=positions,
+        unit_alive=alive,
         unit_health=melee.health,
         unit_weapon_cooldowns=melee.cooldown,
         prev_movement_actions=moves,
         prev_attack_actions=attack,
-        step=units.step + 1,
+        step=step,
     )
 
 
@@ -187,7 +190,8 @@ def _splash(army: Army, melee: Melee, aim: Aim, fired: Array) -> Array:
     beyond = jnp.abs(dy * line_x - dx * line_y) - half_length[:, None]
     across = jnp.maximum(beyond, 0.0)
     along = dx * line_x + dy * line_y
-    touched = across**2 + along**2 < (half_width[:, None] + army.radius[None, :]) ** 2
+    near = half_width[:, None] + army.radius[None, :]
+    touched = across**2 + along**2 < near**2
 
     # the target itself is paid for already
     beside = ~one_hot(target, len(army.kinds))
@@ -226,4 +230,6 @@ def pushed(army: Army, x: Array, y: Array, alive: Array) -> tuple[Array, Array]:
     # the dead push nobody, and what is rooted stays
     gives_way = (alive & (army.speed > 0))[None, :]
     overlap = jnp.where(alive[:, None] & gives_way, overlap, 0.0)
-    return x + jnp.sum(dx * overlap, axis=0), y + jnp.sum(dy * overlap, axis=0)
+    pushed_x = x + jnp.sum(dx * overlap, axis=0)
+    pushed_y = y + jnp.sum(dy * overlap, axis=0)
+    return pushed_x, pushed_y

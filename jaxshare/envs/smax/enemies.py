@@ -30,7 +30,7 @@ class Enemies:
     shoots: bool
 
     def orders(self, key: Array, state: State) -> Orders:
-        """jaxmarl's policy, but nobody chases whom it cannot hit."""
+        """jaxmarl's policy for all enemies [M], but nobody chases whom it cannot hit."""
         army = self.army
         n = army.num_allies
         m = army.num_enemies
@@ -38,7 +38,8 @@ class Enemies:
         move_key, attack_key = jax.vmap(jax.random.split, out_axes=1)(jax.random.split(key, m))
 
         # allies in slots: vectors [M, n, 2], and whom an enemy sees that it can hit
-        away = units.unit_positions[None, :n][:, ::-1] - units.unit_positions[n:, None]
+        allies = units.unit_positions[None, :n][:, ::-1]
+        away = allies - units.unit_positions[n:, None]
         distance = length(away)
         alive = units.unit_alive
         armed = army.damage[n:, :n][:, ::-1] > 0

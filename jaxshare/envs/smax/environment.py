@@ -161,7 +161,8 @@ def _groups(game: Game) -> tuple[tuple[int, ...], tuple[str, ...]]:
         return (0,) * game.num_allies, ("ally",)
     types = [int(t) for t in np.asarray(game.scenario)[: game.num_allies]]
     present = sorted(set(types))
-    return tuple(present.index(t) for t in types), tuple(game.unit_type_names[t] for t in present)
+    groups = tuple(present.index(t) for t in types)
+    return groups, tuple(game.unit_type_names[t] for t in present)
 
 
 def _outcome(game: Game, config: Config, state: State, damage_reward: Array) -> Outcome:
@@ -188,15 +189,15 @@ def _showing(game: Game, spec: EnvSpec) -> Callable[[dict[str, Array], State, Ou
         units = state.state
 
         # rows of agents, in place of dictionaries
-        avail = game.get_avail_actions(state)
-        others = {
-            "state": _normalised(game, obs["world_state"], units.unit_types),
-            "avail": jnp.stack([avail[agent] for agent in game.agents]),
-            "alive": units.unit_alive[: game.num_allies],
-        }
+        allowed = game.get_avail_actions(state)
+        world = _normalised(game, obs["world_state"], units.unit_types)
+        avail = jnp.stack([allowed[agent] for agent in game.agents])
+        alive = units.unit_alive[: game.num_allies]
+        others = {"state": world, "avail": avail, "alive": alive}
+        rows = jnp.stack([obs[agent] for agent in game.agents])
         return time_step(
             spec,
-            jnp.stack([obs[agent] for agent in game.agents]),
+            rows,
             time=units.step,
             reward=outcome.reward,
             terminated=outcome.terminated,

@@ -47,8 +47,10 @@ def painting(game: Game) -> Callable[[State], np.ndarray]:
 
             # its health
             share = units.unit_health[i] / full[number]
-            picture.box(x - radius, y + radius + 0.1, 2 * radius, BAR, _raster.GREY)
-            picture.box(x - radius, y + radius + 0.1, 2 * radius * share, BAR, _raster.GREEN)
+            left = x - radius
+            bottom = y + radius + 0.1
+            picture.box(left, bottom, 2 * radius, BAR, _raster.GREY)
+            picture.box(left, bottom, 2 * radius * share, BAR, _raster.GREEN)
         return picture.image
 
     return paint

@@ -92,7 +92,10 @@ class Skirmish:
         self.unit_type_health = np.array([unit.health for unit in UNIT_TYPES])
 
     def reset(self, key: Array) -> tuple[By, State]:
-        """Each team somewhere in a square of its own, at either side of the map."""
+        """Each team somewhere in a square of its own, at either side of the map.
+
+        Observations are {agent: [O], "world_state": [G]}.
+        """
         army = self.army
         n = army.num_allies
         m = army.num_enemies
@@ -110,26 +113,33 @@ class Skirmish:
         alive = jnp.ones(n + m, bool)
 
         # nobody has done anything yet
+        types = jnp.asarray(army.kinds)
+        moves = jnp.zeros_like(positions)
+        attacks = jnp.zeros_like(alive, jnp.int32)
         units = Units(
             unit_positions=positions,
             unit_alive=alive,
             unit_health=health,
-            unit_types=jnp.asarray(army.kinds),
+            unit_types=types,
             unit_weapon_cooldowns=energy,
-            prev_movement_actions=jnp.zeros_like(positions),
-            prev_attack_actions=jnp.zeros_like(alive, jnp.int32),
+            prev_movement_actions=moves,
+            prev_attack_actions=attacks,
             step=jnp.int32(0),
         )
+        opposite = SIDE - positions[n:]
         state = State(
             state=units,
-            default_target=SIDE - positions[n:],
+            default_target=opposite,
             last_slot=jnp.full(m, -1, jnp.int32),
             lost_health=jnp.zeros(m),
         )
         return self._observed(units), state
 
     def step_env(self, key: Array, state: State, actions: By) -> Stepped:
-        """One step. As in jaxmarl, but ends and infos are left empty."""
+        """One step. As in jaxmarl, but ends and infos are left empty.
+
+        actions: {agent: [] i32}; observations are those of `reset`, rewards {agent: []}.
+        """
         key, policy_key = jax.random.split(key)
         orders = self.enemies.orders(policy_key, state)
         chosen = jnp.stack([actions[agent] for agent in self.agents]).astype(jnp.int32)

@@ -81,7 +81,8 @@ def allowed_actions(army: Army, units: Units) -> Array:
     n = army.num_allies
     alive = units.unit_alive
     away = units.unit_positions[None, :] - units.unit_positions[:n, None]
-    near = (length(away) < army.reach[:n, None]) & alive[:n, None] & alive[None, :]
+    in_reach = length(away) < army.reach[:n, None]
+    near = in_reach & alive[:n, None] & alive[None, :]
 
     # targets
     attack = near & (army.damage[:n] > 0)
