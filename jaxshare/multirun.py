@@ -102,10 +102,12 @@ def _anchored(lines: Sequence[str]) -> list[str]:
     outside = plugins.to_send()
     if outside:
         others.append(f"++hydra.job.env_set.{PLUGINS}={spelling.quoted(outside)}")
+    jobs_write_to = spelling.quoted(str(folder / sweep_dir))
+    command_is_in = spelling.quoted(str(folder))
     return [
         *others,
-        f"{SWEEP_DIR}{spelling.quoted(str(folder / sweep_dir))}",
-        f"++hydra.job.env_set.{FOLDER}={spelling.quoted(str(folder))}",
+        f"{SWEEP_DIR}{jobs_write_to}",
+        f"++hydra.job.env_set.{FOLDER}={command_is_in}",
     ]
 
 

@@ -97,11 +97,14 @@ def modules(kind: str) -> dict[str, Module]:
             path = f"{path}.{MAIN[kind]}"
         if not item.name.startswith("_") and importlib.util.find_spec(path):
             by_name[item.name] = importlib.import_module(path)
-    return {
-        name: by_name[name]
-        for name in sorted(by_name)
-        if hasattr(by_name[name], "Config") and hasattr(by_name[name], "make")
-    }
+
+    # the entries among them, by the alphabet
+    entries = {}
+    for name in sorted(by_name):
+        module = by_name[name]
+        if hasattr(module, "Config") and hasattr(module, "make"):
+            entries[name] = module
+    return entries
 
 
 def loaded(kind: str) -> dict[str, Module]:
@@ -225,9 +228,10 @@ def without_version(package: str, scenario: str, task: str, version: str) -> Non
         )
     other = re.search(r"-v\d+$", task)
     if other:
+        without = task.removesuffix(other[0])
         raise RefusedError(
             f"env.scenario={scenario} names version {other[0][2:]}, but what is played here is "
-            f"{version} of {package}: env.scenario={task.removesuffix(other[0])}."
+            f"{version} of {package}: env.scenario={without}."
         )
 
 

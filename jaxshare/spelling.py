@@ -70,12 +70,9 @@ def _kind(hint: object, is_path: bool) -> Kind:
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     members = set(typing.get_args(hint) if is_union else (hint,)) - {type(None)}
     text = members == {str}
-    return Kind(
-        text=text,
-        path=text and is_path,
-        whole=int in members and float not in members,
-        number=members == {int},
-    )
+    whole = int in members and float not in members
+    number = members == {int}
+    return Kind(text=text, path=text and is_path, whole=whole, number=number)
 
 
 def training_kinds() -> Kinds:
@@ -261,7 +258,8 @@ def not_understood(argument: str) -> RefusedError:
     # the first character that cannot stand there
     is_container = value[:1] in ("[", "{")
     allowed = "[]{},'\"" if is_container else ""
-    odd = next((i for i, x in enumerate(value) if not PLAIN.match(x) and x not in allowed), None)
+    plain = [bool(PLAIN.match(x)) or x in allowed for x in value]
+    odd = None if all(plain) else plain.index(False)
     if odd is None:
         return RefusedError(f"'{argument}' is not understood: its brackets or quotes do not match.")
 
@@ -280,7 +278,8 @@ def _quoted_around(value: str, at: int) -> str:
     begin = max(value.rfind(mark, 0, at) for mark in "[]{},:") + 1
     ends = [value.find(mark, at) for mark in "[]{},:"]
     end = min([end for end in ends if end >= 0], default=len(value))
-    return value[:begin] + quoted(value[begin:end].strip(), Quote.double) + value[end:]
+    entry = value[begin:end].strip()
+    return value[:begin] + quoted(entry, Quote.double) + value[end:]
 
 
 def several(override: Override, multirun: bool) -> RefusedError:

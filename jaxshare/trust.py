@@ -156,11 +156,11 @@ def _none(config: EntryConfig) -> tuple[str, ...]:
 def _unnamed(settings: Settings, permission: Permission) -> dict[str, Any]:
     """What neither the command line nor an installed package names."""
     installed = _installed()
-    return {
-        key: value
-        for key, value in foreign_settings(settings).items()
-        if permission.env.get(key) != value and value not in installed
-    }
+    unnamed = {}
+    for key, value in foreign_settings(settings).items():
+        if permission.env.get(key) != value and value not in installed:
+            unnamed[key] = value
+    return unnamed
 
 
 def _installed() -> list[Any]:

@@ -107,7 +107,8 @@ def check_known(call: str, names: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for name in names:
         if name not in known:
+            hint = registry.suggest(name, known)
+            listed = ", ".join(known) or "none"
             raise RefusedError(
-                f"{call}, {name}=…): {name} is not a setting of it."
-                f"{registry.suggest(name, known)} Known: {', '.join(known) or 'none'}."
+                f"{call}, {name}=…): {name} is not a setting of it.{hint} Known: {listed}."
             )

@@ -86,10 +86,8 @@ def _print_entry(entry: Entry) -> None:
 
 def _print_table() -> None:
     modifiers = {"(none)": (), **{name: (name,) for name in registry.loaded("modifiers")}}
-    kinds: dict[str, Discrete | Box] = {
-        "discrete actions": Discrete(3),
-        "continuous actions": Box(1, (-1.0,), (1.0,)),
-    }
+    box = Box(1, (-1.0,), (1.0,))
+    kinds: dict[str, Discrete | Box] = {"discrete actions": Discrete(3), "continuous actions": box}
     print("which go together (+ allowed, o with algo.share_params=none, - refused)")
     print(_row("", list(modifiers), "environments with"))
 

@@ -27,10 +27,11 @@ PACKAGES = ("jax", "jaxlib", "flax", "numpy", "jaxmarl", "tensorstore")
 def card_of(spec: EnvSpec, composition: str | None = None, **more: object) -> Card:
     """The part of a card that is known before anything is collected. more: further plain values."""
     environment, _, scenario = spec.name.partition("/")
+    agent_types = [spec.group_names[group] for group in spec.groups]
     return {
         "environment": environment,
         "scenario": scenario,
-        "agent_types": [spec.group_names[group] for group in spec.groups],
+        "agent_types": agent_types,
         "composition": composition,
         "common_reward": spec.common_reward,
         "spec": spec_card(spec),
@@ -109,10 +110,11 @@ def _histogram(values: Array, edges: Array) -> list[int]:
 def _by_level(returns: Array, level: Array, edges: Array) -> dict[str, list[int]]:
     """Histograms of team returns for one agent, by the name of the level at which it played."""
     names = {UNKNOWN: "unknown"} | dict(enumerate(LEVELS))
-    return {
-        names[int(number)]: _histogram(returns[level == number], edges)
-        for number in np.unique(level)
-    }
+    histograms = {}
+    for number in np.unique(level):
+        of_level = returns[level == number]
+        histograms[names[int(number)]] = _histogram(of_level, edges)
+    return histograms
 
 
 def _statistics(values: Array) -> dict[str, float]:

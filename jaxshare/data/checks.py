@@ -59,14 +59,20 @@ def check(dataset: Dataset, where: str = "data set") -> None:
 
 
 def check_flags(values: Array, name: str, where: object) -> None:
-    """Raise RefusedError unless every value is 0 or 1, as flags are in files of other formats."""
+    """Raise RefusedError unless every value is 0 or 1, as flags are in files of other formats.
+
+    values: [...], of any shape.
+    name, where: for the message.
+    """
     if values.dtype == bool:
         return
     wrong = (values != 0) & (values != 1)  # also where one is nan
     if wrong.any():
+        first = values[wrong][0]
+        places = f"{int(wrong.sum())} of {values.size} places"
         raise RefusedError(
-            f"{where} is damaged: {name} holds {values[wrong][0]}, which is neither 0 nor 1 (in "
-            f"{int(wrong.sum())} of {values.size} places). Copy it again, or make it again."
+            f"{where} is damaged: {name} holds {first}, which is neither 0 nor 1 (in {places}). "
+            "Copy it again, or make it again."
         )
 
 
@@ -193,7 +199,8 @@ def _check_actions(block: Block) -> None:
     action = np.asarray(episode.action).astype(np.int64)
     outside = (action < 0) | (action >= choices)
     block.refuse(outside, f"action is none of {choices}", "Correct it, or widen avail.")
-    taken = np.take_along_axis(avail[:, :-1], action[..., None], axis=-1)[..., 0]
+    avail_of_steps = avail[:, :-1]  # not of the last slot, in which nothing is chosen
+    taken = np.take_along_axis(avail_of_steps, action[..., None], axis=-1)[..., 0]
     bad = ~taken & np.asarray(episode.mask)[..., None]
     remedy = "Record the action that took effect."
     block.refuse(bad, "the action taken is not available", remedy)

@@ -56,14 +56,11 @@ def _rewards_remedy(dataset: Dataset, spec: EnvSpec) -> str:
 
 def _sizes(dataset: Dataset, spec: EnvSpec) -> list[Compared]:
     episode = dataset.episodes
-    obs_dim = episode.obs.shape[-1]
-    state_dim = episode.state.shape[-1]
-    return [
-        Compared("num_agents", dataset.num_agents, spec.num_agents),
-        Compared("obs_dim", obs_dim, spec.obs_dim),
-        Compared("state_dim", state_dim, spec.state_dim),
-        Compared("action", _action_of(dataset), _action_sizes(spec)),
-    ]
+    agents = Compared("num_agents", dataset.num_agents, spec.num_agents)
+    obs = Compared("obs_dim", episode.obs.shape[-1], spec.obs_dim)
+    state = Compared("state_dim", episode.state.shape[-1], spec.state_dim)
+    action = Compared("action", _action_of(dataset), _action_sizes(spec))
+    return [agents, obs, state, action]
 
 
 def _bounds(dataset: Dataset, spec: EnvSpec) -> list[Compared]:

@@ -110,7 +110,10 @@ class Stored:
         # each part is read once, whatever the order
         part = np.searchsorted(self._until, chosen, side="right")
         starts = self._until - [len(each) for each in self.parts]
-        read = [self.parts[p].read(chosen[part == p] - starts[p]) for p in np.unique(part)]
+        read = []
+        for number in np.unique(part):
+            places = chosen[part == number] - starts[number]
+            read.append(self.parts[number].read(places))
         self.card["source"]["notes"] = self._notes()
         whole = dataclasses.replace(records.concatenate(read), card=self.card)
 

@@ -46,7 +46,11 @@ class Pools:
     cuts: tuple[float, float]  # random | medium | expert
 
     def level(self, returns: Sequence[float] | Array) -> Array:
-        """Level of each return, i8 of the same shape: an index into LEVELS."""
+        """Level of each return, an index into LEVELS.
+
+        returns: [...], of any shape.
+        Returns [...] i8.
+        """
         levels = np.searchsorted(np.asarray(self.cuts), np.asarray(returns), side="right")
         return levels.astype(np.int8)
 

@@ -215,11 +215,17 @@ def known_labels(dataset: Dataset) -> dict[str, Array]:
 
 
 def unknown_label(name: str, episodes: int, agents: int) -> Array:
-    """What stands in a data set for a label that its file does not have."""
+    """What stands in a data set for a label that its file does not have.
+
+    Returns [E, N], or [E] for the component.
+    """
     return np.full((episodes,) if name == "component" else (episodes, agents), LABELS[name])
 
 
 def damaged(path: object, what: str, error: Exception | None = None) -> RefusedError:
     """The error to raise about a file that is of its format and cannot be read."""
-    detail = f" ({str(error).splitlines()[0][:300]})" if error is not None and str(error) else ""
+    detail = ""
+    if error is not None and str(error):
+        first_line = str(error).splitlines()[0]
+        detail = f" ({first_line[:300]})"
     return RefusedError(f"{path} is damaged: {what}{detail}. Copy it again, or make it again.")

@@ -95,7 +95,10 @@ def _not_allowed(file: pathlib.Path, refused: list[Used]) -> RefusedError:
     argument = _argument([each.reference() for each in refused])
     if argument:
         ways.insert(0, f"repeat it on the command line ({argument})")
-    what = ", ".join(f"{shown(each.label())} ({shown(each.origin.words())})" for each in refused)
+    entries = []
+    for each in refused:
+        entries.append(f"{shown(each.label())} ({shown(each.origin.words())})")
+    what = ", ".join(entries)
     return RefusedError(
         f"{file} names code that would run here: {what}. If you know it, {' or '.join(ways)}."
     )
@@ -119,11 +122,12 @@ def _import(each: Used, file: pathlib.Path) -> None:
                 f"{was}: {error} Or {elsewhere} plugins=[my_pkg.{each.name}]."
             ) from error
     elif each.origin.how == FILE:
-        if not pathlib.Path(each.origin.file).is_file():
+        path = pathlib.Path(each.origin.file)
+        if not path.is_file():
+            checksum = shown(each.origin.sha256)[:12]
             raise RefusedError(
-                f"{was} (sha256 {shown(each.origin.sha256)[:12]}…), which is not there: "
-                f"{elsewhere} "
-                f"plugins=[path/to/{pathlib.Path(each.origin.file).name}]."
+                f"{was} (sha256 {checksum}…), which is not there: {elsewhere} "
+                f"plugins=[path/to/{path.name}]."
             )
         references.load(each.kind, each.origin.file)
     elif each.origin.how == PYTHON:
@@ -152,18 +156,17 @@ def _compare(each: Used, file: pathlib.Path, trust: bool) -> None:
 
     # the very file, unless the user trusts it
     if was.sha256 and now.sha256 and was.sha256 != now.sha256 and not trust:
+        checksums = f"sha256 then {shown(was.sha256)[:12]}…, now {now.sha256[:12]}…"
         raise RefusedError(
             f"{shown(each.label())}: {now.file} has changed since the run in {file.parent} used "
-            f"it (sha256 then "
-            f"{shown(was.sha256)[:12]}…, now {now.sha256[:12]}…). Put back what it was; or, if "
-            f"the change does not "
-            f"matter, say trust=true, or delete that sha256 from {file}."
+            f"it ({checksums}). Put back what it was; or, if the change does not matter, say "
+            f"trust=true, or delete that sha256 from {file}."
         )
     if was.package and now.package and was.package != now.package:
+        package = shown(was.package)
         raise RefusedError(
-            f"{shown(each.label())} was of the package {shown(was.package)}, and here "
-            f"{now.package} offers it: "
-            f"install {shown(was.package)} in its place, if you know it."
+            f"{shown(each.label())} was of the package {package}, and here {now.package} offers "
+            f"it: install {package} in its place, if you know it."
         )
     if was.version != now.version and was.package:
         versions = f"{shown(was.version)} then, {now.version or 'unknown'} now"

@@ -219,8 +219,6 @@ def in_words(error: BaseException) -> str:
 def _is_machinery(file: str) -> bool:
     """Whether it only imports others."""
     path = pathlib.Path(file)
-    return (
-        file.startswith("<")
-        or "importlib" in path.parts[-3:]
-        or path.parent == pathlib.Path(__file__).parent
-    )
+    in_importlib = "importlib" in path.parts[-3:]
+    in_plugins = path.parent == pathlib.Path(__file__).parent
+    return file.startswith("<") or in_importlib or in_plugins

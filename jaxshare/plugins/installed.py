@@ -138,9 +138,8 @@ def taken(kind: str, name: str) -> str:
 
 def provides(module: str) -> bool:
     """Whether an installed package offers this import path as an entry, of whatever kind."""
-    return any(
-        offer.point.value == module
-        for kind in GROUPS
-        for several in offers(kind).values()
-        for offer in several
-    )
+    for kind in GROUPS:
+        for several in offers(kind).values():
+            if any(offer.point.value == module for offer in several):
+                return True
+    return False

@@ -109,11 +109,13 @@ def changes(tree: dict[str, Any], names: dict[str, list[str]]) -> list[str]:
     outside = [entry for entry in used(tree) if entry.origin.how]
     if not outside:
         return []
-    words = [
-        f"{kind} was {', '.join(then) or 'none'}, now {', '.join(names[kind]) or 'none'}"
-        for kind, then in names_in(tree).items()
-        if then != names[kind]
-    ]
+    words = []
+    for kind, then in names_in(tree).items():
+        now_named = names[kind]
+        if then != now_named:
+            before = ", ".join(then) or "none"
+            after = ", ".join(now_named) or "none"
+            words.append(f"{kind} was {before}, now {after}")
     if words:
         return words
 

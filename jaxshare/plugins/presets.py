@@ -136,11 +136,8 @@ def choose_file(text: str, named: Collection[tuple[str, str]] | None = None) -> 
     tree = options.read_yaml(path)
     _check_file(text, tree)
     codes = _codes(tree, path.parent) if named is not None else []
-    unknown = [
-        code
-        for code in codes
-        if code.target not in (named or ()) and not installed.provides(code.reference)
-    ]
+    others = [code for code in codes if code.target not in (named or ())]
+    unknown = [code for code in others if not installed.provides(code.reference)]
     if unknown:
         arguments = " ".join(_argument(code) for code in unknown)
         raise RefusedError(

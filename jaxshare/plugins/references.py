@@ -63,10 +63,10 @@ def load(kind: str, reference: str, folder: pathlib.Path | None = None) -> Entry
 
 def _is_offered(kind: str, name: str, reference: str) -> bool:
     """Whether it is what an installed package offers by this very name."""
-    ours = name in registry.modules(kind)
-    return not ours and any(
-        offer.point.value == reference for offer in installed.offers(kind).get(name, ())
-    )
+    if name in registry.modules(kind):
+        return False
+    of_name = installed.offers(kind).get(name, ())
+    return any(offer.point.value == reference for offer in of_name)
 
 
 def check_free(kind: str, name: str, about: str) -> None:
@@ -140,10 +140,11 @@ def _from_file(kind: str, name: str, path: pathlib.Path, about: str) -> tuple[An
     try:
         source = path.read_bytes()
     except OSError as error:
+        reason = error.strerror or error
+        example = f"{kind}=path/to/my_{kind.rstrip('s')}.py"
         raise RefusedError(
-            f"{about} cannot be read ({path}: {error.strerror or error}): name a Python file, as "
-            f"in "
-            f"{kind}=path/to/my_{kind.rstrip('s')}.py, or a module by its dotted path."
+            f"{about} cannot be read ({path}: {reason}): name a Python file, as in {example}, or "
+            "a module by its dotted path."
         ) from error
     origin = Origin(FILE, file=str(path), sha256=hashlib.sha256(source).hexdigest())
     known = imported(kind).get(name)

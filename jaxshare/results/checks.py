@@ -115,8 +115,9 @@ def _check_evaluations(
         if keys:
             words = ", ".join(f"{key}={usual[key]} and {how[key]}" for key in keys)
             asked = "train or" if scored.source == "curve" else ""
+            both = f"{runs[0].path} and {run.path}"
             raise RefusedError(
-                f"{task}: {runs[0].path} and {run.path} were evaluated differently ({words}). "
+                f"{task}: {both} were evaluated differently ({words}). "
                 f"Report them apart, {asked} evaluate them alike, or compare them all the same "
                 f"with ignore=[{','.join(keys)}]."
             )

@@ -67,11 +67,10 @@ def wall_time(report: Report) -> Figure:
 def _of_task(report: Report, name: str, of_task: Mapping[str, Curve]) -> Panel:
     """The curves of a task, of the groups that pictures show; what x is comes from the caller."""
     task = report.study.tasks[name]
-    return Panel(
-        _lines(report, of_task),
-        title=f"{broken(name, TITLE)}\n{task.count}",
-        y_label=f"{task.policy} {no_formula(report.metric)}",
-    )
+    lines = _lines(report, of_task)
+    title = f"{broken(name, TITLE)}\n{task.count}"
+    y_label = f"{task.policy} {no_formula(report.metric)}"
+    return Panel(lines, title=title, y_label=y_label)
 
 
 def _lines(report: Report, of_group: Mapping[str, Curve]) -> list[Line]:
@@ -100,11 +99,15 @@ def _together(report: Report) -> list[Panel]:
             overall[group] = numbers.overall
     if not overall:
         return []
+
+    # one panel, in which scores are normalised
+    title = f"{len(report.study.common)} tasks together"
+    metric = no_formula(report.metric)
     panel = Panel(
         _lines(report, overall),
-        title=f"{len(report.study.common)} tasks together",
+        title=title,
         x_label="share of the steps that all runs of a task have",
-        y_label=f"normalised {no_formula(report.metric)}",
+        y_label=f"normalised {metric}",
         counts=False,
     )
     return [panel]

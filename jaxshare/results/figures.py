@@ -149,11 +149,13 @@ def legend_below(figure: Figure, axes: Sequence[Axes]) -> None:
     # as many columns as fit
     longest = max(map(len, names), default=1)
     fitting = int(figure.get_size_inches()[0] * 12 / (longest + 6))
+    columns = max(1, min(4, len(names), fitting))
+    handles = [entries[name] for name in names]
     figure.legend(
-        [entries[name] for name in names],
+        handles,
         names,
         loc="outside lower center",
-        ncols=max(1, min(4, len(names), fitting)),
+        ncols=columns,
         fontsize=9,
         frameon=False,
     )

@@ -84,14 +84,16 @@ def _cell(estimate: Estimate) -> str:
 
 def _tabular(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """rows: cells that are LaTeX; header: names."""
-    columns = "l" + "r" * (len(header) - 1)
+    columns = "l" + "r" * (len(header) - 1)  # words, then numbers
+    head = " & ".join(map(escaped, header))
+    body = [" & ".join(row) + r" \\" for row in rows]
     lines = [
         rf"\begin{{table}}\centering\caption{{{caption}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        " & ".join(map(escaped, header)) + r" \\",
+        head + r" \\",
         r"\midrule",
-        *(" & ".join(row) + r" \\" for row in rows),
+        *body,
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",

@@ -167,13 +167,12 @@ def _profile(scores: Scores, taus: np.ndarray, bootstrap: Bootstrap) -> Curve:
 
 
 def _of_cell(cell: Cell, metric: str, tables: Bootstrap, curves: Bootstrap) -> CellNumbers:
-    progress = [run.along_progress(metric) for run in cell.runs]
-    wall = [run.along_wall_time(metric) for run in cell.runs]
-    return CellNumbers(
-        statistics=_estimates(PER_TASK, [cell.scores], tables),
-        progress=statistic_curve(statistics.iqm, progress, curves),
-        wall=statistic_curve(statistics.iqm, wall, curves),
-    )
+    of_runs = [run.along_progress(metric) for run in cell.runs]
+    of_runs_in_time = [run.along_wall_time(metric) for run in cell.runs]
+    estimates = _estimates(PER_TASK, [cell.scores], tables)
+    progress = statistic_curve(statistics.iqm, of_runs, curves)
+    wall = statistic_curve(statistics.iqm, of_runs_in_time, curves)
+    return CellNumbers(statistics=estimates, progress=progress, wall=wall)
 
 
 def _overall(study: Study, group: str, bootstrap: Bootstrap) -> Curve:

@@ -49,18 +49,18 @@ def _task(report: Report, name: str) -> dict[str, Any]:
     for group, cell in task.cells.items():
         # a list has an entry for each run
         numbers = report.numbers.cells[Place(group, name)]
-        lists = {
-            "seeds": [run.seed for run in cell.runs],
-            "run_dirs": [str(run.path) for run in cell.runs],
-            "finished": [run.finished for run in cell.runs],
-            "scores": cell.scores.tolist(),
-        }
+        lists: dict[str, list[Any]] = {}
+        lists["seeds"] = [run.seed for run in cell.runs]
+        lists["run_dirs"] = [str(run.path) for run in cell.runs]
+        lists["finished"] = [run.finished for run in cell.runs]
+        lists["scores"] = cell.scores.tolist()
         groups[group] = {**lists, "point": cell.point, **_estimates(numbers.statistics)}
+    ends = {"low": task.range.low, "high": task.range.high, "source": task.range.source}
     return {
         "unit": task.unit,
         "policy": task.policy,
         "episodes": task.episodes,
-        "range": {"low": task.range.low, "high": task.range.high, "source": task.range.source},
+        "range": ends,
         "groups": groups,
     }
 

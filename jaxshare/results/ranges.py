@@ -24,7 +24,7 @@ class Range:
     source: str
 
     def normalised(self, scores: np.ndarray) -> np.ndarray:
-        """Scores of any shape, 0 at `low` and 1 at `high`."""
+        """Scores [...], of any shape, with 0 at `low` and 1 at `high`."""
         return (scores - self.low) / (self.high - self.low)
 
 

@@ -76,10 +76,11 @@ def profiles(report: Report) -> Figure | None:
     # one panel
     figure = new_figure(8.0, 4.4 + 0.2 * math.ceil(len(lines) / 3))
     axis = figure.subplots()
+    x_label = no_formula(f"normalised {report.metric} τ on {report.over}")
     panel = Panel(
         lines,
         title=f"performance profiles, pointwise {report.band}",
-        x_label=no_formula(f"normalised {report.metric} τ on {report.over}"),
+        x_label=x_label,
         y_label="share of runs with a score above τ",
         y_range=(-0.02, 1.02),
         font_size=10.0,
@@ -142,15 +143,18 @@ def _table(report: Report, pairs: Sequence[Pair]) -> Figure:
         second = number[pair.second]
         table[first, second] = value
         table[second, first] = 1 - value
+        weight = "bold" if sure else "normal"
         for row, column in ((first, second), (second, first)):
+            share = table[row, column]
+            colour = "white" if abs(share - 0.5) > 0.35 else "black"
             axis.text(
                 column,
                 row,
-                f"{table[row, column]:.2f}",
+                f"{share:.2f}",
                 ha="center",
                 va="center",
-                color="white" if abs(table[row, column] - 0.5) > 0.35 else "black",
-                fontweight="bold" if sure else "normal",
+                color=colour,
+                fontweight=weight,
             )
 
     # colours and labels

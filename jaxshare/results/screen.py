@@ -52,11 +52,8 @@ def _tasks(report: Report) -> Iterator[Table]:
         table = _table(title, ("IQM", "mean", "lowest to highest"), MEASURED)
         for group, cell in task.cells.items():
             statistics = report.numbers.cells[Place(group, name)].statistics
-            table.add_row(
-                group,
-                str(len(cell.runs)),
-                in_words(statistics["iqm"], ""),
-                in_words(statistics["mean"], ""),
-                f"{cell.scores.min():.4g} to {cell.scores.max():.4g}",
-            )
+            iqm = in_words(statistics["iqm"], "")
+            mean = in_words(statistics["mean"], "")
+            extremes = f"{cell.scores.min():.4g} to {cell.scores.max():.4g}"
+            table.add_row(group, str(len(cell.runs)), iqm, mean, extremes)
         yield table

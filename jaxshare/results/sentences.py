@@ -62,10 +62,8 @@ def _measured(name: str, task: Task, config: Config) -> str:
     if config.score == "curve":
         points = sorted({f"{cell.point:,.0f}" for cell in task.cells.values()})
         where = f" at {' or '.join(points)} {task.unit}"
-    return (
-        f"{name}: {task.policy} policy, {task.episodes} episodes{where}; normalised with "
-        f"{task.range.low:g} as 0 and {task.range.high:g} as 1 ({task.range.source})."
-    )
+    ends = f"{task.range.low:g} as 0 and {task.range.high:g} as 1 ({task.range.source})"
+    return f"{name}: {task.policy} policy, {task.episodes} episodes{where}; normalised with {ends}."
 
 
 def command(config: Config) -> str:

@@ -108,7 +108,12 @@ def enough(scores: Scores) -> bool:
 
 def resampled(scores: Scores, count: int, rng: np.random.Generator) -> list[np.ndarray]:
     """[..., count, N] per task: its runs drawn with replacement, the same for all leading axes."""
-    return [x[..., rng.integers(x.shape[-1], size=(count, x.shape[-1]))] for x in scores]
+    drawn = []
+    for of_task in scores:
+        num_runs = of_task.shape[-1]
+        runs = rng.integers(num_runs, size=(count, num_runs))
+        drawn.append(of_task[..., runs])
+    return drawn
 
 
 def interval(
@@ -138,11 +143,13 @@ def improvement_interval(
         return _without_interval(value)
 
     # a few bootstraps at a time where pairs of runs are many
-    pairs = max(x.shape[-1] * y.shape[-1] for x, y in zip(first, second, strict=True))
-    drawn = [
-        improvement(resampled(first, size, rng), resampled(second, size, rng))
-        for size in _sizes(resamples, max(1, MEMORY // pairs))
-    ]
+    of_tasks = zip(first, second, strict=True)
+    num_pairs = [x.shape[-1] * y.shape[-1] for x, y in of_tasks]
+    drawn = []
+    for size in _sizes(resamples, max(1, MEMORY // max(num_pairs))):
+        first_drawn = resampled(first, size, rng)
+        second_drawn = resampled(second, size, rng)
+        drawn.append(improvement(first_drawn, second_drawn))
     return _bounds(value, np.concatenate(drawn, axis=-1), confidence)
 
 

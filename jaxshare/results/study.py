@@ -209,12 +209,16 @@ def _tasks(
         first = next(iter(pooled.values()))[0]
         how = scored.evaluated(first)
         of_task = {place.group: cells[place] for place in pooled}
+
+        # what is counted, and which scores are 0 and 1
+        unit = "updates" if first.data else "environment steps"
+        ends = chosen.get(task) or _usual(task, of_task, scored.metric)
         tasks[task] = Task(
             cells=of_task,
-            unit="updates" if first.data else "environment steps",
+            unit=unit,
             policy=str(how["eval.policy"]),
             episodes=how["eval.episodes"],
-            range=chosen.get(task) or _usual(task, of_task, scored.metric),
+            range=ends,
         )
     return tasks
 

@@ -20,10 +20,11 @@ def on_checkpoints(place: Place, runs: Sequence[Run], score: str) -> Iterator[st
     """Runs whose final checkpoint was not the last one."""
     for run in runs:
         at = run.played[score].env_steps
-        if score == "final" and not run.data and at < run.progress[-1]:
+        last = run.progress[-1]
+        if score == "final" and not run.data and at < last:
             yield (
                 f"{place.group} on {place.task}: evaluation.json of {run} is of the checkpoint at "
-                f"{at:,} of {run.progress[-1]:,.0f} environment steps."
+                f"{at:,} of {last:,.0f} environment steps."
             )
 
 

@@ -38,7 +38,8 @@ def in_words(estimate: Estimate, space: str = " ", most: int = 3) -> str:
     """
     numbers = [float(estimate.value), float(estimate.low), float(estimate.high)]
     finite = [x for x in numbers if np.isfinite(x)]
-    digits = max(0, most - max(0, int(np.log10(max(1.0, *map(abs, finite))))))
+    largest = max(1.0, *map(abs, finite))
+    digits = max(0, most - max(0, int(np.log10(largest))))
     value, *bounds = [f"{x:.{digits}f}" for x in finite]
     return f"{value} [{bounds[0]},{space}{bounds[1]}]" if bounds else value
 

@@ -125,11 +125,10 @@ class Offline(Advance):
         fleet = self._fleet
         metrics = []
         clock = fleet.clock
+        shared = (fleet.clock, self._data)  # by all waves
         for wave, hparams in enumerate(fleet.hparams):
             state = fleet.take_state(wave)
-            (fleet.states[wave], chunk), clock = self._chunk(
-                state, hparams, (fleet.clock, self._data)
-            )
+            (fleet.states[wave], chunk), clock = self._chunk(state, hparams, shared)
             metrics.append(chunk)
         fleet.clock = clock
         return metrics
@@ -194,8 +193,9 @@ class Hosted(Advance):
                 fleet.failure = error
                 break
             state = fleet.states[0]
+            hparams = fleet.hparams[0]
             (fleet.states[0], iteration), fleet.clock = self._learn(
-                state, fleet.hparams[0], played, fleet.clock
+                state, hparams, played, fleet.clock
             )
             fleet.learned()
             metrics.append(iteration)

@@ -81,10 +81,10 @@ def _program(settings: Settings) -> Program:
 def _check_sweep(settings: Settings, algorithm: Algorithm) -> None:
     for name, values in settings.sweep.items():
         if name not in algorithm.hparams:
+            hint = registry.suggest(name, algorithm.hparams)
+            known = ", ".join(sorted(algorithm.hparams))
             raise RefusedError(
-                f"sweep.{name}={values} is not a scalar hyper-parameter here."
-                f"{registry.suggest(name, algorithm.hparams)} "
-                f"Known: {', '.join(sorted(algorithm.hparams))}."
+                f"sweep.{name}={values} is not a scalar hyper-parameter here.{hint} Known: {known}."
             )
 
 

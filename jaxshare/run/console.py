@@ -97,7 +97,12 @@ class Console:
     def progress(
         self, progress: np.ndarray, metrics: dict[str, Any] | None = None, new_steps: int = 0
     ) -> None:
-        """Move the bar: it counts the slowest run."""
+        """Move the bar: it counts the slowest run.
+
+        progress: [R], as `Program.total` counts.
+        metrics: of a chunk, [R, iterations, ...]; None while there is none.
+        new_steps: or updates, of all runs in that chunk.
+        """
         done = int(min(progress.min(), self._total))
         note = ""
         if metrics is not None:
@@ -119,7 +124,9 @@ class Console:
         self, progress: np.ndarray, scores: dict[str, np.ndarray], due: np.ndarray
     ) -> None:
         """One line per evaluation: means over the runs whose turn it was (due [R] bool)."""
-        means = [f"{name} {values[due].mean():.3f}" for name, values in sorted(scores.items())]
+        means = []
+        for name, values in sorted(scores.items()):
+            means.append(f"{name} {values[due].mean():.3f}")
         which = "" if due.all() else f" ({due.sum()} of {due.size} runs)"
         at = int(progress[due].mean())
         self._console.print(f"{at:>11,} {self._unit}: {', '.join(means)}{which}")

@@ -58,10 +58,10 @@ class Fleet:
 
         self.advance = advance_of(self)
         self._init = self.layout.lift(self._new_learner, donate=False, batched=1)
-        self._evaluate = {
-            prefix: self.layout.lift(partial(self.program.evaluate, explore=explore), donate=False)
-            for prefix, explore in POLICIES[self.settings.run.eval.policy].items()
-        }
+        self._evaluate = {}
+        for prefix, explore in POLICIES[self.settings.run.eval.policy].items():
+            evaluate = partial(self.program.evaluate, explore=explore)
+            self._evaluate[prefix] = self.layout.lift(evaluate, donate=False)
 
     def _new_learner(self, seed: jax.Array, clock: Clock) -> tuple[TrainState, Clock]:
         return self.program.init(seed), clock
@@ -116,10 +116,9 @@ class Fleet:
     def replace_params(self, params: list[Params], target_params: list[Params]) -> None:
         """Give new learners other parameters, one tree of each run."""
         for wave, runs in enumerate(self.layout.waves()):
-            learner = self.states[wave].learner.replace(
-                params=self._stacked([params[i] for i in runs]),
-                target_params=self._stacked([target_params[i] for i in runs]),
-            )
+            online = self._stacked([params[i] for i in runs])
+            target = self._stacked([target_params[i] for i in runs])
+            learner = self.states[wave].learner.replace(params=online, target_params=target)
             self.states[wave] = self.states[wave].replace(learner=learner)
 
     def _stacked(self, trees: list[Tree]) -> Tree:

@@ -80,12 +80,16 @@ def needs(program: Program, layout: parallel.Layout, data: int = 0) -> Needs:
     params = replay.num_bytes(shapes.learner.params)
     updates = _batches(program) + TABLE_COPIES * stats + math.ceil(PARAM_COPIES * params)
 
+    # of all runs, or of those at work
+    replays = num_runs * _ring(program)
+    evaluation = at_work * _evaluation(program)
+    data_copies = (devices + on_cpu) * data
     return Needs(
-        replays=num_runs * _ring(program),
+        replays=replays,
         learners=num_runs * learner,
         updates=at_work * updates,
-        evaluation=at_work * _evaluation(program),
-        data=(devices + on_cpu) * data,
+        evaluation=evaluation,
+        data=data_copies,
         programs=PROGRAMS if on_cpu else 0,
     )
 

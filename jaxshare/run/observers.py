@@ -91,11 +91,9 @@ class KeepBest(Callback):
             score = float(evaluation.scores["return"][run])
             best = self.best[run]
             if np.isfinite(score) and (best is None or score >= best.score):
-                self.best[run] = Best(
-                    params=training.params(int(run)),
-                    env_steps=int(evaluation.at.env_steps[run]),
-                    score=score,
-                )
+                params = training.params(int(run))
+                env_steps = int(evaluation.at.env_steps[run])
+                self.best[run] = Best(params=params, env_steps=env_steps, score=score)
 
 
 class Evaluate:

@@ -102,10 +102,11 @@ class Layout:
 
         # check_vma off: scan carries that start as constants would all have to be marked as
         # varying by hand
+        in_specs = (*[P(AXIS)] * batched, P())
         wave = jax.shard_map(
             local,
             mesh=self.mesh,
-            in_specs=(*[P(AXIS)] * batched, P()),
+            in_specs=in_specs,
             out_specs=(P(AXIS), P()),
             check_vma=False,
         )

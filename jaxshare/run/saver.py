@@ -72,9 +72,10 @@ class Saver:
     def beginning(self, resuming: bool) -> Beginning:
         """What the run goes on from. Raises RefusedError if no checkpoint can be read."""
         labels = self._settings.labels()
+        evaluated = np.full(len(labels), -1)  # no run yet
         begin = Beginning(
             planned=self._settings.run.total_env_steps,
-            evaluated=np.full(len(labels), -1),
+            evaluated=evaluated,
             best=[None] * len(labels),
         )
         if not resuming:
@@ -92,12 +93,10 @@ class Saver:
         return begin
 
     def _load(self, step: int) -> Restored:
-        wanted = Wanted(
-            jax.eval_shape(self._program.init, jnp.int32(0)),
-            len(self._settings.runs()),
-            replay=True,
-            best=self._settings.run.checkpoint.best,
-        )
+        shapes = jax.eval_shape(self._program.init, jnp.int32(0))
+        num_runs = len(self._settings.runs())
+        best = self._settings.run.checkpoint.best
+        wanted = Wanted(shapes, num_runs, replay=True, best=best)
         return self.checkpoints.load(step, wanted)
 
     def _read_meta(self, begin: Beginning, restored: Restored) -> None:
@@ -125,10 +124,12 @@ class Saver:
         offline = self._program.offline
         progress = [int(state.updates if offline else state.env_steps) for state in states]
         evaluated = begin.restored.meta.get("evaluated", progress)
+        env_steps = [int(state.env_steps) for state in states]
+        updates = [int(state.updates) for state in states]
         reached = log.Reached(
             labels=self._settings.labels(),
-            env_steps=[int(state.env_steps) for state in states],
-            updates=[int(state.updates) for state in states],
+            env_steps=env_steps,
+            updates=updates,
             evaluated=evaluated,
             offline=offline,
             num_bytes=begin.num_bytes,

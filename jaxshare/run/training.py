@@ -115,10 +115,12 @@ class Training:
 
     def write(self, run: int, at: Counters, metrics: dict[str, float]) -> None:
         """Log metrics of one run."""
+        env_steps = int(at.env_steps[run])
+        updates = int(at.updates[run])
         record = {
             **self.labels[run],
-            "env_steps": int(at.env_steps[run]),
-            "updates": int(at.updates[run]),
+            "env_steps": env_steps,
+            "updates": updates,
             "wall_s": round(self.elapsed, 3),
             **metrics,
         }
@@ -214,10 +216,10 @@ class Training:
         """Raise what stops the runs, if something does; what there was to save is saved."""
         if self.failure:
             steps = int(self.counters.env_steps.min())
+            argument = folder.how_to_go_on(self.run_dir)
             raise HostError(
                 f"{self.failure}\nThe run is stopped at {steps:,} environment steps; the "
-                f"checkpoint is {self.saver.newest}. The same command with "
-                f"{folder.how_to_go_on(self.run_dir)} goes on."
+                f"checkpoint is {self.saver.newest}. The same command with {argument} goes on."
             ) from self.failure
         if self.watch:
             self.watch.stop()

@@ -82,8 +82,11 @@ def _places(settings: Settings, labels: object, stored: int, where: str) -> list
         return [seeds.index(seed) for seed in wanted]
     if stored == len(ours):
         return list(range(stored))
+
+    # in words
+    theirs = ", ".join(map(str, seeds)) or "unknown"
+    asked = ", ".join(map(str, sorted(set(wanted))))
     raise RefusedError(
-        f"{where} holds {stored} runs (seeds {', '.join(map(str, seeds)) or 'unknown'}), and this "
-        f"command has {len(ours)} (seeds {', '.join(map(str, sorted(set(wanted))))}): use as many "
-        "seeds, seeds of that run, or a run directory with one run."
+        f"{where} holds {stored} runs (seeds {theirs}), and this command has {len(ours)} (seeds "
+        f"{asked}): use as many seeds, seeds of that run, or a run directory with one run."
     )

@@ -46,21 +46,21 @@ def help_text(template: str, arguments: Sequence[str]) -> str:
 
     # write sections with its values
     values = hydra.values(cfg)
+    env_title = f"environment (env={choices.env})"
+    env_rows = list(rows(registry.get("env", choices.env).Config, "env."))
     sections = [
         *_run_sections(),
         *_algorithm_sections(choices.algo),
-        Section(
-            f"environment (env={choices.env})",
-            list(rows(registry.get("env", choices.env).Config, "env.")),
-        ),
+        Section(env_title, env_rows),
         *_modifier_sections(),
     ]
-    names = {
-        "algos": "|".join(registry.names("algo")),
-        "envs": "|".join(registry.names("env")),
-        "modifiers": ", ".join(registry.names("modifiers")),
-        "presets": ", ".join([*hydra.presets(), *presets.names()]),
-    }
+
+    # what there is to choose
+    names = {}
+    names["algos"] = "|".join(registry.names("algo"))
+    names["envs"] = "|".join(registry.names("env"))
+    names["modifiers"] = ", ".join(registry.names("modifiers"))
+    names["presets"] = ", ".join([*hydra.presets(), *presets.names()])
     settings = "\n\n".join(_section_text(section, values) for section in sections)
     return template.format(**names, algo=choices.algo, env=choices.env, settings=settings)
 

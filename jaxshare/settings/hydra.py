@@ -39,10 +39,10 @@ def register() -> None:
         for name, module in registry.modules(kind).items():
             node = OmegaConf.create({kind: opened(module.Config), **getattr(module, "RUN", {})})
             store.store(group=kind, name=name, node=node, package="_global_")
-    extra: list[Any] = [
-        ("modifiers", list[str], dataclasses.field(default_factory=list)),
-        ("sweep", dict[str, Any], dataclasses.field(default_factory=dict)),
-    ]
+    no_names = dataclasses.field(default_factory=list)
+    no_sweep = dataclasses.field(default_factory=dict)
+    extra: list[Any] = [("modifiers", list[str], no_names)]
+    extra.append(("sweep", dict[str, Any], no_sweep))
     for name, module in registry.modules("modifiers").items():
         extra.append((name, module.Config, dataclasses.field(default_factory=module.Config)))
     schema = dataclasses.make_dataclass("Schema", extra, bases=(RunConfig,), frozen=True)
@@ -125,14 +125,16 @@ def from_config(cfg: DictConfig, choices: Mapping[str, str]) -> Settings:
         modifiers = {name: _settings_of("modifiers", name, cfg[name], name) for name in names}
         algo = _settings_of("algo", choices["algo"], cfg.algo, "algo")
         env = _settings_of("env", choices["env"], cfg.env, "env")
+        run_config = RunConfig(**run)
+        sweep = sweep_of(_plain(cfg.sweep))
         return Settings(
-            run=RunConfig(**run),
+            run=run_config,
             algo_name=choices["algo"],
             algo=algo,
             env_name=choices["env"],
             env=env,
             modifiers=modifiers,
-            sweep=sweep_of(_plain(cfg.sweep)),
+            sweep=sweep,
         )
     except OmegaConfBaseException as error:
         raise refusal(error) from error

@@ -77,9 +77,10 @@ def run(options: Options) -> None:
     _judge(book, plans, where, budget_name, missing)
     if failed:
         name, why = next(iter(failed.items()))
+        logs = where.root / LOGS
         raise RefusedError(
             f"{len(failed)} of {len(jobs)} jobs have no result. {name}: {why}. What they print "
-            f"is in {where.root / LOGS}.",
+            f"is in {logs}.",
         )
 
 

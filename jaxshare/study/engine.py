@@ -72,14 +72,11 @@ def limit(job: Job, table: cost.Table) -> float:
 def task(job: Job, root: pathlib.Path, seconds: float) -> Task:
     """What an executor is told of a job. Its folder is made."""
     (root / job.out).parent.mkdir(parents=True, exist_ok=True)
-    return Task(
-        job.name,
-        tuple(job.command(str(root))),
-        root / LOGS / f"{job.name}.log",
-        root.resolve() / ".cache",
-        seconds,
-        job.seeds if job.kind == "train" else 0,
-    )
+    command = tuple(job.command(str(root)))
+    log = root / LOGS / f"{job.name}.log"
+    cache = root.resolve() / ".cache"
+    seeds = job.seeds if job.kind == "train" else 0
+    return Task(job.name, command, log, cache, seconds, seeds)
 
 
 def last_line(log: pathlib.Path) -> str:

@@ -103,11 +103,12 @@ class Local(Executor):
         if task.seeds:
             command.append(f"parallel.devices={min(len(cores), task.seeds)}")
 
+        environment = {"JAX_COMPILATION_CACHE_DIR": str(task.cache), **os.environ}
         task.log.parent.mkdir(parents=True, exist_ok=True)
         with task.log.open("ab") as log:
             process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, cwd=self._folder,
-                env={"JAX_COMPILATION_CACHE_DIR": str(task.cache), **os.environ},
+                env=environment,
                 start_new_session=True,  # Ctrl-C reaches this process, which stops them in order
             )  # fmt: skip
         if hasattr(os, "sched_setaffinity"):

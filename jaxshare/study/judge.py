@@ -200,22 +200,28 @@ class _Judging:
         low = None if interval.is_open else interval.low
         high = None if interval.is_open else interval.high
 
+        rounded = [round(float(score), 6) for score in scores]
         reached: Scores = {
             "metric": how.metric,
             "score": how.score,
             "last": how.last,
-            "scores": [round(float(score), 6) for score in scores],
+            "scores": rounded,
             "iqm": interval.value,
         }
+
+        # what it is compared with, and how it came about
+        paper = plan.study.values.get(task, {}).get(arm)
+        unit = "updates" if job.offline else "environment steps"
+        curve = self._curve(task, arm, how.metric)
         return {
             **reached,
-            "paper": plan.study.values.get(task, {}).get(arm),
+            "paper": paper,
             "run": job.name,
             "low": low,
             "high": high,
             "total": job.total,
-            "unit": "updates" if job.offline else "environment steps",
-            "curve": self._curve(task, arm, how.metric),
+            "unit": unit,
+            "curve": curve,
         }
 
     def _curve(self, task: str, arm: str, metric: str) -> Curve:
@@ -230,18 +236,23 @@ class _Judging:
         for records in self.runs.evaluations(task, arm):
             later = [record for record in records if record[unit] >= first]
             x = np.array([record[unit] - first for record in later], float)
-            seeds.append(curves.Curve(x, np.array([r[PREFIX + metric] for r in later], float)))
+            y = np.array([record[PREFIX + metric] for record in later], float)
+            seeds.append(curves.Curve(x, y))
 
-        # their IQM
+        # their IQM; without a band the interval is the curve itself
         bootstrap = Bootstrap(rules.RESAMPLES // FEWER, rules.CONFIDENCE, rules.SEED)
         curve = curves.statistic_curve(statistics.iqm, seeds, bootstrap, POINTS)
         low = curve.low if curve.has_band else None
         high = curve.high if curve.has_band else None
+        if low is None:
+            low = curve.y
+        if high is None:
+            high = curve.y
         return {
             "x": _short(curve.x),
             "y": _short(curve.y),
-            "low": _short(curve.y if low is None else low),
-            "high": _short(curve.y if high is None else high),
+            "low": _short(low),
+            "high": _short(high),
         }
 
 

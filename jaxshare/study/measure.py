@@ -167,7 +167,11 @@ def _cost(marks: Iterable[_Mark], unit: str) -> dict[str, float] | None:
     if spent["rate"] <= 0:
         return None
 
-    rates = {kind: round(steps[kind] / max(spent[kind], 0.01), 3) for kind in steps if steps[kind]}
+    # steps a second, and how long an evaluation takes
+    rates = {}
+    for kind, num_steps in steps.items():
+        if num_steps:
+            rates[kind] = round(num_steps / max(spent[kind], 0.01), 3)
     first = next(mark for mark in marks if not mark.is_evaluation)
     start = first.at - first.record[unit] / rates.get("first_rate", rates["rate"])
     usual = sorted(evaluations)[len(evaluations) // 2] if evaluations else 0.0

@@ -165,9 +165,10 @@ def places(options: Options, book: Book, budget_name: str) -> Places:
     paths = book.paths
     figures = book.place(paths.figures) if paths.figures else runs / "results.json"
     page = book.place(paths.page) if paths.page else runs / "results.md"
+    costs = book.place(paths.costs) if paths.costs else runs / "costs.json"
     return Places(
         root=runs.resolve() / budget_name,  # jobs may run elsewhere
         figures=options.out or figures,
         page=options.page or page,
-        costs=book.place(paths.costs) if paths.costs else runs / "costs.json",
+        costs=costs,
     )

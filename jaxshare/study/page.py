@@ -190,10 +190,14 @@ def _mark(check: CheckResult) -> str:
 
 def _rule(check: CheckResult) -> str:
     bound = number(check["bound"])
-    return {
-        "greater": f"difference > {bound}", "equal": f"difference within ±{bound}",
-        "at_least": f"≥ {bound}", "above": f"> {bound}", "at_most": f"≤ {bound}",
-    }[check["compare"]]  # fmt: skip
+    rules = {
+        "greater": f"difference > {bound}",
+        "equal": f"difference within ±{bound}",
+        "at_least": f"≥ {bound}",
+        "above": f"> {bound}",
+        "at_most": f"≤ {bound}",
+    }
+    return rules[check["compare"]]
 
 
 def interval(value: Value) -> str:

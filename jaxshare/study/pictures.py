@@ -56,11 +56,12 @@ def draw_curves(axis: Axes, task: str, cells: dict[str, Cell], arms: list[str]) 
 
     # what all arms have in common
     first = next(iter(cells.values()))
+    metric = first["metric"].replace("_", " ")
     panel = Panel(
         lines,
         title=figures.no_formula(task),
         x_label=first["unit"],
-        y_label=figures.no_formula(first["metric"].replace("_", " ")),
+        y_label=figures.no_formula(metric),
         font_size=8.0,
     )
     figures.draw_curves(axis, panel)
@@ -76,7 +77,8 @@ def _draw_checks(axis: Axes, checks: list[CheckResult]) -> None:
         is_equal = check["compare"] == "equal"
         centre = 0.0 if is_equal else check["bound"]
         edge = check["bound"] if is_equal else 0.0
-        unit = max(abs(end - centre) for end in (low, high, value, centre + edge)) or 1.0
+        points = (low, high, value, centre + edge)
+        unit = max(abs(point - centre) for point in points) or 1.0
 
         # an interval, its value, and its bounds if it must lie within
         colour = COLOURS.get(check["verdict"], "tab:gray")

@@ -116,11 +116,12 @@ class _Planner:
                 of_arm |= value
 
         # later ones win
+        of_task = budget.tasks.get(task, {})
         return {
             **study.arms[arm],
             **study.tasks[task],
             **budget.settings,
-            **budget.tasks.get(task, {}),
+            **of_task,
             **of_arm,
             "seeds": str(budget.seeds),
         }
@@ -153,13 +154,12 @@ class _Planner:
 
     def _decomposition(self, job: Job, settings: Settings) -> str:
         scenario = settings.get("env.scenario", "")
-        return self._add(
-            Job(
-                f"{job.name}.decompose", "decompose", (f"run_dir={{root}}/{job.out}",),
-                f"{job.out}/decomposition.json", (job.name,),
-                speed=f"decompose env.scenario={scenario}",
-            ),
-        ).name  # fmt: skip
+        arguments = (f"run_dir={{root}}/{job.out}",)
+        out = f"{job.out}/decomposition.json"
+        speed = f"decompose env.scenario={scenario}"
+        name = f"{job.name}.decompose"
+        decompose = Job(name, "decompose", arguments, out, needs=(job.name,), speed=speed)
+        return self._add(decompose).name
 
     def _data(self, name: str) -> Job:
         """The job that makes a data set, after its pool and, for a copy, after the original."""

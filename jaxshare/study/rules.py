@@ -144,7 +144,8 @@ def share(successes: int, trials: int) -> Interval:
     """successes / trials with Wilson's interval."""
     p = successes / trials
     middle = p + Z * Z / (2 * trials)
-    half = Z * math.sqrt(p * (1 - p) / trials + Z * Z / (4 * trials * trials))
+    variance = p * (1 - p) / trials
+    half = Z * math.sqrt(variance + Z * Z / (4 * trials * trials))
     whole = 1 + Z * Z / trials
     return Interval(p, max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole))
 

@@ -64,9 +64,10 @@ def show_status(
         console.print(_begun(begun, root))
     remark = f", and {unknown} jobs that are not measured" if unknown else ""
     hours = whole / 3600
+    wall_hours = hours / at_once
     console.print(
         f"{len(counted)} jobs; what is to do takes about {hours:.1f} core hours{remark}: "
-        f"{hours / at_once:.1f} hours with --jobs {at_once}, if nothing else runs",
+        f"{wall_hours:.1f} hours with --jobs {at_once}, if nothing else runs",
     )
 
 

@@ -67,13 +67,12 @@ def _expected(shapes: Shapes, discrete: bool, each: int) -> dict[str, tuple[int,
     if discrete:
         choices = _first_four(shapes["avail_actions"])[3]
         expected["avail_actions"] = (num, columns, agents, choices)
-    optional = {
-        "state": (num, columns, _first_four(shapes.get("state", ()))[2]),
-        "alive": (num, columns, agents),
-        "level": (num, agents),
-        "policy": (num, agents),
-        "component": (num,),
-    }
+    optional: dict[str, tuple[int, ...]] = {}
+    optional["state"] = (num, columns, _first_four(shapes.get("state", ()))[2])
+    optional["alive"] = (num, columns, agents)
+    optional["level"] = (num, agents)
+    optional["policy"] = (num, agents)
+    optional["component"] = (num,)
     return expected | {name: shape for name, shape in optional.items() if name in shapes}
 
 

@@ -87,11 +87,13 @@ class Stored:
         # the numbers that a card tells of
         reward = self._team_reward(everything)
         team = reward[..., 0] if self._rewards != "individual" else reward.sum(-1)
+        level = self._label("level", everything)
+        component = self._label("component", everything)
         self.numbers = {
             "returns": team.sum(1),
             "lengths": self._mask.sum(1),
-            "level": self._label("level", everything),
-            "component": self._label("component", everything),
+            "level": level,
+            "component": component,
         }
 
     def _team_reward(self, chosen: Array) -> Array:
@@ -131,13 +133,16 @@ class Stored:
         if self._discrete and not np.issubdtype(self._dtypes["actions"], np.integer):
             stored = "actions are stored as real numbers and read as choices"
             notes.append(f"{stored}, as actions_onehot has them.")
+
+        # what the file itself says goes before its name
+        source = {"format": "PyMARL HDF5", "name": self.path.name, "notes": notes}
         return {
             "environment": "",
             "scenario": self.path.stem,
             **self.own_card,
             "common_reward": self._rewards != "individual",
             **summary(**self.numbers),
-            "source": {"format": "PyMARL HDF5", "name": self.path.name, "notes": notes},
+            "source": source,
         }
 
     def _values(self, name: str, chosen: Array) -> Array:
@@ -168,10 +173,12 @@ class Stored:
         # what happened in every step, and what the agents saw in every slot
         mask = self._mask[chosen]
         terminated = self._terminated[chosen]
+        action = self._actions(chosen, mask)
         reward_shape = (*mask.shape, self._shapes["obs"][2])
+        reward = np.broadcast_to(self._team_reward(chosen), reward_shape)
         steps = {
-            "action": self._actions(chosen, mask),
-            "reward": np.broadcast_to(self._team_reward(chosen), reward_shape),
+            "action": action,
+            "reward": reward,
             "terminated": terminated,
             "truncated": last_of(mask) & ~terminated,
             "mask": mask,
@@ -202,12 +209,12 @@ class Stored:
         alive = np.ones((*reached.shape, agents), bool)
         if "alive" in self._shapes:
             alive = self._flags("alive", chosen, reached)
-        return {
-            "obs": np.where(on(reached, obs), obs, 0),
-            "state": np.where(on(reached, state), state, 0),
-            "avail": avail,
-            "alive": alive & reached[..., None],
-        }
+        alive = alive & reached[..., None]
+
+        # zeros in slots that were not reached
+        obs = np.where(on(reached, obs), obs, 0)
+        state = np.where(on(reached, state), state, 0)
+        return {"obs": obs, "state": state, "avail": avail, "alive": alive}
 
     def _actions(self, chosen: Array, mask: Array) -> Array:
         """Actions of episodes, [K, T, N] or [K, T, N, U], 0 where no step counts. mask: [K, T]."""
@@ -244,11 +251,14 @@ class Stored:
             onehot = self._values("actions_onehot", chosen)[:, :-1]
             differs = onehot.any(-1) & (onehot.argmax(-1) != whole)
             wrong |= mask[..., None] & differs
+
+        # the first of them, in words
         if wrong.any():
             episode, step, agent = (int(i) for i in np.argwhere(wrong)[0])
+            value = action[episode, step, agent]
+            place = f"agent {agent} at step {step} of episode {int(chosen[episode])}"
             raise RefusedError(
-                f"{self.path} is damaged: the action of agent {agent} at step {step} of episode "
-                f"{int(chosen[episode])} is {action[episode, step, agent]}, which is not a choice "
+                f"{self.path} is damaged: the action of {place} is {value}, which is not a choice "
                 "or not that of actions_onehot. Copy it again, or make it again."
             )
         return whole

@@ -108,13 +108,15 @@ def columns(dataset: Dataset) -> dict[str, Array]:
 
     # 0 in the columns that are not filled
     obs = np.asarray(episode.obs, np.float32)
+    obs = obs * on(reached, obs)
     state = np.asarray(episode.state, np.float32)
+    state = state * on(reached, state)
     reward = np.asarray(episode.reward, np.float32)[..., :1]
     terminated = _longer(episode.terminated, mask)[..., None].astype(np.uint8)
     filled = reached[..., None].astype(np.int64)
     arrays = {
-        "obs": obs * on(reached, obs),
-        "state": state * on(reached, state),
+        "obs": obs,
+        "state": state,
         "reward": _longer(reward, mask),
         "terminated": terminated,
         "filled": filled,

@@ -81,7 +81,11 @@ def location(folder: pathlib.Path, name: str) -> dict[str, Any]:
 
 
 def rounded(name: str, values: Array, dtype: str) -> Array:
-    """obs or state in a dtype of storage. Raises RefusedError for numbers beyond its range."""
+    """obs or state in a dtype of storage. Raises RefusedError for numbers beyond its range.
+
+    name: for the message.
+    values: obs [E, T+1, N, O] or state [E, T+1, S].
+    """
     with np.errstate(over="ignore"):
         narrow = values.astype(numpy_dtype(dtype), copy=False)
     if narrow is not values and not np.isfinite(narrow.astype(np.float32, copy=False)).all():

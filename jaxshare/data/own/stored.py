@@ -74,7 +74,7 @@ class Stored:
     def field(self, name: str, episodes: Index = None) -> Array:
         """One array by its name in `records.flat`, of the episodes at an index.
 
-        It has the dtype on disk.
+        Returns [K, ...], of K episodes, in the dtype on disk.
         """
         if name not in self._fields:
             raise RefusedError(

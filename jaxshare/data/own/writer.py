@@ -165,12 +165,13 @@ class Writer:
         return self.path
 
     def _write_header(self, finished: bool) -> None:
-        header: dict[str, Any] = {
+        fields = {name: field.plain() for name, field in self._fields.items()}
+        header: Card = {
             "format": FORMAT,
             "version": VERSION,
             "finished": finished,
             "episodes": self._num,
-            "fields": {name: field.plain() for name, field in self._fields.items()},
+            "fields": fields,
             "card": self.card,
         }
         if finished:

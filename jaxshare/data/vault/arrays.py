@@ -39,7 +39,11 @@ def open_array(path: pathlib.Path, name: str) -> tensorstore.TensorStore:
 
 
 def read(path: pathlib.Path, name: str, part: Readable) -> Array:
-    """What an array, or a part of it, holds. Raises RefusedError for a damaged one."""
+    """What an array, or a part of it, holds. Raises RefusedError for a damaged one.
+
+    path, name: for the message.
+    Returns [...], of the shape of `part`.
+    """
     try:
         return np.asarray(part.read().result())
     except FAILURES as error:

@@ -126,9 +126,10 @@ class Stored:
         for name, columns in self._padding.items():
             notes += padding.note(name, columns)
         masked_steps = int((self._episodes.length - self._episodes.steps).sum())
+        short_path = "/".join(self.path.parts[-4:])
         source: Card = {
             "format": f"vault {VERSION}",
-            "name": "/".join(self.path.parts[-4:]),
+            "name": short_path,
             "last_step": last_step,
             "dropped_rows": self._episodes.dropped_rows,
             "masked_steps": masked_steps,
@@ -136,9 +137,10 @@ class Stored:
         }
         level = self._label("level", every)
         component = self._label("component", every)
+        scenario = self.path.parent.name.removesuffix(".vlt")
         named: Card = {
             "environment": self.path.parent.parent.name,
-            "scenario": self.path.parent.name.removesuffix(".vlt"),
+            "scenario": scenario,
             **card,
             "common_reward": self._rewards != "individual",
         }
@@ -178,24 +180,26 @@ class Stored:
         obs = self._obs(rows.row)
         state = self._state(rows.row, obs)
         avail = self._avail(rows.row, obs.shape[1])
+        alive = layout.slots(self._alive(rows))
         slots = {
             "obs": layout.slots(obs),
             "state": layout.slots(state),
             "avail": layout.slots(avail, True),
-            "alive": layout.slots(self._alive(rows)),
+            "alive": alive,
         }
 
         # what happened in every step; the last one that counts is the end
         reward = self._team(self._leaf("rewards", rows.row)).astype(np.float32, copy=False)
         mask = layout.steps(np.ones(len(rows.row), bool))
         last = mask & (np.arange(limit) == num_steps[:, None] - 1)
-        terminated = self._episodes.terminated[chosen]
-        truncated = self._episodes.truncated[chosen]
+        terminated = last & self._episodes.terminated[chosen][:, None]
+        truncated = last & self._episodes.truncated[chosen][:, None]
+        action = self._actions(rows.row)
         steps = {
-            "action": layout.steps(self._actions(rows.row)),
+            "action": layout.steps(action),
             "reward": layout.steps(reward),
-            "terminated": last & terminated[:, None],
-            "truncated": last & truncated[:, None],
+            "terminated": terminated,
+            "truncated": truncated,
             "mask": mask,
         }
 

@@ -61,11 +61,13 @@ def write(
     index.write(np.array([len(episode)], np.int32)).result()
 
     # what is said of them, with checksums
+    dtypes = {name: leaf.dtype for name, leaf in leaves.items()}
+    card = dataset.card | {"common_reward": dataset.common_reward}
     about = {
         "version": VERSION,
         "structure_shape": metadata.tree(shapes),
-        "structure_dtype": metadata.tree({name: leaf.dtype for name, leaf in leaves.items()}),
-        "jaxshare": dataset.card | {"common_reward": dataset.common_reward},
+        "structure_dtype": metadata.tree(dtypes),
+        "jaxshare": card,
     }
     about[FILES] = metadata.sums(folder)
     about[CHECKSUM] = metadata.digest(about)
@@ -106,7 +108,8 @@ def _write_leaf(
     block = arrays.chunk_rows(array)
     for first in range(0, len(episode), block):
         part = slice(first, min(first + block, len(episode)))
-        array[0, part].write(leaf.rows(episode[part], step[part]).astype(leaf.dtype)).result()
+        rows = leaf.rows(episode[part], step[part])
+        array[0, part].write(rows.astype(leaf.dtype)).result()
     return (1, len(episode), *sizes)
 
 
@@ -118,15 +121,12 @@ def _leaves(dataset: Dataset) -> dict[str, Leaf]:
 
     # what every vault has
     action_dtype = "int32" if discrete else "float32"
-    leaves = {
-        "observations": Leaf(_of_steps(episodes.obs), "float32"),
-        "actions": Leaf(_of_steps(episodes.action), action_dtype),
-        "rewards": Leaf(_of_steps(episodes.reward), "float32"),
-    }
-    leaves |= {
-        "terminals": Leaf(_of_agents(episodes.terminated, agents), "bool"),
-        "truncations": Leaf(_of_agents(episodes.truncated, agents), "bool"),
-    }
+    leaves: dict[str, Leaf] = {}
+    leaves["observations"] = Leaf(_of_steps(episodes.obs), "float32")
+    leaves["actions"] = Leaf(_of_steps(episodes.action), action_dtype)
+    leaves["rewards"] = Leaf(_of_steps(episodes.reward), "float32")
+    leaves["terminals"] = Leaf(_of_agents(episodes.terminated, agents), "bool")
+    leaves["truncations"] = Leaf(_of_agents(episodes.truncated, agents), "bool")
 
     # what this data set has besides
     if episodes.state.shape[-1]:

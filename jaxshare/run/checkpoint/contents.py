@@ -92,12 +92,13 @@ def num_slots(run: TrainState) -> int:
 def assemble(stored: dict[str, Any], ring: Tree, shapes: TrainState) -> TrainState:
     """A run from what is stored of it; with an empty ring if `ring` is None."""
     structure = jax.tree.structure(shapes.learner.opt_state)
+    opt_state = jax.tree.unflatten(structure, stored["opt_state"])
     learner = replace(
         shapes.learner,
         params=stored["params"],
         target_params=stored["target_params"],
         stats=stored["stats"],
-        opt_state=jax.tree.unflatten(structure, stored["opt_state"]),
+        opt_state=opt_state,
     )
     if ring is None:  # shapes.replay is None where no replay is wanted at all
         ring = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.replay)
@@ -107,12 +108,17 @@ def assemble(stored: dict[str, Any], ring: Tree, shapes: TrainState) -> TrainSta
     # the states of environments, empty arrays as they were
     leaves, structure = jax.tree.flatten(shapes.streams)
     pairs = zip(stored.get("streams", []), leaves, strict=True)
-    streams = [np.zeros(s.shape, s.dtype) if 0 in s.shape else x for x, s in pairs]
+    streams = []
+    for array, wanted in pairs:
+        is_empty = 0 in wanted.shape
+        streams.append(np.zeros(wanted.shape, wanted.dtype) if is_empty else array)
+
+    counters = {name: stored[name] for name in ("seed", "env_steps", "updates")}
     return TrainState(
         learner=learner,
         replay=ring,
         streams=jax.tree.unflatten(structure, streams),
-        **{name: stored[name] for name in ("seed", "env_steps", "updates")},
+        **counters,
     )
 
 
