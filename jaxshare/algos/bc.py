@@ -61,7 +61,9 @@ def loss(view: View) -> tuple[Array, Metrics]:
     if isinstance(view.spec.action, Discrete):
         right = (masked_argmax(y, batch.avail[:-1]) == batch.action).astype(y.dtype)
         return value, {"loss/actor": value, "policy/accuracy": masked_mean(right, mask)}
-    off = jnp.abs(jnp.tanh(y) - inputs.encode(batch.action, view.spec)).mean(-1)
+    mean = jnp.tanh(y)
+    action = inputs.encode(batch.action, view.spec)
+    off = jnp.abs(mean - action).mean(-1)
     return value, {"loss/actor": value, "policy/error": masked_mean(off, mask)}
 
 

@@ -104,7 +104,8 @@ def agent_means(view: View, x: Array) -> Array:
     [T, B, N] -> [].
     """
     mask = view.batch.mask
-    each = jnp.where(mask[..., None] > 0, x, 0.0).sum((0, 1)) / jnp.maximum(mask.sum(), 1.0)
+    total = jnp.where(mask[..., None] > 0, x, 0.0).sum((0, 1))
+    each = total / jnp.maximum(mask.sum(), 1.0)
     return each.sum() if view.config.over_agents == "sum" else each.mean()
 
 
@@ -131,9 +132,12 @@ def report(view: View, aims: Aims, **losses: Array) -> Metrics:
     names = {"actor": "loss/actor", "critic": "loss/critic", "entropy": "policy/entropy"}
     scale = 1.0 / view.spec.num_agents if view.config.over_agents == "sum" else 1.0
     metrics = {names[name]: value * scale for name, value in losses.items()}
+    value_mean = masked_mean(aims.value, mask)
+    target_mean = masked_mean(aims.returns, mask)
+    advantage_mean = masked_mean(jnp.abs(aims.advantage), mask)
     return {
         **metrics,
-        "value/mean": masked_mean(aims.value, mask),
-        "value/target_mean": masked_mean(aims.returns, mask),
-        "advantage/abs_mean": masked_mean(jnp.abs(aims.advantage), mask),
+        "value/mean": value_mean,
+        "value/target_mean": target_mean,
+        "advantage/abs_mean": advantage_mean,
     }

@@ -91,18 +91,23 @@ class Assembly:
     learner: Learner
 
     def init(self, key: Array) -> LearnerState:
-        """A new learner."""
+        """A new learner. key: []."""
         networks = self.learner.networks
         keys = jax.random.split(key, len(networks))
         params = {name: networks[name].init(k) for name, k in zip(networks, keys, strict=True)}
         values = swept_values(self.learner.config.hparams)
         hparams = {name: jnp.float32(value) for name, value in values.items()}
-        stats = self.learner.stats
+        target_params = first_targets(self.learner, params)
+        opt_state = first_opt_state(self.learner, params, hparams)
+
+        # first values, or functions that make those
+        firsts = self.learner.stats
+        stats = {name: first() if callable(first) else first for name, first in firsts.items()}
         return LearnerState(
             params=params,
-            target_params=first_targets(self.learner, params),
-            opt_state=first_opt_state(self.learner, params, hparams),
-            stats={name: make() if callable(make) else make for name, make in stats.items()},
+            target_params=target_params,
+            opt_state=opt_state,
+            stats=stats,
         )
 
     # ------------------------------------------------------------------------------ acting
@@ -155,7 +160,7 @@ class Assembly:
         self, state: LearnerState, batch: Batch, ctx: Context, key: Array
     ) -> tuple[LearnerState, Metrics]:
         """One update from an Episode, or on policy from a Segment, whose metrics are one for each
-        optimiser step.
+        optimiser step. key: [].
         """
         learner = self.learner
         phase = learner.phases[0]
@@ -220,7 +225,7 @@ class Assembly:
     def before_update(
         self, state: LearnerState, play: Callable[..., Any], ctx: Context, key: Array
     ) -> LearnerState:
-        """The state once parts have played with parameters of their choice."""
+        """The state once parts have played with parameters of their choice. key: []."""
         for i, part in enumerate(self.learner.before_update):
             part_key = jax.random.fold_in(key, i)
             state = part(View(self.learner, state, state.params, None, ctx, part_key), play)

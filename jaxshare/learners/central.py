@@ -41,7 +41,8 @@ def central_input(
     # a field for every agent, and all agents' fields side by side
     def for_all(x: Array) -> Array:
         """[T, B, F] -> [T, B, N, F]."""
-        return jnp.broadcast_to(x[:, :, None], (*x.shape[:2], agents, x.shape[-1]))
+        shape = (*x.shape[:2], agents, x.shape[-1])
+        return jnp.broadcast_to(x[:, :, None], shape)
 
     def joined(x: Array) -> Array:
         """[T, B, N, F] -> [T, B, N * F]."""

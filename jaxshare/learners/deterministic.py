@@ -112,6 +112,7 @@ def deterministic_learner(
     clip = "set" if config.clip == "set" else "group"
     reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
     policy = Policy(networks=("actor",), choose=choose)
+    source = Source(sample=sample, window=config.window)
     learner = Learner(
         name=name,
         spec=spec,
@@ -121,11 +122,12 @@ def deterministic_learner(
         policy=policy,
         phases=(phase,),
         main="critic",
-        source=Source(sample=sample, window=config.window),
+        source=source,
     )
+    targets = Targets(update=config.target_update, period=config.target_update_period)
     learner = replace(
         learner,
-        targets=Targets(update=config.target_update, period=config.target_update_period),
+        targets=targets,
         optimizer=Optimizer(kind="adam", clip=clip),
         utilities="critic",
         critic_reads=critics.reads,
@@ -153,8 +155,9 @@ def _with_lambda_targets(learner: Learner, loss: Loss) -> Learner:
 def _networks(config: DeterministicConfig, spec: EnvSpec, critics: Critics) -> dict[str, Net]:
     """Actors, critics, and the mixer of what critics say, if there is one."""
     param_sets = sharing_sets(config.share_params, spec.groups)
+    reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
     actor = q_network(
-        input_dim=Reads(spec, config.obs_last_action, config.obs_agent_id).dim,
+        input_dim=reads.dim,
         num_actions=inputs.action_dim(spec),
         hidden_dim=config.hidden_dim,
         recurrent=config.recurrent,

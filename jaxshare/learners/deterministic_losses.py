@@ -62,7 +62,7 @@ def _lambda_loss(target: Array, value: Array, mask: Array) -> tuple[Array, Metri
 
 
 def critic_metrics(view: View, loss: Array) -> Metrics:
-    """What the critics report whatever their loss is."""
+    """What the critics report whatever their loss [] is."""
     return {"loss/critic": loss, **mean_utility(view, loss)}
 
 

@@ -120,15 +120,18 @@ def compute_values(view: View) -> Values:
         q_tot = mixed(view, view.params, q_taken)
         next_q_tot = jax.lax.stop_gradient(mixed(view, target, next_q, after=1))
     nothing = jnp.zeros((*batch.avail.shape[:-1], 0))
+    discount = discounts(view)
+    team_reward = view.spec.team_reward(batch.reward)
+    mix = partial(mixed, view, view.params)
     return Values(
         q=nothing,
         q_taken=q_taken,
         next_q=next_q,
         q_tot=q_tot,
         next_q_tot=next_q_tot,
-        discount=discounts(view),
-        team_reward=view.spec.team_reward(batch.reward),
-        mix=partial(mixed, view, view.params),
+        discount=discount,
+        team_reward=team_reward,
+        mix=mix,
         target_q=nothing,
         features=nothing,
     )

@@ -41,13 +41,13 @@ class UpdateKeys:
 def counted(key: Array, phase: Phase, learner: Learner) -> UpdateKeys:
     """Numbers 0, 1, …: of the draw if there is one, of each step, of the hooks.
 
-    Of a step: of its values, its loss, and each addition to that.
+    Of a step: of its values, its loss, and each addition to that. All keys are [].
     """
     return _counted(key, phase, learner, values_count=True)
 
 
 def values_apart(key: Array, phase: Phase, learner: Learner) -> UpdateKeys:
-    """The same, with the values' key outside of the count."""
+    """The same, with the values' key outside of the count. key: []."""
     return _counted(key, phase, learner, values_count=False)
 
 
@@ -73,7 +73,10 @@ def _counted(key: Array, phase: Phase, learner: Learner, values_count: bool) -> 
 
 
 def hooks_first(key: Array, phase: Phase, learner: Learner) -> UpdateKeys:
-    """Numbers 0, 1, … of the hooks; the next is that of all steps, which count anew below it."""
+    """Numbers 0, 1, … of the hooks; the next is that of all steps, which count anew below it.
+
+    key: [].
+    """
     hooks = tuple(jax.random.fold_in(key, i) for i in range(len(learner.after_update)))
     below = jax.random.fold_in(key, len(hooks))
     steps = []
@@ -86,10 +89,9 @@ def hooks_first(key: Array, phase: Phase, learner: Learner) -> UpdateKeys:
 
 
 def undivided(key: Array, phase: Phase, learner: Learner) -> UpdateKeys:
-    """The key itself for the draw; what else draws counts on below it."""
+    """The key [] itself for the draw; what else draws counts on below it."""
     aux = tuple(jax.random.fold_in(key, 1 + i) for i in range(len(learner.aux)))
     steps = tuple(StepKeys(key, key, aux if name == learner.main else ()) for name in phase.steps)
-    hooks = tuple(
-        jax.random.fold_in(key, 1 + len(aux) + i) for i in range(len(learner.after_update))
-    )
+    first = 1 + len(aux)
+    hooks = tuple(jax.random.fold_in(key, first + i) for i in range(len(learner.after_update)))
     return UpdateKeys(key, steps, hooks)

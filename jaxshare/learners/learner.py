@@ -32,6 +32,7 @@ from jaxshare.trees import Batch, Tree
 from jaxshare.types import Algorithm, Array, Context, EnvSpec, LearnerState, RefusedError
 
 ALGORITHM = "the algorithm"  # owner of a loss that no other algorithm has
+Relabelled = tuple[Batch, dict[str, Tree]]  # a batch, and the statistics after it
 # what anybody may add to
 ADDITIVE = (
     "networks",
@@ -96,7 +97,7 @@ class Learner:
     aux: tuple[Loss, ...] = ()
     shaping: tuple[Callable[[View], Tree], ...] = ()
     stats: dict[str, Tree] = field(default_factory=dict)
-    relabel: tuple[Callable[[View], tuple[Batch, dict[str, Tree]]], ...] = ()
+    relabel: tuple[Callable[[View], Relabelled], ...] = ()
     after_update: tuple[Hook, ...] = ()
     observe: tuple[Callable[[View], dict[str, Tree]], ...] = ()
     before_update: tuple[Callable[[View, Callable[..., Any]], LearnerState], ...] = ()
@@ -217,13 +218,17 @@ def offers(learner: Learner) -> frozenset[str]:
     of which every agent has its own parameters; own_loss: a loss that no other algorithm has.
     """
     utilities = learner.utilities is not None
+    mixer = utilities and learner.mixer is not None
+    policy = learner.policy.acting == "actor"
+    personal = personal_networks(learner) != ()
+    own_loss = learner.owners.get("loss") == ALGORITHM
     have = {
         "utilities": utilities,
-        "mixer": utilities and learner.mixer is not None,
-        "policy": learner.policy.acting == "actor",
+        "mixer": mixer,
+        "policy": policy,
         "action_critics": learner.action_critics,
-        "personal_networks": personal_networks(learner) != (),
-        "own_loss": learner.owners.get("loss") == ALGORITHM,
+        "personal_networks": personal,
+        "own_loss": own_loss,
     }
     return frozenset(name for name, there in have.items() if there)
 

@@ -125,8 +125,8 @@ def acting_by(choose: Choose, *networks: str) -> Policy:
         memory = {}
         says = {}
         for name in networks:
-            network = acting.learner.networks[name]
-            memory[name], y = network.unroll(acting.params[name], acting.memory[name], acting.x)
+            unroll = acting.learner.networks[name].unroll
+            memory[name], y = unroll(acting.params[name], acting.memory[name], acting.x)
             says[name] = y[0]
         action = choose(acting, says)
         if isinstance(acting.learner.spec.action, Discrete):
@@ -158,9 +158,11 @@ def policy_network(name: str, config: OfflineConfig, spec: EnvSpec) -> AgentNetw
     """
     if isinstance(spec.action, Box):
         inputs.bounded(name, spec)
+    reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
+    num_actions = inputs.action_dim(spec)
     return q_network(
-        input_dim=Reads(spec, config.obs_last_action, config.obs_agent_id).dim,
-        num_actions=inputs.action_dim(spec),
+        input_dim=reads.dim,
+        num_actions=num_actions,
         hidden_dim=config.hidden_dim,
         recurrent=config.recurrent,
         param_sets=sharing_sets(config.share_params, spec.groups),
@@ -273,9 +275,13 @@ def cloning_loss(view: View, name: str) -> tuple[Array, Array]:
 def td_metrics(view: View, target: Array, q_tot: Array, q_taken: Array) -> Metrics:
     """The metrics of a team's value: target and q_tot [T, B], q_taken [T, B, N]."""
     mask = view.batch.mask
+    error_mean = masked_mean(jnp.abs(target - q_tot), mask)
+    tot_mean = masked_mean(q_tot, mask)
+    target_mean = masked_mean(target, mask)
+    taken_mean = masked_mean(q_taken, per_agent(view, mask))
     return {
-        "td_error/abs_mean": masked_mean(jnp.abs(target - q_tot), mask),
-        "q/tot_mean": masked_mean(q_tot, mask),
-        "q/target_mean": masked_mean(target, mask),
-        "q/taken_mean": masked_mean(q_taken, per_agent(view, mask)),
+        "td_error/abs_mean": error_mean,
+        "q/tot_mean": tot_mean,
+        "q/target_mean": target_mean,
+        "q/taken_mean": taken_mean,
     }

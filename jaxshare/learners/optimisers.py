@@ -80,7 +80,7 @@ def rule_of(
 def torch_rmsprop(
     hparams: HParams, rate: Array, clip: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """RMSprop as torch has it.
+    """RMSprop as torch has it. rate: [].
 
     code: eps is outside the square root, and it starts from 0; optax's default has neither.
     """
@@ -93,7 +93,7 @@ def torch_rmsprop(
 def adam(
     hparams: HParams, rate: Array, clip: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """Adam (Kingma and Ba 2015), with torch's place of eps."""
+    """Adam (Kingma and Ba 2015), with torch's place of eps. rate: []."""
     scale = optax.scale_by_adam(eps=hparams["adam_eps"])
     return optax.chain(clip, scale, optax.scale_by_learning_rate(rate))
 
@@ -109,10 +109,13 @@ def clip_each(limit: Array, param_sets: dict[str, tuple[int, ...]]) -> optax.Gra
         return optax.clip_by_global_norm(limit).update(tree, optax.EmptyState())[0]
 
     def update(grads: Params, params: Params | None = None) -> Params:
-        return {
-            name: (jax.vmap(clipped) if max(param_sets.get(name, (0,))) > 0 else clipped)(tree)
-            for name, tree in grads.items()
-        }
+        clipped_grads = {}
+        for name, tree in grads.items():
+            # several parameter sets are the leading axis of their tree
+            has_several = max(param_sets.get(name, (0,))) > 0
+            clip = jax.vmap(clipped) if has_several else clipped
+            clipped_grads[name] = clip(tree)
+        return clipped_grads
 
     return optax.stateless(update)
 

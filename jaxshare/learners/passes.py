@@ -79,12 +79,10 @@ def passes(phase: Phase, view: View) -> tuple[LearnerState, Metrics]:
         # memory has no axis of time before that of streams
         batch, targets = jax.tree.map(lambda x: x[:, rows], streams)
         memory = jax.tree.map(lambda x: x[rows], segment.carry)
-        part = view.after(state).replace(
-            batch=batch.replace(carry=memory),
-            targets=targets,
-            ctx=view.ctx.replace(clock=clock),
-            key=jax.random.fold_in(pass_key, i),
-        )
+        batch = batch.replace(carry=memory)
+        ctx = view.ctx.replace(clock=clock)
+        key = jax.random.fold_in(pass_key, i)
+        part = view.after(state).replace(batch=batch, targets=targets, ctx=ctx, key=key)
         state, metrics = one_pass(phase, part)
         return (state, clock._replace(updates=clock.updates + 1)), metrics
 

@@ -46,9 +46,11 @@ class Utilities(struct.PyTreeNode):
 
 def agent_network(name: str, config: ValueConfig, spec: EnvSpec) -> AgentNetwork:
     """The family's network of A utilities. Raises RefusedError for continuous actions."""
+    reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
+    num_actions = num_choices(name, spec)
     return q_network(
-        input_dim=Reads(spec, config.obs_last_action, config.obs_agent_id).dim,
-        num_actions=num_choices(name, spec),
+        input_dim=reads.dim,
+        num_actions=num_actions,
         hidden_dim=config.hidden_dim,
         recurrent=config.recurrent,
         param_sets=sharing_sets(config.share_params, spec.groups),
@@ -145,7 +147,8 @@ def with_noise(x: Array, key: Array | None, noise_dim: int) -> Array:
     """x [T, B, N, D] and `noise_dim` standard normals, or zeros without a key."""
     shape = (*x.shape[1:-1], noise_dim)
     if key is None:
-        return jnp.concatenate([x, jnp.zeros((x.shape[0], *shape), x.dtype)], axis=-1)
+        zeros = jnp.zeros((x.shape[0], *shape), x.dtype)
+        return jnp.concatenate([x, zeros], axis=-1)
     # a key for each step: cropping a batch keeps its draws
     keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(x.shape[0]))
     noise = jax.vmap(lambda k: jax.random.normal(k, shape, x.dtype))(keys)

@@ -177,7 +177,7 @@ def mix_with(mixer: Mixer, params: Tree, reads: MixerInputs, q: Array) -> Array:
 
 
 def no_mix(q: Array) -> Array:
-    """In the place of a mixer that there is not."""
+    """In the place of a mixer [T, B, N] -> [T, B] that there is not."""
     raise RefusedError("this learner has no mixer")
 
 

@@ -24,11 +24,16 @@ def team_td_loss(view: View) -> tuple[Array, Metrics]:
     delta = td.td_error(values.team_reward, values.discount, values.next_q_tot, values.q_tot)
     loss = masked_mean_square(delta, mask)
     target = values.team_reward + values.discount * values.next_q_tot
+
+    # means over valid steps
+    error_mean = masked_mean(jnp.abs(delta), mask)
+    tot_mean = masked_mean(values.q_tot, mask)
+    target_mean = masked_mean(target, mask)
     return loss, {
         "loss/td": loss,
-        "td_error/abs_mean": masked_mean(jnp.abs(delta), mask),
-        "q/tot_mean": masked_mean(values.q_tot, mask),
-        "q/target_mean": masked_mean(target, mask),
+        "td_error/abs_mean": error_mean,
+        "q/tot_mean": tot_mean,
+        "q/target_mean": target_mean,
     }
 
 
@@ -43,18 +48,19 @@ def individual_td_loss(view: View) -> tuple[Array, Metrics]:
     mask = jnp.broadcast_to(batch.mask[..., None], shape)
     delta = td.td_error(batch.reward, discount, values.next_q, values.q_taken)
     loss = masked_mean_square(delta, mask)
-    return loss, {
-        "loss/td": loss,
-        "td_error/abs_mean": masked_mean(jnp.abs(delta), mask),
-        "q/target_mean": masked_mean(batch.reward + discount * values.next_q, mask),
-    }
+
+    # means over valid steps and agents
+    error_mean = masked_mean(jnp.abs(delta), mask)
+    target = batch.reward + discount * values.next_q
+    target_mean = masked_mean(target, mask)
+    return loss, {"loss/td": loss, "td_error/abs_mean": error_mean, "q/target_mean": target_mean}
 
 
 FAMILY_LOSSES = (team_td_loss, individual_td_loss)
 
 
 def mean_utility(view: View, loss: Array) -> Metrics:
-    """The mean utility of what was done, which every learner of the family reports."""
+    """The mean utility [] of what was done, which every learner of the family reports."""
     q = view.values.q_taken
     return {"q/taken_mean": masked_mean(q, jnp.broadcast_to(view.batch.mask[..., None], q.shape))}
 

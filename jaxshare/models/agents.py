@@ -94,11 +94,9 @@ class GRU(nn.Module):
 
         def gates(x: jax.Array) -> Gates:
             reset, update, new = products(x, [kernel["reset"], kernel["update"], kernel["new"]])
-            return Gates(
-                reset=add_bias(reset, half_bias["reset"] + bias["reset"]),
-                update=add_bias(update, half_bias["update"] + bias["update"]),
-                new=add_bias(new, half_bias["new"]),
-            )
+            reset = add_bias(reset, half_bias["reset"] + bias["reset"])
+            update = add_bias(update, half_bias["update"] + bias["update"])
+            return Gates(reset=reset, update=update, new=add_bias(new, half_bias["new"]))
 
         hidden = gru_unroll(weights, gates(x), carry, keep)
         if after is None:
@@ -148,9 +146,12 @@ def team_network(
     def init(key: jax.Array) -> Tree:
         return first_params(module, key, jnp.zeros((1, carry_dim)), jnp.zeros((1, 1, input_dim)))
 
+    def initial_carry(batch: int) -> jax.Array:
+        return jnp.zeros((batch, len(param_sets), carry_dim))
+
     return AgentNetwork(
         init=lift_init(init, param_sets),
-        initial_carry=lambda batch: jnp.zeros((batch, len(param_sets), carry_dim)),
+        initial_carry=initial_carry,
         unroll=lift_apply(apply_of(module), param_sets),
         param_sets=param_sets,
     )

@@ -36,7 +36,7 @@ def num_sets(network: object) -> int:
 
 
 def first_params(module: nn.Module, key: jax.Array, *inputs: Tree) -> Tree:
-    """Parameters of a module that will read such inputs, drawn anew."""
+    """Parameters of a module that will read such inputs, drawn anew. key: []."""
     return module.init(key, *inputs)["params"]
 
 
@@ -198,15 +198,24 @@ def in_blocks(apply: Callable[..., Any]) -> Callable[..., Any]:
 
         # those that fill no block come first: what follows the last step must be the carry
         early = steps % size
+
+        def as_blocks(a: jax.Array) -> jax.Array:
+            """[T, ...] -> [blocks, size, ...], of the others."""
+            return a[early:].reshape(-1, size, *a.shape[1:])
+
+        def as_steps(a: jax.Array) -> jax.Array:
+            """[blocks, size, ...] -> [blocks * size, ...]."""
+            return a.reshape(-1, *a.shape[2:])
+
         parts = []
         if early:
             carry, y = apply(params, carry, jax.tree.map(lambda a: a[:early], x))
             parts.append(y)
 
         # all others, block by block
-        blocks = jax.tree.map(lambda a: a[early:].reshape(-1, size, *a.shape[1:]), x)
+        blocks = jax.tree.map(as_blocks, x)
         carry, y = jax.lax.scan(lambda carry, block: apply(params, carry, block), carry, blocks)
-        parts.append(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), y))
+        parts.append(jax.tree.map(as_steps, y))
         return carry, jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
 
     return blocked
@@ -247,7 +256,8 @@ def _folded(
     def unfold(a: jax.Array) -> jax.Array:
         return a.reshape(a.shape[0], batch, agents, *a.shape[2:])
 
-    carry, y = apply(params, carry.reshape(batch * agents, -1), jax.tree.map(fold, x))
+    rows = carry.reshape(batch * agents, -1)
+    carry, y = apply(params, rows, jax.tree.map(fold, x))
     return carry.reshape(batch, agents, -1), jax.tree.map(unfold, y)
 
 

@@ -27,7 +27,8 @@ def world(obs: jax.Array, state: jax.Array, use_state: bool) -> jax.Array:
     [T, B, N, O], [T, B, G] -> [T, B, N, G or N * O].
     """
     z = state if use_state else obs.reshape(*obs.shape[:2], -1)
-    return jnp.broadcast_to(z[:, :, None], (*obs.shape[:3], z.shape[-1]))
+    shape = (*obs.shape[:3], z.shape[-1])
+    return jnp.broadcast_to(z[:, :, None], shape)
 
 
 class FreeMixer(QMixer):
@@ -40,9 +41,8 @@ class FreeMixer(QMixer):
     def __call__(self, q: jax.Array, state: jax.Array) -> jax.Array:
         """Mix."""
         agents = q.shape[-1]
-        w1 = self._hyper("w1", agents * self.embed_dim)(state).reshape(
-            *state.shape[:-1], agents, self.embed_dim
-        )
+        w1 = self._hyper("w1", agents * self.embed_dim)(state)
+        w1 = w1.reshape(*state.shape[:-1], agents, self.embed_dim)
         b1 = Linear(self.embed_dim, name="b1")(state)
         w2 = self._hyper("w2", self.embed_dim)(state)
         bias = Linear(1, name="v_out")(nn.relu(Linear(self.embed_dim, name="v_hidden")(state)))

@@ -59,9 +59,8 @@ class QMixer(nn.Module):
     def __call__(self, q: jax.Array, state: jax.Array) -> jax.Array:
         """Mix."""
         agents = q.shape[-1]
-        w1 = self._hyper("w1", agents * self.embed_dim)(state).reshape(
-            *state.shape[:-1], agents, self.embed_dim
-        )
+        w1 = self._hyper("w1", agents * self.embed_dim)(state)
+        w1 = w1.reshape(*state.shape[:-1], agents, self.embed_dim)
         b1 = Linear(self.embed_dim, name="b1")(state)
         w2 = self._hyper("w2", self.embed_dim)(state)
         bias = Linear(1, name="v_out")(nn.relu(Linear(self.embed_dim, name="v_hidden")(state)))

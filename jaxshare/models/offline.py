@@ -28,7 +28,7 @@ class LinearMixer:
     weights: Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]
 
     def apply(self, params: Tree, q: jax.Array, state: jax.Array) -> jax.Array:
-        """Mix."""
+        """Mix: q [..., N], state [..., G] -> [...]."""
         weight, bias = self.weights(params, state)
         return (weight * q).sum(-1) + bias
 

@@ -87,7 +87,8 @@ def _gru_bwd(saved, cotangent: jax.Array):
         d_new = dh * slope_n
         d_reset = d_new * slope_r
         d_update = dh * slope_z
-        back = d_reset @ weights.reset.T + d_update @ weights.update.T + (d_new * r) @ weights.new.T
+        back = d_reset @ weights.reset.T + d_update @ weights.update.T
+        back = back + (d_new * r) @ weights.new.T
         back = dh * z + back
         d_gates = Gates(reset=d_reset, update=d_update, new=d_new)
         return back if keep is None else back * keep, d_gates

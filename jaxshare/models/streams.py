@@ -31,7 +31,8 @@ from jaxshare.models.base import (
 )
 from jaxshare.trees import Tree
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "tanh": nn.tanh}
+Activation = Callable[[jax.Array], jax.Array]
+ACTIVATIONS: dict[str, Activation] = {"relu": nn.relu, "tanh": nn.tanh}
 INITS = ("torch", "orthogonal")
 
 
@@ -159,9 +160,12 @@ def stream_network(shape: Shape, input_dim: int, param_sets: tuple[int, ...]) ->
         stream = Stream(x=jnp.zeros((1, 1, input_dim)))
         return first_params(module, key, jnp.zeros((1, carry_dim)), stream)
 
+    def initial_carry(batch: int) -> jax.Array:
+        return jnp.zeros((batch, len(param_sets), carry_dim))
+
     return StreamNetwork(
         init=lift_init(init, param_sets),
-        initial_carry=lambda batch: jnp.zeros((batch, len(param_sets), carry_dim)),
+        initial_carry=initial_carry,
         unroll=lift_apply(apply, param_sets),
         every=lift_every(apply, param_sets),
         param_sets=param_sets,

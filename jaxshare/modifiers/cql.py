@@ -198,13 +198,12 @@ def candidates(config: Config, view: View) -> tuple[Array, Array]:
     def draw(key: Array, now: Array, then: Array) -> tuple[Array, Array]:
         """Of one step, [B, N, U] each."""
         first, second, third = jax.random.split(key, 3)
-        pairs = (
-            offline.uniform_samples(first, (count, *now.shape)),
-            offline.gaussian_samples(second, now, std, count),
-            offline.gaussian_samples(third, then, std, count),
-        )
-        actions, densities = zip(*pairs, strict=True)
+        anywhere = offline.uniform_samples(first, (count, *now.shape))
+        near_now = offline.gaussian_samples(second, now, std, count)
+        near_then = offline.gaussian_samples(third, then, std, count)
+        actions, densities = zip(anywhere, near_now, near_then, strict=True)
         return jnp.concatenate(actions), jnp.concatenate(densities)
 
-    action, density = offline.per_step(view.key, len(mean) - 1, draw, mean[:-1], mean[1:])
+    steps = len(mean) - 1
+    action, density = offline.per_step(view.key, steps, draw, mean[:-1], mean[1:])
     return jnp.moveaxis(action, 1, 0), jnp.moveaxis(density, 1, 0)

@@ -32,10 +32,9 @@ def maximise(
     """
     mean = start
     std = jnp.ones_like(start)
+    shape = (samples, *start.shape)
     for round_key in jax.random.split(key, iterations):
-        x = mean[None] + std[None] * jax.random.normal(
-            round_key, (samples, *start.shape), start.dtype
-        )
+        x = mean[None] + std[None] * jax.random.normal(round_key, shape, start.dtype)
         value = function(jnp.tanh(x))
         elite, best = elite_samples(x, value, elites)
         mean, std = refit(elite)
@@ -69,9 +68,8 @@ def perturb(
     action [..., U], noise and uniform_rate scalars -> [..., U]. Every row tosses its own coin.
     """
     noise_key, coin_key, uniform_key = jax.random.split(key, 3)
-    near = jnp.clip(
-        action + noise * jax.random.normal(noise_key, action.shape, action.dtype), -1.0, 1.0
-    )
+    moved = noise * jax.random.normal(noise_key, action.shape, action.dtype)
+    near = jnp.clip(action + moved, -1.0, 1.0)
     anywhere = jax.random.uniform(uniform_key, action.shape, action.dtype, -1.0, 1.0)
     coin = jax.random.uniform(coin_key, action.shape[:-1]) < uniform_rate
     return jnp.where(coin[..., None], anywhere, near)

@@ -33,9 +33,9 @@ def mix_uniform(logits: jax.Array, avail: jax.Array, epsilon: jax.Array) -> jax.
     chex.assert_equal_shape([logits, avail])
     log_pi = jax.nn.log_softmax(jnp.where(avail, logits, NEG), axis=-1)
     log_uniform = -jnp.log(jnp.maximum(avail.sum(-1, keepdims=True), 1).astype(logits.dtype))
-    mixed = jnp.logaddexp(
-        jnp.log1p(-epsilon) + log_pi, jnp.log(epsilon) + jnp.broadcast_to(log_uniform, log_pi.shape)
-    )
+    by_policy = jnp.log1p(-epsilon) + log_pi
+    by_chance = jnp.log(epsilon) + jnp.broadcast_to(log_uniform, log_pi.shape)
+    mixed = jnp.logaddexp(by_policy, by_chance)
     return jnp.where(avail, mixed, NEG)
 
 

@@ -42,14 +42,17 @@ def individual_reward(
 
 
 def num_selected(ratio: jax.Array, num_valid: jax.Array) -> jax.Array:
-    """n = max(1, floor(eta * M)), f32 scalar. The epsilon keeps 0.3 * 10 at 3 in f32."""
+    """n = max(1, floor(eta * M)), [] f32; arguments []. The epsilon keeps 0.3 * 10 at 3 in f32."""
     return jnp.maximum(jnp.floor(ratio * num_valid + 1e-4), 1.0)
 
 
 def priorities(
     abs_error: jax.Array, mask: jax.Array, alpha: jax.Array, epsilon: jax.Array
 ) -> jax.Array:
-    """P_j = p_j^alpha / sum_k p_k^alpha, p_j = |delta_j| + epsilon_p (eq. 3); 0 where masked."""
+    """P_j = p_j^alpha / sum_k p_k^alpha, p_j = |delta_j| + epsilon_p (eq. 3); 0 where masked.
+
+    abs_error and mask of one shape, as [T, B, N], alpha and epsilon [] -> that shape.
+    """
     chex.assert_equal_shape([abs_error, mask])
     scaled = jnp.where(mask > 0, (jnp.where(mask > 0, abs_error, 0.0) + epsilon) ** alpha, 0.0)
     return scaled / jnp.maximum(jnp.sum(scaled), 1e-30)
@@ -58,6 +61,8 @@ def priorities(
 def importance(probability: jax.Array, mask: jax.Array, beta: jax.Array) -> jax.Array:
     """omega_j = (1/(n P_j))^beta / max_k (...) = (P_min / P_j)^beta over valid items
     (eq. 4; n cancels).
+
+    probability and mask of one shape, as [T, B, N], beta [] -> that shape.
     """
     smallest = jnp.min(jnp.where(mask > 0, probability, jnp.inf))
     safe = jnp.where(mask > 0, probability, 1.0)
@@ -95,7 +100,7 @@ def draw_counts(index: jax.Array, num: jax.Array, size: int) -> jax.Array:
 
 
 def coefficient_of_variation(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """std_j |x_j| / mean_j |x_j| over valid items (Fig. 9).
+    """std_j |x_j| / mean_j |x_j| over valid items (Fig. 9), []. x and mask have the same shape.
 
     It is the population's standard deviation, and 0 where the mean is 0.
     """
@@ -106,8 +111,8 @@ def coefficient_of_variation(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def effective_sample_size(weight: jax.Array, mask: jax.Array) -> jax.Array:
-    """(sum w)^2 / sum w^2 over valid items, scalar: how many equally weighted items the weights are
-    worth.
+    """(sum w)^2 / sum w^2 over valid items, []: how many equally weighted items the weights are
+    worth. weight and mask have the same shape.
     """
     total = masked_sum(weight, mask)
     square = masked_sum(jnp.square(weight), mask)

@@ -24,7 +24,7 @@ MOST = 1.0 - 2.0**-24
 
 
 def noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Standard Gumbel numbers of this shape, finite."""
+    """Standard Gumbel numbers of this shape, finite. key: []."""
     uniform = jnp.clip(jax.random.uniform(key, shape), TINY, MOST)
     return -jnp.log(-jnp.log(uniform))
 
@@ -74,4 +74,5 @@ def mean_square_logit(logits: jax.Array, avail: jax.Array, mask: jax.Array) -> j
     code: EPyMARL sets the others to 0 and divides by all; ours: they are not counted.
     """
     real = avail & (mask > 0)[:, :, None, None]
-    return jnp.sum(jnp.square(jnp.where(real, logits, 0.0))) / jnp.maximum(jnp.sum(real), 1.0)
+    total = jnp.sum(jnp.square(jnp.where(real, logits, 0.0)))
+    return total / jnp.maximum(jnp.sum(real), 1.0)

@@ -10,18 +10,18 @@ NEG = -1e9  # finite stand-in for -inf: an all-masked row stays finite, and so d
 
 
 def masked_sum(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Sum of x over mask > 0, scalar. x and mask have the same shape."""
+    """Sum of x over mask > 0, []. x and mask have the same shape."""
     chex.assert_equal_shape([x, mask])
     return jnp.sum(jnp.where(mask > 0, x, 0.0))
 
 
 def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """sum(x * mask) / max(1, sum(mask)), scalar. x and mask have the same shape."""
+    """sum(x * mask) / max(1, sum(mask)), []. x and mask have the same shape."""
     return masked_sum(x, mask) / jnp.maximum(jnp.sum(mask), 1.0)
 
 
 def masked_mean_square(error: jax.Array, mask: jax.Array) -> jax.Array:
-    """sum(mask * error^2) / max(1, sum(mask)), scalar.
+    """sum(mask * error^2) / max(1, sum(mask)), []. error and mask have the same shape.
 
     Masked before the square, so that padding has no gradient.
     """

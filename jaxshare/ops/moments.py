@@ -48,7 +48,9 @@ def merge(moments: Moments, x: jax.Array, mask: jax.Array) -> Moments:
     # the samples of before and these, as one set
     delta = mean - moments.mean
     total = moments.count + n
-    square = moments.var * moments.count + var * n + jnp.square(delta) * (moments.count * n / total)
+    within = moments.var * moments.count + var * n
+    between = jnp.square(delta) * (moments.count * n / total)
+    square = within + between
     return Moments(mean=moments.mean + delta * (n / total), var=square / total, count=total)
 
 

@@ -97,7 +97,8 @@ def effective_share(weight: jax.Array, mask: jax.Array) -> jax.Array:
     """
     total = jnp.sum(weight)
     square = jnp.sum(jnp.square(weight))
-    return jnp.square(total) / jnp.maximum(square, 1e-30) / jnp.maximum(jnp.sum(mask > 0), 1)
+    effective = jnp.square(total) / jnp.maximum(square, 1e-30)
+    return effective / jnp.maximum(jnp.sum(mask > 0), 1)
 
 
 # ------------------------------------------------------------------------------- continuous actions
@@ -111,7 +112,8 @@ def log_density(action: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array
     """
     chex.assert_equal_shape([action, mean])
     normed = (action - mean) / std
-    return -(0.5 * jnp.square(normed) + jnp.log(std) + 0.5 * jnp.log(2.0 * jnp.pi)).sum(-1)
+    scaled = 0.5 * jnp.square(normed) + jnp.log(std)
+    return -(scaled + 0.5 * jnp.log(2.0 * jnp.pi)).sum(-1)
 
 
 def noisy(
@@ -149,11 +151,11 @@ def gaussian_samples(
     """
     low = (-1.0 - mean) / std
     high = (1.0 - mean) / std
-    normed = jax.random.truncated_normal(
-        key, low[None], high[None], (samples, *mean.shape), mean.dtype
-    )
+    shape = (samples, *mean.shape)
+    normed = jax.random.truncated_normal(key, low[None], high[None], shape, mean.dtype)
     action = jnp.clip(mean[None] + std * normed, -1.0, 1.0)
-    inside = jnp.log(jax.scipy.special.ndtr(high) - jax.scipy.special.ndtr(low)).sum(-1)
+    probability = jax.scipy.special.ndtr(high) - jax.scipy.special.ndtr(low)
+    inside = jnp.log(probability).sum(-1)
     density = log_density(action, jnp.broadcast_to(mean[None], action.shape), std)
     return action, density - inside[None]
 

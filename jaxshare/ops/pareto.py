@@ -18,9 +18,8 @@ def all_joint_actions(num_actions: int, num_agents: int) -> np.ndarray:
     i's own entry 0.
     """
     others = np.indices((num_actions,) * (num_agents - 1)).reshape(num_agents - 1, -1).T
-    return np.stack([np.insert(others, i, 0, axis=1) for i in range(num_agents)], axis=1).astype(
-        np.int32
-    )
+    joint = [np.insert(others, i, 0, axis=1) for i in range(num_agents)]
+    return np.stack(joint, axis=1).astype(np.int32)
 
 
 def drawn_joint_actions(
@@ -54,7 +53,8 @@ def without_own(joint: jax.Array, num_actions: int) -> jax.Array:
     [..., N, N] i32 -> [..., N, N * A].
     """
     agents = joint.shape[-1]
-    other = (1.0 - jnp.eye(agents)).reshape((1,) * (joint.ndim - 2) + (agents, agents, 1))
+    shape = (1,) * (joint.ndim - 2) + (agents, agents, 1)
+    other = (1.0 - jnp.eye(agents)).reshape(shape)
     encoded = jax.nn.one_hot(joint, num_actions) * other
     return encoded.reshape(*joint.shape[:-1], agents * num_actions)
 

@@ -77,10 +77,10 @@ def distance(tree: Tree) -> jax.Array:
 
     tree: leaves [N, ...].
     """
-    square = [
-        jnp.sum(jnp.square(x - x.mean(0, keepdims=True))) / x.shape[0]
-        for x in jax.tree.leaves(tree)
-    ]
+    square = []
+    for x in jax.tree.leaves(tree):
+        apart = x - x.mean(0, keepdims=True)
+        square.append(jnp.sum(jnp.square(apart)) / x.shape[0])
     return jnp.sqrt(jnp.sum(jnp.stack(square)))
 
 

@@ -9,10 +9,10 @@ from jaxshare.types import HParams
 
 
 def linear(start: jax.Array, end: jax.Array, step: jax.Array, duration: jax.Array) -> jax.Array:
-    """Start at step 0, `end` from step `duration` on, a straight line in between. All scalars."""
-    fraction = jnp.clip(
-        step.astype(jnp.float32) / jnp.maximum(jnp.asarray(duration, jnp.float32), 1e-9), 0.0, 1.0
-    )
+    """Start at step 0, `end` from step `duration` on, a straight line in between. All are []."""
+    steps = step.astype(jnp.float32)
+    most = jnp.maximum(jnp.asarray(duration, jnp.float32), 1e-9)
+    fraction = jnp.clip(steps / most, 0.0, 1.0)
     return start + (end - start) * fraction
 
 
@@ -30,6 +30,6 @@ def exploration_rate(hparams: HParams, env_steps: jax.Array, total_env_steps: in
 
 def crossed(before: jax.Array, after: jax.Array, period: int) -> jax.Array:
     """Whether a multiple of `period` lies in (before, after]: a strided counter cannot step over
-    it.
+    it. before and after [] i32 -> [] bool.
     """
     return after // period > before // period

@@ -35,6 +35,9 @@ def discounts(
 def td_error(
     reward: jax.Array, discount: jax.Array, next_value: jax.Array, value: jax.Array
 ) -> jax.Array:
-    """delta = sg(r + discount * v') - v: target minus prediction. All of one shape."""
+    """delta = sg(r + discount * v') - v: target minus prediction.
+
+    All of one shape: [T, B] of a team, [T, B, N] of its agents.
+    """
     chex.assert_equal_shape([reward, discount, next_value, value])
     return jax.lax.stop_gradient(reward + discount * next_value) - value

@@ -105,7 +105,7 @@ class Counting:
         return self.ratio * self.run.num_envs == self.most_updates
 
     def updates_due(self, episodes: Array) -> Array:
-        """How many updates should have been made once so many episodes are stored."""
+        """How many updates [] should have been made once so many episodes [] are stored, i32."""
         counted = episodes - self.prefill_iterations * self.run.num_envs
         num = self.ratio.numerator
         den = self.ratio.denominator

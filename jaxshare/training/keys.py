@@ -11,6 +11,6 @@ INIT, COLLECT, SAMPLE, UPDATE, PLAY, START = range(6)  # stages
 
 def stage_key(seed: Array, iteration: Array, stage: int) -> Array:
     """What a stage of an iteration draws with: adding a feature does not change the draws of the
-    others.
+    others. seed and iteration [] -> key [].
     """
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), iteration), stage)

@@ -109,7 +109,7 @@ class Playing(Counting):
     def play_with(self, ctx: Context, params: Params, key: Array, episodes: int) -> Rollout:
         """Greedy episodes of these parameters in the environment of training, all at once.
 
-        They count nowhere.
+        key: []. They count nowhere.
         """
         players = Players(self.env, self.algorithm, params, ctx, explore=False)
         return rollout.episodes(players, key, episodes)
@@ -127,11 +127,10 @@ class Playing(Counting):
 
     def summary_of(self, finished: streams.Finished) -> dict[str, Array]:
         """`summary` of the episodes that ended in a segment; zeros where none did."""
-        sums = {
-            "return": self.env.spec.team_reward(finished.reward),
-            "length": finished.steps.astype(jnp.float32),
-            **{_shown(name): x for name, x in finished.info.items()},
-        }
+        returns = self.env.spec.team_reward(finished.reward)
+        lengths = finished.steps.astype(jnp.float32)
+        info = {_shown(name): x for name, x in finished.info.items()}
+        sums = {"return": returns, "length": lengths, **info}
         return {name: masked_mean(x, finished.ended) for name, x in sums.items()}
 
     def returns(self, episode: Episode) -> Array:

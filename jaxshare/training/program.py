@@ -32,7 +32,7 @@ class Program(Updating):
     """What is compiled for a run. All methods are pure; `state` is one run's, un-batched."""
 
     def init(self, seed: Array) -> TrainState:
-        """A new learner, and an empty replay or new streams, whichever it learns from."""
+        """A new learner, and an empty replay or new streams, whichever it learns from. seed: []."""
         zero = jnp.int32(0)
         learner = self.algorithm.init(stage_key(seed, zero, INIT))
         ring = None
@@ -108,11 +108,9 @@ class Program(Updating):
             end, updated = jax.lax.scan(each, start, length=self.most_updates)
 
         # the ring of a run that has ended goes on as well: freezing it would copy it
-        learner, env_steps = jax.tree.map(
-            lambda new, old: jnp.where(active, new, old),
-            (end.learner, state.env_steps),
-            (before.learner, before.env_steps),
-        )
+        new = (end.learner, state.env_steps)
+        old = (before.learner, before.env_steps)
+        learner, env_steps = jax.tree.map(lambda x, y: jnp.where(active, x, y), new, old)
         updates = state.updates + jnp.where(active, updated.done.sum(), 0)
         state = state.replace(learner=learner, env_steps=env_steps, updates=updates)
         clock = end.clock._replace(iteration=end.clock.iteration + 1)
@@ -132,13 +130,16 @@ class Program(Updating):
         clock = ctx.clock
         count = self.run.num_envs
         ring = replay.add(state.replay, batch, clock) if isinstance(batch, Episode) else None
+
+        # what some learners note of it
         learner = state.learner
         if self.algorithm.observe:
             learner = self.algorithm.observe(learner, batch, ctx)
+        env_steps = state.env_steps + batch.mask.sum().astype(jnp.int32)
         state = state.replace(
             learner=learner,
             replay=ring,
-            env_steps=state.env_steps + batch.mask.sum().astype(jnp.int32),
+            env_steps=env_steps,
             streams=collected.streams,
         )
         return state, clock._replace(episodes=clock.episodes + count, stored=clock.stored + count)
@@ -183,12 +184,17 @@ class Program(Updating):
             )
             state = state.replace(learner=learner, updates=state.updates + active)
             clock = clock._replace(iteration=clock.iteration + 1, updates=clock.updates + 1)
+
+            # one update an iteration, of which no episode ends
+            ended = jnp.int32(0)
+            of_update = jax.tree.map(lambda x: x[None], metrics)
+            done = jnp.ones(1, bool)
             return (state, clock), {
                 "active": active,
                 "collect": {},
-                "ended": jnp.int32(0),
-                "update": jax.tree.map(lambda x: x[None], metrics),
-                "done": jnp.ones(1, bool),
+                "ended": ended,
+                "update": of_update,
+                "done": done,
             }
 
         (state, clock), metrics = jax.lax.scan(iterate, (state, clock), length=num_iterations)

@@ -115,9 +115,13 @@ def any_outside(ring: Episode) -> Array:
     """
     stored = [x for x in (ring.obs, ring.state) if x.dtype in (jnp.int8, jnp.float16)]
     marks = [(INT8_OUTSIDE if x.dtype == jnp.int8 else jnp.inf) for x in stored]
+
     # by the extremes: comparing every number would make an array as large as the ring
+    def reaches(x: Array, mark: float) -> Array:
+        return (x.max() == mark) | (x.min() == -mark)
+
     pairs = zip(stored, marks, strict=True)
-    outside = [(x.max() == mark) | (x.min() == -mark) for x, mark in pairs if x.size]
+    outside = [reaches(x, mark) for x, mark in pairs if x.size]
     return jnp.stack(outside).any() if outside else jnp.bool_(False)
 
 
@@ -180,7 +184,7 @@ def crop(batch: Episode, limit: int) -> Episode:
 
 
 def num_stored(clock: Clock, capacity: int) -> Array:
-    """How many slots hold an episode."""
+    """How many slots hold an episode, [] i32."""
     return jnp.minimum(clock.stored, capacity)
 
 

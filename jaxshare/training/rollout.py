@@ -31,7 +31,10 @@ class Players:
     def act(
         self, memory: Carry, timestep: TimeStep, key: Array
     ) -> tuple[Carry, Array, dict[str, Array]]:
-        """(memory, action, extras) of B environments."""
+        """(memory, action, extras) of B environments.
+
+        memory [B, N, ...], timestep [B, ...], key [] -> actions [B, N], or [B, N, U].
+        """
         return self.algorithm.act(self.params, memory, timestep, self.ctx, key, self.explore)
 
 
@@ -62,7 +65,7 @@ def episodes(players: Players, key: Array, num_envs: int, keep_state: bool = Fal
     environment is frozen, and all that follows is padding, whether it was still asked for actions
     or not: mask, action, reward,
     terminated, truncated, extras, obs, state and alive are 0, avail is 1. The state kept for
-    rendering stays as it ended.
+    rendering stays as it ended. key: [].
     """
     env = players.env
     limit = env.spec.episode_limit
@@ -119,6 +122,7 @@ def _begun(players: Players, reset_keys: Array, key: Array, keep_state: bool) ->
     slots = _put(padding, _slot(timestep, everywhere, kept_state), 0)
     _, action, extras = jax.eval_shape(players.act, memory, timestep, key)
     shapes = jax.eval_shape(_step, timestep, everywhere, action, extras)
+    steps = _repeat(zeros(shapes), limit)
     return Playing(
         time=jnp.int32(0),
         env_state=env_state,
@@ -126,7 +130,7 @@ def _begun(players: Players, reset_keys: Array, key: Array, keep_state: bool) ->
         memory=memory,
         running=everywhere,
         slots=slots,
-        steps=_repeat(zeros(shapes), limit),
+        steps=steps,
     )
 
 
@@ -162,7 +166,9 @@ def joined(rounds: Rollout, num_episodes: int) -> Rollout:
     def side_by_side(x: Array) -> Array:
         x = jnp.moveaxis(x, 0, 1)
         # not -1: it is undefined for the empty `avail` of continuous actions
-        return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])[:, :num_episodes]
+        episodes = x.shape[1] * x.shape[2]
+        x = x.reshape(x.shape[0], episodes, *x.shape[3:])
+        return x[:, :num_episodes]
 
     info = {name: x.reshape(-1)[:num_episodes] for name, x in rounds.info.items()}
     episode, env_state = jax.tree.map(side_by_side, (rounds.episode, rounds.env_state))

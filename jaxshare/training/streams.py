@@ -47,7 +47,7 @@ class Step(struct.PyTreeNode):
 
 
 def start(env: Env, algorithm: Algorithm, key: Array, num_envs: int) -> Streams:
-    """New streams, each before the first step of an episode."""
+    """New streams, each before the first step of an episode. key: []."""
     env_state, timestep = jax.vmap(env.reset)(jax.random.split(key, num_envs))
     carry = algorithm.initial_carry(num_envs)
     first = jnp.ones(num_envs, bool)
@@ -62,7 +62,7 @@ def start(env: Env, algorithm: Algorithm, key: Array, num_envs: int) -> Streams:
 def segments(
     players: Players, key: Array, streams: Streams, length: int
 ) -> tuple[Segment, Streams, Finished]:
-    """The next `length` steps of the streams, with exploration.
+    """The next `length` steps of the streams, with exploration. key: [].
 
     An episode that ends is followed by a new one. The reset is outside the environment, so that the
     true successor of every step is kept. It is a branch that is taken only where an episode ends
@@ -78,12 +78,10 @@ def segments(
         env_keys = jax.random.split(env_key, num_envs)
         env_state, successor = jax.vmap(env.step)(now.env_state, action, env_keys)
         ended = successor.terminated | successor.truncated
-        sums = Finished(
-            ended=ended,
-            reward=now.reward + successor.reward,
-            steps=now.steps + 1,
-            info=jax.tree.map(jnp.add, now.info, successor.info),
-        )
+        reward = now.reward + successor.reward
+        steps = now.steps + 1
+        info = jax.tree.map(jnp.add, now.info, successor.info)
+        sums = Finished(ended=ended, reward=reward, steps=steps, info=info)
 
         # where an episode has ended a new one begins, with an empty memory
         def renew() -> Begun:

@@ -60,7 +60,10 @@ def build(capacity: int, priority: Array) -> SumTree:
     """
     if not 0 < capacity < 2**30 or priority.ndim != 1 or priority.shape[0] > capacity:
         raise ValueError(f"cannot lay {priority.shape} priorities out on {capacity} leaves")
-    leaves = jnp.pad(clean(priority), (0, capacity - priority.shape[0] + -capacity % FAN_OUT))
+
+    # the other leaves, and as many as the last parent lacks
+    count = capacity - priority.shape[0] + -capacity % FAN_OUT
+    leaves = jnp.pad(clean(priority), (0, count))
     return SumTree(nodes_above(leaves), capacity)
 
 
@@ -90,13 +93,9 @@ def set(tree: SumTree, index: Array, priority: Array) -> SumTree:
     """
     if index.ndim != 1 or index.shape != priority.shape:
         raise ValueError(f"index {index.shape} and priority {priority.shape} must both be [B]")
-    nodes = lax.platform_dependent(
-        tree.nodes,
-        index,
-        priority,
-        cpu=partial(set_in_place, tree.capacity),
-        default=partial(set_at_once, tree.capacity),
-    )
+    in_place = partial(set_in_place, tree.capacity)
+    at_once = partial(set_at_once, tree.capacity)
+    nodes = lax.platform_dependent(tree.nodes, index, priority, cpu=in_place, default=at_once)
     return SumTree(nodes, tree.capacity)
 
 

@@ -33,10 +33,9 @@ def set_in_place(capacity: int, nodes: Array, index: Array, value: Array) -> Arr
     @change.def_vmap
     def rule(size: int, in_batched: list[bool], *args: Array) -> tuple[Array, bool]:
         # [S, S', ...] of every argument, and back
-        each = [
-            x if batched else jnp.broadcast_to(x, (size, *x.shape))
-            for x, batched in zip(args, in_batched, strict=True)
-        ]
+        each = []
+        for x, batched in zip(args, in_batched, strict=True):
+            each.append(x if batched else jnp.broadcast_to(x, (size, *x.shape)))
         flat = [x.reshape(-1, x.shape[-1]) for x in each]
         return change(*flat).reshape(each[0].shape), True
 
@@ -79,15 +78,20 @@ def set_in_order(capacity: int, nodes: Array, index: Array, value: Array) -> Arr
 
 
 def set_at_once(capacity: int, nodes: Array, index: Array, value: Array) -> Array:
-    """All leaves, then all their parents, and so on: arguments and result as `set_in_place`."""
+    """All leaves, then all their parents, and so on: arguments and result as `set_in_place`.
+
+    nodes [M]; index [B] i32, value [B] -> nodes [M].
+    """
     # JAX leaves open which of several equal indices a scatter writes, so all but the last are
     # thrown out of range
     order = jnp.arange(index.shape[0], dtype=jnp.int32)
     index = jnp.where((index >= 0) & (index < capacity), index, capacity)
-    last = jnp.full(capacity + 1, -1, jnp.int32).at[index].max(order)[index] == order
+    latest = jnp.full(capacity + 1, -1, jnp.int32).at[index].max(order)
+    last = latest[index] == order
     starts = offsets(capacity)
     node = jnp.minimum(index, capacity - 1)
-    target = jnp.where(last & (index < capacity), starts[-1] + node, nodes.shape[0])
+    written = last & (index < capacity)
+    target = jnp.where(written, starts[-1] + node, nodes.shape[0])
     nodes = nodes.at[target].set(clean(value), mode="drop")
     if _rebuilds(capacity, index.shape[0]):
         return nodes_above(nodes[starts[-1] :])

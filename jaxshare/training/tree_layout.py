@@ -32,7 +32,9 @@ def sum_of(child: Array) -> Array:
 
     Always in this order, so that every way to update a node gives the same bits.
     """
-    return (child[..., 0] + child[..., 1]) + (child[..., 2] + child[..., 3])
+    first_two = child[..., 0] + child[..., 1]
+    last_two = child[..., 2] + child[..., 3]
+    return first_two + last_two
 
 
 def nodes_above(leaves: Array) -> Array:

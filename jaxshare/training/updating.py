@@ -73,14 +73,17 @@ class Updating(Playing):
         return Learning(learner, clock), Updated(jnp.bool_(True), metrics)
 
     def prepared(self, learner: LearnerState, seed: Array, ctx: Context) -> LearnerState:
-        """What some learners do before an update: play with parameters of their choice."""
+        """What some learners do before an update: play with parameters of their choice.
+
+        seed: [].
+        """
         if self.algorithm.before_update is None:
             return learner
         key = jax.random.fold_in(stage_key(seed, ctx.clock.iteration, PLAY), ctx.clock.updates)
         return self.algorithm.before_update(learner, partial(self.play_with, ctx), ctx, key)
 
     def draw(self, state: TrainState, ctx: Context, key: Array, steps: Array | None) -> Episode:
-        """A batch from the replay: whole episodes, or windows."""
+        """A batch from the replay: whole episodes, or windows. key: []; steps: [C] i32."""
         batch_size = self.run.batch_size
         window = self.algorithm.window
         if window:
@@ -97,7 +100,7 @@ class Updating(Playing):
 def if_due(
     make: Callable[..., tuple[Learning, Updated]], target: Array, now: Learning, _: None
 ) -> tuple[Learning, Updated]:
-    """One update if fewer than `target` were made, else nothing, with blank metrics."""
+    """One update if fewer than `target` [] were made, else nothing, with blank metrics."""
     blank = zeros(jax.eval_shape(make, now)[1].metrics)
 
     def nothing() -> tuple[Learning, Updated]:

@@ -97,12 +97,13 @@ def fit(view: View) -> tuple[LearnerState, Aims, Metrics]:
     scale = 1.0 / view.spec.num_agents if view.config.over_agents == "sum" else 1.0
     error_mean = family.agent_means(view, square) * scale
     norm_mean = norms.sum() / jnp.maximum(end.made - counts.made, 1)
+    critic_steps = end.made.astype(jnp.float32)
+    target_age = (end.made - counts.copied).astype(jnp.float32)  # in critic steps
     metrics = {
         "loss/critic": error_mean,
         "grad_norm/critic": norm_mean,
-        "coma/critic_steps": end.made.astype(jnp.float32),
-        # in critic steps
-        "coma/target_age": (end.made - counts.copied).astype(jnp.float32),
+        "coma/critic_steps": critic_steps,
+        "coma/target_age": target_age,
     }
     return state, aims.replace(advantage=advantage, value=value), metrics
 

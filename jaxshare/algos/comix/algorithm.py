@@ -116,12 +116,13 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     """
     box = _continuous(spec)
     reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
+    param_sets = sharing_sets(config.share_params, spec.groups)
     agent = q_network(
         input_dim=reads.dim + box.dim,
         num_actions=1,
         hidden_dim=config.hidden_dim,
         recurrent=config.recurrent,
-        param_sets=sharing_sets(config.share_params, spec.groups),
+        param_sets=param_sets,
     )
     learner = value_learner("comix", config, spec, _mixer(config, spec), team_td_loss, agent)
     learner = learner.with_main(compute=partial(compute_values, search.utilities))

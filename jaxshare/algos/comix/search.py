@@ -82,7 +82,7 @@ def choose(acting: Acting) -> Chosen:
 def utilities(view: View, x: Array) -> Utilities:
     """Utilities of the actions taken, and of the best next ones.
 
-    Without a key the search has one of its own.
+    x: what the agents read, [T+1, B, N, D]. Without a key the search has one of its own.
     """
     agent = view.learner.networks["agent"]
     config = view.config

@@ -162,11 +162,9 @@ def make(config: Config, spec: EnvSpec) -> Learner:
         )
     has_bias = config.form == "paper"
     mixer = linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=has_bias)
-    networks: dict[str, Any] = {
-        "actor": family.policy_network("icq", config, spec),
-        "critic": _critic(config, spec),
-        "mixer": mixer,
-    }
+    actor = family.policy_network("icq", config, spec)
+    critic = _critic(config, spec)
+    networks: dict[str, Any] = {"actor": actor, "critic": critic, "mixer": mixer}
 
     # first the critic, then the policy with the new critic
     steps = {
@@ -233,10 +231,14 @@ def actor_loss(view: View) -> tuple[Array, Metrics]:
     else:
         taken = family.log_probability(view, y[:-1])
     loss = -masked_mean(front * weight * taken, mask)
+
+    # what is reported
+    cloning = -masked_mean(taken, mask)
+    effective = offline.effective_share(weight, mask)
     return loss, {
         "loss/actor": loss,
-        "loss/cloning": -masked_mean(taken, mask),
-        "weight/effective": offline.effective_share(weight, mask),
+        "loss/cloning": cloning,
+        "weight/effective": effective,
         "weight/max": jnp.max(weight),
     }
 

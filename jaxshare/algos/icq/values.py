@@ -31,11 +31,9 @@ def action_values(view: View, params: Params, action: Array | None = None) -> Ar
     shape = obs.shape[:3]
 
     # [s, o_i, i], and the action
-    parts = [
-        jnp.broadcast_to(state[:, :, None], (*shape, state.shape[-1])),
-        obs,
-        jnp.broadcast_to(jnp.eye(agents), (*shape, agents)),
-    ]
+    world = jnp.broadcast_to(state[:, :, None], (*shape, state.shape[-1]))
+    index = jnp.broadcast_to(jnp.eye(agents), (*shape, agents))
+    parts = [world, obs, index]
     if action is not None:
         parts.append(action)
     x = jnp.concatenate(parts, axis=-1)

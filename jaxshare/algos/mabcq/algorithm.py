@@ -128,11 +128,9 @@ def loss(view: View) -> tuple[Array, Metrics]:
     q_tot = mixer.apply(view.params["mixer"], q_taken, batch.state[:-1])
     share = allowed[:-1].sum(-1) / batch.avail[:-1].sum(-1)
     error = masked_mean_square(y - q_tot, batch.mask)
-    return error, {
-        "loss/td": error,
-        **family.td_metrics(view, y, q_tot, q_taken),
-        "behaviour/allowed": masked_mean(share, family.per_agent(view, batch.mask)),
-    }
+    metrics = family.td_metrics(view, y, q_tot, q_taken)
+    mean_share = masked_mean(share, family.per_agent(view, batch.mask))
+    return error, {"loss/td": error, **metrics, "behaviour/allowed": mean_share}
 
 
 def familiar(mu: Array, avail: Array, hparams: HParams) -> Array:

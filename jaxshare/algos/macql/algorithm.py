@@ -140,8 +140,6 @@ def loss(view: View) -> tuple[Array, Metrics]:
     q_tot = mixed(view, view.params, q_taken, batch.state[:-1])
     price = masked_mean(penalty(view, q[:-1], q_taken, q_tot), batch.mask)
     error = masked_mean_square(y - q_tot, batch.mask)
-    return 0.5 * error + view.hparams["beta"] * price, {
-        "loss/td": error,
-        "loss/conservative": price,
-        **family.td_metrics(view, y, q_tot, q_taken),
-    }
+    total = 0.5 * error + view.hparams["beta"] * price
+    metrics = family.td_metrics(view, y, q_tot, q_taken)
+    return total, {"loss/td": error, "loss/conservative": price, **metrics}

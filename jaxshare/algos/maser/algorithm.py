@@ -194,12 +194,18 @@ def extra_loss(phi: Network, view: View) -> tuple[Array, Metrics]:
     valid = jnp.broadcast_to(mask.max(0), explore.shape)
     mixed = masked_mean(h["explore_coef"] * explore + h["distance_coef"] * apart, valid)
     loss = h["extra_scale"] * (h["individual_coef"] * individual + h["mixed_coef"] * mixed)
+
+    # means over real steps, or over episodes and agents
+    explore_mean = masked_mean(explore, valid)
+    distance_mean = masked_mean(apart, valid)
+    reward_mean = masked_mean(values.extras[REWARD], mask)
+    goal_mean = masked_mean(values.extras[GOAL].astype(jnp.float32), valid)
     return loss, {
         "maser/individual_loss": individual,
-        "maser/explore_loss": masked_mean(explore, valid),
-        "maser/distance_loss": masked_mean(apart, valid),
-        "maser/intrinsic_reward": masked_mean(values.extras[REWARD], mask),
-        "maser/goal_step": masked_mean(values.extras[GOAL].astype(jnp.float32), valid),
+        "maser/explore_loss": explore_mean,
+        "maser/distance_loss": distance_mean,
+        "maser/intrinsic_reward": reward_mean,
+        "maser/goal_step": goal_mean,
     }
 
 

@@ -20,8 +20,10 @@ def goal_step(q: jax.Array, q_tot: jax.Array, mask: jax.Array, alpha: jax.Array)
     q [T, B, N], q_tot and mask [T, B], alpha [] -> [B, N] i32.
     """
     chex.assert_equal_shape([q_tot, mask])
-    score = alpha * q + (1.0 - alpha) * q_tot[..., None] / q.shape[-1]
-    return jnp.argmax(jnp.where(mask[..., None] > 0, score, -jnp.inf), axis=0).astype(jnp.int32)
+    agents = q.shape[-1]
+    score = alpha * q + (1.0 - alpha) * q_tot[..., None] / agents
+    score = jnp.where(mask[..., None] > 0, score, -jnp.inf)
+    return jnp.argmax(score, axis=0).astype(jnp.int32)
 
 
 def at_step(x: jax.Array, step: jax.Array) -> jax.Array:
@@ -53,8 +55,12 @@ def cosine_distance(
     """
     x = jnp.where(x_avail, x, 0.0)
     y = jnp.where(y_avail, y, 0.0)
-    length = jnp.sqrt(jnp.square(x).sum(-1) * jnp.square(y).sum(-1))
-    return 1.0 - jnp.where(length > 0, (x * y).sum(-1) / jnp.where(length > 0, length, 1.0), 0.0)
+    x_square = jnp.square(x).sum(-1)
+    y_square = jnp.square(y).sum(-1)
+    length = jnp.sqrt(x_square * y_square)
+    has_length = length > 0
+    cosine = (x * y).sum(-1) / jnp.where(has_length, length, 1.0)
+    return 1.0 - jnp.where(has_length, cosine, 0.0)
 
 
 def kl_to_uniform(q: jax.Array, avail: jax.Array) -> jax.Array:

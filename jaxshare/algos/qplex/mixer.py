@@ -52,9 +52,8 @@ class Kernels(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply all."""
         widths = (*[self.hidden_dim] * (self.layers - 1), self.features)
-        y = Linear(self.kernels * widths[0], name="first")(x).reshape(
-            *x.shape[:-1], self.kernels, widths[0]
-        )
+        y = Linear(self.kernels * widths[0], name="first")(x)
+        y = y.reshape(*x.shape[:-1], self.kernels, widths[0])
         for i, (fan, width) in enumerate(itertools.pairwise(widths)):
             kernel = self.param(f"kernel_{i}", uniform_fan(fan), (self.kernels, fan, width))
             y = jnp.einsum("...kd,kdf->...kf", nn.relu(y), kernel)
@@ -80,9 +79,8 @@ class Importance(nn.Module):
         """Weigh the advantages."""
         agents = action.shape[-1]
         joint = jax.nn.one_hot(action, self.num_actions, dtype=state.dtype)
-        both = jnp.concatenate(
-            [state, joint.reshape(*state.shape[:-1], agents * self.num_actions)], axis=-1
-        )
+        joint = joint.reshape(*state.shape[:-1], agents * self.num_actions)
+        both = jnp.concatenate([state, joint], axis=-1)
 
         def kernels(features: int, name: str) -> Kernels:
             return Kernels(self.kernels, self.layers, self.hidden_dim, features, name=name)
@@ -105,13 +103,14 @@ class HyperWeights(nn.Module):
     def __call__(self, q: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Make the transformation."""
         agents = q.shape[-1]
-        hidden = self.hypernet_dim
-        w, b = (
-            Linear(agents, name=f"{name}_out")(
-                nn.relu(Linear(hidden, name=f"{name}_hidden")(state))
-            )
-            for name in "wb"
-        )
+
+        def of_state(name: str) -> jax.Array:
+            """A number for each agent, by a hidden layer: [..., N]."""
+            hidden = Linear(self.hypernet_dim, name=f"{name}_hidden")(state)
+            return Linear(agents, name=f"{name}_out")(nn.relu(hidden))
+
+        w = of_state("w")
+        b = of_state("b")
         return jnp.abs(w) + 1e-10, b, jnp.zeros_like(q[..., 0])
 
 

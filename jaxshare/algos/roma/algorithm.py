@@ -191,14 +191,19 @@ def role_loss(inference: Network, unlikeness: Network, view: View) -> tuple[Arra
     # means over real steps
     spread = roles.mean.std(-2).mean(-1)
     distance = unlike.mean((0, -1))
-    return total, {
+    losses = {
         "roma/identity_loss": masked_mean(identity, on),
         "roma/diversity_loss": masked_mean(diversity, on),
+    }
+    information = {
         "roma/entropy": masked_mean(entropies, each),
         "roma/kl": masked_mean(divergences, each),
+    }
+    differences = {
         "roma/unlikeness": masked_mean(distance, mask),
         "roma/role_spread": masked_mean(spread, mask),
     }
+    return total, {**losses, **information, **differences}
 
 
 def roles_of(view: View) -> Roles:

@@ -31,12 +31,15 @@ def kl(mean: jax.Array, var: jax.Array, other_mean: jax.Array, other_var: jax.Ar
     """
     chex.assert_equal_shape([mean, var, other_mean, other_var])
     square = jnp.square(mean - other_mean)
-    return 0.5 * (jnp.log(other_var / var) + (var + square) / other_var - 1.0).sum(-1)
+    log_ratio = jnp.log(other_var / var)
+    scaled = (var + square) / other_var
+    return 0.5 * (log_ratio + scaled - 1.0).sum(-1)
 
 
 def log_density(x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
     """log N(x; mean, var) of each entry: [..., D] -> [..., D]."""
-    return -0.5 * (jnp.log(2 * math.pi * var) + jnp.square(x - mean) / var)
+    normaliser = jnp.log(2 * math.pi * var)
+    return -0.5 * (normaliser + jnp.square(x - mean) / var)
 
 
 def others(x: jax.Array) -> jax.Array:
@@ -45,7 +48,8 @@ def others(x: jax.Array) -> jax.Array:
 
     x [..., N, D] -> [N, ..., N, D].
     """
-    return jnp.stack([jnp.roll(x, k, axis=-2) for k in range(1, x.shape[-2] + 1)])
+    agents = x.shape[-2]
+    return jnp.stack([jnp.roll(x, k, axis=-2) for k in range(1, agents + 1)])
 
 
 def role_fit(role: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:

@@ -42,12 +42,11 @@ class Roles:
     def split(cls, features: jax.Array, role_dim: int) -> Roles:
         """From the features [..., 3 D + H] of `role_network`."""
         d = role_dim
-        return cls(
-            features[..., :d],
-            features[..., d : 2 * d],
-            features[..., 2 * d : 3 * d],
-            features[..., 3 * d :],
-        )
+        mean = features[..., :d]
+        var = features[..., d : 2 * d]
+        role = features[..., 2 * d : 3 * d]
+        before = features[..., 3 * d :]
+        return cls(mean, var, role, before)
 
 
 class Hidden(nn.Module):
@@ -105,7 +104,8 @@ class GeneratedHead(nn.Module):
         kernel = self.param("weight_kernel", init, (units, features, actions))
         fixed = self.param("weight_bias", init, (features, actions))
         each = h @ jnp.moveaxis(kernel, 1, 0).reshape(features, units * actions)
-        y = (each.reshape(*h.shape[:-1], units, actions) * code[..., None]).sum(-2) + h @ fixed
+        by_unit = each.reshape(*h.shape[:-1], units, actions)
+        y = (by_unit * code[..., None]).sum(-2) + h @ fixed
         bias = code @ self.param("bias_kernel", init, (units, actions))
         return y + add_bias(bias, self.param("bias_bias", init, (actions,)))
 

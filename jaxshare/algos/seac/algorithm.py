@@ -166,19 +166,16 @@ def loss(view: View) -> tuple[Array, Metrics]:
     if view.config.over_agents == "mean":
         total = total / view.spec.num_agents
         scale = 1.0 / view.spec.num_agents
-    metrics = family.report(
-        view,
-        aims.own,
-        actor=(own_weight * actor).sum() * scale,
-        critic=(own_weight * critic).sum() * scale,
-        entropy=(own_weight * entropy).sum() * scale,
-    )
+    losses = {"actor": actor, "critic": critic, "entropy": entropy}
+    own_losses = {name: (own_weight * each).sum() * scale for name, each in losses.items()}
+    metrics = family.report(view, aims.own, **own_losses)
     return total, {**metrics, **_histogram(ratio, weight - own_weight, segment.mask)}
 
 
 def _means(x: Array, mask: Array) -> Array:
     """Of the valid steps: [S, T, B, N] -> [S, N]."""
-    return jnp.where(mask[None, ..., None] > 0, x, 0.0).sum((1, 2)) / jnp.maximum(mask.sum(), 1.0)
+    total = jnp.where(mask[None, ..., None] > 0, x, 0.0).sum((1, 2))
+    return total / jnp.maximum(mask.sum(), 1.0)
 
 
 def _histogram(ratio: Array, shared: Array, mask: Array) -> Metrics:

@@ -47,7 +47,7 @@ def own_sets(x: jax.Array, sets: tuple[int, ...]) -> jax.Array:
 def policy_loss(ratio: jax.Array, advantage: jax.Array, log_prob: jax.Array) -> jax.Array:
     """-rho sg(delta) log pi, elementwise.
 
-    Where rho is 0 (an action that the learner cannot take) it is 0.
+    All are [S, T, B, N]. Where rho is 0 (an action that the learner cannot take) it is 0.
     """
     chex.assert_equal_shape([ratio, advantage, log_prob])
     return -ratio * jax.lax.stop_gradient(advantage) * jnp.where(ratio > 0, log_prob, 0.0)

@@ -175,10 +175,12 @@ def loss(view: View) -> tuple[Array, Metrics]:
     mine = mask * is_own[None]
     others = mask * ~is_own[None]
     target = batch.reward + discount * values.next_q
+    error_mean = masked_mean(size, mask)
+    target_mean = masked_mean(target, mask)
     return total, {
         "loss/td": total,
-        "td_error/abs_mean": masked_mean(size, mask),
-        "q/target_mean": masked_mean(target, mask),
+        "td_error/abs_mean": error_mean,
+        "q/target_mean": target_mean,
         "seql/own_error": masked_mean(size, mine),
         "seql/others_error": masked_mean(size, others),
     }

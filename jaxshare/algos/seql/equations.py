@@ -34,10 +34,14 @@ def all_sources(groups: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """
     members = _members(groups)
     rounds = np.arange(max(len(member) for member in members))
-    source = [
-        np.array(members[g])[(members[g].index(i) + rounds) % len(members[g])]
-        for i, g in enumerate(groups)
-    ]
+
+    def source_of(agent: int) -> np.ndarray:
+        """Round the agents of its type, from itself on, [K] i32."""
+        member = members[groups[agent]]
+        place = (member.index(agent) + rounds) % len(member)
+        return np.array(member)[place]
+
+    source = [source_of(agent) for agent in range(len(groups))]
     fresh = [rounds < len(members[g]) for g in groups]
     return np.stack(source, 1), np.stack(fresh, 1)
 

@@ -103,39 +103,41 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     reward = Step(rewards.loss, {"reward": ("reward",)}, rate="reward_lr", rest="modules")
     critic = Step(partial(policies.critic_loss, sets), {"critic": ("critic",)}, rate="critic_lr")
     actor = Step(None, {"actor": ("actor",)}, advance=partial(policies.advance_actors, sets))
-    phases = (
-        Phase(
-            steps={"reward": reward},
-            draw=rewards.draw,
-            due=first_stage,
-            hooks=False,
-            keys=undivided,
-        ),
-        Phase(
-            steps={"critic": critic, "actor": actor},
-            draw=partial(trajectories.draw, sets),
-            prepare=partial(trajectories.prepare, sets),
-            relabels=False,
-        ),
+    decomposition = Phase(
+        steps={"reward": reward},
+        draw=rewards.draw,
+        due=first_stage,
+        hooks=False,
+        keys=undivided,
     )
-    period = config.target_update_period
+    policy_learning = Phase(
+        steps={"critic": critic, "actor": actor},
+        draw=partial(trajectories.draw, sets),
+        prepare=partial(trajectories.prepare, sets),
+        relabels=False,
+    )
+    reads = Reads(spec, last_action=True, agent_id=False)
+    policy = Policy(networks=("actor",), choose=policies.choose)
+    source = Source(experience="dataset", sample=None)
     learner = Learner(
         name=NAME,
         spec=spec,
         config=config,
         networks=networks,
-        reads=Reads(spec, last_action=True, agent_id=False),
-        policy=Policy(networks=("actor",), choose=policies.choose),
-        phases=phases,
+        reads=reads,
+        policy=policy,
+        phases=(decomposition, policy_learning),
         main="reward",
-        source=Source(experience="dataset", sample=None),
+        source=source,
     )
+    period = config.target_update_period
     targets = Targets(networks=("critic",), period=period, start=config.stage1_updates)
+    optimizer = Optimizer(kind="rmsprop", clip="set", largest_norm=True)
     stats = {NAME: partial(tables.first, sets, config, spec)}
     return replace(
         learner,
         targets=targets,
-        optimizer=Optimizer(kind="rmsprop", clip="set", largest_norm=True),
+        optimizer=optimizer,
         stats=stats,
         tables=partial(tables.tables, sets),
         checks=(_check_relabelling,),
@@ -183,5 +185,6 @@ def judgement(view: View) -> dict[str, Array]:
     index = jnp.broadcast_to(jnp.arange(shape[-1]), shape)
     asked = Question(history=history, action=encoded[..., None, :], obs=everybody, index=index)
     critic = view.learner.networks["critic"]
-    q = critic.unroll(view.params["critic"], critic.initial_carry(shape[1]), asked)[1][..., 0]
+    memory = critic.initial_carry(shape[1])
+    q = critic.unroll(view.params["critic"], memory, asked)[1][..., 0]
     return {"individual_reward": reward, "individual_uncertainty": uncertainty, "q_taken": q}

@@ -72,11 +72,11 @@ def decomposition_ensemble(
         state = jnp.zeros((1, state_dim))
         return first_params(module, key, state, jnp.zeros((1, agents, own_dim)))
 
-    return Network(
-        init=lambda key: jax.vmap(init)(jax.random.split(key, members)),
-        apply=jax.vmap(apply_of(module), in_axes=(0, None, None)),
-        param_sets=(),
-    )
+    def init_all(key: jax.Array) -> Tree:
+        return jax.vmap(init)(jax.random.split(key, members))
+
+    apply = jax.vmap(apply_of(module), in_axes=(0, None, None))
+    return Network(init=init_all, apply=apply, param_sets=())
 
 
 @struct.dataclass
@@ -135,16 +135,16 @@ class GraphCritic(nn.Module):
     def _world(self, asked: Question) -> jax.Array:
         """e_global [T, rows, H]."""
         size = self.hidden_dim
-        first = self.param(
-            "graph_kernel", uniform_fan(asked.obs.shape[-1]), (asked.obs.shape[-1], size)
-        )
+        width = asked.obs.shape[-1]
+        first = self.param("graph_kernel", uniform_fan(width), (width, size))
         values = asked.obs @ first  # [T, rows, N, H]
         if self.graph == "mean":
             return values.mean(-2)
         second = self.param("graph_score", uniform_fan(2 * size), (size, 2))
         score = values @ second
-        of_agent = jnp.take_along_axis(score[..., 0], asked.index[..., None], axis=-1)[..., 0]
-        return (graph_weights(of_agent, score[..., 1])[..., None] * values).sum(-2)
+        of_agent = jnp.take_along_axis(score[..., 0], asked.index[..., None], axis=-1)
+        weight = graph_weights(of_agent[..., 0], score[..., 1])
+        return (weight[..., None] * values).sum(-2)
 
 
 def first_question(agents: int, obs_dim: int, action_dim: int) -> Question:

@@ -36,11 +36,15 @@ def critic_loss(sets: Sets, view: View) -> tuple[Array, Metrics]:
     loss = of_sets(q, target, prepared.weight, trajectory.mask).sum()
     mask = trajectory.mask
     weight_max = jnp.max(prepared.weight * mask)
+    loss_mean = loss / sets.num_sets
+    stage = jnp.float32(3)
+    reward_mean = masked_mean(trajectory.reward, mask)
+    uncertainty_mean = masked_mean(trajectory.uncertainty, mask)
     metrics = {
-        "loss/critic": loss / sets.num_sets,
-        "sit/stage": jnp.float32(3),
-        "sit/reward_mean": masked_mean(trajectory.reward, mask),
-        "sit/uncertainty_mean": masked_mean(trajectory.uncertainty, mask),
+        "loss/critic": loss_mean,
+        "sit/stage": stage,
+        "sit/reward_mean": reward_mean,
+        "sit/uncertainty_mean": uncertainty_mean,
         "q/taken_mean": masked_mean(q, mask),
         "sit/weight_max": weight_max,
     }
@@ -71,7 +75,8 @@ def next_values(sets: Sets, view: View) -> Array:
     at = 1 + jnp.argmax(trajectory.cut, axis=0)  # [B, S] slot after the cut
 
     def slot(x: Array) -> Array:
-        return jnp.take_along_axis(x, at.reshape(1, *at.shape, *(1,) * (x.ndim - 3)), axis=0)
+        index = at.reshape(1, *at.shape, *(1,) * (x.ndim - 3))
+        return jnp.take_along_axis(x, index, axis=0)
 
     last = trajectory.replace(
         history=slot(trajectory.history),
@@ -89,7 +94,8 @@ def policy_values(sets: Sets, view: View, params: Tree, trajectory: Individual, 
     """
     slots = slice(0, len(y))
     if isinstance(view.spec.action, Discrete):
-        every = jnp.broadcast_to(jnp.eye(y.shape[-1]), (*y.shape, y.shape[-1]))
+        choices = y.shape[-1]
+        every = jnp.broadcast_to(jnp.eye(choices), (*y.shape, choices))
         probability = jax.nn.softmax(jnp.where(trajectory.avail[slots], y, NEG), axis=-1)
         return (probability * sets.judge(params, question(trajectory, slots, every))).sum(-1)
     shape = (*y.shape[:-1], view.config.filter_samples, y.shape[-1])
@@ -138,10 +144,16 @@ def actor_loss(sets: Sets, view: View, y: Array) -> tuple[Array, Metrics]:
     else:
         of_sets = jax.vmap(equations.actor_loss, in_axes=-1)
         losses = of_sets(log_pi, weight, goodness, mask)
-    return losses.sum(), {
-        "loss/actor": losses.mean(),
-        "sit/filter_max": jnp.max(jnp.where(mask > 0, goodness, 0.0)),
-        "sit/log_pi_mean": masked_mean(log_pi, mask),
+
+    # the sum is minimised, the mean is reported
+    total = losses.sum()
+    loss_mean = losses.mean()
+    filter_max = jnp.max(jnp.where(mask > 0, goodness, 0.0))
+    log_pi_mean = masked_mean(log_pi, mask)
+    return total, {
+        "loss/actor": loss_mean,
+        "sit/filter_max": filter_max,
+        "sit/log_pi_mean": log_pi_mean,
     }
 
 

@@ -66,12 +66,14 @@ def sets_of(config: Config, spec: EnvSpec) -> Sets:
     param_sets = sharing_sets(config.share_params, spec.groups)
     shared = config.share_params == "all"
     each = tuple(range(max(param_sets) + 1))
+    actor = _network("actor", config, spec, each)
+    critic = _network("critic", config, spec, each)
     return Sets(
         buffers=param_sets if shared else spec.groups,
         names=("all",) if shared else spec.group_names,
         param_sets=param_sets,
-        actor=_network("actor", config, spec, each),
-        critic=_network("critic", config, spec, each),
+        actor=actor,
+        critic=critic,
     )
 
 
@@ -93,13 +95,17 @@ def _critics(config: Config, spec: EnvSpec, param_sets: tuple[int, ...]) -> Agen
     critic = GraphCritic(config.critic_dim, config.graph)
     example = first_question(spec.num_agents, spec.obs_dim, inputs.action_dim(spec))
 
+    # how it is drawn, and its memory, of which there is none
     def init(key: Array) -> Tree:
         return first_params(critic, key, jnp.zeros((1, 0)), example)
+
+    def initial_carry(batch: int) -> Array:
+        return jnp.zeros((batch, len(param_sets), 0))
 
     unroll: Callable[..., tuple[Array, Array]] = lift_apply(apply_of(critic), param_sets)
     return AgentNetwork(
         init=lift_init(init, param_sets),
-        initial_carry=lambda batch: jnp.zeros((batch, len(param_sets), 0)),
+        initial_carry=initial_carry,
         unroll=unroll,
         param_sets=param_sets,
     )

@@ -41,12 +41,13 @@ def first(sets: Sets, config: Config, spec: EnvSpec) -> dict[str, Array]:
         )
     agents = spec.num_agents
     steps = (capacity, spec.episode_limit, agents)
-    empty = {
-        "reward": jnp.zeros(steps),
-        "uncertainty": jnp.zeros(steps),
-        "priority": jnp.zeros((capacity, agents)),
-        "floor": jnp.zeros(()),
+    shapes = {
+        "reward": steps,
+        "uncertainty": steps,
+        "priority": (capacity, agents),
+        "floor": (),
     }
+    empty = {name: jnp.zeros(shape) for name, shape in shapes.items()}
 
     # one of each for a buffer, and its tree
     empty |= {name: jnp.zeros(len(sets.names)) for name in ("median", "alpha", "ess")}
@@ -64,15 +65,12 @@ def tables(sets: Sets, view: View) -> dict[str, Array]:
     updates = view.clock.updates
     last_of_first = view.config.stage1_updates
     before = view.stats[NAME]
-    floor = jax.lax.cond(
-        updates <= last_of_first,
-        partial(least_reward, view.config, view.spec, view.batch),
-        lambda: before["floor"],
-    )
+    in_first = updates <= last_of_first
+    floor_of_data = partial(least_reward, view.config, view.spec, view.batch)
+    floor = jax.lax.cond(in_first, floor_of_data, lambda: before["floor"])
     before = {**before, "floor": floor}
-    return jax.lax.cond(
-        updates == last_of_first, partial(_built, sets, view, floor), lambda: before
-    )
+    build = partial(_built, sets, view, floor)
+    return jax.lax.cond(updates == last_of_first, build, lambda: before)
 
 
 def _check(view: View) -> None:
@@ -143,12 +141,15 @@ def judged(sets: Sets, view: View, floor: Array) -> dict[str, Array]:
         for place, agent in enumerate(members):
             priorities[agent] = buffer.priority[:, place]
             log_weights[agent] = buffer.log_weight[:, place]
+    priority = jnp.stack(priorities, axis=1)
+    log_weight = jnp.stack(log_weights, axis=1)
+    of_buffers = jax.tree.map(lambda *x: jnp.stack(x), *by_buffer)
     return {
         "reward": reward,
         "uncertainty": uncertainty,
-        "priority": jnp.stack(priorities, axis=1),
-        "log_weight": jnp.stack(log_weights, axis=1),
-        **jax.tree.map(lambda *x: jnp.stack(x), *by_buffer),
+        "priority": priority,
+        "log_weight": log_weight,
+        **of_buffers,
     }
 
 

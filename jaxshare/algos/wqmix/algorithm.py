@@ -144,12 +144,17 @@ def loss(view: View) -> tuple[Array, Metrics]:
 
     # means over valid steps
     size = masked_mean(jnp.abs(delta), mask)
-    return monotone + error, {
+    total = monotone + error
+    tot_mean = masked_mean(values.q_tot, mask)
+    central_mean = masked_mean(central.taken, mask)
+    target_mean = masked_mean(central.target, mask)
+    weight_mean = masked_mean(weight, mask)
+    return total, {
         "loss/td": monotone,
         "loss/central": error,
         "td_error/abs_mean": size,
-        "q/tot_mean": masked_mean(values.q_tot, mask),
-        "q/central_mean": masked_mean(central.taken, mask),
-        "q/target_mean": masked_mean(central.target, mask),
-        "wqmix/weight_mean": masked_mean(weight, mask),
+        "q/tot_mean": tot_mean,
+        "q/central_mean": central_mean,
+        "q/target_mean": target_mean,
+        "wqmix/weight_mean": weight_mean,
     }

@@ -87,7 +87,9 @@ def loss(config: Config, view: View) -> tuple[Array, Metrics]:
     # the agents learn from their shares of it, those that are selected
     fixed = jax.lax.stop_gradient(delta)
     error = gradient * fixed[..., None]
-    mask = batch.mask[..., None] * (batch.alive[:-1] if config.alive_mask else jnp.ones_like(error))
+    step_mask = batch.mask[..., None]
+    alive = batch.alive[:-1] if config.alive_mask else jnp.ones_like(error)
+    mask = step_mask * alive
     weight, count = jax.lax.stop_gradient(select(config, view, jnp.abs(error), mask))
     target = jax.lax.stop_gradient(values.q_taken) + error
     valid = jnp.sum(mask if config.normaliser == "individual" else batch.mask)
@@ -103,18 +105,23 @@ def loss(config: Config, view: View) -> tuple[Array, Metrics]:
     eta, beta = schedule(view)
     team_target = values.team_reward + values.discount * values.next_q_tot
     reward = _reward(values, batch, fixed, gradient)
+    error_mean = masked_mean(jnp.abs(delta), batch.mask)
+    target_mean = masked_mean(team_target, batch.mask)
+    tot_mean = masked_mean(team_target - delta, batch.mask)
     metrics: Metrics = {
         "loss/td": mixer_loss,
         "loss/individual": agent_loss,
-        "td_error/abs_mean": masked_mean(jnp.abs(delta), batch.mask),
-        "q/target_mean": masked_mean(team_target, batch.mask),
-        "q/tot_mean": masked_mean(team_target - delta, batch.mask),
+        "td_error/abs_mean": error_mean,
+        "q/target_mean": target_mean,
+        "q/tot_mean": tot_mean,
     }
+    weight_mean = masked_mean(weight, mask)
+    distinct = masked_mean((count > 0).astype(jnp.float32), mask)
     metrics |= {
         "differ/eta": eta,
         "differ/beta": beta,
-        "differ/weight_mean": masked_mean(weight, mask),
-        "differ/distinct": masked_mean((count > 0).astype(jnp.float32), mask),
+        "differ/weight_mean": weight_mean,
+        "differ/distinct": distinct,
         "differ/clamped": _clamped(config, gradient, mask),
     }
     shared = Shared(reward, error, weight, count, mask)
@@ -205,20 +212,22 @@ def _spread_metrics(spec: EnvSpec, got: Shared) -> Metrics:
     mean_count = jnp.maximum(masked_mean(got.count, mask), 1e-9)
     share = by_agent(masked_sum, got.count) / draws
     rate = by_agent(masked_mean, got.count) / mean_count
+    reward = by_agent(masked_mean, got.reward)
+    td_spread = by_agent(differ.coefficient_of_variation, got.error)
+    ess = by_agent(differ.effective_sample_size, got.weight)
     per_agent = {
-        "reward": by_agent(masked_mean, got.reward),
-        "td_spread": by_agent(differ.coefficient_of_variation, got.error),
+        "reward": reward,
+        "td_spread": td_spread,
         "share": share,
         "rate": rate,
-        "ess": by_agent(differ.effective_sample_size, got.weight),
+        "ess": ess,
     }
 
     # of all, of each agent, and of each type
-    metrics: Metrics = {
-        "differ/reward": masked_mean(got.reward, mask),
-        "differ/td_spread": differ.coefficient_of_variation(got.error, mask),
-        "differ/ess": differ.effective_sample_size(got.weight, mask),
-    }
+    metrics: Metrics = {}
+    metrics["differ/reward"] = masked_mean(got.reward, mask)
+    metrics["differ/td_spread"] = differ.coefficient_of_variation(got.error, mask)
+    metrics["differ/ess"] = differ.effective_sample_size(got.weight, mask)
     for name, value in per_agent.items():
         metrics.update({f"differ/{name}/agent_{i}": value[i] for i in range(spec.num_agents)})
         for group, label in enumerate(spec.group_names):

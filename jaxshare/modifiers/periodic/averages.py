@@ -72,9 +72,11 @@ def start(config: PeriodicConfig, params: Tree) -> Tree:
 
 def _first_stats(sharing: Sharing) -> dict[str, Array]:
     agents = len(sharing.groups)
+    score = jnp.zeros(agents)
+    weight = pps.group_weights(score, sharing.groups, "uniform")
     stats = {
-        "score": jnp.zeros(agents),
-        "weight": pps.group_weights(jnp.zeros(agents), sharing.groups, "uniform"),
+        "score": score,
+        "weight": weight,
         "distance_before": jnp.float32(0),
         "distance_after": jnp.float32(0),
     }
@@ -99,8 +101,9 @@ def average_if_due(sharing: Sharing, view: View) -> tuple[LearnerState, Metrics]
     name = sharing.name
     last = state.stats[name]
     metrics = {f"{name}/{key}": last[key] for key in ("distance_before", "distance_after")}
+    agents = range(len(sharing.groups))
     for key in ("weight", "score") if sharing.source else ("weight",):
-        metrics |= {f"{name}/{key}/agent_{i}": last[key][i] for i in range(len(sharing.groups))}
+        metrics |= {f"{name}/{key}/agent_{i}": last[key][i] for i in agents}
     if sharing.source == "solo":
         metrics[f"{name}/solo_steps"] = last["solo_steps"].astype(jnp.float32)
     return state, metrics

@@ -83,7 +83,10 @@ def play_alone(sharing: Sharing, view: View, play: Callable[..., Rollout]) -> Le
 
 
 def individual_scores(view: View) -> Array:
-    """R_i: the sum of agent i's decomposed rewards over an episode, mean over the batch's. ours."""
+    """R_i, [N]: the sum of agent i's decomposed rewards over an episode, mean over the batch's.
+
+    ours.
+    """
     batch = view.batch
     values = with_values(view.replace(key=None)).values
 

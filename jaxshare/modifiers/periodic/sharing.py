@@ -55,14 +55,19 @@ def decided(name: str, config: PeriodicConfig, learner: Learner) -> Sharing:
     spec = learner.spec
     phase = learner.phases[0]
     groups = spec.groups if config.within == "type" else (0,) * spec.num_agents
+
+    # what is averaged, and by which scores
+    tensors = _tensors(name, config, learner)
+    personal = personal_networks(learner)
+    source = _source(config, learner)
     return Sharing(
         name=name,
         config=config,
         groups=groups,
-        tensors=_tensors(name, config, learner),
-        personal=personal_networks(learner),
+        tensors=tensors,
+        personal=personal,
         updates_per_batch=phase.epochs * phase.minibatches,
-        source=_source(config, learner),
+        source=source,
     )
 
 
