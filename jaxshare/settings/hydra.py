@@ -39,8 +39,8 @@ def register() -> None:
         for name, module in registry.modules(kind).items():
             node = OmegaConf.create({kind: opened(module.Config), **getattr(module, "RUN", {})})
             store.store(group=kind, name=name, node=node, package="_global_")
-    no_names = dataclasses.field(default_factory=list)
-    no_sweep = dataclasses.field(default_factory=dict)
+    no_names: list[str] = dataclasses.field(default_factory=list)
+    no_sweep: dict[str, Any] = dataclasses.field(default_factory=dict)
     extra: list[Any] = [("modifiers", list[str], no_names)]
     extra.append(("sweep", dict[str, Any], no_sweep))
     for name, module in registry.modules("modifiers").items():
