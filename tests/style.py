@@ -2,14 +2,15 @@
 
     python tests/style.py            what is over, and the totals
 
-No rule may find anything, but for imports inside of functions, of heavy and optional packages, and annotations that say
-`Any`, where JAX and others are untyped: a few of them in the whole package.
+No rule may find anything, but for imports inside of functions, of heavy and optional packages, annotations that say
+`Any`, where JAX and others are untyped, and long statements: a few of them in the whole package.
 """
 
 import argparse
 import ast
 import io
 import pathlib
+import re
 import sys
 import tokenize
 
@@ -18,6 +19,9 @@ COLUMNS = 100
 FILE_LINES = 300
 ARGUMENTS = 6
 NODES = 60  # of one statement; what a reader takes in at once
+USUAL_NODES = 35  # of 99 in 100 statements
+ARRAYS = {"Array", "jax.Array", "np.ndarray"}
+SHAPE = re.compile(r"\[[^\]]*\]")  # [T, B] or [], of a scalar
 BODY_LINES = 15  # of a function that needs a comment
 INNER_IMPORTS = 40  # in the whole package
 LOOSE_SHARE = 0.05  # of all annotations
@@ -107,10 +111,40 @@ def inner_imports(source):
     return len(inner)
 
 
+def sizes(source):
+    """Syntax nodes of every simple statement."""
+    simple = [n for n in source.nodes if isinstance(n, ast.stmt) and not isinstance(n, COMPOUND)]
+    return [sum(1 for _ in ast.walk(node)) for node in simple]
+
+
 def dense_statements(source):
     """Simple statements of more than NODES syntax nodes."""
-    simple = [n for n in source.nodes if isinstance(n, ast.stmt) and not isinstance(n, COMPOUND)]
-    return sum(sum(1 for _ in ast.walk(node)) > NODES for node in simple)
+    return sum(size > NODES for size in sizes(source))
+
+
+def long_statements(source):
+    """Simple statements of more than USUAL_NODES syntax nodes."""
+    return sum(size > USUAL_NODES for size in sizes(source))
+
+
+def shapeless_functions(source):
+    """Public functions and methods that are given or return arrays and state the shape of none."""
+    bodies = [source.tree.body, *(node.body for node in source.tree.body if isinstance(node, ast.ClassDef))]
+    public = [n for body in bodies for n in body if isinstance(n, FUNCTIONS) and not n.name.startswith("_")]
+    return sum(_has_arrays(node) and not _states_shape(source, node) for node in public)
+
+
+def _has_arrays(function):
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    notes = [function.returns, *(argument.annotation for argument in arguments)]
+    return any(note is not None and ast.unparse(note) in ARRAYS for note in notes)
+
+
+def _states_shape(source, function):
+    """In the docstring, or in comments beside the arguments."""
+    head = source.lines[function.lineno - 1 : function.body[0].lineno]
+    comments = [line.partition("#")[2] for line in head]
+    return any(SHAPE.search(text) for text in (ast.get_docstring(function) or "", *comments))
 
 
 def uncommented_functions(source):
@@ -140,7 +174,7 @@ def loose_annotations(source):
 
 RULES = (
     long_lines, long_files, pairs, named_lambdas, nested_comprehensions, banned_names, many_arguments, inner_imports,
-    dense_statements, uncommented_functions, ignores, loose_annotations,
+    dense_statements, long_statements, shapeless_functions, uncommented_functions, ignores, loose_annotations,
 )  # fmt: skip
 
 
@@ -153,6 +187,11 @@ def counts():
         by_file = {name: rule(source) for name, source in sources.items()}
         table[rule.__name__] = {name: count for name, count in by_file.items() if count}
     return table
+
+
+def statements():
+    """How many simple statements there are in the package."""
+    return sum(len(sizes(Source(path))) for path in (ROOT / "jaxshare").rglob("*.py"))
 
 
 def annotations():
@@ -168,7 +207,11 @@ def annotations():
 
 def most():
     """{rule: how often in the whole package}; of all others none."""
-    return {"inner_imports": INNER_IMPORTS, "loose_annotations": int(LOOSE_SHARE * annotations())}
+    return {
+        "inner_imports": INNER_IMPORTS,
+        "loose_annotations": int(LOOSE_SHARE * annotations()),
+        "long_statements": statements() // 100,
+    }
 
 
 def over(now, allowed):

@@ -21,11 +21,13 @@ CASES = {
     "many_arguments": "def f(a, b, c, d, e, g, h): pass",
     "inner_imports": "def f():\n    import json",
     "dense_statements": f"x = {' + '.join(['f(a)'] * 20)}",
+    "long_statements": f"x = {' + '.join(['f(a)'] * 9)}",
+    "shapeless_functions": "def f(x: Array): pass",
     "uncommented_functions": "def f():\n" + "    x = 1\n" * 15,
     "ignores": "x = 1  # type: ignore[misc]",
     "loose_annotations": "def f(x: Any): pass",
 }
-FINE = """
+FINE = '''
     a, b = b, a
     a, b = f(x)
     g = [a for a in b]
@@ -33,7 +35,10 @@ FINE = """
     def f(self, a, b, c, d, e, g):
         # why
         x = 1
-    """
+
+    def h(x: Array):
+        """Sum of x [T, B]."""
+    '''
 
 
 def counted(tmp_path: pathlib.Path, rule: str, text: str) -> int:
