@@ -9,7 +9,7 @@ import pytest
 from jaxshare import cli, registry
 from jaxshare.commands import collect, convert, decompose, evaluate, report
 from jaxshare.learners.value_settings import ValueConfig, ValueHParams
-from jaxshare.run import build
+from jaxshare.run import build, folder
 from jaxshare.settings.fields import COUNT, ranges, size, static, swept, swept_values
 from jaxshare.settings.ranges import LARGEST_INTEGER, Range
 from jaxshare.settings.records import RunConfig
@@ -202,6 +202,14 @@ def test_a_swept_value_of_a_modifier_has_the_fate_of_a_set_one(usual, name):
         (["modifiers=[differ]", "sweep.differ.eta_start=[5.0]"], "sweep.differ.eta_start=5.0 must be in (0, 1]"),
         (["sweep.lr=[0.1,-1]"], "sweep.lr=-1.0 must not be negative"),
         (["sweep.gamma=[0.9,nan]"], "sweep.gamma=nan must be finite in 32 bits and must be between 0 and 1"),
+        (["sweep.zip=1", "sweep.lr=[0.1]"], "sweep.zip=1 must be true or false"),
+        (["sweep.zip=true"], "sweep.zip=true has no effect alone"),
+        (["sweep.zip=true", "sweep.lr=[0.1,0.2]", "sweep.gamma=[0.9]"], "sweep.gamma has 1 value(s) and sweep.lr 2"),
+        (["sweep.zip=true", "sweep.lr=[0.1,0.1]", "sweep.gamma=[0.9,0.9]"], "has the point lr=0.1, gamma=0.9 twice"),
+        (
+            ["seeds=60000", "sweep.zip=true", "sweep.lr=[0.1,0.2]", "sweep.gamma=[0.9,0.9]"],
+            "seeds=60000 with 2 point(s) of a sweep are 120000 runs",
+        ),
         (
             ["seeds=60000", "sweep.lr=[0.1,0.2]"],
             "seeds=60000 with 2 point(s) of a sweep are 120000 runs",
@@ -256,3 +264,14 @@ def test_what_means_true_or_false_still_does(text, meant):
 
 def test_the_largest_numbers_fit_in_32_bits():
     assert COUNT < LARGEST_INTEGER < 2**31
+
+
+def test_a_zipped_sweep_is_a_list_of_points(tmp_path):
+    """A value may come twice there, and the run directory says that it is no grid."""
+    lines = ["modifiers=[differ]", "sweep.zip=true", "sweep.lr=[0.1,0.2,0.1]", "sweep.differ.alpha=[0.3,0.3,0.4]"]
+    settings = chosen(*lines)
+    check_all(settings)
+    assert settings.points() == [{"lr": a, "differ.alpha": b} for a, b in ((0.1, 0.3), (0.2, 0.3), (0.1, 0.4))]
+    folder.write_settings(settings, tmp_path)
+    assert folder.read_settings(tmp_path).points() == settings.points()
+    assert len(dataclasses.replace(settings, zipped=False).points()) == 9

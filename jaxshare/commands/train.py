@@ -25,7 +25,8 @@ choose
 settings and their defaults (for algo={algo}, env={env})
 {settings}
   sweep.<hyper-parameter>=[a,b,...]   every combination in one compile: sweep.lr=[1e-4,5e-4],
-                                      sweep.differ.alpha=[0.6]
+                                      sweep.differ.alpha=[0.6]; with sweep.zip=true the first
+                                      values of all lists together, the second ones, …
 
 A run goes on with the same command, its run_dir and resume=auto; SIGTERM, Ctrl-C and other signals
 that announce an end save first. Hydra's own options work too:

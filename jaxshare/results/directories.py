@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from jaxshare.run.loggers import METRICS
 from jaxshare.run.metrics import COUNTERS, EVALUATED
 from jaxshare.run.saved import SavedRun, open_run
 from jaxshare.settings.plain import flatten
+from jaxshare.settings.sweeps import num_points
 from jaxshare.types import RefusedError
 
 # Settings that change no result, or that tell runs of a group apart. Everything else is compared.
@@ -67,8 +67,8 @@ class _Directory:
     @property
     def count(self) -> int:
         """How many runs its command trains."""
-        points = [len(values) for values in self.settings.get("sweep", {}).values()]
-        return int(self.settings["run"].get("seeds", 1)) * math.prod(points)
+        points = num_points(self.settings.get("sweep", {}), bool(self.settings.get("zipped")))
+        return int(self.settings["run"].get("seeds", 1)) * points
 
 
 class Reading:

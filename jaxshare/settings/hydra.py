@@ -24,7 +24,7 @@ from omegaconf.errors import (
 
 from jaxshare import registry, spelling
 from jaxshare.settings.records import RunConfig, Settings
-from jaxshare.settings.sweeps import sweep_of
+from jaxshare.settings.sweeps import is_zipped, sweep_of
 from jaxshare.types import RefusedError
 
 
@@ -126,7 +126,7 @@ def from_config(cfg: DictConfig, choices: Mapping[str, str]) -> Settings:
         algo = _settings_of("algo", choices["algo"], cfg.algo, "algo")
         env = _settings_of("env", choices["env"], cfg.env, "env")
         run_config = RunConfig(**run)
-        sweep = sweep_of(_plain(cfg.sweep))
+        sweep = _plain(cfg.sweep)
         return Settings(
             run=run_config,
             algo_name=choices["algo"],
@@ -134,7 +134,8 @@ def from_config(cfg: DictConfig, choices: Mapping[str, str]) -> Settings:
             env_name=choices["env"],
             env=env,
             modifiers=modifiers,
-            sweep=sweep,
+            sweep=sweep_of(sweep),
+            zipped=is_zipped(sweep),
         )
     except OmegaConfBaseException as error:
         raise refusal(error) from error

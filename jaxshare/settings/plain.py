@@ -36,6 +36,7 @@ def from_plain(tree: dict[str, Any]) -> Settings:
             env=env,
             modifiers=modifiers,
             sweep=tree.get("sweep") or {},
+            zipped=bool(tree.get("zipped")),
         )
     except (KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]

@@ -14,6 +14,7 @@ from jaxshare.settings.run_parts import (
     ParallelConfig,
     ReplayConfig,
 )
+from jaxshare.settings.sweeps import points_of
 
 EntryConfig: TypeAlias = Any  # a `Config` of an algorithm, environment or modifier
 
@@ -121,13 +122,11 @@ class Settings:
     env: EntryConfig
     modifiers: dict[str, EntryConfig]  # by name, in the order in which they are applied
     sweep: dict[str, list[float]]  # "lr" or "differ.alpha" -> values
+    zipped: bool = False  # point i of the sweep has value i of every list, instead of a grid
 
     def points(self) -> list[dict[str, float]]:
-        """The sweep's grid, one dict per point; [{}] without a sweep."""
-        points: list[dict[str, float]] = [{}]
-        for name, values in self.sweep.items():
-            points = [{**point, name: value} for point in points for value in values]
-        return points
+        """The sweep's points, one dict for each; [{}] without a sweep."""
+        return points_of(self.sweep, self.zipped)
 
     def runs(self) -> list[tuple[int, dict[str, float]]]:
         """(seed, sweep point) of every run, seeds varying fastest."""

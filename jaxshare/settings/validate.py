@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING
 
 from jaxshare.registry import suggest
 from jaxshare.settings.fields import COUNT, UNITS, ranges
 from jaxshare.settings.ranges import Range
+from jaxshare.settings.sweeps import check_zipped, num_points
 from jaxshare.types import RefusedError
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def check_sweep(settings: Settings) -> None:
     Raises RefusedError with key, value and range. A name that is no scalar here is left to
     whoever knows the algorithm with its modifiers.
     """
+    if settings.zipped:
+        check_zipped(settings.sweep)
     for key, values in settings.sweep.items():
         owner, _, name = key.rpartition(".")
         allowed = ranges(type(_owner(settings, owner))).get(name)
@@ -93,7 +95,7 @@ def check_sweep(settings: Settings) -> None:
 
 
 def _check_number_of_runs(settings: Settings) -> None:
-    points = math.prod(len(values) for values in settings.sweep.values())
+    points = num_points(settings.sweep, settings.zipped)
     seeds = settings.run.seeds
     if points * seeds > RUNS:
         raise RefusedError(
