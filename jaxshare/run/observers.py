@@ -9,7 +9,7 @@ import numpy as np
 from jaxshare.run.callbacks import Callback, Chunk, Evaluation
 from jaxshare.run.checkpoint.contents import Best
 from jaxshare.run.fleet import Counters
-from jaxshare.run.watch import first_nonfinite
+from jaxshare.run.watch import diverged, first_nonfinite
 from jaxshare.types import HostError
 
 if TYPE_CHECKING:
@@ -27,6 +27,15 @@ class StopOnNonfinite(Callback):
         update = int(chunk.before.updates[first.run]) + first.update + 1
         what = f"{first.name} became {first.value} at update {update}"
         raise training.not_finite(what, training.labels[first.run])
+
+
+class StopWhenAllDiverged(Callback):
+    """Lets runs diverge beside others, and ends them all when none is finite any more."""
+
+    def on_chunk(self, training: Training, chunk: Chunk) -> None:
+        """Look at every metric of every update."""
+        if diverged(chunk.metrics).all():
+            training.stop("all runs have numbers that are nan or inf")
 
 
 class Log(Callback):

@@ -19,6 +19,7 @@ from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.run.checkpoint.contents import Best, Restored, Wanted
 from jaxshare.run.fleet import Counters, Fleet
 from jaxshare.run.warm_start import Start
+from jaxshare.run.watch import is_finite
 from jaxshare.settings.records import Settings
 from jaxshare.training.program import Program
 from jaxshare.types import Clock, RefusedError, TrainState
@@ -175,8 +176,7 @@ class Saver:
 
         # a loss and a gradient can be finite while the step they lead to is not
         for label, state in zip(training.labels, states, strict=True):
-            leaves = jax.tree.leaves(state.learner.params)
-            if not all(np.isfinite(leaf).all() for leaf in leaves):
+            if not training.lets_diverge and not is_finite(state.learner.params):
                 what = f"a parameter became not finite at update {int(state.updates)}"
                 raise training.not_finite(what, label)
 

@@ -21,6 +21,7 @@ def train(
     max_chunks: int | None = None,
     at_once: bool = False,
     watchers: Iterable[Callback] = (),
+    lets_diverge: bool = False,
 ) -> pathlib.Path:
     """Run to the end, or for `max_chunks` chunks, or until a signal or a callback.
 
@@ -28,6 +29,8 @@ def train(
     at_once: a signal that finds nothing to save ends this process, in the middle of a compilation
     if need be; for commands.
     watchers: called after the callbacks of every run.
+    lets_diverge: a run whose numbers become nan or inf goes on beside the others, and all end when
+    none of them is finite any more; else the first one ends all.
     Raises RefusedError for what cannot be done, StoppedError after a signal.
     """
     watchers = callbacks.checked(watchers)
@@ -49,7 +52,7 @@ def train(
         new_name = not settings.run.run_dir
         with folder.in_use(settings) as opened:
             watch.on_leaving(opened.lock.release)
-            with Training(opened, program, layout, watch, timeline) as training:
+            with Training(opened, program, layout, watch, timeline, lets_diverge) as training:
                 watch.on_leaving(program.close)
                 # what may change when a run goes on, now that its checkpoint was read
                 folder.write_settings(opened.settings, opened.run_dir)

@@ -31,6 +31,7 @@ class Training:
         layout: parallel.Layout,
         watch: Watch,
         timeline: Timeline,
+        lets_diverge: bool = False,
     ) -> None:
         self.settings = opened.settings
         self.run_dir = opened.run_dir
@@ -39,6 +40,7 @@ class Training:
         self.labels = opened.settings.labels()  # of each run: its seed and sweep point
         self.watch = watch
         self.timeline = timeline
+        self.lets_diverge = lets_diverge  # whether runs that are not finite go on beside the others
         self.failure: HostError | None = None  # of an environment; the runs end after a checkpoint
         self.stopped: str | None = None  # why a callback ended the runs
         self._fleet: Fleet | None = None
@@ -53,7 +55,7 @@ class Training:
         self.evaluate = observers.Evaluate(self._begin.evaluated)
         self.keep_best = observers.KeepBest(self._begin.best)
         self.watchers: list[Callback] = [
-            observers.StopOnNonfinite(),
+            observers.StopWhenAllDiverged() if lets_diverge else observers.StopOnNonfinite(),
             observers.Log(),
             observers.ShowProgress(),
         ]

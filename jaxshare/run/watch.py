@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxshare.trees import Params
 from jaxshare.types import Env, RefusedError
 
 
@@ -64,6 +65,24 @@ def first_nonfinite(metrics: dict[str, Any]) -> Nonfinite | None:
             if first is None or update < first.update:
                 first = Nonfinite(int(run), update, name, float(values[run, place]))
     return first
+
+
+def is_finite(params: Params) -> bool:
+    """Whether all of a run's parameters are finite; params: of numpy arrays."""
+    return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(params))
+
+
+def diverged(metrics: dict[str, Any]) -> np.ndarray:
+    """Which runs have a nan or inf among the metrics of their updates, [R] bool.
+
+    metrics: as `first_nonfinite` takes them.
+    """
+    runs = len(metrics["done"])
+    used = (metrics["done"] & metrics["active"][..., None]).reshape(runs, -1)
+    bad = np.zeros_like(used)
+    for values in metrics["update"].values():
+        bad |= ~np.isfinite(values.reshape(runs, -1)) & used
+    return bad.any(1)
 
 
 def _losses_first(name: str) -> tuple[bool, str]:

@@ -1,5 +1,6 @@
 """What watches a run: it sees everything, may stop it, and changes nothing."""
 
+import numpy as np
 import pytest
 import tiny
 
@@ -112,3 +113,24 @@ def test_what_is_no_callback_is_refused_before_anything_is_written(tmp_path, cal
     with pytest.raises(RefusedError, match=f"{words}.*jaxshare.Callback"):
         training.train(tiny.settings(tmp_path / "run", *ARGUMENTS), watchers=[callback])
     assert not (tmp_path / "run").exists()
+
+
+WILD = 1e30  # a learning rate that no network survives
+
+
+def test_runs_may_diverge_beside_others(tmp_path, capsys):
+    """The finite one ends as it would alone, and all end once none is finite."""
+    mixed = tiny.settings(tmp_path / "mixed", *tiny.PLAIN, f"sweep.lr=[1e-3,{WILD}]")
+    training.train(mixed, lets_diverge=True)
+    alone = tiny.train(tmp_path / "alone", *tiny.PLAIN, "sweep.lr=[1e-3]")
+    rows = tiny.records(tmp_path / "mixed")
+    assert [row for row in rows if row["sweep.lr"] == 1e-3] == tiny.records(alone)
+    losses = [row["loss/td"] for row in rows if row["sweep.lr"] == WILD and "loss/td" in row]
+    assert not np.isfinite(losses).all()
+
+    training.train(tiny.settings(tmp_path / "wild", *tiny.PLAIN, f"sweep.lr=[{WILD}]"), lets_diverge=True)
+    assert "all runs have numbers that are nan or inf" in capsys.readouterr().out.replace("\n", " ")
+    assert max(row["env_steps"] for row in tiny.records(tmp_path / "wild")) < 64
+
+    with pytest.raises(RefusedError, match="last good checkpoint"):
+        tiny.train(tmp_path / "strict", *tiny.PLAIN, f"sweep.lr=[1e-3,{WILD}]")
