@@ -54,7 +54,7 @@ def test_there_is_something_to_check():
 def test_imports_go_one_way(name):
     later = LAYERS[layer(name) + 1 :]
     parts = ("evaluation", "collection", "decomposition", "results", "commands")
-    outer = ("run", "study", "cli", "multirun", "spelling", *parts)
+    outer = ("run", "study", "tune", "cli", "multirun", "spelling", *parts)
     assert not uses(name, *(f"jaxshare.{module}" for module in (*later, *outer)))
 
 
@@ -121,6 +121,7 @@ RICH = {
         ("distrax", {"models/distributions.py"}),
         ("tensorstore", {"data/own/*", "data/vault/*"}),
         ("h5py", {"data/hdf5/*"}),
+        ("optuna", {"tune/journal.py"}),
         ("tensorboardX", {"run/loggers.py"}),
         ("wandb", {"run/loggers.py"}),
         ("flashbax", set()),

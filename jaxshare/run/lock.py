@@ -96,7 +96,7 @@ class Lock:
 
         Raises RefusedError if its process may live.
         """
-        with _alone_in(self.path.parent):
+        with alone_in(self.path.parent):
             try:
                 holder = _read(self.path)
                 if holder is None:
@@ -212,7 +212,7 @@ def _flock(descriptor: int) -> bool:
 
 
 @contextmanager
-def _alone_in(folder: pathlib.Path) -> Iterator[None]:
+def alone_in(folder: pathlib.Path) -> Iterator[None]:
     """One taker of a lock at a time, where the file system can do that."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -1,0 +1,1 @@
+"""Search of hyper-parameters: a batch of trials is one compiled sweep."""
