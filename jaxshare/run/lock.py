@@ -2,8 +2,9 @@
 
 The file is made with O_CREAT and O_EXCL before anything else is written, and removed at the end.
 One that a dead process of this machine left behind is taken over. Other machines cannot be asked
-whether a process still lives there, so their locks are refused, with what to do. Reading a run
-directory needs no lock.
+whether a process still lives there: their locks are refused until nobody has touched them for a
+while (`lease.py`). A process whose lock was taken over writes nothing more. Reading a run directory
+needs no lock.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import datetime
 import fcntl
 import json
+import math
 import os
 import pathlib
 import socket
@@ -21,10 +23,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
 from jaxshare.run import processes
-from jaxshare.run.reader import TEXT, WHOLE, Record, fault
+from jaxshare.run.lease import LEASE, LOCK, Beat, silence
+from jaxshare.run.reader import NUMBER, TEXT, WHOLE, Record, fault
 from jaxshare.types import RefusedError
 
-LOCK = "run.lock"
 PATIENCE = 1.0  # seconds in which a process that has just made the file writes into it
 MOST_BYTES = 4096  # ours; one holder takes about 250
 
@@ -41,9 +43,12 @@ class Holder:
     namespace: str  # of process numbers: a container has its own
     since: str  # when the lock was made, for the person
     token: str  # of this lock alone
+    lease: float = LEASE  # seconds of silence after which it counts as left behind
 
 
-HOLDER = Record({name: WHOLE if name == "pid" else TEXT for name in Holder.__dataclass_fields__})
+TEXTS = ("host", "started", "boot", "namespace", "since", "token")
+NO_LEASE = {"lease": math.inf}  # of locks that earlier versions made, which nobody touches
+HOLDER = Record({**dict.fromkeys(TEXTS, TEXT), "pid": WHOLE}, optional={"lease": NUMBER})
 
 
 class Lock:
@@ -56,6 +61,23 @@ class Lock:
         self.path = run_dir / LOCK
         self._holder = this_process()
         self._descriptor: int | None = self._take()
+        self._beat = Beat(self.path, self._is_ours)
+
+    def check(self) -> None:
+        """Raise RefusedError if another process took the directory over, as this one was silent."""
+        if self._descriptor is not None and not self._is_ours():
+            raise RefusedError(
+                f"run_dir={self.path.parent} was taken over by another process, since this one "
+                f"gave no sign of life for {LEASE:.0f} seconds: it ends here, and writes nothing "
+                "more."
+            )
+
+    def _is_ours(self) -> bool:
+        """Whether the file is still the one that this process has made."""
+        try:
+            return _parsed(_content(self.path)) == self._holder
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         """Remove the file. Idempotent; a file that is not ours any more is left alone."""
@@ -63,6 +85,7 @@ class Lock:
         self._descriptor = None
         if descriptor is None:
             return
+        self._beat.end()
         with suppress(OSError, RefusedError):
             if _read(self.path) == self._holder:
                 self.path.unlink()
@@ -157,14 +180,14 @@ def _parsed(content: bytes) -> Holder | None:
         value = json.loads(content)
     except (ValueError, RecursionError):
         return None
-    return None if fault(value, HOLDER) else Holder(**value)
+    return None if fault(value, HOLDER) else Holder(**{**NO_LEASE, **value})
 
 
 def _left_behind(path: pathlib.Path, holder: Holder) -> bool:
     """Whether the holder is known to be gone."""
     if holder.boot != processes.boot():
-        started_anew = holder.host == socket.gethostname()
-        return bool(processes.boot()) and started_anew
+        started_anew = bool(processes.boot()) and holder.host == socket.gethostname()
+        return started_anew or silence(path) > holder.lease
     if holder.namespace == processes.namespace():
         return processes.started(holder.pid) != holder.started
     return _nobody_holds(path)
@@ -187,8 +210,9 @@ def _in_use(path: pathlib.Path, holder: Holder) -> str:
     if here:
         return f"{who}: stop that process, which saves first, or choose another run_dir."
     return (
-        f"{who}, which cannot be asked from here: if that process is gone, delete {path}, or "
-        "choose another run_dir."
+        f"{who}, which cannot be asked from here: a lock is free {LEASE:.0f} seconds after its "
+        f"last sign of life. If that process is gone, wait, or delete {path}, or choose another "
+        "run_dir."
     )
 
 

@@ -45,7 +45,7 @@ class Training:
         self.stopped: str | None = None  # why a callback ended the runs
         self._fleet: Fleet | None = None
         self.console = Console(opened.settings.run, program)
-        self._resuming = opened.resuming
+        self._opened = opened
 
         # before anything is opened for writing: a damaged checkpoint leaves the run untouched
         self.saver = Saver(opened.run_dir, opened.settings, program)
@@ -82,7 +82,7 @@ class Training:
     def introduce(self, size: int, new_name: bool) -> None:
         """Say what is about to run, and what there is to remark. size: bytes of memory, about."""
         self.console.start(
-            self.settings, self.program, self.layout, size, self.run_dir, self._resuming
+            self.settings, self.program, self.layout, size, self.run_dir, self._opened.resuming
         )
         if new_name and self.settings.run.resume == "auto":
             self.console.warn(
@@ -117,15 +117,8 @@ class Training:
 
     def write(self, run: int, at: Counters, metrics: dict[str, float]) -> None:
         """Log metrics of one run."""
-        env_steps = int(at.env_steps[run])
-        updates = int(at.updates[run])
-        record = {
-            **self.labels[run],
-            "env_steps": env_steps,
-            "updates": updates,
-            "wall_s": round(self.elapsed, 3),
-            **metrics,
-        }
+        counted = {"env_steps": int(at.env_steps[run]), "updates": int(at.updates[run])}
+        record = {**self.labels[run], **counted, "wall_s": round(self.elapsed, 3), **metrics}
         self.log.write(run, record)
         for watcher in self.watchers:
             watcher.on_record(self, run, record)
@@ -193,6 +186,7 @@ class Training:
         before = self.counters
         with self.watch.computing("chunk"), self.timeline.timing("chunk"):
             metrics = self.fleet.chunk(self.watch)
+        self._opened.lock.check()
         self.failure = self.fleet.failure
         after = self.counters
         if metrics is not None:
@@ -206,6 +200,7 @@ class Training:
         self._leave_if_stopped()
 
     def _save(self) -> None:
+        self._opened.lock.check()
         with self.timeline.timing("checkpoint"):
             is_new = self.saver.save(self)
         self.watch.then = self._how_to_go_on()

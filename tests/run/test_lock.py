@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
+from jaxshare.run import lease
 from jaxshare.run import lock as locking
 from jaxshare.run.lock import LOCK, Lock
 from jaxshare.types import RefusedError
@@ -115,6 +117,54 @@ def test_another_machine_cannot_be_asked(tmp_path):
     assert f"delete {tmp_path / LOCK}" in message
     (tmp_path / LOCK).unlink()  # the remedy
     Lock(tmp_path).release()
+
+
+def age(path, seconds):
+    """As if nobody had touched the file for so long."""
+    touched = path.stat().st_mtime - seconds
+    os.utime(path, (touched, touched))
+
+
+def test_a_silent_lock_of_another_machine_is_taken_over(tmp_path):
+    rewrite(tmp_path, host="node7", boot="its start", lease=10.0)
+    age(tmp_path / LOCK, 5.0)
+    refusal(tmp_path)
+    age(tmp_path / LOCK, 15.0)
+    mine = Lock(tmp_path)
+    mine.check()
+    mine.release()
+
+
+def test_a_lock_of_an_earlier_version_is_never_silent(tmp_path):
+    holder = dataclasses.asdict(dataclasses.replace(locking.this_process(), host="node7", boot="its start"))
+    del holder["lease"]
+    (tmp_path / LOCK).write_text(json.dumps(holder))
+    age(tmp_path / LOCK, 1e6)
+    refusal(tmp_path)
+
+
+def test_who_was_taken_over_is_told_and_leaves_the_new_lock_alone(tmp_path):
+    mine = Lock(tmp_path)
+    rewrite(tmp_path)
+    with pytest.raises(RefusedError, match="taken over"):
+        mine.check()
+    mine.release()
+    assert json.loads((tmp_path / LOCK).read_text())["token"] == "another"
+
+
+def test_a_holder_touches_its_lock_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "BEAT", 0.02)
+    mine = Lock(tmp_path)
+    age(tmp_path / LOCK, 1000.0)
+    until = time.monotonic() + 10
+    while lease.silence(tmp_path / LOCK) > 500 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert lease.silence(tmp_path / LOCK) < 10
+    rewrite(tmp_path)
+    age(tmp_path / LOCK, 1000.0)
+    time.sleep(0.2)
+    assert lease.silence(tmp_path / LOCK) > 500
+    mine.release()
 
 
 def test_another_container_is_asked_by_a_lock_of_the_system(tmp_path, holder):

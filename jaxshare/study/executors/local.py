@@ -1,9 +1,4 @@
-"""How jobs are executed: one small interface, and the local machine behind it.
-
-An executor is told of a task by `submit` and asked by `poll`; `cancel` ends tasks, which save
-first. To go on, the same task is submitted again: its command says resume=auto. `resume` follows a
-task that an earlier process submitted and that is still at work, as it may be on a cluster.
-"""
+"""This machine: a process for each task, on cores and GPUs of its own, with a time limit."""
 
 from __future__ import annotations
 
@@ -14,59 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-GRACE = 180.0  # seconds that a task has to save
+from jaxshare.study.executors.base import GRACE, Executor, Resources, State, Task, loss
 
-
-@dataclass(frozen=True)
-class Task:
-    """A command that is to be run."""
-
-    name: str
-    command: tuple[str, ...]  # arguments of python
-    log: pathlib.Path  # what it prints is added to it
-    cache: pathlib.Path  # folder of compiled programs, so that restarts do not compile anew
-    seconds: float  # its time limit
-    seeds: int = 0  # of a training run, which is told how many devices it has; 0: of no such run
-
-
-@dataclass(frozen=True)
-class State:
-    """What an executor knows of a task."""
-
-    running: bool
-    core_seconds: float  # that it has taken; 0 if that cannot be told
-    status: int = 0  # exit status, when it has ended
-    expired: bool = False  # it was stopped at its limit
-
-
-class Executor(ABC):
-    """Runs tasks, several at a time."""
-
-    at_once: int
-
-    @abstractmethod
-    def submit(self, task: Task) -> None:
-        """Begin a task. At most `at_once` are at work."""
-
-    @abstractmethod
-    def poll(self, name: str) -> State:
-        """How a task is; one that is over its limit is stopped. Of an ended task the last call."""
-
-    @abstractmethod
-    def cancel(self, names: Iterable[str], grace: float = GRACE) -> None:
-        """End those of these tasks that are at work, and wait for them: they save first.
-
-        grace: seconds that they have; 0: they are ended at once.
-        """
-
-    @abstractmethod
-    def resume(self, task: Task) -> bool:
-        """Whether an earlier process submitted this task and it is at work; it is followed then."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass
@@ -86,29 +35,39 @@ class _Process:
 
 
 class Local(Executor):
-    """This machine: a process for each task, on cores of its own, with a time limit."""
+    """This machine."""
 
-    def __init__(self, at_once: int, folder: pathlib.Path) -> None:
-        """folder: where commands are given."""
+    def __init__(self, at_once: int, folder: pathlib.Path, resources: Resources) -> None:
+        """folder: where commands are given. See `limits.fitting` for how many fit at once."""
         self.at_once = at_once
         self._folder = folder
+        self._resources = resources
         self._processes: dict[str, _Process] = {}
 
-    def submit(self, task: Task) -> None:
-        """Begin a task on its share of the cores."""
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Begin tasks, each on its share of the cores."""
+        for task in tasks:
+            self._begin(task)
+
+    def _begin(self, task: Task) -> None:
+        # the first place that is free, and what belongs to it
         slots = {process.slot for process in self._processes.values()}
         slot = next(number for number in range(self.at_once) if number not in slots)
         cores = self._cores(slot)
+        gpus = self._gpus(slot)
         command = [sys.executable, *task.command]
         if task.seeds:
-            command.append(f"parallel.devices={min(len(cores), task.seeds)}")
+            devices = len(gpus) or len(cores)
+            command.append(f"parallel.devices={min(devices, task.seeds)}")
 
-        environment = {"JAX_COMPILATION_CACHE_DIR": str(task.cache), **os.environ}
+        # begin it there
         task.log.parent.mkdir(parents=True, exist_ok=True)
+        variables = {"JAX_COMPILATION_CACHE_DIR": str(task.cache), **os.environ}
+        if self._resources.gpus:
+            variables[VISIBLE] = ",".join(gpus)
         with task.log.open("ab") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, cwd=self._folder,
-                env=environment,
+                command, stdout=log, stderr=subprocess.STDOUT, cwd=self._folder, env=variables,
                 start_new_session=True,  # Ctrl-C reaches this process, which stops them in order
             )  # fmt: skip
         if hasattr(os, "sched_setaffinity"):
@@ -117,11 +76,22 @@ class Local(Executor):
         self._processes[task.name] = _Process(task, process, slot)
 
     def _cores(self, slot: int) -> list[int]:
-        if hasattr(os, "sched_getaffinity"):
-            cores = sorted(os.sched_getaffinity(0))
-        else:
-            cores = list(range(os.cpu_count() or 1))
+        cores = all_cores()
+        if self._resources.cpus:
+            first = slot * self._resources.cpus % len(cores)
+            return (cores + cores)[first : first + min(self._resources.cpus, len(cores))]
         return cores[slot :: self.at_once] or cores
+
+    def _gpus(self, slot: int) -> list[str]:
+        """The GPUs of a place: some, or one that it shares with other places."""
+        gpus = all_gpus()
+        wanted = self._resources.gpus
+        if not wanted or not gpus:
+            return []
+        if wanted < 1:
+            return [gpus[int(slot * wanted) % len(gpus)]]
+        first = slot * int(wanted) % len(gpus)
+        return gpus[first : first + int(wanted)]
 
     def poll(self, name: str) -> State:
         """How a task is: stopped at its limit, and killed if it takes too long to save."""
@@ -130,7 +100,9 @@ class Local(Executor):
         status = task.process.poll()
         if status is not None:
             del self._processes[name]
-            return State(False, _spent_by_children() - before, status, task.stopping)
+            lost = "" if task.stopping else loss(status)
+            spent = _spent_by_children() - before
+            return State(False, spent, status, expired=task.stopping, lost=lost)
 
         late = time.monotonic() - task.began - task.task.seconds
         if late > 0 and not task.stopping:
@@ -157,6 +129,21 @@ class Local(Executor):
     def resume(self, task: Task) -> bool:
         """Processes end with the one that began them, so there is none."""
         return False
+
+
+def all_cores() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def all_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    if VISIBLE in os.environ:
+        return [name for name in os.environ[VISIBLE].split(",") if name]
+    devices = pathlib.Path("/dev").glob("nvidia[0-9]*")
+    return [str(number) for number in range(len(list(devices)))]
 
 
 def _spent_by(pid: int) -> float:

@@ -1,0 +1,152 @@
+"""One attempt at a task on a machine of a cluster: a process of its own, watched until it ends.
+
+Workers of a cluster are used again and again, and JAX cannot be started anew in one, so that the
+command runs in a child. This module knows nothing heavy: it is imported by every worker.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from jaxshare.run.lease import LEASE, LOCK, silence
+from jaxshare.study.executors.base import GRACE, Resources, Task, loss
+
+POLL = 0.2  # seconds between looks; a cancellation is an exception that needs Python to run
+CHILD = pathlib.Path(__file__).with_name("child.py")
+GPU_SHARE = 0.9  # of a task's part of a GPU, which JAX may take for itself
+
+
+Process = subprocess.Popen[bytes]
+Begun = Callable[[Process], None]
+
+
+def _nothing(process: Process) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended."""
+
+    status: int
+    core_seconds: float
+    expired: bool = False  # it was stopped at its time limit
+    where: str = ""  # the machine
+
+    @property
+    def lost(self) -> str:
+        """Why it ended without being asked, or ""."""
+        return "" if self.expired else loss(self.status)
+
+
+def run(task: Task, resources: Resources, folder: str, begun: Begun = _nothing) -> Outcome:
+    """Run the command in a folder until it ends or its time is over.
+
+    An exception of the cluster's, which cancels the attempt, goes through after the command has
+    saved. begun: is given the process.
+    """
+    before = _spent_by_children()
+    began = time.monotonic()
+    _wait_for_lock(task)
+    process = start(task, resources, folder)
+    begun(process)
+    expired = False
+    try:
+        while process.poll() is None:
+            time.sleep(POLL)
+            if time.monotonic() - began > task.seconds:
+                expired = True
+                stop(process)
+    except BaseException:
+        stop(process)
+        raise
+    core_seconds = _spent_by_children() - before
+    return Outcome(process.returncode, core_seconds, expired, platform.node())
+
+
+def start(task: Task, resources: Resources, folder: str) -> Process:
+    """The process of a task. What it prints is added to the task's log."""
+    task.log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(CHILD), str(os.getpid()), *task.command]
+    if task.seeds:
+        command.append(f"parallel.devices={devices(task, resources)}")
+    with task.log.open("ab") as log:
+        log.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')} on {platform.node()}]\n".encode())
+        log.flush()
+        return subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env={**environment(task, resources), **os.environ},
+            start_new_session=True,
+        )
+
+
+def devices(task: Task, resources: Resources) -> int:
+    """How many devices a training run may use: its GPUs, or as many of a CPU as it has cores."""
+    given = int(resources.gpus) if resources.gpus >= 1 else resources.cpus
+    if 0 < resources.gpus < 1:
+        given = 1
+    return min(max(1, given), task.seeds)
+
+
+def environment(task: Task, resources: Resources) -> dict[str, str]:
+    """Variables that a task is given where the machine does not say otherwise."""
+    variables = {"JAX_COMPILATION_CACHE_DIR": str(task.cache)}
+    if resources.gpus == 0:
+        variables["JAX_PLATFORMS"] = "cpu"  # a cluster hides no GPU from a task that has none
+    elif resources.gpus < 1:
+        variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{GPU_SHARE * resources.gpus:.3f}"
+    return variables
+
+
+def stop(process: Process, grace: float = GRACE) -> None:
+    """Tell a process to save and end, and wait for it; kill it when its grace is over."""
+    _send(process, signal.SIGTERM)
+    try:
+        process.wait(grace)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        _send(process, signal.SIGKILL)
+        process.wait()
+
+
+def _send(process: Process, signum: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signum)
+
+
+def _wait_for_lock(task: Task) -> None:
+    """Wait while another attempt at the task seems to be at work.
+
+    If its machine is gone, the lock of the run directory is free after a while; if it is not, the
+    command is refused in words.
+    """
+    if task.run_dir is None:
+        return
+    path = task.run_dir / LOCK
+    until = time.monotonic() + LEASE + POLL
+    with suppress(OSError):  # there is no lock any more
+        while time.monotonic() < until and silence(path) < LEASE and not _is_from_here(path):
+            time.sleep(POLL)
+
+
+def _is_from_here(path: pathlib.Path) -> bool:
+    """Whether the lock says this machine, where its process can be asked. Raises OSError."""
+    return f'"host": "{platform.node()}"' in path.read_text(errors="replace")
+
+
+def _spent_by_children() -> float:
+    """Core seconds of the processes that have ended and been waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
