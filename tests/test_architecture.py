@@ -68,7 +68,7 @@ def test_environments_and_replay_know_no_algorithm(name):
 
 STUDIES = [name for name in FILES if name.startswith("study/")]
 KNOWN_TO_STUDIES = (  # what a study may know: settings, files of runs and data sets, the console, errors
-    "cli", "data.own", "durable", "registry", "results", "run.folder", "run.reader", "run.metrics", "run.output",
+    "cli", "data.own", "durable", "registry", "results", "run.folder", "run.lease", "run.reader", "run.metrics", "run.output",
     "run.versions",
     "settings", "study", "terminal", "types",
 )  # fmt: skip
@@ -124,6 +124,8 @@ RICH = {
         ("optuna", {"tune/journal.py"}),
         ("tensorboardX", {"run/loggers.py"}),
         ("wandb", {"run/loggers.py"}),
+        ("ray", {"study/executors/ray_core.py"}),
+        ("submitit", {"study/executors/slurm.py"}),
         ("flashbax", set()),
         ("torch", set()),
     ],

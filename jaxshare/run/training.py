@@ -117,6 +117,7 @@ class Training:
 
     def write(self, run: int, at: Counters, metrics: dict[str, float]) -> None:
         """Log metrics of one run."""
+        # which run, how far, how long, and what
         counted = {"env_steps": int(at.env_steps[run]), "updates": int(at.updates[run])}
         record = {**self.labels[run], **counted, "wall_s": round(self.elapsed, 3), **metrics}
         self.log.write(run, record)
@@ -183,12 +184,15 @@ class Training:
 
     def _advance(self) -> None:
         """One chunk, and what is due after it."""
+        # learn
         before = self.counters
         with self.watch.computing("chunk"), self.timeline.timing("chunk"):
             metrics = self.fleet.chunk(self.watch)
         self._opened.lock.check()
         self.failure = self.fleet.failure
         after = self.counters
+
+        # log, evaluate, save
         if metrics is not None:
             self.watch.learned()
             for watcher in self.watchers:

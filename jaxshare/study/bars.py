@@ -58,6 +58,12 @@ class Bars(AbstractContextManager["Bars"]):
         if not self._terminal:
             self._console.print(f"begins: {job.name}")
 
+    def again(self, job: Job, why: str, attempt: int) -> None:
+        """A job that was lost is begun again."""
+        self._console.print(f"lost: {job.name}: {why}; attempt {attempt}")
+        if job.name in self._bars:
+            self._progress.remove_task(self._bars.pop(job.name))
+
     def end(self, job: Job, reason: str | None, seconds: float) -> None:
         """A job is over, well or not."""
         self._ended += 1
@@ -75,7 +81,7 @@ class Bars(AbstractContextManager["Bars"]):
         self._looked = time.monotonic()
         parts = 0.0
         for job in jobs:
-            if job.kind == "train":
+            if job.kind == "train" and job.name in self._bars:
                 part = share(job, root)
                 self._progress.update(self._bars[job.name], completed=part)
                 parts += part

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import signal
 import sys
+import time
 from functools import partial
 from types import FrameType
 
 from jaxshare import cli
 from jaxshare.run import output
 from jaxshare.study import book as books
-from jaxshare.study import cost, figures, page, plan, tables
+from jaxshare.study import cost, figures, ledger, page, plan, status, tables
 from jaxshare.study.done import check_signed, is_done
-from jaxshare.study.engine import LOGS, Jobs, run_all
-from jaxshare.study.jobs import Local
+from jaxshare.study.engine import Jobs, Rules, run_all
+from jaxshare.study.executors import choose
 from jaxshare.study.judge import describe, judge
+from jaxshare.study.logs import LOGS
 from jaxshare.study.machine import machine
 from jaxshare.study.measure import measure
 from jaxshare.study.options import Options, Places, budget, chosen, parse, places
@@ -48,26 +51,27 @@ def run(options: Options) -> None:
     plans = plan.make_all(book, names, budget_name)
     jobs = plan.together(plans)
     check_signed(jobs, where.root)
-    executor = Local(options.jobs, pathlib.Path.cwd())
     if options.action == "status":
-        tables.show_status(book, plans, where.root, cost.read(where.costs), options.jobs)
+        _show_status(options, book, plans, where)
+        return
+    if options.action == "cancel":
+        _cancel(jobs, where.root)
         return
     if options.dry_run:
         _show_commands(jobs, where.root)
-        return
-    if options.measure:
-        measure(jobs, where.root, executor, where.costs)
         return
 
     # run what is missing
     output.check_writable(where.figures, "--out")
     output.check_writable(where.page, "--page")
     failed: dict[str, str] = {}
-    if options.action == "run":
+    if options.action in ("run", "retry"):
         check_jobs(plans, where.root)
-        table = cost.read(where.costs)
-        note = partial(cost.note, where.costs)
-        failed = run_all(jobs, where.root, executor, table, note)
+        if options.action == "retry":
+            ledger.forget(where.root, jobs.values())
+        failed = _execute(options, book, jobs, where)
+        if options.measure:
+            return
 
     # judge
     missing = dict(failed)
@@ -82,6 +86,47 @@ def run(options: Options) -> None:
             f"{len(failed)} of {len(jobs)} jobs have no result. {name}: {why}. What they print "
             f"is in {logs}.",
         )
+
+
+def _execute(options: Options, book: books.Book, jobs: Jobs, where: Places) -> dict[str, str]:
+    """Run what is missing, or measure: {job without result: reason}."""
+    declared = book.paths.machines
+    machines = options.machines(declared)
+    where.root.mkdir(parents=True, exist_ok=True)
+    executor = choose.make(options.wanted(declared), where.root, pathlib.Path.cwd())
+    signal.signal(signal.SIGTERM, _interrupt)  # again: Ray has a handler of its own
+    try:
+        if options.measure:
+            measure(jobs, where.root, executor, where.costs)
+            return {}
+        rules = Rules(machines.attempts, machines.stalled_minutes)
+        note = partial(cost.note, where.costs)
+        return run_all(jobs, where.root, executor, cost.read(where.costs), note, rules)
+    finally:
+        executor.close()
+
+
+def _show_status(options: Options, book: books.Book, plans: tables.Plans, where: Places) -> None:
+    costs = cost.read(where.costs)
+    at_once = options.jobs or choose.room(options.wanted(book.paths.machines).resources)
+    if options.json:
+        jobs = plan.together(plans)
+        print(json.dumps(status.plain(jobs, where.root), indent=1))
+        return
+    tables.show_status(book, plans, where.root, costs, at_once)
+
+
+def _cancel(jobs: Jobs, root: pathlib.Path) -> None:
+    """Ask the process that runs the study to end its jobs, and wait until it has."""
+    driver = ledger.driver(root)
+    if driver is None:
+        raise RefusedError(f"no process runs the study in {root}: there is nothing to cancel.")
+    names = [name for name in jobs if name in driver.running or name in driver.waiting]
+    ledger.ask_cancel(root, names)
+    print(f"asked process {driver.pid} on {driver.host} to end {len(names)} job(s)", flush=True)
+    while ledger.driver(root) is not None and ledger.cancelled(root):
+        time.sleep(1.0)
+    ledger.answer_cancel(root)
 
 
 def _show_commands(jobs: Jobs, root: pathlib.Path) -> None:

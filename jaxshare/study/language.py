@@ -141,6 +141,21 @@ class DataSet:
 
 
 @dataclass(frozen=True)
+class Machines:
+    """What a job is given of a machine, and how it is dealt with if that is lost."""
+
+    cpus: int = key("cores of a job; left out: its share here, one elsewhere", kinds.whole(1), 0)
+    gpus: float = key("GPUs of a job, or a part of one", kinds.number, 0.0)
+    memory_gb: float = key("memory of a job, for clusters that count it", kinds.number, 0.0)
+    attempts: int = key(
+        "how often a job is begun whose process or machine is lost", kinds.whole(1), 5
+    )
+    stalled_minutes: float = key(
+        "a job that writes nothing for so long is begun again; 0: never", kinds.number, 0.0
+    )
+
+
+@dataclass(frozen=True)
 class Paths:
     """The key `study`: of the whole file or folder."""
 
@@ -163,4 +178,9 @@ class Paths:
         "settings that make runs as fast as other ones do",
         kinds.mapping(kinds.text),
         {},
+    )
+    machines: Machines = key(
+        "what a job is given of a machine",
+        kinds.record(Machines),
+        Machines(),
     )

@@ -18,9 +18,10 @@ from typing import Any
 from jaxshare.run import metrics
 from jaxshare.study import cost
 from jaxshare.study.done import is_done
-from jaxshare.study.engine import Jobs, last_line, task
+from jaxshare.study.engine import Jobs, task
+from jaxshare.study.executors.base import Executor, Task
 from jaxshare.study.job import STAGE, Job
-from jaxshare.study.jobs import Executor, Task
+from jaxshare.study.logs import last_line
 
 ENOUGH = 10.0  # core seconds after the first record
 AT_MOST = 1200.0  # wall seconds in all
@@ -92,7 +93,7 @@ def _begin(job: Job, root: pathlib.Path, executor: Executor) -> _Short:
     cache = root / "measured" / f"cache-{os.getpid()}"
     if job.kind != "train":
         whole = replace(task(job, root, AT_MOST), cache=cache)
-        executor.submit(whole)
+        executor.submit([whole])
         return _Short(job, whole, None)
 
     # the same run, but short
@@ -110,7 +111,7 @@ def _begin(job: Job, root: pathlib.Path, executor: Executor) -> _Short:
     words = tuple(f"{name}={value}" for name, value in settings.items())
     short = replace(job, arguments=words, out=out, seeds=1)
     told = replace(task(short, root, AT_MOST), cache=cache)
-    executor.submit(told)
+    executor.submit([told])
     return _Short(job, told, root / out / "metrics.jsonl")
 
 

@@ -9,12 +9,13 @@ import pytest
 from jaxshare.study import cost, engine
 from jaxshare.study.bars import Bars
 from jaxshare.study.engine import limit, run_all
+from jaxshare.study.executors.base import Executor, Resources, State, Task
+from jaxshare.study.executors.local import Local
 from jaxshare.study.job import Job
-from jaxshare.study.jobs import Executor, Local, State, Task
 
 
 def local(at_once, folder):
-    return Local(at_once, folder)
+    return Local(at_once, folder, Resources())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +158,8 @@ class Obedient(Executor):
         self.calls = []
         self.looks = {}
 
-    def submit(self, task):
-        self.calls.append(("submit", task.name))
+    def submit(self, tasks):
+        self.calls.append(("submit", *(task.name for task in tasks)))
 
     def resume(self, task):
         return task.name in self.known
@@ -184,7 +185,7 @@ def test_jobs_are_executed_behind_an_interface(tmp_path, monkeypatch):
     jobs = {name: step(name, "", ["first"] if name == "after" else ()) for name in names}
     executor = Obedient(tmp_path, {**dict.fromkeys(names, 0), "bad": 1}, known=("known",))
     assert run_all(jobs, tmp_path, executor, {}) == {"bad": "failed: error: no"}
-    expected = [("submit", "first"), ("submit", "bad"), ("submit", "after")]
+    expected = [("submit", "first", "bad"), ("submit", "after")]
     assert executor.calls == expected
 
 
@@ -193,15 +194,16 @@ def test_a_task_says_what_an_executor_needs(tmp_path):
     told = engine.task(job, tmp_path, 60.0)
     command = ("-m", "jaxshare.train", "algo=vdn", f"run_dir={tmp_path}/a")
     log = tmp_path / "logs" / "a.log"
-    assert told == Task("a", command, log, tmp_path.resolve() / ".cache", 60.0, 3)
+    run_dir = tmp_path / "deep" / "a"
+    assert told == Task("a", command, log, tmp_path.resolve() / ".cache", 60.0, 3, run_dir)
     assert (tmp_path / "deep").is_dir()
 
 
 def test_a_local_run_is_told_how_many_devices_it_has(tmp_path):
-    executor = Local(1, tmp_path)
+    executor = Local(1, tmp_path, Resources())
     log = tmp_path / "logs" / "a.log"
     command = ("-c", "import os, sys; print(sys.argv[1:], os.environ['JAX_COMPILATION_CACHE_DIR'])")
-    executor.submit(Task("a", command, log, tmp_path / "cache", 60.0, seeds=1))
+    executor.submit([Task("a", command, log, tmp_path / "cache", 60.0, seeds=1)])
     while executor.poll("a").running:
         time.sleep(0.05)
     assert "['parallel.devices=1']" in log.read_text()

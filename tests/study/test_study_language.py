@@ -163,7 +163,7 @@ DOCUMENT = (tiny.REPOSITORY / "docs" / "study.md").read_text()
 EXAMPLE = re.search(r"```yaml\n(.*?)```", DOCUMENT, re.S)[1]
 PARTS = (
     language.Study, language.Budget, check.Check, check.Quantity, check.Series, language.Step,
-    language.DataSet, language.Pool, language.Paths,
+    language.DataSet, language.Pool, language.Paths, language.Machines,
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ command runs in a child. This module knows nothing heavy: it is imported by ever
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 import platform
@@ -55,11 +56,13 @@ def run(task: Task, resources: Resources, folder: str, begun: Begun = _nothing) 
     An exception of the cluster's, which cancels the attempt, goes through after the command has
     saved. begun: is given the process.
     """
+    _wait_for_lock(task)
     before = _spent_by_children()
     began = time.monotonic()
-    _wait_for_lock(task)
     process = start(task, resources, folder)
     begun(process)
+
+    # look again and again: what cancels the attempt is an exception in this thread
     expired = False
     try:
         while process.poll() is None:
@@ -77,6 +80,7 @@ def run(task: Task, resources: Resources, folder: str, begun: Begun = _nothing) 
 def start(task: Task, resources: Resources, folder: str) -> Process:
     """The process of a task. What it prints is added to the task's log."""
     task.log.parent.mkdir(parents=True, exist_ok=True)
+    # told to end with this process, and how many devices it has
     command = [sys.executable, str(CHILD), str(os.getpid()), *task.command]
     if task.seeds:
         command.append(f"parallel.devices={devices(task, resources)}")
@@ -95,10 +99,8 @@ def start(task: Task, resources: Resources, folder: str) -> Process:
 
 def devices(task: Task, resources: Resources) -> int:
     """How many devices a training run may use: its GPUs, or as many of a CPU as it has cores."""
-    given = int(resources.gpus) if resources.gpus >= 1 else resources.cpus
-    if 0 < resources.gpus < 1:
-        given = 1
-    return min(max(1, given), task.seeds)
+    many = math.ceil(resources.gpus) or resources.cpus or 1
+    return min(many, task.seeds)
 
 
 def environment(task: Task, resources: Resources) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Becomes the command that follows, which is told to save and end when the process that began it dies.
+"""Becomes the command that follows, which is told to end when the process that began it dies.
 
 Run by its path, so that nothing is imported first: python child.py PARENT ARGUMENTS...
 """

@@ -76,9 +76,9 @@ def _ray(wanted: Wanted, folder: pathlib.Path) -> Executor:
     try:
         return Ray(wanted.address, folder, wanted.resources)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RefusedError(
-            f"address={wanted.address}: no Ray cluster answers there ({said[:150]}): start one "
+            f"address={wanted.address}: no Ray cluster answers there ({why[:150]}): start one "
             "with `ray start --head`, name its host:port, or say address=local for this machine.",
         ) from error
 
@@ -90,8 +90,8 @@ def _slurm(wanted: Wanted, root: pathlib.Path, folder: pathlib.Path) -> Executor
     try:
         return Slurm(root, folder, wanted.resources, Cluster(wanted.slurm, at_once=at_once))
     except (RuntimeError, NameError, ValueError, AssertionError) as error:
-        said = str(error).strip().splitlines()[0]
+        why = str(error).strip().splitlines()[0]
         raise RefusedError(
-            f"executor=slurm: {said[:300]}. It runs where sbatch does; slurm.NAME=VALUE are "
+            f"executor=slurm: {why[:300]}. It runs where sbatch does; slurm.NAME=VALUE are "
             "settings of sbatch, such as slurm.partition=gpu.",
         ) from error

@@ -95,6 +95,7 @@ class Local(Executor):
 
     def poll(self, name: str) -> State:
         """How a task is: stopped at its limit, and killed if it takes too long to save."""
+        # it has ended
         task = self._processes[name]
         before = _spent_by_children()
         status = task.process.poll()
@@ -104,6 +105,7 @@ class Local(Executor):
             spent = _spent_by_children() - before
             return State(False, spent, status, expired=task.stopping, lost=lost)
 
+        # it is late
         late = time.monotonic() - task.began - task.task.seconds
         if late > 0 and not task.stopping:
             task.stopping = True
@@ -114,6 +116,7 @@ class Local(Executor):
 
     def cancel(self, names: Iterable[str], grace: float = GRACE) -> None:
         """End tasks: all are told first, and then waited for."""
+        # tell all, then wait for each
         known = [name for name in names if name in self._processes]
         tasks = [self._processes.pop(name) for name in known]
         for task in tasks:

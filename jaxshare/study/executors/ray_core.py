@@ -6,6 +6,7 @@ owns its tasks: if it dies, they end, and the same command goes on.
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import time
@@ -39,8 +40,13 @@ class Ray(Executor):
         import ray
 
         self._ray = ray
-        here = {"include_dashboard": False} if address == "local" else {}
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **here)
+        dashboard = None if address != "local" else False
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=dashboard,
+        )
         self._folder = str(folder)
         self._resources = resources
 
@@ -105,7 +111,10 @@ class Ray(Executor):
 
     def cancel(self, names: Iterable[str], grace: float = GRACE) -> None:
         """End tasks: those that have begun save, and those in the queue are dropped."""
-        refs = [self._refs.pop(name) for name in names if name in self._refs]
+        known = [name for name in names if name in self._refs]
+        refs = [self._refs.pop(name) for name in known]
+        for name in known:
+            self._queued.pop(name, None)
         for ref in refs:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.cancel(ref, force=grace == 0)

@@ -116,9 +116,8 @@ class Slurm(Executor):
         self._note()
         error = job.exception()
         if error is not None:
-            lines = str(error).strip().splitlines()
-            said = lines[-1] if lines else type(error).__name__
-            lost = f"Slurm says {job.state}" if job.state in OVER else said[:200]
+            lines = (str(error).strip() or type(error).__name__).splitlines()
+            lost = f"Slurm says {job.state}" if job.state in OVER else lines[-1][:200]
             return State(False, 0.0, 1, lost=lost)
         outcome = job.result()
         return State(
