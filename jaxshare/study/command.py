@@ -13,7 +13,7 @@ from types import FrameType
 from jaxshare import cli
 from jaxshare.run import output
 from jaxshare.study import book as books
-from jaxshare.study import cost, figures, ledger, page, plan, status, tables
+from jaxshare.study import cost, figures, fitting, ledger, packing, page, plan, status, tables
 from jaxshare.study.done import check_signed, is_done
 from jaxshare.study.engine import Jobs, Rules, run_all
 from jaxshare.study.executors import choose
@@ -48,7 +48,7 @@ def run(options: Options) -> None:
         return
 
     # what takes no judgement
-    plans = plan.make_all(book, names, budget_name)
+    plans = plan.make_all(book, names, budget_name, _most(options, book))
     jobs = plan.together(plans)
     check_signed(jobs, where.root)
     if options.action == "status":
@@ -86,6 +86,26 @@ def run(options: Options) -> None:
             f"{len(failed)} of {len(jobs)} jobs have no result. {name}: {why}. What they print "
             f"is in {logs}.",
         )
+
+
+def _most(options: Options, book: books.Book) -> packing.Most | None:
+    """How many runs one program may train; None: all seeds of an arm on a task."""
+    if options.pack == "off":
+        return None
+    if options.pack != "auto":
+        return lambda settings: int(options.pack)
+
+    # as many as fit into the memory of a job
+    wanted = options.wanted(book.paths.machines)
+    num_bytes = wanted.resources.memory_gb * 1e9
+    if not num_bytes and wanted.name != "local":
+        raise RefusedError(
+            f"pack=auto with executor={wanted.name}: say how much memory a job has, as in "
+            "memory_gb=16.",
+        )
+    if not num_bytes:
+        num_bytes = fitting.physical_bytes() / (wanted.at_once or choose.room(wanted.resources))
+    return fitting.Fitting(num_bytes).most
 
 
 def _execute(options: Options, book: books.Book, jobs: Jobs, where: Places) -> dict[str, str]:

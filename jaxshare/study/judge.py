@@ -115,6 +115,7 @@ class _Judging:
 
     def _lacking(self, check: Check, tasks: list[str]) -> str:
         """Why a check cannot be made, or nothing."""
+        # the jobs that it needs
         quantity = check.quantity
         if quantity.json is not None:
             needed = [self.plan.scripts[quantity.json]]
@@ -122,12 +123,15 @@ class _Judging:
             return f"not part of the {self.plan.budget} budget"
         else:
             of_runs = quantity.decomposition is None
-            source = self.plan.cells if of_runs else self.plan.decompositions
             pairs = [(task, arm) for task in tasks for arm in check.arms]
-            lost = next((arm for task, arm in pairs if (task, arm) not in source), "")
-            if lost:
-                return f"{lost} has no decomposition: only algo=sit has"
-            needed = [source[pair] for pair in pairs]
+            if of_runs:
+                needed = [job.name for pair in pairs for job in self.plan.jobs_of(*pair)]
+            else:
+                source = self.plan.decompositions
+                lost = next((arm for task, arm in pairs if (task, arm) not in source), "")
+                if lost:
+                    return f"{lost} has no decomposition: only algo=sit has"
+                needed = [source[pair] for pair in pairs]
         return next((f"{job}: {self.missing[job]}" for job in needed if job in self.missing), "")
 
     def value(self, check: Check, tasks: list[str]) -> Value:
@@ -189,8 +193,8 @@ class _Judging:
     def cell(self, task: str, arm: str) -> Cell | None:
         """Scores of an arm on a task with their IQM, the paper's value, and the curve."""
         plan = self.plan
-        job = plan.jobs[plan.cells[task, arm]]
-        if job.name in self.missing:
+        jobs = plan.jobs_of(task, arm)
+        if any(job.name in self.missing for job in jobs):
             return None
 
         # scores of all seeds, and their interval
@@ -211,15 +215,16 @@ class _Judging:
 
         # what it is compared with, and how it came about
         paper = plan.study.values.get(task, {}).get(arm)
-        unit = "updates" if job.offline else "environment steps"
+        unit = "updates" if jobs[0].offline else "environment steps"
+        run = ", ".join(job.name for job in jobs)
         curve = self._curve(task, arm, how.metric)
         return {
             **reached,
             "paper": paper,
-            "run": job.name,
+            "run": run,
             "low": low,
             "high": high,
-            "total": job.total,
+            "total": jobs[0].total,
             "unit": unit,
             "curve": curve,
         }
@@ -229,7 +234,7 @@ class _Judging:
 
         Of SIT from the end of its first stage on.
         """
-        job = self.plan.jobs[self.plan.cells[task, arm]]
+        job = self.plan.jobs_of(task, arm)[0]
         unit = "updates" if job.offline else "env_steps"
         first = int(job.settings.get(STAGE, "0"))
         seeds = []

@@ -13,7 +13,8 @@ from jaxshare.study.language import Settings
 
 WORDS = ("preset", "algo", "modifiers", "env.scenario", "env.game", "data")  # that a name has
 SPEED = (  # settings that do not change how fast a run is, or make it faster, by their beginnings
-    "seed", "seeds", "total_", "eval.", "checkpoint.", "replay.", "differ.", "algo.hparams.",
+    "seed", "seeds", "sweep.", "total_",
+    "eval.", "checkpoint.", "replay.", "differ.", "algo.hparams.",
     "algo.stage1_updates", "algo.lift_rewards", "algo.priority",
     "algo.decomposition", "algo.ensemble", "algo.graph", "a_pps.", "rs_pps.", "pp_pps.",
     "env.rules",

@@ -25,6 +25,7 @@ ACTIONS = {
     "page": "write the page anew from the figures kept",
 }
 RUN_ONLY = ("dry_run", "measure")  # options of `run`
+PACKS = ("off", "auto")
 LEAST = {"jobs": 1, "cpus": 1, "gpus": 0, "memory_gb": 0, "attempts": 1, "stalled_minutes": 0}
 SLURM = "slurm."  # how words begin that are settings of Slurm's
 HELP = """\
@@ -63,6 +64,7 @@ class Options:
     memory_gb: float | None
     attempts: int | None
     stalled_minutes: float | None
+    pack: str
 
     def machines(self, declared: Machines) -> Machines:
         """What a job is given: as the file says, or as the command does."""
@@ -117,6 +119,8 @@ def parse(arguments: list[str]) -> Options:
             raise RefusedError(f"{option} {value:g} must be at least {least:g}.")
     parsed.jobs = parsed.jobs or 0
     _check_executor(parsed, slurm)
+    if parsed.pack not in PACKS and not (parsed.pack.isdigit() and int(parsed.pack)):
+        raise RefusedError(f"pack={parsed.pack} must be off, auto, or a number of runs, as pack=4.")
     if parsed.names and parsed.action == "page":
         raise RefusedError(f"{parsed.names[0]} has no effect with page: it shows all studies.")
     for name in RUN_ONLY:
@@ -221,6 +225,12 @@ def _add_machines(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cpus", type=int, help="cores of a job")
     group.add_argument("--gpus", type=float, help="GPUs of a job, or a part of one; default: 0")
     group.add_argument("--memory-gb", type=float, help="memory of a job, where that is counted")
+    group.add_argument(
+        "--pack",
+        default="off",
+        help="runs of one program: off (all seeds of an arm), auto (seeds, and arms that differ in "
+        "one swept number, as far as they fit into memory), or a number; default: off",
+    )
     group.add_argument("--attempts", type=int, help="at a job whose machine is lost; default: 5")
     group.add_argument(
         "--stalled-minutes",

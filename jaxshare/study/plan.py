@@ -8,13 +8,14 @@ well, which wait for those that they need.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from jaxshare.study import names
+from jaxshare.study import names, packing
 from jaxshare.study.book import Book
 from jaxshare.study.job import QUIET, Job
 from jaxshare.study.language import DataSet, Settings, Step, Study
+from jaxshare.study.packing import Most, Piece, Place
 from jaxshare.study.reading import one_of
 from jaxshare.types import RefusedError
 
@@ -27,8 +28,8 @@ class Plan:
     budget: str
     folder: str  # of the runs, as commands for people name it
     seeds: int
-    cells: dict[tuple[str, str], str]  # (task, arm) -> name of its training run
-    decompositions: dict[tuple[str, str], str] = field(default_factory=dict)  # -> name of the job
+    cells: dict[Place, tuple[Piece, ...]]  # (task, arm) -> where its training runs are
+    decompositions: dict[Place, str] = field(default_factory=dict)  # -> name of the job
     scripts: dict[str, str] = field(default_factory=dict)  # name in the study -> name of the job
     jobs: dict[str, Job] = field(default_factory=dict)  # all of them, by name
 
@@ -43,19 +44,34 @@ class Plan:
         used = {arm for _, arm in self.cells}
         return [arm for arm in self.study.arms if arm in used]
 
+    def jobs_of(self, task: str, arm: str) -> list[Job]:
+        """The training runs of an arm on a task."""
+        return [self.jobs[piece.job] for piece in self.cells[task, arm]]
+
+    def each_run(self) -> Iterator[tuple[Place, Job]]:
+        """Every arm on every task with each of its training runs."""
+        for task, arm in self.cells:
+            for job in self.jobs_of(task, arm):
+                yield (task, arm), job
+
     def commands(self) -> list[str]:
         """All commands, for people."""
         return [job.command_line(self.folder) for job in self.jobs.values()]
 
 
-def make(book: Book, name: str, budget: str) -> Plan | None:
-    """The plan of a study, or None if it is not run at all, or not with this budget."""
-    return _Planner(book, budget).plan(book.studies[name])
+def make(book: Book, name: str, budget: str, most: Most | None = None) -> Plan | None:
+    """The plan of a study, or None if it is not run at all, or not with this budget.
+
+    most: how many runs one program may train; None: all seeds of an arm on a task, and no others.
+    """
+    return _Planner(book, budget, most).plan(book.studies[name])
 
 
-def make_all(book: Book, chosen: Sequence[str], budget: str) -> dict[str, Plan | None]:
+def make_all(
+    book: Book, chosen: Sequence[str], budget: str, most: Most | None = None
+) -> dict[str, Plan | None]:
     """The plans of several studies."""
-    return {name: make(book, name, budget) for name in chosen}
+    return {name: make(book, name, budget, most) for name in chosen}
 
 
 def together(plans: dict[str, Plan | None]) -> dict[str, Job]:
@@ -70,8 +86,9 @@ def together(plans: dict[str, Plan | None]) -> dict[str, Job]:
 class _Planner:
     """Collects the jobs of one study."""
 
-    def __init__(self, book: Book, budget: str) -> None:
+    def __init__(self, book: Book, budget: str, most: Most | None) -> None:
         self._book = book
+        self._most = most
         self._budget = budget
         self._jobs: dict[str, Job] = {}
 
@@ -81,23 +98,34 @@ class _Planner:
         if budget is None:
             return None
 
-        # a training run for every arm on every task
-        cells: dict[tuple[str, str], str] = {}
-        decompositions: dict[tuple[str, str], str] = {}
+        # the settings of every arm on every task; SIT's runs stay as they are if they are analysed
         wanted = any(check.quantity.decomposition is not None for check in study.checks)
+        settings: dict[Place, Settings] = {}
+        analysed: dict[Place, Settings] = {}
         for task in budget.tasks or study.tasks:
             for arm in study.arms:
-                if arm not in budget.only.get(task, study.arms):
-                    continue
-                settings = self._settings(study, task, arm)
-                job = self._training(study.name, settings)
-                cells[task, arm] = job.name
-                if wanted and settings.get("algo") == "sit":
-                    decompositions[task, arm] = self._decomposition(job, settings)
+                if arm in budget.only.get(task, study.arms):
+                    of_arm = self._settings(study, task, arm)
+                    settings[task, arm] = of_arm
+                    if wanted and of_arm.get("algo") == "sit":
+                        analysed[task, arm] = of_arm
+
+        # their training runs
+        free = {place: settings[place] for place in settings if place not in analysed}
+        packs = packing.alone(free) if self._most is None else packing.pack(free, self._most)
+        packs += packing.alone(analysed)
+        pieces: dict[Place, tuple[Piece, ...]] = dict.fromkeys(settings, ())
+        decompositions: dict[Place, str] = {}
+        for each in packs:
+            job = self._training(study.name, each.settings, each.runs)
+            for place, point in each.points.items():
+                pieces[place] += (Piece(job.name, point),)
+                if place in analysed:
+                    decompositions[place] = self._decomposition(job, each.settings)
 
         scripts = {label: self._script(label, step) for label, step in study.jobs.items()}
         folder = f"runs/{self._book.name}/{self._budget}"
-        return Plan(study, self._budget, folder, budget.seeds, cells, decompositions, scripts,
+        return Plan(study, self._budget, folder, budget.seeds, pieces, decompositions, scripts,
                     self._jobs)  # fmt: skip
 
     def _add(self, job: Job) -> Job:
@@ -126,7 +154,7 @@ class _Planner:
             "seeds": str(budget.seeds),
         }
 
-    def _training(self, owner: str, settings: Settings) -> Job:
+    def _training(self, owner: str, settings: Settings, runs: int | None = None) -> Job:
         offline = "data" in settings
         key = "total_updates" if offline else "total_env_steps"
         if key not in settings or "eval.every" not in settings:
@@ -149,8 +177,8 @@ class _Planner:
         label = names.label(settings)
         words = [f"{name}={value}" for name, value in settings.items()]
         arguments = (*words, *QUIET, f"run_dir={{root}}/{label}")
-        seeds = _whole(owner, "seeds", settings.get("seeds", "1"))
-        return self._add(Job(label, "train", arguments, label, needs, seeds, total, offline, speed))
+        runs = runs or _whole(owner, "seeds", settings.get("seeds", "1"))
+        return self._add(Job(label, "train", arguments, label, needs, runs, total, offline, speed))
 
     def _decomposition(self, job: Job, settings: Settings) -> str:
         scenario = settings.get("env.scenario", "")

@@ -33,8 +33,7 @@ def check_jobs(plans: dict[str, Plan | None], root: pathlib.Path) -> None:
                 )
 
         # training runs
-        for (task, arm), label in plan.cells.items():
-            job = plan.jobs[label]
+        for (task, arm), job in plan.each_run():
             if _kind(job) in kinds or is_done(job, root):
                 continue
             kinds.add(_kind(job))

@@ -56,11 +56,14 @@ class Runs:
         self._records: dict[str, Records] = {}
 
     def records(self, task: str, arm: str) -> Records:
-        """All records of a run."""
-        name = self.plan.cells[task, arm]
-        if name not in self._records:
-            self._records[name] = metrics.records(self.root / self.plan.jobs[name].out)
-        return self._records[name]
+        """All records of the runs of an arm on a task."""
+        records: Records = []
+        for piece in self.plan.cells[task, arm]:
+            if piece.job not in self._records:
+                run_dir = self.root / self.plan.jobs[piece.job].out
+                self._records[piece.job] = metrics.records(run_dir)
+            records += _of_point(self._records[piece.job], dict(piece.point))
+        return records
 
     def evaluations(self, task: str, arm: str) -> list[Records]:
         """The evaluations of every seed."""
@@ -127,9 +130,22 @@ class Runs:
 
     def versions(self) -> dict[str, str]:
         """Those of the training runs; those that differ are listed together."""
-        folders = [self.root / self.plan.jobs[name].out for name in self.plan.cells.values()]
+        folders = dict.fromkeys(self.root / job.out for _, job in self.plan.each_run())
         versions = gather_versions(read_versions(run_dir) for run_dir in folders)
         return {package: ", ".join(versions[package]) for package in sorted(versions)}
+
+
+def _of_point(records: Records, point: dict[str, float]) -> Records:
+    """The records of a point of a sweep, as those of a run by itself; all without a point."""
+    if not point:
+        return records
+    chosen = [record for record in records if curves.point_of(record) == point]
+    swept = [f"{curves.SWEPT}{name}" for name in point]
+    return [_without(record, swept) for record in chosen]
+
+
+def _without(record: dict[str, Any], keys: list[str]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in keys}
 
 
 def _late(records: Records, series: Series) -> float:

@@ -11,6 +11,7 @@ from jaxshare.study import judge as judging
 from jaxshare.study import plan as planning
 from jaxshare.study.check import Check, Quantity, Series
 from jaxshare.study.language import Study
+from jaxshare.study.packing import Piece
 from jaxshare.study.values import Runs, Scoring, of_types
 from jaxshare.types import RefusedError
 
@@ -51,7 +52,7 @@ def test_a_check_is_refuted_by_one_of_its_tasks(tmp_path, monkeypatch):
         "value",
         lambda self, check, tasks: {"verdict": found[tuple(tasks)]},
     )
-    cells = {(task, arm): "job" for task in ("one", "two") for arm in "AB"}
+    cells = {(task, arm): (Piece("job"),) for task in ("one", "two") for arm in "AB"}
     plan = planning.Plan(Study("s", False, "t"), "small", "runs", 2, cells)
     check = Check("A - B", "greater", ["A", "B"])
     of_plan = judging._Judging(plan, tmp_path, {})

@@ -108,7 +108,7 @@ def test_what_is_nearer_to_the_run_wins(tmp_path):
     more = ", tasks: {game: [gamma=0.5, lr=1]}, arms: {A: {game: [lr=2]}, B: [lr=3]}"
     of_file = book(tmp_path, ("[algo=vdn]", "[algo=vdn, lr=0]"), (budget, budget + more))
     plan = planning.make(of_file, "lecture_tiny", "small")
-    settings = {arm: plan.jobs[plan.cells["game", arm]].settings for arm in "AB"}
+    settings = {arm: plan.jobs_of("game", arm)[0].settings for arm in "AB"}
     assert [settings[arm]["lr"] for arm in "AB"] == ["2", "3"]
     assert {settings[arm]["gamma"] for arm in "AB"} == {"0.5"}
 

@@ -53,7 +53,7 @@ def tiny_plan(tmp_path, *changes):
     """The book, the plan of its claim, and the runs of both arms."""
     of_file = book(tmp_path, *changes)
     plan = planning.make(of_file, "lecture_tiny", "small")
-    return of_file, plan, {arm: plan.jobs[plan.cells["game", arm]] for arm in ("A", "B")}
+    return of_file, plan, {arm: plan.jobs_of("game", arm)[0] for arm in ("A", "B")}
 
 
 def make_run(root, job, curves, extra=None, cut=""):

@@ -6,6 +6,7 @@ command runs in a child. This module knows nothing heavy: it is imported by ever
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import pathlib
@@ -138,14 +139,17 @@ def _wait_for_lock(task: Task) -> None:
         return
     path = task.run_dir / LOCK
     until = time.monotonic() + LEASE + POLL
-    with suppress(OSError):  # there is no lock any more
-        while time.monotonic() < until and silence(path) < LEASE and not _is_from_here(path):
+    with suppress(OSError, ValueError):  # there is no lock any more, or it is none of ours
+        while time.monotonic() < until and _is_held(path):
             time.sleep(POLL)
 
 
-def _is_from_here(path: pathlib.Path) -> bool:
-    """Whether the lock says this machine, where its process can be asked. Raises OSError."""
-    return f'"host": "{platform.node()}"' in path.read_text(errors="replace")
+def _is_held(path: pathlib.Path) -> bool:
+    """Whether the holder of a lock seems to live. Raises OSError, ValueError."""
+    holder = json.loads(path.read_text(encoding="utf-8"))
+    if holder["host"] == platform.node():
+        return pathlib.Path(f"/proc/{holder['pid']}").exists()
+    return silence(path) < LEASE
 
 
 def _spent_by_children() -> float:
