@@ -31,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from jaxshare import cli, spelling, surroundings
 from jaxshare.plugins import arguments as plugins
 from jaxshare.run.signals import StoppedError
+from jaxshare.run.staging import is_remote
 from jaxshare.settings.hydra import config_dir, from_config, refusal
 from jaxshare.settings.records import Settings
 from jaxshare.types import HostError, RefusedError
@@ -153,7 +154,7 @@ def _enter(folder: pathlib.Path, run_dir: str | None) -> None:
     if folder.is_dir():
         os.chdir(folder)
         surroundings.see_current_folder()
-    elif not pathlib.Path(run_dir or ".").is_absolute():
+    elif not is_remote(run_dir) and not pathlib.Path(run_dir or ".").is_absolute():
         raise RefusedError(
             f"run_dir={run_dir}: the command was given in {folder}, which {platform.node()} does "
             "not have. Name a folder that both machines have by its whole path, as in "
@@ -172,8 +173,12 @@ def _from_hydra(cfg: DictConfig, job: HydraConf) -> Settings:
     settings = cli.permitted(from_config(cfg, job.runtime.choices), job.runtime.choices, overrides)
     if job.mode != RunMode.MULTIRUN:
         return settings
-    base = pathlib.Path(_submitting_folder(job), cfg.run_dir or job.sweep.dir)
-    run = dataclasses.replace(settings.run, run_dir=str(base / str(job.job.num)))
+    if is_remote(cfg.run_dir):
+        run_dir = f"{cfg.run_dir.rstrip('/')}/{job.job.num}"
+    else:
+        base = pathlib.Path(_submitting_folder(job), cfg.run_dir or job.sweep.dir)
+        run_dir = str(base / str(job.job.num))
+    run = dataclasses.replace(settings.run, run_dir=run_dir)
     return dataclasses.replace(settings, run=run)
 
 

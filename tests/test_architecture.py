@@ -125,6 +125,7 @@ RICH = {
         ("tensorboardX", {"run/loggers.py"}),
         ("wandb", {"run/loggers.py"}),
         ("ray", {"study/executors/ray_core.py"}),
+        ("fsspec", {"run/staging.py"}),
         ("submitit", {"study/executors/slurm.py"}),
         ("flashbax", set()),
         ("torch", set()),

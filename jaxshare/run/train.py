@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterable
 from contextlib import closing
 
-from jaxshare.run import build, callbacks, folder, offline, signals
+from jaxshare.run import build, callbacks, folder, offline, signals, staging
 from jaxshare.run.callbacks import Callback
 from jaxshare.run.loggers import require
 from jaxshare.run.memory import check_memory
@@ -34,6 +34,15 @@ def train(
     Raises RefusedError for what cannot be done, StoppedError after a signal.
     """
     watchers = callbacks.checked(watchers)
+    with staging.on_this_machine(settings) as (settings, senders):
+        return _train(settings, max_chunks, at_once, [*watchers, *senders])
+
+
+def _train(
+    settings: Settings, max_chunks: int | None, at_once: bool, watchers: list[Callback]
+) -> pathlib.Path:
+    """The same with a run directory of this machine."""
+    # what is to be run
     timeline = Timeline()
     settings = offline.fitted(settings)
     with timeline.timing("layout"):

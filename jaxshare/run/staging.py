@@ -1,0 +1,218 @@
+"""Runs in an object store: they live in a folder of this machine, and are copied at checkpoints.
+
+A run appends to its log and replaces files whole, which object stores cannot do. So run_dir=gs://…
+is trained in a scratch folder: what is there is fetched before the first chunk, and after every
+checkpoint all that has changed is sent. A list of files and sizes is sent last, and says what
+counts; what a kill left unfinished is not in it. fsspec knows the stores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import posixpath
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jaxshare import durable
+from jaxshare.run import reader
+from jaxshare.run.callbacks import Callback
+from jaxshare.run.lease import LOCK
+from jaxshare.settings.records import Settings
+from jaxshare.types import RefusedError
+
+if TYPE_CHECKING:
+    from jaxshare.run.training import Training
+
+MARK = "://"  # in a run_dir that is elsewhere
+LIST = "files.json"  # the list of what counts
+SCRATCH = "JAXSHARE_SCRATCH"  # environment variable: where such runs live on this machine
+KIND = reader.Record({"token": reader.TEXT, "files": reader.Record(others=reader.WHOLE)})
+AGAIN = "Choose another run_dir."
+
+
+def is_remote(run_dir: str | None) -> bool:
+    """Whether a run directory is in an object store."""
+    return MARK in (run_dir or "")
+
+
+@contextmanager
+def on_this_machine(settings: Settings) -> Iterator[tuple[Settings, list[Callback]]]:
+    """The settings with a folder of this machine, and the callback that sends what is there.
+
+    Raises RefusedError for a store that is not known or does not answer.
+    """
+    url = settings.run.run_dir
+    if not is_remote(url):
+        yield settings, []
+        return
+    staged = Staged(str(url), scratch(str(url)))
+    staged.fetch()
+    run = dataclasses.replace(settings.run, run_dir=str(staged.folder))
+    try:
+        yield dataclasses.replace(settings, run=run), [Sending(staged)]
+    finally:
+        staged.send_if_claimed()
+
+
+def scratch(url: str) -> pathlib.Path:
+    """Where a run of an object store lives on this machine."""
+    base = os.environ.get(SCRATCH) or os.path.join(tempfile.gettempdir(), f"jaxshare-{os.getuid()}")
+    name = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return pathlib.Path(base, name, posixpath.basename(url.rstrip("/")) or "run")
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A file as it was when it was sent or fetched."""
+
+    size: int
+    changed: int  # nanoseconds
+
+
+class Staged:
+    """A folder here and its copy in a store."""
+
+    def __init__(self, url: str, folder: pathlib.Path) -> None:
+        self.url = url
+        self.folder = folder
+        self._store, self._root = _store(url)
+        self._token = uuid.uuid4().hex
+        self._known: dict[str, _Known] = {}
+        self._is_claimed = False
+
+    def fetch(self) -> None:
+        """Make the folder what the store has, which is nothing for a new run."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True)
+        for name, size in self._list()["files"].items():
+            path = _inside(self.folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._store.get_file(f"{self._root}/{name}", str(path))
+            if path.stat().st_size < size:
+                raise RefusedError(f"run_dir={self.url}: {name} is shorter than it was. {AGAIN}")
+            os.truncate(path, size)  # what a kill left behind it
+            self._known[name] = _state(path)
+
+    def claim(self) -> None:
+        """Let whoever trains this run elsewhere know that it is ours now."""
+        self._write_list(self._list()["files"])
+        self._is_claimed = True
+
+    def send(self) -> None:
+        """Send what has changed, then the list, then remove what is in it no more.
+
+        Raises RefusedError if another command has begun with this run meanwhile.
+        """
+        before = self._list()
+        if before["token"] != self._token:
+            self._is_claimed = False
+            raise RefusedError(
+                f"run_dir={self.url} was taken over by another command: this one ends here, and "
+                "sends nothing more."
+            )
+
+        # contents
+        states = {name: _state(self.folder / name) for name in self._names()}
+        for name, state in states.items():
+            if self._known.get(name) != state:
+                self._put(self.folder / name, name)
+        self._known = states
+
+        # the list, which makes them count
+        sizes = {name: state.size for name, state in states.items()}
+        self._write_list(sizes)
+        for name in before["files"].keys() - sizes.keys():
+            if self._store.exists(f"{self._root}/{name}"):
+                self._store.rm_file(f"{self._root}/{name}")
+
+    def send_if_claimed(self) -> None:
+        """Send the end of a run, unless it never began."""
+        if self._is_claimed:
+            self.send()
+
+    def _write_list(self, sizes: dict[str, int]) -> None:
+        self._store.makedirs(self._root, exist_ok=True)
+        text = json.dumps({"token": self._token, "files": sizes})
+        self._store.pipe_file(f"{self._root}/{LIST}", text.encode())
+
+    def _put(self, path: pathlib.Path, name: str) -> None:
+        target = f"{self._root}/{name}"
+        self._store.makedirs(posixpath.dirname(target), exist_ok=True)
+        self._store.put_file(str(path), target)
+
+    def _names(self) -> list[str]:
+        """All files of the run, as the store names them."""
+        names = []
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder).as_posix()
+            is_passing = name == LOCK or name.endswith((durable.SUFFIX, durable.OLD))
+            if path.is_file() and not path.is_symlink() and not is_passing:
+                names.append(name)
+        return names
+
+    def _list(self) -> reader.Content:
+        """What the store says that it has. Raises RefusedError."""
+        place = f"{self._root}/{LIST}"
+        try:
+            if not self._store.exists(place):
+                return {"token": "", "files": {}}
+            value = json.loads(self._store.cat_file(place))
+        except (OSError, ValueError) as error:
+            raise RefusedError(f"run_dir={self.url} cannot be read: {error}. {AGAIN}") from error
+        return reader.checked(value, KIND, pathlib.Path(LIST), AGAIN)
+
+
+class Sending(Callback):
+    """Sends a run after every checkpoint."""
+
+    def __init__(self, staged: Staged) -> None:
+        self._staged = staged
+
+    def on_start(self, training: Training) -> None:
+        """The run is ours from now on."""
+        self._staged.claim()
+
+    def on_checkpoint(self, training: Training, path: pathlib.Path) -> None:
+        """All that has changed."""
+        self._staged.send()
+
+
+def _store(url: str) -> tuple[reader.Content, str]:
+    """fsspec's file system of a URL, and the path there."""
+    try:
+        import fsspec
+    except ImportError as error:
+        raise RefusedError(
+            f"run_dir={url} needs the package fsspec: pip install 'jaxshare[remote]'."
+        ) from error
+    try:
+        store, root = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        known = ", ".join(("gs", "s3", "file", "memory"))
+        raise RefusedError(
+            f"run_dir={url}: {error}. fsspec knows {known} and others; each store has a package."
+        ) from error
+    return store, root.rstrip("/")
+
+
+def _inside(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """A file of the folder. Raises RefusedError for a name that leads elsewhere."""
+    path = pathlib.PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise RefusedError(f"{LIST} names {name}, which is no file of a run. {AGAIN}")
+    return folder / path
+
+
+def _state(path: pathlib.Path) -> _Known:
+    status = path.stat()
+    return _Known(status.st_size, status.st_mtime_ns)
