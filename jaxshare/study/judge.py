@@ -115,7 +115,6 @@ class _Judging:
 
     def _lacking(self, check: Check, tasks: list[str]) -> str:
         """Why a check cannot be made, or nothing."""
-        # the jobs that it needs
         quantity = check.quantity
         if quantity.json is not None:
             needed = [self.plan.scripts[quantity.json]]
@@ -132,6 +131,8 @@ class _Judging:
                 if lost:
                     return f"{lost} has no decomposition: only algo=sit has"
                 needed = [source[pair] for pair in pairs]
+
+        # the first of these jobs that has no result
         return next((f"{job}: {self.missing[job]}" for job in needed if job in self.missing), "")
 
     def value(self, check: Check, tasks: list[str]) -> Value:
