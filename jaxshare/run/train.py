@@ -35,11 +35,16 @@ def train(
     """
     watchers = callbacks.checked(watchers)
     with staging.on_this_machine(settings) as (settings, senders):
-        return _train(settings, max_chunks, at_once, [*watchers, *senders])
+        watchers = [*watchers, *senders]
+        return _train(settings, max_chunks, at_once, watchers, lets_diverge)
 
 
 def _train(
-    settings: Settings, max_chunks: int | None, at_once: bool, watchers: list[Callback]
+    settings: Settings,
+    max_chunks: int | None,
+    at_once: bool,
+    watchers: list[Callback],
+    lets_diverge: bool,
 ) -> pathlib.Path:
     """The same with a run directory of this machine."""
     # what is to be run

@@ -46,7 +46,6 @@ class Training:
         self._fleet: Fleet | None = None
         self.console = Console(opened.settings.run, program)
         self._opened = opened
-
         # before anything is opened for writing: a damaged checkpoint leaves the run untouched
         self.saver = Saver(opened.run_dir, opened.settings, program)
         with self.watch.computing("reading of the checkpoint"):
@@ -117,7 +116,6 @@ class Training:
 
     def write(self, run: int, at: Counters, metrics: dict[str, float]) -> None:
         """Log metrics of one run."""
-        # which run, how far, how long, and what
         counted = {"env_steps": int(at.env_steps[run]), "updates": int(at.updates[run])}
         record = {**self.labels[run], **counted, "wall_s": round(self.elapsed, 3), **metrics}
         self.log.write(run, record)
