@@ -115,7 +115,8 @@ class Training:
         self.stopped = reason
 
     def write(self, run: int, at: Counters, metrics: dict[str, float]) -> None:
-        """Log metrics of one run."""
+        """Log metrics of one run, whose directory is still ours."""
+        self._opened.lock.check()
         counted = {"env_steps": int(at.env_steps[run]), "updates": int(at.updates[run])}
         record = {**self.labels[run], **counted, "wall_s": round(self.elapsed, 3), **metrics}
         self.log.write(run, record)
@@ -186,7 +187,6 @@ class Training:
         before = self.counters
         with self.watch.computing("chunk"), self.timeline.timing("chunk"):
             metrics = self.fleet.chunk(self.watch)
-        self._opened.lock.check()
         self.failure = self.fleet.failure
         after = self.counters
 

@@ -6,6 +6,7 @@ import tiny
 
 from jaxshare.run import train as training
 from jaxshare.run.callbacks import Callback
+from jaxshare.run.lease import LOCK
 from jaxshare.types import RefusedError
 
 
@@ -39,6 +40,25 @@ class Diary(Callback):
 
     def on_end(self, training):
         self.events.append(("end", int(training.counters.env_steps.min())))
+
+
+class TakenOver(Callback):
+    """Another process takes the run directory after the first chunk."""
+
+    def on_chunk(self, training, chunk):
+        path = training.run_dir / LOCK
+        path.write_text(path.read_text().replace('"token": "', '"token": "another'))
+        self.saved = tiny.steps_saved(training.run_dir)
+        self.bytes = (training.run_dir / "metrics.jsonl").read_bytes()
+
+
+def test_a_run_that_was_taken_over_writes_nothing_more(tmp_path):
+    thief = TakenOver()
+    with pytest.raises(RefusedError, match="was taken over by another process"):
+        training.train(tiny.settings(tmp_path, *tiny.PLAIN), watchers=[thief])
+    assert tiny.steps_saved(tmp_path) == thief.saved
+    assert "another" in (tmp_path / LOCK).read_text()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == thief.bytes
 
 
 ARGUMENTS = (*tiny.PLAIN, "checkpoint.every=0")

@@ -9,11 +9,11 @@ import time
 
 import numpy as np
 import pytest
+import tiny
 
 pytest.importorskip("fsspec")
 from jaxshare.run import staging
 from jaxshare.run.staging import LIST, Staged
-from jaxshare.run.train import train
 from jaxshare.types import RefusedError
 
 URL = "memory://runs/one"
@@ -117,17 +117,14 @@ def records(text):
 
 def test_a_run_in_memory_has_the_bits_of_one_here(url, tmp_path):
     """And goes on there, from a machine that has nothing of it."""
-    from jaxshare import cli
-
-    here = tmp_path / "plain"
-    train(cli.settings(arguments(here)))
-    half = train(cli.settings(arguments(url, resume="auto")), max_chunks=1)
+    tiny.train(tmp_path / "plain", *tiny.PLAIN)
+    half = tiny.train(url, *tiny.PLAIN, "resume=auto", max_chunks=1)
     assert half.is_relative_to(tmp_path / "scratch")
     os.rename(tmp_path / "scratch", tmp_path / "lost")
-    whole = train(cli.settings(arguments(url, resume="auto")))
-    assert records((whole / "metrics.jsonl").read_text()) == records((here / "metrics.jsonl").read_text())
+    whole = tiny.train(url, *tiny.PLAIN, "resume=auto")
+    assert tiny.records(whole) == tiny.records(tmp_path / "plain")
     with pytest.raises(RefusedError, match="resume=auto"):
-        train(cli.settings(arguments(url)))
+        tiny.train(url, *tiny.PLAIN)
 
 
 def wait_for_checkpoints(path):
