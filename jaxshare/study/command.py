@@ -113,6 +113,7 @@ def _execute(options: Options, book: books.Book, jobs: Jobs, where: Places) -> d
     declared = book.paths.machines
     machines = options.machines(declared)
     where.root.mkdir(parents=True, exist_ok=True)
+    ledger.check_alone(where.root)
     executor = choose.make(options.wanted(declared), where.root, pathlib.Path.cwd())
     signal.signal(signal.SIGTERM, _interrupt)  # again: Ray has a handler of its own
     try:

@@ -54,7 +54,9 @@ class Entry:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has said something a moment ago."""
+        """Whether its process lives here, or elsewhere has said something a moment ago."""
+        if self.host == platform.node():
+            return pathlib.Path(f"/proc/{self.pid}").exists()
         return time.time() - self.at < SILENT
 
 
@@ -94,6 +96,16 @@ def driver(root: pathlib.Path) -> Entry | None:
         entry = Entry(**reader.read_json(root / DRIVER, ENTRY, AGAIN))
         return entry if entry.is_alive else None
     return None
+
+
+def check_alone(root: pathlib.Path) -> None:
+    """Raise RefusedError if another process is at work: its jobs would be begun twice."""
+    other = driver(root)
+    if other is not None and (other.host, other.pid) != (platform.node(), os.getpid()):
+        raise RefusedError(
+            f"process {other.pid} on {other.host} runs the jobs in {root} already: `status` shows "
+            "how far it is, and `cancel` ends it.",
+        )
 
 
 # ---------------------------------------------------------------------------------------- failures
