@@ -10,6 +10,7 @@ from tiny_studies import STUDY, book, make_run, tiny_plan
 from jaxshare.study import judge as judging
 from jaxshare.study import plan as planning
 from jaxshare.study.check import Check, Quantity, Series
+from jaxshare.study.job import Job
 from jaxshare.study.language import Study
 from jaxshare.study.packing import Piece
 from jaxshare.study.values import Runs, Scoring, of_types
@@ -53,7 +54,8 @@ def test_a_check_is_refuted_by_one_of_its_tasks(tmp_path, monkeypatch):
         lambda self, check, tasks: {"verdict": found[tuple(tasks)]},
     )
     cells = {(task, arm): (Piece("job"),) for task in ("one", "two") for arm in "AB"}
-    plan = planning.Plan(Study("s", False, "t"), "small", "runs", 2, cells)
+    jobs = {"job": Job("job", "train", (), "job")}
+    plan = planning.Plan(Study("s", False, "t"), "small", "runs", 2, cells, jobs=jobs)
     check = Check("A - B", "greater", ["A", "B"])
     of_plan = judging._Judging(plan, tmp_path, {})
     assert of_plan.check(check)["verdict"] == "not confirmed"
