@@ -218,6 +218,8 @@ class Context(struct.PyTreeNode):
     clock: Clock
     env_steps: Array  # [] i32: valid environment steps of this run
     total_env_steps: int = struct.field(pytree_node=False, default=1)
+    # pieces that environments, ring and minibatches are dealt into
+    shards: int = struct.field(pytree_node=False, default=1)
 
 
 class LearnerState(struct.PyTreeNode):

@@ -112,7 +112,7 @@ RICH = {
         ("omegaconf", {"settings/hydra.py", "multirun.py", "plugins/options.py"}),
         ("orbax", {"run/checkpoint/checkpoints.py", "run/checkpoint/reading.py"}),
         ("flax.linen", {"models/*", "algos/*/*"}),
-        ("jax.sharding", {"run/parallel.py"}),
+        ("jax.sharding", {"run/layout.py", "ops/spread.py"}),
         ("jaxmarl", {"envs/*"}),
         ("rich", {"terminal.py", "run/console.py", "results/screen.py", *RICH}),
         ("rich.console", {"terminal.py"}),

@@ -24,9 +24,10 @@ everything, and its parts as PNG, CSV, LaTeX and JSON.
   python -m jaxshare.report runs/* skip=true ignore=[total_env_steps] "ranges={{2s3z:[0,20]}}"
 
 Runs are one group if they differ in nothing but seed, task, and what changes no result (run_dir,
-logger, progress, parallel, checkpoint). Groups are named by algorithm, modifiers, and the settings
-that tell them apart, or by you: LABEL=DIR. A label whose runs differ in a setting is refused, and
-the setting is named. A task is an environment with its scenario, and the data set learned from.
+logger, progress, parallel but for its shards, checkpoint). Groups are named by algorithm,
+modifiers, and the settings that tell them apart, or by you: LABEL=DIR. A label whose runs differ in
+a setting is refused, and the setting is named. A task is an environment with its scenario, and the
+data set learned from.
   score       curve: the evaluation nearest to where the shortest run ends. final and best: from
               evaluation.json, so run jaxshare.evaluate first (checkpoint=best for best). Never the
               best of a curve: that is luck. A best checkpoint has no other effect.

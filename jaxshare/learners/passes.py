@@ -12,6 +12,7 @@ from jaxshare.learners.keys import StepKeys
 from jaxshare.learners.optimisers import advance, followed, groups_of
 from jaxshare.learners.records import Phase, Step, View
 from jaxshare.ops.blank import zeros
+from jaxshare.training.shards import rows_of
 from jaxshare.trees import Params
 from jaxshare.types import (
     Array,
@@ -77,26 +78,26 @@ def passes(phase: Phase, view: View) -> tuple[LearnerState, Metrics]:
         state, clock = carry
         rows, i = at
         # memory has no axis of time before that of streams
-        batch, targets = jax.tree.map(lambda x: x[:, rows], streams)
-        memory = jax.tree.map(lambda x: x[rows], segment.carry)
-        batch = batch.replace(carry=memory)
+        batch, targets = rows_of(streams, rows, axis=1)
+        batch = batch.replace(carry=rows_of(segment.carry, rows, axis=0))
         ctx = view.ctx.replace(clock=clock)
         key = jax.random.fold_in(pass_key, i)
         part = view.after(state).replace(batch=batch, targets=targets, ctx=ctx, key=key)
         state, metrics = one_pass(phase, part)
         return (state, clock._replace(updates=clock.updates + 1)), metrics
 
-    rows = dealt(order_key, segment.mask.shape[1], phase)
+    rows = dealt(order_key, segment.mask.shape[1], phase, view.ctx.shards)
     first = (view.state, view.clock)
     (state, _), metrics = jax.lax.scan(on_part, first, (rows, jnp.arange(count)))
     return state, metrics
 
 
-def dealt(key: Array, num_envs: int, phase: Phase) -> Array:
+def dealt(key: Array, num_envs: int, phase: Phase, shards: int = 1) -> Array:
     """Streams of each optimiser step, a new order in every epoch.
 
-    [epochs * minibatches, num_envs / minibatches] i32. Raises RefusedError if they cannot be cut
-    evenly.
+    [epochs * minibatches, num_envs / minibatches] i32. With K shards places within each of them,
+    [epochs * minibatches, K, num_envs / minibatches / K]. Raises RefusedError if they cannot be
+    cut evenly.
     """
     if num_envs % phase.minibatches:
         raise RefusedError(
@@ -104,8 +105,16 @@ def dealt(key: Array, num_envs: int, phase: Phase) -> Array:
             "streams are dealt out. Use a multiple of it."
         )
     keys = jax.random.split(key, phase.epochs)
-    orders = jax.vmap(lambda k: jax.random.permutation(k, num_envs))(keys)
-    return orders.reshape(phase.epochs * phase.minibatches, num_envs // phase.minibatches)
+    count = phase.epochs * phase.minibatches
+    if shards == 1:
+        orders = jax.vmap(lambda k: jax.random.permutation(k, num_envs))(keys)
+        return orders.reshape(count, num_envs // phase.minibatches)
+
+    # an order of each shard, [epochs, K, num_envs / K], of which every minibatch has a part
+    keys = jax.vmap(lambda k: jax.random.split(k, shards))(keys)
+    permute = jax.vmap(jax.vmap(lambda k: jax.random.permutation(k, num_envs // shards)))
+    parts = permute(keys).reshape(phase.epochs, shards, phase.minibatches, -1)
+    return jnp.moveaxis(parts, 2, 1).reshape(count, shards, -1)
 
 
 def one_pass(phase: Phase, view: View) -> tuple[LearnerState, Metrics]:

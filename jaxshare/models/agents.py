@@ -21,6 +21,7 @@ from jaxshare.models.base import (
     uniform_fan,
 )
 from jaxshare.models.recurrent import Gates, GRUWeights, gru_unroll
+from jaxshare.ops.spread import is_spread
 from jaxshare.trees import Tree
 
 GATES = ("reset", "update", "new")
@@ -102,7 +103,12 @@ class GRU(nn.Module):
         if after is None:
             return hidden
 
-        # one more step from each: all of them at once, as rows
+        # one more step from each: of all steps at once, but rows stay on the devices they lie on
+        if is_spread():
+            one_step = jax.vmap(lambda x, h: gru_unroll(weights, gates(x[None]), h)[0])
+            return hidden, one_step(after, hidden)
+
+        # as rows
         def as_rows(y: jax.Array) -> jax.Array:
             return y.reshape(1, -1, y.shape[-1])
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from jaxshare.ops.spread import is_spread
 from jaxshare.trees import Tree
 
 SHARING = ("all", "type", "none")
@@ -103,6 +104,10 @@ def products(x: jax.Array, kernels: list[jax.Array]) -> list[jax.Array]:
 
 def outer_sums(x: jax.Array, ys: list[jax.Array]) -> list[jax.Array]:
     """Sum over the leading axes of x^T y for each y: [..., D], [..., F] -> [D, F]."""
+    if is_spread():
+        # as rows of one axis they would be gathered on every device
+        leading = tuple(range(x.ndim - 1))
+        return [jnp.tensordot(x, y, (leading, leading)) for y in ys]
     transposed = x.reshape(-1, x.shape[-1]).T
     if jax.default_backend() == "cpu":
         # or it is folded into the products again
@@ -183,8 +188,8 @@ BLOCK = 1024
 
 
 def in_blocks(apply: Callable[..., Any]) -> Callable[..., Any]:
-    """The same `apply(params, carry [rows, H], x [T, rows, D]) -> (carry, y)`, on a CPU some steps
-    at a time.
+    """The same `apply(params, carry [rows, H], x [T, rows, D]) -> (carry, y)`, on one CPU some
+    steps at a time: over several devices each block would add up its own gradient.
 
     ours: on whole sequences most of the time goes into memory, not into products
     (benchmarks/README.md).
@@ -192,7 +197,8 @@ def in_blocks(apply: Callable[..., Any]) -> Callable[..., Any]:
 
     def blocked(params: Tree, carry: jax.Array, x: Tree) -> tuple[jax.Array, Tree]:
         steps, rows = jax.tree.leaves(x)[0].shape[:2]
-        size = block_size(steps, rows) if jax.default_backend() == "cpu" else steps
+        in_cache = jax.default_backend() == "cpu" and not is_spread()
+        size = block_size(steps, rows) if in_cache else steps
         if size == steps:
             return apply(params, carry, x)
 

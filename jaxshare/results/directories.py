@@ -29,11 +29,14 @@ IRRELEVANT = (
     "run_dir",
     "logger",
     "progress",
-    "parallel",
+    "parallel.strategy",
+    "parallel.devices",
+    "parallel.data",
     "checkpoint",
     "resume",
     "eval.num_envs",
 )
+AS_BEFORE = ("run.parallel.shards",)  # settings whose default is what there was before them
 ALONE = ("seed", "run_dir")  # what a run has for itself, and no result depends on
 OF_HOST = ("workers", "timeout", "python")  # of environments: how they are run, not what they are
 SKIP = "skip=true leaves out what has nothing to report."
@@ -150,7 +153,7 @@ def _complete(saved: SavedRun) -> tuple[dict[str, Any], str]:
         return plain, f"{other}, or {outside}; {as_written}."
 
     # what did not exist yet, and may matter
-    missing = sorted(flatten(full).keys() - flatten(plain).keys())
+    missing = sorted(flatten(full).keys() - flatten(plain).keys() - {*AS_BEFORE})
     new = [key for key in missing if not _irrelevant(key.removeprefix("run."))]
     if not new:
         return full, ""

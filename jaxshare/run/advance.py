@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxshare.run import parallel
+from jaxshare.run.layout import compiled
 from jaxshare.run.watch import host_errors
 from jaxshare.training.program import Program
 from jaxshare.trees import Data, Tree
@@ -76,14 +76,19 @@ class Pure(Advance):
         super().__init__(fleet)
         program = fleet.program
         lift = fleet.layout.lift
-        self._prefill = lift(program.prefill, donate=True)
-        self._chunk = lift(partial(program.chunk, chunk_iterations(program)), donate=True)
+        state = fleet.layout.of_state
+        self._prefill = lift(program.prefill, donate=True, out=state)
+        self._chunk = lift(
+            partial(program.chunk, chunk_iterations(program)),
+            donate=True,
+            out=(state, fleet.layout.sharding),
+        )
 
     def compile(self, *args: Tree) -> None:
         """See `Fleet.compile`. args: shapes of a wave's state, its hyper-parameters, the clock."""
-        self._chunk = parallel.compiled(self._chunk, *args)
+        self._chunk = compiled(self._chunk, *args)
         if self._fleet.program.prefill_iterations:
-            self._prefill = parallel.compiled(self._prefill, *args)
+            self._prefill = compiled(self._prefill, *args)
 
     def prefill(self, interrupted: Sequence[int]) -> None:
         """All at once: after a signal it is short enough to wait for."""

@@ -9,7 +9,8 @@ import dataclasses
 from typing import Protocol
 
 from jaxshare import registry, surroundings
-from jaxshare.run import offline, parallel
+from jaxshare.run import data_axis, offline, parallel
+from jaxshare.run.layout import Layout
 from jaxshare.settings.records import Settings
 from jaxshare.settings.validate import check_all
 from jaxshare.training.program import Program
@@ -50,7 +51,7 @@ def prepare(settings: Settings) -> Program:
     return _program(settings)
 
 
-def lay_out(settings: Settings) -> tuple[Program, parallel.Layout]:
+def lay_out(settings: Settings) -> tuple[Program, Layout]:
     """`prepare`, and the layout of the runs over devices. Must come before JAX starts to count."""
     check_all(settings)
     pure = not getattr(registry.get("env", settings.env_name), "HOST", False)
@@ -74,6 +75,7 @@ def _program(settings: Settings) -> Program:
     _check_minibatches(settings, algorithm)
     _check_batch(settings, algorithm)
     _check_streams(settings, env, algorithm)
+    data_axis.check(settings, env, algorithm)
     evaluator = env.host.twin() if env.host else None
     return Program(env, algorithm, settings.run, eval_env=evaluator)
 

@@ -30,7 +30,7 @@ from jaxshare.run.loggers import METRICS
 from jaxshare.terminal import open_console
 
 if TYPE_CHECKING:
-    from jaxshare.run.parallel import Layout
+    from jaxshare.run.layout import Layout
     from jaxshare.settings.records import RunConfig, Settings
     from jaxshare.training.program import Program
 
@@ -71,6 +71,8 @@ class Console:
         how = "one per device"
         if layout.per_device > 1:
             how = f"{layout.per_device} vmapped per device"
+        elif layout.data > 1:
+            how = f"{layout.data} for each run"
         device = layout.mesh.devices.flat[0].platform
         runs = f"{layout.num_runs} run(s) on {layout.mesh.size} {device} device(s), {how}"
 

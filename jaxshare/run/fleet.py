@@ -13,10 +13,11 @@ import numpy as np
 
 from jaxshare.run import parallel
 from jaxshare.run.advance import Pure, advance_of
+from jaxshare.run.layout import Layout, compiled, local_rows
 from jaxshare.run.watch import host_errors
 from jaxshare.settings.records import Settings
 from jaxshare.settings.run_parts import POLICIES
-from jaxshare.training import replay
+from jaxshare.training import replay, shards
 from jaxshare.training.counting import start_clock
 from jaxshare.training.program import Program
 from jaxshare.trees import Data, Params, Tree
@@ -41,7 +42,7 @@ class Fleet:
     """All runs of a command on their devices."""
 
     program: Program
-    layout: parallel.Layout
+    layout: Layout
     settings: Settings
     states: list[Tree] = field(default_factory=list)  # of each wave
     clock: Clock = field(default_factory=start_clock)
@@ -57,7 +58,8 @@ class Fleet:
         self.clock = self.layout.replicate(self.clock)
 
         self.advance = advance_of(self)
-        self._init = self.layout.lift(self._new_learner, donate=False, batched=1)
+        of_state = self.layout.of_state
+        self._init = self.layout.lift(self._new_learner, donate=False, batched=1, out=of_state)
         self._evaluate = {}
         for prefix, explore in POLICIES[self.settings.run.eval.policy].items():
             evaluate = partial(self.program.evaluate, explore=explore)
@@ -76,14 +78,13 @@ class Fleet:
         if not isinstance(self.advance, Pure):
             return
         seeds = self._seeds()[0]
-        state = jax.eval_shape(self._init, seeds, self.clock)[0]
         # as `init` returns it and a chunk leaves it
-        state = jax.tree.map(lambda x: x.update(sharding=self.layout.sharding), state)
+        state = self.layout.place_state(jax.eval_shape(self._init, seeds, self.clock)[0])
         args = (state, self.hparams[0], self.clock)
         self.advance.compile(*args)
-        self._init = parallel.compiled(self._init, seeds, self.clock)
+        self._init = compiled(self._init, seeds, self.clock)
         for prefix, evaluate in self._evaluate.items():
-            self._evaluate[prefix] = parallel.compiled(evaluate, *args)
+            self._evaluate[prefix] = compiled(evaluate, *args)
         parallel.return_free_memory()
 
     # ---------------------------------------------------------------------------------- beginning
@@ -111,18 +112,16 @@ class Fleet:
         self.clock = self.layout.replicate(clock)
         self.states = []
         for wave in self.layout.waves():
-            self.states.append(self._stacked([states[i] for i in wave]))
+            state = _stacked([states[i] for i in wave])
+            self.states.append(self.layout.place_state(state))
 
     def replace_params(self, params: list[Params], target_params: list[Params]) -> None:
         """Give new learners other parameters, one tree of each run."""
         for wave, runs in enumerate(self.layout.waves()):
-            online = self._stacked([params[i] for i in runs])
-            target = self._stacked([target_params[i] for i in runs])
+            online = self.layout.place(_stacked([params[i] for i in runs]))
+            target = self.layout.place(_stacked([target_params[i] for i in runs]))
             learner = self.states[wave].learner.replace(params=online, target_params=target)
             self.states[wave] = self.states[wave].replace(learner=learner)
-
-    def _stacked(self, trees: list[Tree]) -> Tree:
-        return self.layout.place(jax.tree.map(lambda *each: np.stack(each), *trees))
 
     def prefill(self, interrupted: Sequence[int] = ()) -> None:
         """Fill the replays as far as the first update needs; on the host only until a signal.
@@ -209,10 +208,10 @@ class Fleet:
         """The parameters of one run, copied to numpy arrays."""
         wave, row = divmod(run, self.layout.wave_size)
         learner = self.states[wave].learner
-        return jax.tree.map(lambda x: np.array(parallel.local_rows(x)[row]), learner.params)
+        return jax.tree.map(lambda x: np.array(local_rows(x)[row]), learner.params)
 
     def unstacked(self, filled: int | None) -> list[TrainState]:
-        """Every run's state as numpy arrays, with the first `filled` slots of its replay.
+        """Every run's state as numpy arrays, with `filled` episodes of its replay.
 
         None: without it. On a CPU these are views of the devices' memory, not copies: use them
         before the next chunk.
@@ -220,11 +219,10 @@ class Fleet:
         runs = []
         for state in self.states:
             wanted = state if filled is not None else state.replace(replay=None)
-            rows = jax.tree.map(parallel.local_rows, wanted)
+            rows = jax.tree.map(local_rows, wanted)
             for i in range(self.layout.wave_size):
                 run = jax.tree.map(lambda each, i=i: each[i], rows, is_leaf=_is_list)
-                ring = jax.tree.map(lambda slots: slots[:filled], run.replay)
-                runs.append(run.replace(replay=ring))
+                runs.append(run.replace(replay=shards.first_slots(run.replay, filled)))
         return runs[: len(self.labels)]
 
     def _by_run(self, waves: list[Tree]) -> np.ndarray:
@@ -237,6 +235,10 @@ class Fleet:
             for name in points[0]:
                 values[name] = jnp.array([points[i][name] for i in wave], jnp.float32)
             yield values
+
+
+def _stacked(trees: list[Tree]) -> Tree:
+    return jax.tree.map(lambda *each: np.stack(each), *trees)
 
 
 def _is_list(value: object) -> bool:

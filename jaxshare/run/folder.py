@@ -31,6 +31,7 @@ FREE_TO_CHANGE: tuple[str, ...] = (
     "run.progress",
     "run.checkpoint.",
     "run.parallel.devices",
+    "run.parallel.data",
     # where and how environments on the host run, on which their episodes do not depend
     "env.workers",
     "env.timeout",
@@ -181,8 +182,13 @@ def _ours(run_dir: pathlib.Path) -> bool:
 
 
 def plain(settings: Settings) -> dict[str, Any]:
-    """Settings as nested dicts of plain values."""
-    return json.loads(json.dumps(dataclasses.asdict(settings)))
+    """Settings as nested dicts of plain values.
+
+    parallel.shards is told as a number, which stays when the number of devices changes.
+    """
+    tree = json.loads(json.dumps(dataclasses.asdict(settings)))
+    tree["run"]["parallel"]["shards"] = settings.run.parallel.num_shards
+    return tree
 
 
 def check_is_run(run_dir: pathlib.Path) -> None:

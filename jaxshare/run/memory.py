@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import jax
 
 from jaxshare.run import parallel
+from jaxshare.run.layout import Layout
 from jaxshare.training import replay
 from jaxshare.training.program import Program
 from jaxshare.types import Episode, RefusedError
@@ -62,32 +63,35 @@ class Needs:
         return max(parts, key=lambda name: parts[name])
 
 
-def needs(program: Program, layout: parallel.Layout, data: int = 0) -> Needs:
+def needs(program: Program, layout: Layout, data: int = 0) -> Needs:
     """Estimate what a run takes.
 
     data: bytes of a data set, of which a CPU's memory holds one more, as it was read.
     """
     # runs that share one memory, as all devices of a CPU do
     on_cpu = jax.devices()[0].platform == "cpu"
-    devices = layout.mesh.size if on_cpu else 1
+    devices = layout.mesh.size // layout.data if on_cpu else 1
     at_work = layout.per_device * devices
     num_runs = at_work * layout.num_waves
+    # what a run shares out between its devices, of which each has a memory of its own
+    parts = 1 if on_cpu else layout.data
 
     # bytes of one run
     shapes = program.state_shapes()
     learner = replay.num_bytes(shapes.learner) + replay.num_bytes(shapes.streams)
     stats = replay.num_bytes(shapes.learner.stats) if program.offline else 0
     params = replay.num_bytes(shapes.learner.params)
-    updates = _batches(program) + TABLE_COPIES * stats + math.ceil(PARAM_COPIES * params)
+    batches = _batches(program) // parts
+    updates = TABLE_COPIES * stats + math.ceil(PARAM_COPIES * params)
 
     # of all runs, or of those at work
-    replays = num_runs * _ring(program)
-    evaluation = at_work * _evaluation(program)
+    replays = num_runs * _ring(program) // parts
+    evaluation = at_work * _evaluation(program) // parts
     data_copies = (devices + on_cpu) * data
     return Needs(
         replays=replays,
         learners=num_runs * learner,
-        updates=at_work * updates,
+        updates=at_work * (batches + updates),
         evaluation=evaluation,
         data=data_copies,
         programs=PROGRAMS if on_cpu else 0,
@@ -128,7 +132,7 @@ def _evaluation(program: Program) -> int:
     return episode * program.run.eval.episodes
 
 
-def check_memory(program: Program, layout: parallel.Layout, data: int = 0) -> int:
+def check_memory(program: Program, layout: Layout, data: int = 0) -> int:
     """Bytes that the run will take, about. See `needs`.
 
     Raises RefusedError with a suggestion if they do not fit.
@@ -144,9 +148,7 @@ def check_memory(program: Program, layout: parallel.Layout, data: int = 0) -> in
     )
 
 
-def _explained(
-    program: Program, layout: parallel.Layout, wanted: Needs, available: int
-) -> tuple[str, str]:
+def _explained(program: Program, layout: Layout, wanted: Needs, available: int) -> tuple[str, str]:
     """What takes most, by its setting, and what to do about it."""
     run = program.run
     runs = f"{layout.num_slots} run(s)"

@@ -6,10 +6,11 @@ import time
 from types import TracebackType
 from typing import Any
 
-from jaxshare.run import folder, metrics, observers, parallel
+from jaxshare.run import folder, metrics, observers
 from jaxshare.run.callbacks import Callback, Chunk
 from jaxshare.run.console import Console
 from jaxshare.run.fleet import Counters, Fleet
+from jaxshare.run.layout import Layout
 from jaxshare.run.log_writers import LogWriters, describe
 from jaxshare.run.saver import Saver, fill
 from jaxshare.run.signals import Watch
@@ -28,7 +29,7 @@ class Training:
         self,
         opened: folder.Opened,
         program: Program,
-        layout: parallel.Layout,
+        layout: Layout,
         watch: Watch,
         timeline: Timeline,
         lets_diverge: bool = False,

@@ -161,3 +161,22 @@ class ParallelConfig:
         help="how many to use; 0: all (on a CPU: one per core, at most one per run)",
         source="ours: what is fastest",
     )
+    data: int = static(
+        1,
+        least=1,
+        most=UNITS,
+        help="devices that share each run: its environments, replay and batches (docs/devices.md)",
+        source="ours: one",
+    )
+    shards: int = static(
+        0,
+        least=0,
+        most=UNITS,
+        help="pieces that a run deals its environments, replay and batches into; 0: data",
+        source="ours: as few as there must be",
+    )
+
+    @property
+    def num_shards(self) -> int:
+        """The pieces of a run; they belong to what it computes, the devices do not."""
+        return self.shards or self.data

@@ -38,6 +38,7 @@ class Playing(Counting):
             clock=clock,
             env_steps=state.env_steps,
             total_env_steps=self.run.total_env_steps,
+            shards=self.run.parallel.num_shards,
         )
 
     def explore(self, state: TrainState, hparams: HParams, clock: Clock) -> Collected:

@@ -16,7 +16,7 @@ from functools import cached_property, partial
 import jax
 import jax.numpy as jnp
 
-from jaxshare.training import replay, streams
+from jaxshare.training import replay, shards, streams
 from jaxshare.training.counting import start_clock
 from jaxshare.training.keys import INIT, START, UPDATE, stage_key
 from jaxshare.training.playing import Collected
@@ -35,10 +35,15 @@ class Program(Updating):
         """A new learner, and an empty replay or new streams, whichever it learns from. seed: []."""
         zero = jnp.int32(0)
         learner = self.algorithm.init(stage_key(seed, zero, INIT))
+
+        # where its experience will be
         ring = None
         begun = None
         if self.algorithm.experience == "replay":
-            ring = replay.init(self.batch_shapes(), self.run.replay.capacity, self.run.replay.dtype)
+            size = self.run.replay
+            ring = shards.first_rings(
+                self.batch_shapes(), size.capacity, size.dtype, self.run.parallel.num_shards
+            )
         if self.algorithm.experience == "segment":
             key = stage_key(seed, zero, START)
             begun = streams.start(self.env, self.algorithm, key, self.run.num_envs)
@@ -129,7 +134,7 @@ class Program(Updating):
         batch = collected.batch
         clock = ctx.clock
         count = self.run.num_envs
-        ring = replay.add(state.replay, batch, clock) if isinstance(batch, Episode) else None
+        ring = shards.add(state.replay, batch, clock) if isinstance(batch, Episode) else None
 
         # what some learners note of it
         learner = state.learner

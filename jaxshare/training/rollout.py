@@ -10,12 +10,15 @@ from flax import struct
 from jax.custom_batching import custom_vmap
 
 from jaxshare.ops.blank import zeros
+from jaxshare.ops.spread import is_spread, spread
 from jaxshare.trees import Carry, EnvState, Params, Tree
 from jaxshare.types import Algorithm, Array, Context, Env, Episode, Segment, TimeStep
 
 # where an episode did not get; 0 in other fields
 PADDING = {"obs": 0.0, "state": 0.0, "avail": True, "alive": False}
 STATE = "env_state"  # of a slot, where it is kept
+# steps after which several devices ask whether anything still runs: each question waits for all
+STEPS_UNASKED = 8
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def episodes(players: Players, key: Array, num_envs: int, keep_state: bool = Fal
         memory, action, extras = players.act(now.memory, now.timestep, act_key)
 
         # environments that have ended keep their last state and what they showed
-        stepped = jax.vmap(env.step)(now.env_state, action, jax.random.split(env_key, num_envs))
+        env_keys = spread(jax.random.split(env_key, num_envs))
+        stepped = jax.vmap(env.step)(now.env_state, action, env_keys)
         before = (now.env_state, now.timestep)
         env_state, timestep = where(now.running, stepped, before)
 
@@ -94,8 +98,14 @@ def episodes(players: Players, key: Array, num_envs: int, keep_state: bool = Fal
     def goes_on(now: Playing) -> Array:
         return (now.time < limit) & _any(now.running)
 
-    first = _begun(players, jax.random.split(reset_key, num_envs), keys[0], keep_state)
-    end = jax.lax.while_loop(goes_on, play_step, first)
+    def play_steps(now: Playing) -> Playing:
+        until = jnp.minimum(now.time + STEPS_UNASKED, limit)
+        return jax.lax.while_loop(lambda now: now.time < until, play_step, now)
+
+    reset_keys = spread(jax.random.split(reset_key, num_envs))
+    first = _begun(players, reset_keys, keys[0], keep_state)
+    # several devices ask one another seldom; the steps behind the last end are padding either way
+    end = jax.lax.while_loop(goes_on, play_steps if is_spread() else play_step, first)
 
     # what was written, as fields
     slots = dict(end.slots)

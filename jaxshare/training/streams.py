@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxshare.ops.spread import is_spread, spread
 from jaxshare.training.rollout import PADDING, Players, where
 from jaxshare.trees import Carry, EnvState
 from jaxshare.types import Algorithm, Array, Env, Segment, TimeStep
@@ -48,7 +49,7 @@ class Step(struct.PyTreeNode):
 
 def start(env: Env, algorithm: Algorithm, key: Array, num_envs: int) -> Streams:
     """New streams, each before the first step of an episode. key: []."""
-    env_state, timestep = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    env_state, timestep = jax.vmap(env.reset)(spread(jax.random.split(key, num_envs)))
     carry = algorithm.initial_carry(num_envs)
     first = jnp.ones(num_envs, bool)
 
@@ -66,7 +67,7 @@ def segments(
 
     An episode that ends is followed by a new one. The reset is outside the environment, so that the
     true successor of every step is kept. It is a branch that is taken only where an episode ends
-    somewhere (under vmap it always is).
+    somewhere (under vmap, and over several devices, it always is).
     """
     env = players.env
     num_envs = streams.first.shape[0]
@@ -75,7 +76,7 @@ def segments(
     def play_step(now: Streams, key: Array) -> tuple[Streams, Step]:
         act_key, env_key, reset_key = jax.random.split(key, 3)
         memory, action, extras = players.act(now.carry, now.timestep, act_key)
-        env_keys = jax.random.split(env_key, num_envs)
+        env_keys = spread(jax.random.split(env_key, num_envs))
         env_state, successor = jax.vmap(env.step)(now.env_state, action, env_keys)
         ended = successor.terminated | successor.truncated
         reward = now.reward + successor.reward
@@ -85,13 +86,16 @@ def segments(
 
         # where an episode has ended a new one begins, with an empty memory
         def renew() -> Begun:
-            fresh = jax.vmap(env.reset)(jax.random.split(reset_key, num_envs))
+            fresh = jax.vmap(env.reset)(spread(jax.random.split(reset_key, num_envs)))
             return where(ended, (*fresh, blank), (env_state, successor, memory))
 
         def go_on() -> Begun:
             return env_state, successor, memory
 
-        env_state, timestep, memory = jax.lax.cond(ended.any(), renew, go_on)
+        # several devices would have to ask one another at every step
+        env_state, timestep, memory = (
+            renew() if is_spread() else jax.lax.cond(ended.any(), renew, go_on)
+        )
 
         # sums begin anew there as well
         totals = (sums.reward, sums.steps, sums.info)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxshare.ops.blank import zeros
-from jaxshare.training import replay
+from jaxshare.training import replay, shards
 from jaxshare.training.keys import PLAY, SAMPLE, UPDATE, stage_key
 from jaxshare.training.playing import Collected, Playing
 from jaxshare.types import Array, Clock, Context, Episode, LearnerState, Metrics, TrainState
@@ -84,17 +84,26 @@ class Updating(Playing):
 
     def draw(self, state: TrainState, ctx: Context, key: Array, steps: Array | None) -> Episode:
         """A batch from the replay: whole episodes, or windows. key: []; steps: [C] i32."""
+        # windows
         batch_size = self.run.batch_size
         window = self.algorithm.window
         if window:
             assert steps is not None
             slot, step = replay.uniform_transitions(key, steps, batch_size)
             return replay.gather_windows(state.replay, slot, step, window)
-        assert self.algorithm.sample is not None
-        capacity = state.replay.mask.shape[0]
-        stored = jnp.int32(capacity) if self.offline else replay.num_stored(ctx.clock, capacity)
-        index = self.algorithm.sample(key, stored, capacity, batch_size, ctx)
-        return replay.gather(state.replay, index)
+
+        # whole episodes of a data set, or of the rings
+        sample = self.algorithm.sample
+        assert sample is not None
+        if self.offline:
+            capacity = state.replay.mask.shape[0]
+            index = sample(key, jnp.int32(capacity), capacity, batch_size, ctx)
+            return replay.gather(state.replay, index)
+
+        def choose(key: Array, stored: Array, capacity: int, count: int) -> Array:
+            return sample(key, stored, capacity, count, ctx)
+
+        return shards.draw(state.replay, ctx.clock, key, batch_size, choose)
 
 
 def if_due(

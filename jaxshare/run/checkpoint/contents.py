@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import KeyEntry
 
+from jaxshare.training import shards
 from jaxshare.trees import Params, Tree
 from jaxshare.types import Box, Clock, EnvSpec, TrainState
 
@@ -78,15 +79,18 @@ def replay_shapes(run: TrainState, num_runs: int, filled: int) -> dict[str, Any]
     if not 0 <= filled <= num_slots(run):
         raise ValueError(f"a replay of {filled} episodes does not fit into {num_slots(run)} slots")
 
+    axis = shards.slots_axis(run.replay)
+
     def cut(leaf: jax.ShapeDtypeStruct) -> Tree:
-        return _solid(jax.ShapeDtypeStruct((filled, *leaf.shape[1:]), leaf.dtype))
+        shape = (*leaf.shape[:axis], filled, *leaf.shape[axis + 1 :])
+        return _solid(jax.ShapeDtypeStruct(shape, leaf.dtype))
 
     return {"runs": [jax.tree.map(cut, run.replay)] * num_runs}
 
 
 def num_slots(run: TrainState) -> int:
-    """Episodes that the replay holds here: its first axis."""
-    return jax.tree.leaves(run.replay)[0].shape[0]
+    """Episodes that each ring of the replay holds here; a replay in shards has several."""
+    return jax.tree.leaves(run.replay)[0].shape[shards.slots_axis(run.replay)]
 
 
 def assemble(stored: dict[str, Any], ring: Tree, shapes: TrainState) -> TrainState:
@@ -214,5 +218,5 @@ def _solid(leaf: Leaf) -> Leaf | np.ndarray:
 
 def _pad(stored: np.ndarray, shape: jax.ShapeDtypeStruct) -> np.ndarray:
     full = np.zeros(shape.shape, shape.dtype)
-    full[: stored.shape[0]] = stored
+    full[tuple(slice(size) for size in stored.shape)] = stored
     return full
