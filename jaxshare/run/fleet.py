@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxshare.run import parallel
 from jaxshare.run.advance import Pure, advance_of
-from jaxshare.run.layout import Layout, compiled, local_rows
+from jaxshare.run.layout import Layout, as_numpy, compiled, local_rows
 from jaxshare.run.watch import host_errors
 from jaxshare.settings.records import Settings
 from jaxshare.settings.run_parts import POLICIES
@@ -226,7 +226,7 @@ class Fleet:
         return runs[: len(self.labels)]
 
     def _by_run(self, waves: list[Tree]) -> np.ndarray:
-        return np.concatenate([np.asarray(wave) for wave in waves])[: len(self.labels)]
+        return np.concatenate([as_numpy(wave) for wave in waves])[: len(self.labels)]
 
     def _hparams(self) -> Iterator[dict[str, jax.Array]]:
         points = [{**self.program.algorithm.hparams, **point} for _, point in self.settings.runs()]

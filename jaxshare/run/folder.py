@@ -32,6 +32,8 @@ FREE_TO_CHANGE: tuple[str, ...] = (
     "run.checkpoint.",
     "run.parallel.devices",
     "run.parallel.data",
+    "run.parallel.process",
+    "run.parallel.coordinator",
     # where and how environments on the host run, on which their episodes do not depend
     "env.workers",
     "env.timeout",

@@ -96,18 +96,18 @@ class Layout:
 
     def place(self, tree: T) -> T:
         """Put a tree with leading [wave_size] on the devices."""
-        return jax.device_put(tree, self.sharding)
+        return put(tree, jax.tree.map(lambda _: self.sharding, tree))
 
     def place_state(self, state: TrainState) -> TrainState:
         """Put the states of a wave on the devices, or say of shapes that they lie there."""
         shardings = jax.tree.broadcast(self.of_state, state)
         if isinstance(state.seed, jax.ShapeDtypeStruct):
             return jax.tree.map(lambda x, laid: x.update(sharding=laid), state, shardings)
-        return jax.device_put(state, shardings)
+        return put(state, shardings)
 
     def replicate(self, tree: T) -> T:
         """Put a tree on every device, such as the clock."""
-        return jax.device_put(tree, self.replicated)
+        return put(tree, jax.tree.map(lambda _: self.replicated, tree))
 
     def lift(
         self, fn: Callable[..., Any], donate: bool, batched: int = 2, out: Tree = None
@@ -162,19 +162,47 @@ def _squeezed(fn: Callable[..., Any]) -> Callable[..., Any]:
 def local_rows(x: jax.Array) -> list[np.ndarray]:
     """The rows x[0], x[1], ... of an array laid over devices; on a CPU without a copy.
 
-    What is laid over the devices of one run is put together again, which copies it.
+    What is laid over the devices of one run is put together again, which copies it. Over several
+    processes all of them must call this.
     """
-    pieces: dict[int, list[Any]] = {}
+    x = _within_reach(x)
+    pieces: dict[int, dict[int, jax.Array]] = {}
     for shard in x.addressable_shards:
-        if shard.replica_id == 0:
-            pieces.setdefault(shard.index[0].start or 0, []).append(shard)
+        # copies of a piece come to the same place
+        row, column, *_ = [*[part.start or 0 for part in shard.index], 0]
+        pieces.setdefault(row, {})[column] = shard.data
 
     # the rows that begin at each place, from their pieces along the second axis
     rows: list[np.ndarray] = []
-    for _, shards in sorted(pieces.items()):
-        if len(shards) == 1:
-            rows.extend(np.asarray(shards[0].data))
-            continue
-        shards.sort(key=lambda shard: shard.index[1].start or 0)
-        rows.extend(np.concatenate([np.asarray(shard.data) for shard in shards], axis=1))
+    for _, parts in sorted(pieces.items()):
+        arrays = [np.asarray(part) for _, part in sorted(parts.items())]
+        rows.extend(arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1))
     return rows
+
+
+def _within_reach(x: jax.Array) -> jax.Array:
+    """The array with all of its parts on devices of this process."""
+    laid = x.sharding
+    if x.is_fully_addressable or not isinstance(laid, NamedSharding) or DATA not in laid.spec:
+        return x
+    whole = NamedSharding(laid.mesh, P(AXIS))
+    return jax.jit(lambda x: x, out_shardings=whole)(x)
+
+
+def put(tree: T, shardings: Tree) -> T:
+    """Lay arrays over devices, of other processes too, which give the same ones."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+
+    def lay(x: jax.Array | np.ndarray, sharding: NamedSharding) -> jax.Array:
+        values = np.asarray(x)
+        return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+    return jax.tree.map(lay, tree, shardings)
+
+
+def as_numpy(x: jax.Array | np.ndarray) -> np.ndarray:
+    """An array with leading [wave_size], wherever it lies."""
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        return np.stack(local_rows(x))
+    return np.asarray(x)

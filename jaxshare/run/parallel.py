@@ -17,6 +17,7 @@ import os
 
 import jax
 
+from jaxshare.run import gang
 from jaxshare.run.layout import Layout, mesh_of
 from jaxshare.settings.run_parts import ParallelConfig
 from jaxshare.types import RefusedError
@@ -28,8 +29,9 @@ PLAIN_SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 def prepare(config: ParallelConfig, num_runs: int, pure: bool) -> None:
     """Set what must be set before JAX starts.
 
-    That is the number of CPU devices, and a scheduler that does not hang vmapped runs. Raises
-    RefusedError if it is too late for the scheduler.
+    That is the number of CPU devices, a scheduler that does not hang vmapped runs, and what other
+    processes there are. Raises RefusedError if it is too late for the scheduler, or if they are
+    not there.
     """
     count = _of_runs(config, config.devices or os.cpu_count() or 1, num_runs)
     flags = os.environ.get("XLA_FLAGS", "")
@@ -38,7 +40,7 @@ def prepare(config: ParallelConfig, num_runs: int, pure: bool) -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {PLAIN_SCHEDULER}".strip()
         count = min(config.devices or 1, num_runs) if pure else 1
     try:
-        jax.config.update("jax_num_cpu_devices", count)
+        jax.config.update("jax_num_cpu_devices", max(1, count // config.processes))
     except RuntimeError as error:  # JAX has started in this process: its devices are what they are
         if vmapped and jax.devices()[0].platform == "cpu" and PLAIN_SCHEDULER not in flags:
             # the flag came too late: the next try must be refused, too
@@ -50,6 +52,8 @@ def prepare(config: ParallelConfig, num_runs: int, pure: bool) -> None:
                 f"{what} cannot be set once JAX has started in this process (it may hang): run "
                 "this job as a command of its own."
             ) from error
+    if config.processes > 1:
+        gang.join(config)
 
 
 def layout(config: ParallelConfig, num_runs: int, pure: bool) -> Layout:
@@ -59,6 +63,11 @@ def layout(config: ParallelConfig, num_runs: int, pure: bool) -> Layout:
     serves them all. Raises RefusedError if more devices are asked for than there are.
     """
     devices = jax.devices()
+    if config.processes > 1 and config.processes != jax.process_count():
+        raise RefusedError(
+            f"parallel.processes={config.processes} cannot be set once JAX has started in this "
+            "process: run this job as a command of its own."
+        )
     platform = devices[0].platform
     if not pure and (config.devices > 1 or config.strategy == "map"):
         raise RefusedError(
@@ -82,7 +91,7 @@ def layout(config: ParallelConfig, num_runs: int, pure: bool) -> Layout:
     usable = len(devices) if strategy == "map" or platform != "cpu" else 1
     count = _of_runs(config, config.devices or usable, num_runs)
     per_device = 1 if strategy == "map" else math.ceil(num_runs / count)
-    mesh = mesh_of(devices[:count], config.data)
+    mesh = mesh_of(_shared_out(devices, count, config), config.data)
     return Layout(mesh, per_device=per_device, num_runs=num_runs)
 
 
@@ -91,6 +100,31 @@ def _of_runs(config: ParallelConfig, usable: int, num_runs: int) -> int:
     if config.data == 1:
         return min(usable, num_runs)
     return config.data * max(1, min(usable // config.data, num_runs))
+
+
+def _shared_out(devices: list[jax.Device], count: int, config: ParallelConfig) -> list[jax.Device]:
+    """`count` of the devices, run after run; each process has as many of every run's."""
+    if config.processes == 1:
+        return devices[:count]
+
+    # the devices of each process
+    each = count // config.processes
+    of_run = config.data // config.processes
+    by_process: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        by_process.setdefault(device.process_index, []).append(device)
+    if min(len(here) for here in by_process.values()) < each:
+        raise RefusedError(
+            f"parallel.data={config.data} in parallel.processes={config.processes} needs {each} "
+            "devices in each process. Use a smaller parallel.data, or fewer parallel.devices."
+        )
+
+    # of each run the next few of every process
+    chosen = []
+    for start in range(0, each, of_run):
+        for _, here in sorted(by_process.items()):
+            chosen.extend(here[start : start + of_run])
+    return chosen
 
 
 def return_free_memory() -> None:
@@ -105,7 +139,7 @@ def return_free_memory() -> None:
 
 def available_bytes() -> int | None:
     """Free memory of the first device, or of this machine; None if it cannot be told."""
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
     return free_host_bytes()

@@ -6,10 +6,11 @@ import pathlib
 from collections.abc import Iterable
 from contextlib import closing
 
-from jaxshare.run import build, callbacks, folder, offline, signals, staging
+from jaxshare.run import build, callbacks, folder, gang, offline, signals, staging
 from jaxshare.run.callbacks import Callback
 from jaxshare.run.loggers import require
 from jaxshare.run.memory import check_memory
+from jaxshare.run.shared_fleet import SharedFleet, follow
 from jaxshare.run.timeline import Timeline
 from jaxshare.run.training import Training
 from jaxshare.run.warm_start import read_start
@@ -25,7 +26,8 @@ def train(
 ) -> pathlib.Path:
     """Run to the end, or for `max_chunks` chunks, or until a signal or a callback.
 
-    Returns the run directory.
+    Returns the run directory. Of several processes the first does all this, and the others
+    compute as it says.
     at_once: a signal that finds nothing to save ends this process, in the middle of a compilation
     if need be; for commands.
     watchers: called after the callbacks of every run.
@@ -52,7 +54,17 @@ def _train(
     settings = offline.fitted(settings)
     with timeline.timing("layout"):
         program, layout = build.lay_out(settings)
-    with closing(program), signals.watching(at_once) as watch:
+    team = gang.current() if settings.run.parallel.processes > 1 else None
+    if team is not None:
+        team.agree(folder.plain(settings))
+        if not team.leads:
+            follow(SharedFleet(program, layout, settings), team)
+            return pathlib.Path(settings.run.run_dir)
+    with (
+        closing(program),
+        gang.told_of_the_end(team),
+        signals.watching(at_once) as watch,
+    ):
         require(settings.run.logger)
         with timeline.timing("memory estimate"):
             size = check_memory(program, layout, offline.num_bytes(settings, program))

@@ -13,6 +13,7 @@ from jaxshare.run.fleet import Counters, Fleet
 from jaxshare.run.layout import Layout
 from jaxshare.run.log_writers import LogWriters, describe
 from jaxshare.run.saver import Saver, fill
+from jaxshare.run.shared_fleet import SharedFleet
 from jaxshare.run.signals import Watch
 from jaxshare.run.timeline import Timeline
 from jaxshare.run.warm_start import Start
@@ -148,7 +149,8 @@ class Training:
     def _begin_runs(self, data: Data, start: Start | None) -> None:
         """New runs with a full enough replay and their first evaluation, or the restored ones."""
         with self.console.phase("compiling"):
-            self._fleet = Fleet(
+            kind = SharedFleet if self.settings.run.parallel.processes > 1 else Fleet
+            self._fleet = kind(
                 self.program, self.layout, self.settings, data=data, learned=self.watch.learned
             )
             with self.watch.computing("compiling"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.settings.fields import COUNT, UNITS, flag, static
+from jaxshare.settings.fields import COUNT, UNITS, flag, free_text, static
 from jaxshare.training.replay import RING_DTYPES
 
 POLICIES = {  # what evaluations play: {prefix of what is logged: whether it explores}
@@ -174,6 +174,24 @@ class ParallelConfig:
         most=UNITS,
         help="pieces that a run deals its environments, replay and batches into; 0: data",
         source="ours: as few as there must be",
+    )
+
+    processes: int = static(
+        1,
+        least=1,
+        most=UNITS,
+        help="processes that share the devices of each run, on one machine or several",
+        source="ours: one",
+    )
+    coordinator: str = free_text(
+        "", help="HOST:PORT where the first process is found; empty: as Slurm or Open MPI say"
+    )
+    process: int = static(
+        -1,
+        least=-1,
+        most=UNITS,
+        help="which of the processes this is, from 0; -1: as Slurm or Open MPI say",
+        source="ours",
     )
 
     @property

@@ -58,10 +58,22 @@ def check_all(settings: Settings) -> None:
 
 def _check_run(run: RunConfig) -> None:
     """What several settings of a run must be together."""
+    # what is counted
     last_seed = run.seed + run.seeds
     if last_seed > COUNT:
         what = f"seed+seeds={last_seed} is too large"
         raise RefusedError(f"{what}: it is counted in 32 bits, so {COUNT} at most.")
+
+    # who computes it
+    processes = run.parallel.processes
+    if run.parallel.data % processes:
+        raise RefusedError(
+            f"parallel.processes={processes} share the devices of each run, which are "
+            f"parallel.data={run.parallel.data}: use parallel.data={processes} or a multiple of "
+            "it. Seeds are better runs of their own, without parallel.processes."
+        )
+
+    # what is kept
     capacity = run.replay.capacity
     if run.num_envs > capacity:
         raise RefusedError(

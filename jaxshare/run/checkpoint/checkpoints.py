@@ -55,7 +55,14 @@ class Checkpoints:
         self._read_only = read_only
         self._facts = contents.facts(spec) if spec else {}
         self._folders = StepFolders(self.folder, keep)
-        self._orbax = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+        options = ocp.options.MultiprocessingOptions()
+        if jax.distributed.is_initialized():
+            # the first process alone reads and writes: orbax would wait for the others
+            options = ocp.options.MultiprocessingOptions(
+                primary_host=0, active_processes={0}, barrier_sync_key_prefix="jaxshare"
+            )
+        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+        self._orbax = ocp.Checkpointer(handler, multiprocessing_options=options)
 
     def latest(self) -> int | None:
         """The newest complete checkpoint's iteration, or None; never one that was found damaged."""
