@@ -48,12 +48,21 @@ def is_remote(run_dir: str | None) -> bool:
 def on_this_machine(settings: Settings) -> Iterator[tuple[Settings, list[Callback]]]:
     """The settings with a folder of this machine, and the callback that sends what is there.
 
-    Raises RefusedError for a store that is not known or does not answer.
+    Raises RefusedError for a store that is not known or does not answer, and where several
+    processes share a run.
     """
     url = settings.run.run_dir
     if not is_remote(url):
         yield settings, []
         return
+    processes = settings.run.parallel.processes
+    if processes > 1:
+        raise RefusedError(
+            f"run_dir={url} cannot be used with parallel.processes={processes}, each of which "
+            "would fetch it: use a run_dir on the first one's disk."
+        )
+
+    # what is there comes here first, and what changed goes back
     staged = Staged(str(url), scratch(str(url)))
     staged.fetch()
     run = dataclasses.replace(settings.run, run_dir=str(staged.folder))

@@ -52,6 +52,11 @@ def test_processes_share_the_devices_of_each_run():
         tiny.train("never", *RUN, "parallel.processes=2")
 
 
+def test_processes_do_not_share_an_object_store():
+    with pytest.raises(RefusedError, match=r"run_dir=memory://run cannot be used with parallel\.processes=2"):
+        tiny.train("memory://run", *RUN, "parallel.data=2", "parallel.processes=2")
+
+
 # ---------------------------------------------------------------------------------- real processes
 
 
