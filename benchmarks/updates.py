@@ -7,6 +7,9 @@
 Both make the same update from the same state and data: algorithms that play, three iterations of a whole program
 (play, store, draw, learn) on MPE's spread; calls alternate and medians count. What is
 compiled is timed as well, each in turn, without any cache of compiled programs.
+
+What the compiler made of both is compared, too: the operations of the compiled programs with their shapes, in their
+order. Where they are the same, so is the speed, and what the times differ by is the machine's noise.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import contextlib
 import importlib
 import json
 import pathlib
+import re
 import time
 from collections.abc import Callable
 from statistics import median
@@ -41,14 +45,15 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
     before = Before(options.commit)
-    print(f"{'algorithm':10} {'now ms':>9} {'before ms':>10} {'ratio':>7} {'compile now':>12} {'before':>8}")
+    print(f"{'algorithm':10} {'now ms':>9} {'before ms':>10} {'ratio':>7} {'compile now':>12} {'before':>8}  program")
     rows = []
     for name in options.algorithms:
         row = measure(name, before, options.repeats)
         rows.append(row)
         print(
             f"{name:10} {row['now_ms']:9.1f} {row['before_ms']:10.1f} {row['now_ms'] / row['before_ms']:7.3f} "
-            f"{row['now_compile_s']:12.1f} {row['before_compile_s']:8.1f}",
+            f"{row['now_compile_s']:12.1f} {row['before_compile_s']:8.1f}  "
+            f"{row['program']}, {row['operations']} operations",
             flush=True,
         )
     if options.save:
@@ -57,9 +62,9 @@ def main() -> None:
 
 def measure(name: str, before: Before, repeats: int) -> dict[str, Any]:
     """Milliseconds of a call and seconds of compiling, now and before."""
-    now_call, now_compile = compiled(name)
+    now_call, now_compile, now_text = compiled(name)
     with before.active():
-        before_call, before_compile = compiled(name)
+        before_call, before_compile, before_text = compiled(name)
     times: dict[str, list[float]] = {"now": [], "before": []}
     for _ in range(repeats):
         for key, call in (("now", now_call), ("before", before_call)):
@@ -72,7 +77,24 @@ def measure(name: str, before: Before, repeats: int) -> dict[str, Any]:
         "before_ms": 1000 * median(times["before"]),
         "now_compile_s": now_compile,
         "before_compile_s": before_compile,
+        "program": compared(operations(now_text), operations(before_text)),
+        "operations": len(operations(now_text)),
     }
+
+
+def compared(now: list[str], before: list[str]) -> str:
+    """How two programs differ, in words."""
+    if now == before:
+        return "the same"
+    if sorted(now) == sorted(before):
+        return "the same operations in another order"
+    return f"another, of {len(before)} operations before"
+
+
+def operations(text: str) -> list[str]:
+    """What a compiled program computes, a line each: without names, and without places in the source."""
+    lines = [re.sub(r", metadata=\{[^}]*\}", "", line) for line in text.splitlines() if " = " in line]
+    return [re.sub(r"%[\w.\-]+", "%", line) for line in lines]
 
 
 def load(*names: str) -> Any:
@@ -83,8 +105,8 @@ def load(*names: str) -> Any:
     raise ModuleNotFoundError(names)
 
 
-def compiled(name: str) -> tuple[Callable[[], Any], float]:
-    """(a call of some iterations, seconds to compile it)."""
+def compiled(name: str) -> tuple[Callable[[], Any], float, str]:
+    """(a call of some iterations, seconds to compile it, the compiled program)."""
     registry = load("registry")
     start_clock = load("training.counting", "runner").start_clock
     task = registry.get("env", "mpe")
@@ -102,7 +124,7 @@ def compiled(name: str) -> tuple[Callable[[], Any], float]:
     start = time.perf_counter()
     run = chunk.lower(state, hparams, clock).compile()
     seconds = time.perf_counter() - start
-    return lambda: run(state, hparams, clock), seconds
+    return lambda: run(state, hparams, clock), seconds, run.as_text()
 
 
 if __name__ == "__main__":
