@@ -92,8 +92,7 @@ class RunConfig:
     )
     run_dir: str = file_path(
         "",
-        help="the run directory to write, also in an object store, as gs://bucket/run; empty: "
-        "runs/<algorithm>-<environment>-<date>",
+        help="the run directory, or gs://bucket/run; empty: runs/<algorithm>-<environment>-<date>",
     )
     init_from: str = file_path(
         "",
