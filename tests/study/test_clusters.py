@@ -251,14 +251,19 @@ def test_a_machine_of_a_ray_cluster_is_lost_and_all_jobs_end_with_the_same_bits(
     assert sum(attempts(root, f"job{n}") for n in range(8)) > 8  # one was begun again
 
 
-def test_ray_is_named_with_its_command_if_no_cluster_answers(tmp_path):
-    pytest.importorskip("ray")
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:9"])
+def test_ray_is_named_with_its_command_if_no_cluster_answers(tmp_path, monkeypatch, address):
+    """Also where this machine has a cluster of somebody's."""
+    ray = pytest.importorskip("ray")
     from jaxshare.study.executors import choose
     from jaxshare.types import RefusedError
 
-    wanted = choose.Wanted("ray", address="auto")
-    with pytest.raises(RefusedError, match=r"address=auto.*ray start --head.*address=local"):
-        choose.make(wanted, tmp_path, tmp_path)
+    def nobody(**settings):
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(ray, "init", nobody)
+    with pytest.raises(RefusedError, match=rf"address={address}.*ray start --head.*address=local"):
+        choose.make(choose.Wanted("ray", address=address), tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("slurm", "submitit")])

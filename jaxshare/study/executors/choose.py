@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pathlib
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from jaxshare.types import RefusedError
 NAMES = ("local", "ray", "slurm")
 PACKAGES = {"ray": "ray", "slurm": "submitit"}  # that an executor needs
 AUTO = "auto"  # address: the cluster of this machine, or none
+ANSWER = 10.0  # seconds in which a cluster must answer
 SLURM_AT_ONCE = 100  # jobs of an array at a time
 
 
@@ -74,13 +76,21 @@ def _ray(wanted: Wanted, folder: pathlib.Path) -> Executor:
     from jaxshare.study.executors.ray_core import Ray
 
     try:
+        _check_answer(wanted.address)
         return Ray(wanted.address, folder, wanted.resources)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RefusedError(
             f"address={wanted.address}: no Ray cluster answers there ({why[:150]}): start one "
             "with `ray start --head`, name its host:port, or say address=local for this machine.",
         ) from error
+
+
+def _check_answer(address: str) -> None:
+    """Raise OSError if nobody listens at host:port: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "://" not in address and port.isdigit():
+        socket.create_connection((host, int(port)), ANSWER).close()
 
 
 def _slurm(wanted: Wanted, root: pathlib.Path, folder: pathlib.Path) -> Executor:
