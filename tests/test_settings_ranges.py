@@ -25,6 +25,7 @@ COMMANDS = [("train", RunConfig)] + [
 FREE = {  # texts that no list of names holds: paths, ids of other packages, and what an environment reads itself
     "data", "run_dir", "init_from", "out", "composition", "rule", "dtype", "gif", "metric", "score", "at", "unfinished",
     "checkpoint", "python", "id", "scenario", "sc2path", "implementation", "map_file", "payoff", "share", "networks",
+    "coordinator",
 }  # fmt: skip
 
 

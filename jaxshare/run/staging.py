@@ -175,10 +175,12 @@ class Staged:
         try:
             if not self._store.exists(place):
                 return {"token": "", "files": {}}
-            value = json.loads(self._store.cat_file(place))
-        except (OSError, ValueError) as error:
+            with tempfile.TemporaryDirectory() as passing:
+                path = pathlib.Path(passing, LIST)
+                self._store.get_file(place, str(path))
+                return reader.read_json(path, KIND, AGAIN)
+        except OSError as error:
             raise RefusedError(f"run_dir={self.url} cannot be read: {error}. {AGAIN}") from error
-        return reader.checked(value, KIND, pathlib.Path(LIST), AGAIN)
 
 
 class Sending(Callback):

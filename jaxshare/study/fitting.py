@@ -1,11 +1,10 @@
 """How many runs of some settings fit into memory, so that one program can train them.
 
-python -m jaxshare.study.fitting SETTINGS...    what one run takes, and each further one, as JSON
+python -m jaxshare.study.fitting SETTINGS...    bytes of one run, and of each further one
 """
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -51,23 +50,23 @@ def _measured(settings: Mapping[str, str]) -> tuple[int, int]:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise RefusedError(f"pack=auto: {lines[-1].removeprefix('error: ')}")
-    answer = json.loads(done.stdout.splitlines()[-1])
-    return int(answer["first"]), int(answer["each"])
+    first, each = done.stdout.splitlines()[-1].split()
+    return int(first), int(each)
 
 
-def _estimate(words: list[str]) -> dict[str, int]:
-    """What one run takes, and what a second one adds."""
+def _estimate(words: list[str]) -> str:
+    """What one run takes, and what a second one adds, in bytes."""
     sizes = []
     for seeds in (1, 2):
         settings = cli.settings([*words, f"seeds={seeds}", "parallel.devices=1"])
         program, layout = build.lay_out(settings)
         sizes.append(memory.needs(program, layout).total)
-    return {"first": sizes[0], "each": max(1, sizes[1] - sizes[0])}
+    return f"{sizes[0]} {max(1, sizes[1] - sizes[0])}"
 
 
 def main() -> None:
     """Entry point."""
-    cli.run_command(lambda: print(json.dumps(_estimate(sys.argv[1:]))))
+    cli.run_command(lambda: print(_estimate(sys.argv[1:])))
 
 
 if __name__ == "__main__":

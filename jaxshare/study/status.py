@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jaxshare.run import metrics
 from jaxshare.study import ledger
 from jaxshare.study.done import is_done, share
 from jaxshare.study.job import Job
@@ -18,7 +17,7 @@ RUNNING = "running"
 WAITING = "waiting"  # for its turn, in a process that runs the study
 FAILED = "failed"
 OPEN = "open"  # nobody is at it
-TAIL = 65_536  # bytes of a log of metrics that tell how fast a run is
+LAST = 300  # records of a log that tell how fast a run is
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,9 @@ def _speed(job: Job, root: pathlib.Path) -> float | None:
     if job.kind != "train":
         return None
     unit = "updates" if job.offline else "env_steps"
-    records = _last_records(root / job.out / "metrics.jsonl")
+    if not (root / job.out / "metrics.jsonl").is_file():
+        return None
+    records = metrics.records(root / job.out)[-LAST:]
     if not records:
         return None
 
@@ -84,20 +85,3 @@ def _speed(job: Job, root: pathlib.Path) -> float | None:
     seconds = float(last["wall_s"]) - float(first["wall_s"])
     progress = float(last[unit]) - float(first[unit])
     return job.seeds * progress / seconds if seconds > 0 and progress > 0 else None
-
-
-def _last_records(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Whole records at the end of a log."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
-            lines = file.read().decode("utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    records = []
-    for line in lines:
-        with suppress(ValueError):
-            record = json.loads(line)
-            if isinstance(record, dict) and "wall_s" in record:
-                records.append(record)
-    return records

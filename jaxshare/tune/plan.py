@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxshare import cli, durable
+from jaxshare.run import reader
 from jaxshare.run.folder import FREE_TO_CHANGE, plain
 from jaxshare.run.output import check_writable
 from jaxshare.settings.plain import flatten
@@ -21,6 +22,7 @@ from jaxshare.tune.space import Parameter, Value, parameter
 from jaxshare.types import RefusedError
 
 IDENTITY = "search.json"
+WHAT_IT_IS = reader.Record(others=reader.ANY)
 Params = Mapping[str, Value]  # of a trial: {"lr": 0.001, "algo.hidden_dim": 64}
 
 
@@ -110,11 +112,8 @@ def check_same(plan: Plan) -> None:
     if not path.exists():
         durable.write_text(path, json.dumps(now, indent=1) + "\n")
         return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        before = {key: str(value) for key, value in before.items()}
-    except (ValueError, AttributeError) as error:
-        raise RefusedError(f"{path} cannot be read: choose another out.") from error
+    tree = reader.read_json(path, WHAT_IT_IS, "Choose another out.")
+    before = {key: str(value) for key, value in tree.items()}
 
     # compare
     changed = []

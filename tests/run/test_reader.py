@@ -223,10 +223,10 @@ def test_report_reads_evaluations_through_it(tmp_path):
 def test_no_json_or_yaml_of_a_run_directory_is_read_past_the_reader():
     """Whoever adds a way to read one adds it there."""
     readers = {"run/reader.py", "run/lock.py", "run/metrics.py"}
-    # data sets, the files of a checkpoint (behind its checksums), what workers say, and a study's own files (which
-    # are in no run directory) have checks of their own
+    # data sets, the files of a checkpoint (behind its checksums), what workers and processes of a run tell each other,
+    # a study's own files and the journal of a search (which are in no run directory) have checks of their own
     others = {"data/", "cli.py", "run/checkpoint/checkpoints.py", "envs/hosted/messages.py"}
-    others |= {"study/book.py", "study/cost.py", "study/figures.py"}
+    others |= {"study/book.py", "study/cost.py", "study/figures.py", "run/gang.py", "tune/journal.py"}
     users = set()
     for path in sorted((tiny.REPOSITORY / "jaxshare").rglob("*.py")):
         name = str(path.relative_to(tiny.REPOSITORY / "jaxshare"))

@@ -6,11 +6,11 @@ command runs in a child. This module knows nothing heavy: it is imported by ever
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pathlib
 import platform
+import re
 import resource
 import signal
 import subprocess
@@ -25,6 +25,7 @@ from jaxshare.study.executors.base import GRACE, Resources, Task, loss
 
 POLL = 0.2  # seconds between looks; a cancellation is an exception that needs Python to run
 CHILD = pathlib.Path(__file__).with_name("child.py")
+MOST = 4096  # characters of a lock that are looked at
 GPU_SHARE = 0.9  # of a task's part of a GPU, which JAX may take for itself
 
 
@@ -139,16 +140,18 @@ def _wait_for_lock(task: Task) -> None:
         return
     path = task.run_dir / LOCK
     until = time.monotonic() + LEASE + POLL
-    with suppress(OSError, ValueError):  # there is no lock any more, or it is none of ours
+    with suppress(OSError):  # there is no lock any more
         while time.monotonic() < until and _is_held(path):
             time.sleep(POLL)
 
 
 def _is_held(path: pathlib.Path) -> bool:
-    """Whether the holder of a lock seems to live. Raises OSError, ValueError."""
-    holder = json.loads(path.read_text(encoding="utf-8"))
-    if holder["host"] == platform.node():
-        return pathlib.Path(f"/proc/{holder['pid']}").exists()
+    """Whether the holder of a lock seems to live. Raises OSError."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        text = file.read(MOST)
+    pid = re.search(r'"pid": (\d+)', text)
+    if pid and f'"host": "{platform.node()}"' in text:
+        return pathlib.Path(f"/proc/{pid[1]}").exists()
     return silence(path) < LEASE
 
 

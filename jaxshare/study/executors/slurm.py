@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxshare import durable
+from jaxshare.run import reader
 from jaxshare.study.executors import attempt
 from jaxshare.study.executors.base import GRACE, Executor, Resources, State, Task, loss
+from jaxshare.types import RefusedError
 
+NUMBERS = reader.Record(others=reader.TEXT)  # of Slurm's jobs, by task
 ARRAY = 1000  # jobs of an array: Slurm's own default is 1001 (MaxArraySize)
 KNOWN = "jobs.json"  # which job of Slurm's a task is
 TIMEOUT = 240  # minutes of a turn, ours; slurm.timeout_min=… says another
@@ -156,8 +159,8 @@ class Slurm(Executor):
         durable.write_text(self._place / KNOWN, json.dumps(numbers))
 
     def _known(self) -> dict[str, str]:
-        with suppress(OSError, ValueError):
-            return dict(json.loads((self._place / KNOWN).read_text()))
+        with suppress(OSError, RefusedError):
+            return dict(reader.read_json(self._place / KNOWN, NUMBERS, "Delete it."))
         return {}
 
 
