@@ -17,7 +17,7 @@ from jaxshare.study.bars import Bars
 from jaxshare.study.done import is_done, sign
 from jaxshare.study.executors.base import Executor, State, Task
 from jaxshare.study.job import Job
-from jaxshare.study.logs import last_line, log_of
+from jaxshare.study.logs import last_line, log_of, size_of
 
 LEAST_MINUTES = 20.0  # of a job's limit, at least
 SLACK = 6.0  # a job may take so many times what is estimated
@@ -55,7 +55,7 @@ class _AtWork:
 
     def is_stalled(self, root: pathlib.Path, minutes: float) -> bool:
         """Whether it has written nothing for so long, though it is at work."""
-        size = _size(self.task.log) + _size(root / self.job.out / "metrics.jsonl")
+        size = size_of(self.task.log) + size_of(root / self.job.out / "metrics.jsonl")
         if size != self.size or self.waiting:
             self.size = size
             self.grew = time.monotonic()
@@ -211,7 +211,7 @@ class _Engine:
         if work.waiting and not state.waiting:
             work.waiting = False
             self._bars.begin(job)
-        if not work.start_seconds and _size(self._root / job.out / "metrics.jsonl"):
+        if not work.start_seconds and size_of(self._root / job.out / "metrics.jsonl"):
             work.start_seconds = state.core_seconds
 
         # it is at work, lost, or over
@@ -278,11 +278,3 @@ class _Engine:
                 file=sys.stderr,
             )
         self._executor.cancel(names)
-
-
-def _size(path: pathlib.Path) -> int:
-    """Bytes of a file, 0 if there is none: a log is opened long before its first record."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

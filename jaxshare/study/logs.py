@@ -31,3 +31,11 @@ def _tail(log: pathlib.Path) -> str:
             return file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def size_of(path: pathlib.Path) -> int:
+    """Bytes of a file, 0 if there is none: a log is opened long before its first record."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

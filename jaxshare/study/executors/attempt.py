@@ -11,7 +11,6 @@ import os
 import pathlib
 import platform
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -21,7 +20,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from jaxshare.run.lease import LEASE, LOCK, silence
-from jaxshare.study.executors.base import GRACE, Resources, Task, loss
+from jaxshare.study.executors.base import (
+    GRACE,
+    Process,
+    Resources,
+    State,
+    Task,
+    loss,
+    send,
+    spent_by_children,
+)
 
 POLL = 0.2  # seconds between looks; a cancellation is an exception that needs Python to run
 CHILD = pathlib.Path(__file__).with_name("child.py")
@@ -29,7 +37,6 @@ MOST = 4096  # characters of a lock that are looked at
 GPU_SHARE = 0.9  # of a task's part of a GPU, which JAX may take for itself
 
 
-Process = subprocess.Popen[bytes]
 Begun = Callable[[Process], None]
 
 
@@ -44,12 +51,16 @@ class Outcome:
     status: int
     core_seconds: float
     expired: bool = False  # it was stopped at its time limit
-    where: str = ""  # the machine
 
     @property
     def lost(self) -> str:
         """Why it ended without being asked, or ""."""
         return "" if self.expired else loss(self.status)
+
+    @property
+    def state(self) -> State:
+        """What an executor tells of it."""
+        return State(False, self.core_seconds, self.status, expired=self.expired, lost=self.lost)
 
 
 def run(task: Task, resources: Resources, folder: str, begun: Begun = _nothing) -> Outcome:
@@ -59,7 +70,7 @@ def run(task: Task, resources: Resources, folder: str, begun: Begun = _nothing) 
     saved. begun: is given the process.
     """
     _wait_for_lock(task)
-    before = _spent_by_children()
+    before = spent_by_children()
     began = time.monotonic()
     process = start(task, resources, folder)
     begun(process)
@@ -75,8 +86,8 @@ def run(task: Task, resources: Resources, folder: str, begun: Begun = _nothing) 
     except BaseException:
         stop(process)
         raise
-    core_seconds = _spent_by_children() - before
-    return Outcome(process.returncode, core_seconds, expired, platform.node())
+    core_seconds = spent_by_children() - before
+    return Outcome(process.returncode, core_seconds, expired)
 
 
 def start(task: Task, resources: Resources, folder: str) -> Process:
@@ -117,17 +128,12 @@ def environment(task: Task, resources: Resources) -> dict[str, str]:
 
 def stop(process: Process, grace: float = GRACE) -> None:
     """Tell a process to save and end, and wait for it; kill it when its grace is over."""
-    _send(process, signal.SIGTERM)
+    send(process, signal.SIGTERM)
     try:
         process.wait(grace)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        _send(process, signal.SIGKILL)
+        send(process, signal.SIGKILL)
         process.wait()
-
-
-def _send(process: Process, signum: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signum)
 
 
 def _wait_for_lock(task: Task) -> None:
@@ -153,9 +159,3 @@ def _is_held(path: pathlib.Path) -> bool:
     if pid and f'"host": "{platform.node()}"' in text:
         return pathlib.Path(f"/proc/{pid[1]}").exists()
     return silence(path) < LEASE
-
-
-def _spent_by_children() -> float:
-    """Core seconds of the processes that have ended and been waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime

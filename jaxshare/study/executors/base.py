@@ -7,11 +7,16 @@ task that an earlier process submitted and that is still at work, as it may be o
 
 from __future__ import annotations
 
+import os
 import pathlib
+import resource
+import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+Process = subprocess.Popen[bytes]
 GRACE = 180.0  # seconds that a task has to save
 
 
@@ -47,7 +52,6 @@ class State:
     expired: bool = False  # it was stopped at its limit
     waiting: bool = False  # it is in a queue, and counts as running
     lost: str = ""  # why it ended without being asked: its process or machine is gone
-    where: str = ""  # the machine, if that is known
 
 
 class Executor(ABC):
@@ -76,6 +80,18 @@ class Executor(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Let go of what the executor holds, when no task is at work."""
+
+
+def send(process: Process, signum: int) -> None:
+    """A signal to a process that leads a session, and to its children."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signum)
+
+
+def spent_by_children() -> float:
+    """Core seconds of the processes that have ended and been waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def loss(status: int) -> str:

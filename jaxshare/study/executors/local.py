@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +12,17 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from jaxshare.study.executors.base import GRACE, Executor, Resources, State, Task, loss
+from jaxshare.study.executors.base import (
+    GRACE,
+    Executor,
+    Process,
+    Resources,
+    State,
+    Task,
+    loss,
+    send,
+    spent_by_children,
+)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -23,22 +32,17 @@ class _Process:
     """A task at work here."""
 
     task: Task
-    process: subprocess.Popen[bytes]
+    process: Process
     slot: int
     began: float = field(default_factory=time.monotonic)
     stopping: bool = False
-
-    def send(self, signum: int) -> None:
-        """A signal to it and its children."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signum)
 
 
 class Local(Executor):
     """This machine."""
 
     def __init__(self, at_once: int, folder: pathlib.Path, resources: Resources) -> None:
-        """folder: where commands are given. See `limits.fitting` for how many fit at once."""
+        """folder: where commands are given. See `choose.room` for how many fit at once."""
         self.at_once = at_once
         self._folder = folder
         self._resources = resources
@@ -97,21 +101,21 @@ class Local(Executor):
         """How a task is: stopped at its limit, and killed if it takes too long to save."""
         # it has ended
         task = self._processes[name]
-        before = _spent_by_children()
+        before = spent_by_children()
         status = task.process.poll()
         if status is not None:
             del self._processes[name]
             lost = "" if task.stopping else loss(status)
-            spent = _spent_by_children() - before
+            spent = spent_by_children() - before
             return State(False, spent, status, expired=task.stopping, lost=lost)
 
         # it is late
         late = time.monotonic() - task.began - task.task.seconds
         if late > 0 and not task.stopping:
             task.stopping = True
-            task.send(signal.SIGTERM)
+            send(task.process, signal.SIGTERM)
         elif late > GRACE:
-            task.send(signal.SIGKILL)
+            send(task.process, signal.SIGKILL)
         return State(True, _spent_by(task.process.pid))
 
     def cancel(self, names: Iterable[str], grace: float = GRACE) -> None:
@@ -120,13 +124,13 @@ class Local(Executor):
         known = [name for name in names if name in self._processes]
         tasks = [self._processes.pop(name) for name in known]
         for task in tasks:
-            task.send(signal.SIGTERM if grace else signal.SIGKILL)
+            send(task.process, signal.SIGTERM if grace else signal.SIGKILL)
         deadline = time.monotonic() + grace
         for task in tasks:
             try:
                 task.process.wait(max(0.1, deadline - time.monotonic()))
             except (subprocess.TimeoutExpired, KeyboardInterrupt):
-                task.send(signal.SIGKILL)
+                send(task.process, signal.SIGKILL)
                 task.process.wait()
 
     def resume(self, task: Task) -> bool:
@@ -156,9 +160,3 @@ def _spent_by(pid: int) -> float:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):  # it has ended, or there is no such file
         return 0.0
-
-
-def _spent_by_children() -> float:
-    """Core seconds of the processes that have ended and been waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime

@@ -18,6 +18,7 @@ from typing import Any
 from jaxshare.study.executors import attempt
 from jaxshare.study.executors.attempt import Outcome
 from jaxshare.study.executors.base import GRACE, Executor, Resources, State, Task
+from jaxshare.study.logs import size_of
 
 MOST = 10_000  # tasks that Ray is told of at a time
 FRESH = 0.3  # seconds for which what Ray said of all tasks is believed
@@ -67,7 +68,7 @@ class Ray(Executor):
     def submit(self, tasks: Sequence[Task]) -> None:
         """Queue tasks."""
         for task in tasks:
-            self._queued[task.name] = _Queued(task.log, _size(task.log))
+            self._queued[task.name] = _Queued(task.log, size_of(task.log))
             self._refs[task.name] = self._remote.remote(task, self._resources, self._folder)
 
     def poll(self, name: str) -> State:
@@ -86,14 +87,7 @@ class Ray(Executor):
             return State(False, 0.0, 1, lost=_first_line(error.cause or error))
         except self._ray.exceptions.RayError as error:
             return State(False, 0.0, 1, lost=_first_line(error))
-        return State(
-            False,
-            outcome.core_seconds,
-            outcome.status,
-            expired=outcome.expired,
-            lost=outcome.lost,
-            where=outcome.where,
-        )
+        return outcome.state
 
     def _ask(self) -> None:
         """Which tasks are over or have begun, not too often."""
@@ -105,7 +99,7 @@ class Ray(Executor):
             self._ready = set(ready)
         for name in list(self._queued)[:LOOKS]:
             queued = self._queued.pop(name)
-            if _size(queued.log) <= queued.size:
+            if size_of(queued.log) <= queued.size:
                 self._queued[name] = queued  # behind the others
         self._asked = time.monotonic()
 
@@ -136,13 +130,6 @@ class _Queued:
 
     log: pathlib.Path
     size: int  # of the log when the task was submitted
-
-
-def _size(path: pathlib.Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _first_line(error: BaseException) -> str:

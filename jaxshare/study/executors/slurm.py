@@ -17,7 +17,7 @@ from typing import Any
 from jaxshare import durable
 from jaxshare.run import reader
 from jaxshare.study.executors import attempt
-from jaxshare.study.executors.base import GRACE, Executor, Resources, State, Task, loss
+from jaxshare.study.executors.base import GRACE, Executor, Resources, State, Task
 from jaxshare.types import RefusedError
 
 NUMBERS = reader.Record(others=reader.TEXT)  # of Slurm's jobs, by task
@@ -77,6 +77,7 @@ class Slurm(Executor):
         self._cluster = cluster
         self._place = root / "slurm"
         self._jobs: dict[str, Any] = {}
+        self._earlier = _numbers(self._place / KNOWN)  # of an earlier command's jobs
 
         # what Slurm is asked for
         self._executor = submitit.AutoExecutor(
@@ -122,15 +123,8 @@ class Slurm(Executor):
             lines = (str(error).strip() or type(error).__name__).splitlines()
             lost = f"Slurm says {job.state}" if job.state in OVER else lines[-1][:200]
             return State(False, 0.0, 1, lost=lost)
-        outcome = job.result()
-        return State(
-            False,
-            outcome.core_seconds,
-            outcome.status,
-            expired=outcome.expired,
-            lost="" if outcome.expired else loss(outcome.status),
-            where=outcome.where,
-        )
+        outcome: attempt.Outcome = job.result()
+        return outcome.state
 
     def cancel(self, names: Iterable[str], grace: float = GRACE) -> None:
         """End tasks: scancel warns them, and they save in the time that Slurm leaves them."""
@@ -142,7 +136,7 @@ class Slurm(Executor):
 
     def resume(self, task: Task) -> bool:
         """Follow the job of an earlier command, if Slurm still has it."""
-        number = self._known().get(task.name)
+        number = self._earlier.pop(task.name, None)
         if number is None:
             return False
         kind = {"slurm": self._submitit.SlurmJob, "local": self._submitit.LocalJob}
@@ -155,13 +149,15 @@ class Slurm(Executor):
     def _note(self) -> None:
         """Keep which jobs are at work."""
         self._place.mkdir(parents=True, exist_ok=True)
-        numbers = {name: job.job_id for name, job in self._jobs.items()}
+        numbers = {**self._earlier, **{name: job.job_id for name, job in self._jobs.items()}}
         durable.write_text(self._place / KNOWN, json.dumps(numbers))
 
-    def _known(self) -> dict[str, str]:
-        with suppress(OSError, RefusedError):
-            return dict(reader.read_json(self._place / KNOWN, NUMBERS, "Delete it."))
-        return {}
+
+def _numbers(path: pathlib.Path) -> dict[str, str]:
+    """Slurm's numbers of tasks, as they were kept; none if that cannot be read."""
+    with suppress(OSError, RefusedError):
+        return dict(reader.read_json(path, NUMBERS, "Delete it."))
+    return {}
 
 
 def _typed(settings: Mapping[str, str], kind: str) -> dict[str, Any]:
