@@ -205,13 +205,14 @@ class _Engine:
 
     def _look(self, work: _AtWork, heard: Heard) -> None:
         """How a job is; what went wrong is noted, and what was done in one piece is told."""
-        # it has begun, and logged
+        # it has begun, and logged: looked at first, so that what it had spent by then is counted
         job = work.job
+        has_logged = size_of(self._root / job.out / "metrics.jsonl") > 0
         state = self._executor.poll(job.name)
         if work.waiting and not state.waiting:
             work.waiting = False
             self._bars.begin(job)
-        if not work.start_seconds and size_of(self._root / job.out / "metrics.jsonl"):
+        if has_logged and not work.start_seconds:
             work.start_seconds = state.core_seconds
 
         # it is at work, lost, or over
