@@ -69,7 +69,7 @@ def test_environments_and_replay_know_no_algorithm(name):
 STUDIES = [name for name in FILES if name.startswith("study/")]
 KNOWN_TO_STUDIES = (  # what a study may know: settings, files of runs and data sets, the console, errors
     "cli", "data.own", "durable", "registry", "results", "run.folder", "run.lease", "run.reader", "run.metrics",
-    "run.output", "run.versions", "run.build", "run.memory",
+    "run.output", "run.versions", "run.build", "run.memory", "run.processes",
     "settings", "study", "terminal", "types",
 )  # fmt: skip
 
@@ -110,7 +110,7 @@ RICH = {
     [
         ("hydra", {"settings/hydra.py", "spelling.py", "multirun.py", "plugins/options.py"}),
         ("omegaconf", {"settings/hydra.py", "multirun.py", "plugins/options.py"}),
-        ("orbax", {"run/checkpoint/checkpoints.py", "run/checkpoint/reading.py"}),
+        ("orbax", {f"run/checkpoint/{name}.py" for name in ("checkpoints", "reading", "shared_rings")}),
         ("flax.linen", {"models/*", "algos/*/*"}),
         ("jax.sharding", {"run/layout.py", "ops/spread.py"}),
         ("jaxmarl", {"envs/*"}),

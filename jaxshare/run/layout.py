@@ -22,6 +22,7 @@ from jaxshare.trees import Tree
 from jaxshare.types import Clock, TrainState
 
 AXIS = "seed"
+Laid = NamedSharding  # how an array lies on the devices
 
 T = TypeVar("T")
 
@@ -88,6 +89,11 @@ class Layout:
         return TrainState(
             seed=whole, learner=whole, replay=laid, env_steps=whole, updates=whole, streams=laid
         )
+
+    @property
+    def of_rings(self) -> NamedSharding:
+        """Of the rings of one run, [K, ...]."""
+        return NamedSharding(self.mesh, P(DATA))
 
     @property
     def replicated(self) -> NamedSharding:

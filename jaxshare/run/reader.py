@@ -108,6 +108,7 @@ def checkpoint_meta(runs: int) -> Record:
         optional={
             "wall_s": NUMBER,
             "metrics_bytes": WHOLE,
+            "filled": WHOLE,
             "total_env_steps": WHOLE,
             "env_steps": per_run,
             "evaluated": per_run,

@@ -6,6 +6,7 @@ import pathlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -15,9 +16,11 @@ import numpy as np
 from jaxshare import __version__
 from jaxshare.run import metrics as log
 from jaxshare.run import reader
+from jaxshare.run.checkpoint import contents
 from jaxshare.run.checkpoint.checkpoints import Checkpoints
 from jaxshare.run.checkpoint.contents import Best, Restored, Wanted
 from jaxshare.run.fleet import Counters, Fleet
+from jaxshare.run.shared_fleet import SharedFleet
 from jaxshare.run.warm_start import Start
 from jaxshare.run.watch import is_finite
 from jaxshare.settings.records import Settings
@@ -39,6 +42,8 @@ class Beginning:
     evaluated: np.ndarray = field(default_factory=lambda: np.array([], int))  # [R], -1: never
     best: list[Best | None] = field(default_factory=list)  # [R]
     num_bytes: int = 0  # of metrics.jsonl
+    # the folder of the replays, and the slots in it, where several processes read them
+    rings: tuple[str, int] | None = None
 
     @property
     def fresh(self) -> bool:
@@ -97,7 +102,8 @@ class Saver:
         shapes = jax.eval_shape(self._program.init, jnp.int32(0))
         num_runs = len(self._settings.runs())
         best = self._settings.run.checkpoint.best
-        wanted = Wanted(shapes, num_runs, replay=True, best=best)
+        apart = self._settings.run.parallel.processes > 1 and shapes.replay is not None
+        wanted = Wanted(shapes, num_runs, replay=True, best=best, replay_apart=apart)
         return self.checkpoints.load(step, wanted)
 
     def _read_meta(self, begin: Beginning, restored: Restored) -> None:
@@ -107,6 +113,9 @@ class Saver:
         kind = reader.checkpoint_meta(num_runs)
         meta = reader.checked(restored.meta, kind, where, "Restore it from a copy, or start anew.")
         has_replay = self._program.algorithm.experience == "replay"
+        if has_replay and meta.get("replay", True):
+            folder = self.checkpoints.rings(restored.step).resolve()
+            begin.rings = (str(folder), int(meta["filled"]))
         begin.exact = bool(meta.get("replay", True)) or not has_replay
         begin.wall_s = float(meta.get("wall_s", begin.wall_s))
         begin.planned = int(meta.get("total_env_steps", begin.planned))
@@ -182,7 +191,12 @@ class Saver:
 
         best = [each for each in training.keep_best.best if each is not None]
         complete = len(best) == len(training.labels)
-        self.checkpoints.save(fleet.clock, states, meta, best if complete else None)
+
+        # several processes write their replays together
+        write_rings = None
+        if isinstance(fleet, SharedFleet) and states[0].replay is not None:
+            write_rings = partial(fleet.write_rings, slots=contents.num_slots(states[0]))
+        self.checkpoints.save(fleet.clock, states, meta, best if complete else None, write_rings)
 
 
 def fill(fleet: Fleet, begin: Beginning, start: Start | None, interrupted: Sequence[int]) -> str:
@@ -191,6 +205,7 @@ def fill(fleet: Fleet, begin: Beginning, start: Start | None, interrupted: Seque
     start: parameters that new runs begin with. interrupted: see `Fleet.prefill`.
     Raises HostError; RefusedError for numbers that replay.dtype cannot keep.
     """
+    # a new run
     if begin.fresh:
         fleet.init()
         if start is not None:
@@ -198,9 +213,13 @@ def fill(fleet: Fleet, begin: Beginning, start: Start | None, interrupted: Seque
         fleet.prefill(interrupted)
         return ""
 
+    # one that goes on
+    rings = begin.rings
     clock, states = begin.take_states()
     if begin.exact:
         fleet.place(clock, states)
+        if rings and isinstance(fleet, SharedFleet):
+            fleet.read_rings(*rings)
         return ""
     fleet.place(clock._replace(stored=clock.stored * 0), states)
     fleet.prefill(interrupted)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxshare import durable
-from jaxshare.run import reader
+from jaxshare.run import processes, reader
 from jaxshare.study.job import Job
 from jaxshare.study.logs import LOGS
 from jaxshare.types import RefusedError
@@ -56,7 +56,7 @@ class Entry:
     def is_alive(self) -> bool:
         """Whether its process lives here, or elsewhere has said something a moment ago."""
         if self.host == platform.node():
-            return pathlib.Path(f"/proc/{self.pid}").exists()
+            return bool(processes.started(self.pid))
         return time.time() - self.at < SILENT
 
 

@@ -1,6 +1,6 @@
 """Checkpoints by orbax, of everything that a run needs to go on to the same bits.
 
-Only this file and `reading` know orbax.
+Only this file, `reading` and `shared_rings` know orbax.
 
 Parts of a checkpoint, each a folder in it: `learner` (clock, and for each run seed, learner and
 env_steps), `replay` (the filled slots of each run's ring; may be left out, and evaluation never
@@ -22,7 +22,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxshare.run.checkpoint import checksums, contents, errors
-from jaxshare.run.checkpoint.contents import Best, Restored, Wanted
+from jaxshare.run.checkpoint.contents import RUNS, Best, Restored, Wanted
 from jaxshare.run.checkpoint.errors import DamagedError, GoneError, to_stderr
 from jaxshare.run.checkpoint.reading import read_part, reading, shape_of, tree_of
 from jaxshare.run.checkpoint.step_folders import FOLDER, StepFolders, plain_path
@@ -31,6 +31,7 @@ from jaxshare.types import Clock, EnvSpec, TrainState
 FORMAT = "jaxshare-2"
 WITHOUT_CHECKSUMS = "jaxshare-1"  # of checkpoints from before there were any
 META = "metadata"  # the file in the part `meta`
+REPLAY = "replay"  # a part
 TRIES = 20  # at a checkpoint that a run does not remove while it is read
 
 T = TypeVar("T")
@@ -72,6 +73,10 @@ class Checkpoints:
         """All complete checkpoints' iterations."""
         return self._folders.steps()
 
+    def rings(self, step: int) -> pathlib.Path:
+        """The folder of the replays of a checkpoint that has any."""
+        return self._folders.path(step) / REPLAY
+
     def close(self) -> None:
         """Release what orbax holds."""
         self._orbax.close()
@@ -90,9 +95,11 @@ class Checkpoints:
         runs: list[TrainState],
         meta: dict[str, Any],
         best: list[Best] | None = None,
+        write_rings: Callable[[str], None] | None = None,
     ) -> None:
         """Write one checkpoint; a run's replay is its filled slots, or None to leave it out.
 
+        write_rings: writes the replays into a folder, where several processes do that together.
         It is on the disk when this returns, and older ones are removed only then. Raises
         RefusedError when it cannot be written; the earlier ones stay.
         """
@@ -110,28 +117,38 @@ class Checkpoints:
         }
         trees = {"learner": contents.learner_tree(clock, runs)}
         if best:
-            trees["best"] = {"runs": [b.params for b in best]}
-        if with_replay:
-            trees["replay"] = contents.replay_tree(runs)
+            trees["best"] = {RUNS: [b.params for b in best]}
+        if with_replay and write_rings is None:
+            trees[REPLAY] = contents.replay_tree(runs)
 
         step = int(clock.iteration)
         try:
             try:
-                self._write(step, trees, about)
+                self._write(step, trees, about, write_rings)
             except (OSError, ValueError, RuntimeError):
                 if self.folder.is_dir():
                     raise
-                self._write(step, trees, about)  # somebody deleted the folder: what to save is here
+                self._write(
+                    step, trees, about, write_rings
+                )  # somebody deleted the folder: what to save is here
         except (OSError, ValueError, RuntimeError) as error:
             self._folders.sweep()
             raise errors.unwritten(self._folders, self._run_dir, error) from error
 
-    def _write(self, step: int, trees: dict[str, Any], about: dict[str, Any]) -> None:
+    def _write(
+        self,
+        step: int,
+        trees: dict[str, Any],
+        about: dict[str, Any],
+        write_rings: Callable[[str], None] | None,
+    ) -> None:
         new = self._folders.begin(step)
         try:
             with plain_path(new) as folder:
                 for part, tree in trees.items():
                     self._orbax.save(folder / part, args=ocp.args.PyTreeSave(tree))
+            if write_rings:
+                write_rings(str((new / REPLAY).resolve()))
             (new / "meta").mkdir()
             (new / "meta" / META).write_text(json.dumps(about), encoding="utf-8")
             checksums.write(new)
@@ -177,8 +194,13 @@ class Checkpoints:
     def load(self, step: int, wanted: Wanted) -> Restored:
         """One checkpoint. Raises DamagedError, GoneError, or RefusedError if it does not fit."""
         meta = self.meta(step)
-        clock, runs = self.restore(step, wanted.shapes, wanted.num_runs, wanted.replay)
-        best = self.best(step, wanted.shapes, wanted.num_runs) if wanted.best else None
+        shapes = wanted.shapes
+        if wanted.replay_apart:
+            self._check_rings(step, meta, wanted)
+            shapes = shapes.replace(replay=None)
+        with_replay = wanted.replay and not wanted.replay_apart
+        clock, runs = self.restore(step, shapes, wanted.num_runs, with_replay)
+        best = self.best(step, shapes, wanted.num_runs) if wanted.best else None
         return Restored(step, meta, clock, runs, best)
 
     def meta(self, step: int) -> dict[str, Any]:
@@ -208,13 +230,21 @@ class Checkpoints:
         with reading(self._folders, step):
             with_replay = with_replay and meta["replay"]
             if with_replay:
-                want["replay"] = contents.replay_shapes(shapes, num_runs, meta["filled"])
+                want[REPLAY] = contents.replay_shapes(shapes, num_runs, meta["filled"])
         trees = self._read(step, meta, want)
         with reading(self._folders, step):
             clock = Clock(**trees["learner"]["clock"])
-            rings = trees["replay"]["runs"] if with_replay else [None] * num_runs
-            runs = zip(trees["learner"]["runs"], rings, strict=True)
+            rings = trees[REPLAY][RUNS] if with_replay else [None] * num_runs
+            runs = zip(trees["learner"][RUNS], rings, strict=True)
             return clock, [contents.assemble(run, ring, shapes) for run, ring in runs]
+
+    def _check_rings(self, step: int, meta: dict[str, Any], wanted: Wanted) -> None:
+        """Whether the replays are sound and fit, which several processes read for themselves."""
+        if not meta["replay"]:
+            return
+        with reading(self._folders, step):
+            shapes = contents.replay_shapes(wanted.shapes, wanted.num_runs, meta["filled"])
+        self._check(step, meta, {REPLAY: shapes})
 
     def best(self, step: int, shapes: TrainState, num_runs: int) -> list[Best] | None:
         """Each run at its best, or None if the checkpoint does not hold them. Raises as `load`."""
@@ -222,9 +252,9 @@ class Checkpoints:
         scores = meta.get("best")
         if not scores:
             return None
-        params = self._read(step, meta, {"best": {"runs": [shapes.learner.params] * num_runs}})
+        params = self._read(step, meta, {"best": {RUNS: [shapes.learner.params] * num_runs}})
         with reading(self._folders, step):
-            pairs = zip(params["best"]["runs"], scores, strict=True)
+            pairs = zip(params["best"][RUNS], scores, strict=True)
             return [Best(each, **counts) for each, counts in pairs]
 
     def learners(self, step: int) -> list[dict[str, Any]]:
@@ -238,10 +268,19 @@ class Checkpoints:
             checksums.check(path, ["learner"])
             stored = tree_of(self._orbax.metadata(folder / "learner"))
             shapes = jax.tree.map(shape_of, stored)
-            return list(read_part(self._orbax, folder / "learner", shapes)["runs"])
+            return list(read_part(self._orbax, folder / "learner", shapes)[RUNS])
 
     def _read(self, step: int, meta: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
         """{part: its tree}, once all files are known to be sound and all shapes to fit."""
+        self._check(step, meta, want)
+        path = self._folders.path(step)
+        with reading(self._folders, step), plain_path(path) as folder:
+            return {
+                part: read_part(self._orbax, folder / part, tree) for part, tree in want.items()
+            }
+
+    def _check(self, step: int, meta: dict[str, Any], want: dict[str, Any]) -> None:
+        """Whether the files of parts are sound, and their shapes as wanted."""
         path = self._folders.path(step)
         with reading(self._folders, step), plain_path(path) as folder:
             checksums.check(path, want.keys())
@@ -252,6 +291,3 @@ class Checkpoints:
                     changes = contents.changes(meta.get("env") or {}, self._facts)
                     where = f"{part}: {difference}"
                     raise errors.misfit(self._run_dir, path, where, changes)
-            return {
-                part: read_part(self._orbax, folder / part, tree) for part, tree in want.items()
-            }

@@ -16,6 +16,8 @@ from jaxshare.types import Box, Clock, EnvSpec, TrainState
 
 Leaf: TypeAlias = np.ndarray | jax.Array | jax.ShapeDtypeStruct
 
+RUNS = "runs"  # where a part has one tree for each run
+
 # how each number that a network's shapes depend on is told
 FACTS = {
     "num_agents": "has {} agents",
@@ -43,6 +45,7 @@ class Wanted:
     num_runs: int
     replay: bool = False
     best: bool = False
+    replay_apart: bool = False  # it is checked here, and read by `shared_rings`
 
 
 @dataclass(frozen=True)
@@ -60,32 +63,45 @@ def learner_tree(clock: Clock, runs: list[TrainState]) -> dict[str, Any]:
     """Clock and runs but for their replays."""
     return {
         "clock": to_numpy(clock._asdict()),
-        "runs": [to_numpy(_without_replay(run)) for run in runs],
+        RUNS: [to_numpy(_without_replay(run)) for run in runs],
     }
 
 
 def learner_shapes(run: TrainState, num_runs: int) -> dict[str, Any]:
     """The same as shapes, from one run as ShapeDtypeStructs."""
-    return {"clock": jax.eval_shape(_zero_clock), "runs": [_without_replay(run)] * num_runs}
+    return {"clock": jax.eval_shape(_zero_clock), RUNS: [_without_replay(run)] * num_runs}
 
 
 def replay_tree(runs: list[TrainState]) -> dict[str, Any]:
     """The filled slots of each run's ring."""
-    return {"runs": [jax.tree.map(_solid, to_numpy(run.replay)) for run in runs]}
+    return rings_tree([to_numpy(run.replay) for run in runs])
+
+
+def rings_tree(rings: list[Tree]) -> dict[str, Any]:
+    """The same, of rings that lie wherever they do, or of their shapes."""
+    return {RUNS: [jax.tree.map(_solid, ring) for ring in rings]}
 
 
 def replay_shapes(run: TrainState, num_runs: int, filled: int) -> dict[str, Any]:
     """The same as shapes. Raises ValueError if the ring has not so many slots."""
+    return rings_tree([filled_shapes(run, filled)] * num_runs)
+
+
+def filled_shapes(run: TrainState, filled: int) -> Tree:
+    """Shapes of the filled slots of a run's rings, from those of a run.
+
+    Raises ValueError if the rings have not so many slots.
+    """
     if not 0 <= filled <= num_slots(run):
         raise ValueError(f"a replay of {filled} episodes does not fit into {num_slots(run)} slots")
 
     axis = shards.slots_axis(run.replay)
 
-    def cut(leaf: jax.ShapeDtypeStruct) -> Tree:
+    def cut(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         shape = (*leaf.shape[:axis], filled, *leaf.shape[axis + 1 :])
-        return _solid(jax.ShapeDtypeStruct(shape, leaf.dtype))
+        return jax.ShapeDtypeStruct(shape, leaf.dtype)
 
-    return {"runs": [jax.tree.map(cut, run.replay)] * num_runs}
+    return jax.tree.map(cut, run.replay)
 
 
 def num_slots(run: TrainState) -> int:

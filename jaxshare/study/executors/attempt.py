@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from jaxshare.run import processes
 from jaxshare.run.lease import LEASE, LOCK, silence
 from jaxshare.study.executors.base import (
     GRACE,
@@ -157,5 +158,5 @@ def _is_held(path: pathlib.Path) -> bool:
         text = file.read(MOST)
     pid = re.search(r'"pid": (\d+)', text)
     if pid and f'"host": "{platform.node()}"' in text:
-        return pathlib.Path(f"/proc/{pid[1]}").exists()
+        return bool(processes.started(int(pid[1])))
     return silence(path) < LEASE
