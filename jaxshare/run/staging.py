@@ -3,7 +3,8 @@
 A run appends to its log and replaces files whole, which object stores cannot do. So run_dir=gs://…
 is trained in a scratch folder: what is there is fetched before the first chunk, and after every
 checkpoint all that has changed is sent. A list of files and sizes is sent last, and says what
-counts; what a kill left unfinished is not in it. fsspec knows the stores.
+counts; what a kill left unfinished is not in it. Every file is there whole or as it was before, so
+that a kill between two of them leaves a run that goes on. fsspec knows the stores.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING
 from jaxshare import durable
 from jaxshare.run import reader
 from jaxshare.run.callbacks import Callback
+from jaxshare.run.checkpoint.step_folders import FOLDER
 from jaxshare.run.lease import LOCK
 from jaxshare.settings.records import Settings
 from jaxshare.types import RefusedError
@@ -37,6 +39,10 @@ LIST = "files.json"  # the list of what counts
 SCRATCH = "JAXSHARE_SCRATCH"  # environment variable: where such runs live on this machine
 KIND = reader.Record({"token": reader.TEXT, "files": reader.Record(others=reader.WHOLE)})
 AGAIN = "Choose another run_dir."
+NEW = ".jaxshare-new"  # what a file is called until it is whole
+# where a file is there once it is whole; elsewhere it grows under its name
+OBJECT_STORES = {"memory", "gs", "gcs", "s3", "s3a", "abfs", "az", "adl"}
+APPENDED = (".jsonl", ".tfevents")  # in names of files that only grow
 
 
 def is_remote(run_dir: str | None) -> bool:
@@ -107,10 +113,24 @@ class Staged:
             path = _inside(self.folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._store.get_file(f"{self._root}/{name}", str(path))
-            if path.stat().st_size < size:
-                raise RefusedError(f"run_dir={self.url}: {name} is shorter than it was. {AGAIN}")
-            os.truncate(path, size)  # what a kill left behind it
+            self._cut(path, name, size)
             self._known[name] = _state(path)
+
+    def _cut(self, path: pathlib.Path, name: str, size: int) -> None:
+        """Make a file what it was when the list was sent, as far as that matters.
+
+        A kill may have left a newer one than the list says. Logs have more lines then; whatever
+        else is replaced is as good as before; parts of checkpoints never change.
+        """
+        grows = any(mark in name for mark in APPENDED)
+        is_part = name.startswith(f"{FOLDER}/")
+        found = path.stat().st_size
+        if grows and found > size:
+            os.truncate(path, size)
+        elif found != size and (grows or is_part):
+            raise RefusedError(
+                f"run_dir={self.url}: {name} has {found:,} bytes, and had {size:,}. {AGAIN}"
+            )
 
     def claim(self) -> None:
         """Let whoever trains this run elsewhere know that it is ours now."""
@@ -150,14 +170,21 @@ class Staged:
             self.send()
 
     def _write_list(self, sizes: dict[str, int]) -> None:
-        self._store.makedirs(self._root, exist_ok=True)
         text = json.dumps({"token": self._token, "files": sizes})
-        self._store.pipe_file(f"{self._root}/{LIST}", text.encode())
+        with tempfile.TemporaryDirectory() as passing:
+            path = pathlib.Path(passing, LIST)
+            path.write_text(text, encoding="utf-8")
+            self._put(path, LIST)
 
     def _put(self, path: pathlib.Path, name: str) -> None:
+        """Send a file, which takes the place of an older one once it is whole."""
         target = f"{self._root}/{name}"
         self._store.makedirs(posixpath.dirname(target), exist_ok=True)
-        self._store.put_file(str(path), target)
+        if OBJECT_STORES.intersection(_protocols(self._store)):
+            self._store.put_file(str(path), target)
+            return
+        self._store.put_file(str(path), target + NEW)
+        self._store.mv(target + NEW, target)
 
     def _names(self) -> list[str]:
         """All files of the run, as the store names them."""
@@ -214,6 +241,12 @@ def _store(url: str) -> tuple[reader.Content, str]:
             f"run_dir={url}: {error}. fsspec knows {known} and others; each store has a package."
         ) from error
     return store, root.rstrip("/")
+
+
+def _protocols(store: reader.Content) -> tuple[str, ...]:
+    """The names that fsspec has for a kind of store."""
+    names = store.protocol
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _inside(folder: pathlib.Path, name: str) -> pathlib.Path:

@@ -125,6 +125,7 @@ def test_so_do_all_other_combinations(algo, modifiers):
 
 
 def check_training(algo, modifiers, env):
+    jax.clear_caches()  # JAX keeps a number of programs only: that of this row must not be let go of meanwhile
     make, share = ENVS[env]
     share = "none" if PERSONAL & {*modifiers} else share
     made = program(algo, modifiers, make(), share)

@@ -56,26 +56,81 @@ def test_what_is_sent_is_fetched_elsewhere(url, tmp_path):
     assert (there / "deep" / "file").read_bytes() == b"\0\1"
 
 
+class Killed(BaseException):
+    """What ends a process in the middle of a write."""
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+@pytest.mark.parametrize("fatal", range(4))
+def test_a_kill_at_any_file_leaves_what_goes_on(url, tmp_path, monkeypatch, kind, fatal):
+    """The file itself is cut off where a store lets it grow under its name."""
+    import fsspec
+
+    url = url if kind == "memory" else (tmp_path / "store").as_uri()
+    files = {"metrics.jsonl": "one\n", "settings": "a long text", "versions": "1"}
+    staged = begun(url, tmp_path / "here", **files)
+    for name, text in {"metrics.jsonl": "one\ntwo\n", "settings": "short", "versions": "12345"}.items():
+        (tmp_path / "here" / name).write_text(text)
+    store = type(fsspec.core.url_to_fs(url)[0])
+    whole = store.put_file
+    sent = []
+
+    def put(self, here, there, **options):
+        sent.append(there)
+        if len(sent) <= fatal:
+            return whole(self, here, there, **options)
+        if kind == "file":
+            with open(here, "rb") as source, open(there, "wb") as target:
+                target.write(source.read()[:1])
+        raise Killed
+
+    monkeypatch.setattr(store, "put_file", put)
+    with pytest.raises(Killed):
+        staged.send()
+    monkeypatch.undo()
+    monkeypatch.setenv(staging.SCRATCH, str(tmp_path / "scratch"))
+    Staged(url, tmp_path / "there").fetch()
+    assert (tmp_path / "there" / "metrics.jsonl").read_text() == "one\n"
+    assert (tmp_path / "there" / "settings").read_text() in ("a long text", "short")
+    assert (tmp_path / "there" / "versions").read_text() in ("1", "12345")
+
+
+def test_a_part_of_a_checkpoint_that_is_not_what_was_sent_is_refused(url, tmp_path):
+    import fsspec
+
+    begun(url, tmp_path / "here", log="one\n")
+    part = tmp_path / "here" / "checkpoints" / "1" / "data"
+    part.parent.mkdir(parents=True)
+    part.write_text("weights")
+    staged = begun(url, tmp_path / "here2")
+    staged.folder.joinpath("checkpoints", "1").mkdir(parents=True)
+    staged.folder.joinpath("checkpoints", "1", "data").write_text("weights")
+    staged.send()
+    fsspec.filesystem("memory").pipe_file("/runs/one/checkpoints/1/data", b"weights and more")
+    with pytest.raises(RefusedError, match="data has 16 bytes, and had 7"):
+        Staged(url, tmp_path / "there").fetch()
+
+
 def test_only_what_has_changed_is_sent(url, tmp_path, monkeypatch):
     staged = begun(url, tmp_path / "here", log="one\n", other="x")
     sent = []
     monkeypatch.setattr(Staged, "_put", lambda self, path, name: sent.append(name))
     (tmp_path / "here" / "log").write_text("one\ntwo\n")
     staged.send()
-    assert sent == ["log"]
+    assert sent == ["log", LIST]
 
 
 def test_what_a_kill_left_unfinished_does_not_count(url, tmp_path, monkeypatch):
-    staged = begun(url, tmp_path / "here", log="one\n")
+    staged = begun(url, tmp_path / "here", **{"metrics.jsonl": "one\n"})
     monkeypatch.setattr(Staged, "_write_list", lambda self, sizes: None)  # the kill comes before
-    (tmp_path / "here" / "log").write_text("one\ntwo\n")
+    (tmp_path / "here" / "metrics.jsonl").write_text("one\ntwo\n")
     (tmp_path / "here" / "new").write_text("x")
     staged.send()
     monkeypatch.undo()
     monkeypatch.setenv(staging.SCRATCH, str(tmp_path / "scratch"))
     Staged(url, tmp_path / "there").fetch()
-    assert [path.name for path in (tmp_path / "there").iterdir()] == ["log"]
-    assert (tmp_path / "there" / "log").read_text() == "one\n"
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["metrics.jsonl"]
+    assert (tmp_path / "there" / "metrics.jsonl").read_text() == "one\n"
 
 
 def test_who_was_taken_over_sends_nothing_more(url, tmp_path):
