@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+import tiny
 
 from jaxshare.run import processes
 from jaxshare.study import engine
@@ -249,6 +250,40 @@ def test_a_machine_of_a_ray_cluster_is_lost_and_all_jobs_end_with_the_same_bits(
         executor.close()
     assert results(root, 8) == bits
     assert sum(attempts(root, f"job{n}") for n in range(8)) > 8  # one was begun again
+
+
+@pytest.mark.slow
+def test_trainings_on_a_machine_that_is_lost_end_with_the_same_bits(tmp_path, cluster):
+    """The real thing: runs with their locks, checkpoints and logs, killed with their machine."""
+    from jaxshare.study.executors.ray_core import Ray
+
+    settings = ("algo=vdn", "env=matrix", "env.game=climbing", "total_env_steps=6000", "checkpoint.every=500")
+    jobs = {}
+    for number in range(3):
+        words = (*settings, f"seed={number}", f"run_dir={{root}}/run{number}", "resume=auto", "progress=false")
+        jobs[f"run{number}"] = Job(f"run{number}", "train", words, f"run{number}", total=6000)
+    (tmp_path / "here").mkdir()
+    assert run_all(jobs, tmp_path / "here", Local(2, tmp_path / "here", Resources()), {}) == {}
+
+    made, nodes = cluster
+    root = tmp_path / "there"
+    root.mkdir()
+    executor = Ray(made.address, root, Resources(cpus=1))
+
+    def lose_one():
+        wait_for(lambda: len(list(root.glob("*/checkpoints/[0-9]*"))) >= 3, 300)
+        made.remove_node(nodes[0], allow_graceful=False)
+
+    thread = threading.Thread(target=lose_one)
+    thread.start()
+    try:
+        assert run_all(jobs, root, executor, {}) == {}
+    finally:
+        thread.join()
+        executor.close()
+    for name in jobs:
+        assert tiny.records(root / name) == tiny.records(tmp_path / "here" / name)
+    assert sum(attempts(root, name) for name in jobs) > len(jobs)  # one was begun again
 
 
 @pytest.mark.parametrize("address", ["auto", "127.0.0.1:9"])
