@@ -1,18 +1,21 @@
-# Two commands: `make train` (install, then the main job) and `make test` (install, lint, types, tests).
+# `make train` (install, then the main job), `make test` (install, lint, types, tests); `make help` has the rest.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN_DIR ?= runs/main_job
+CUDA ?= 12
+GPU ?=
 # Compiled programs are kept here, so that a second start is faster.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: help train test test-slow lint bench install clean
+.PHONY: help train test test-slow lint bench gpu install clean
 
 help:
 	@echo "make train      install into $(VENV) and train QMIX + DIFFER on SMAX 3m (two seeds; RUN_DIR=$(RUN_DIR))"
 	@echo "make test       install what tests need, then lint, types and the tests not marked slow"
 	@echo "make test-slow  the tests marked slow"
 	@echo "make bench      all speed benchmarks, and one table of them (half an hour)"
+	@echo "make gpu        install JAX for CUDA=$(CUDA) (12 or 13) and measure one GPU (eight minutes; GPU=\"losses win\": those)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -46,6 +49,10 @@ test-slow: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,bench]'
 	$(BIN)/python benchmarks/speed.py
+
+gpu: $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[bench,cuda$(CUDA)]'
+	$(BIN)/python benchmarks/accelerator.py $(GPU)
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache
