@@ -43,6 +43,11 @@ LEARNERS = {
     "IPPO": ("algo=ippo",),
 }
 TASK = ("env=smax", "env.scenario=3m", "progress=false")
+PRODUCTS = {  # settings of what networks multiply, by name
+    "float32": (),
+    "tensorfloat32": ("compute.matmul_precision=tensorfloat32",),
+    "bfloat16": ("compute.dtype=bfloat16",),
+}
 UPDATES = 4
 TOLERANCE = 1e-3  # of a loss, products in float32
 SMALLEST = 1e-2  # what a loss is measured by where it is smaller: sums of either sign that nearly cancel
@@ -106,21 +111,20 @@ def losses(small: bool) -> Iterator[Row]:
     """The learners' losses on the device against those on the CPU."""
     host = jax.devices("cpu")[0]
     device = jax.devices()[0]
-    ways = {"CPU": (host, "float32"), "float32": (device, "float32"), "JAX's choice": (device, "default")}
+    ways = {"CPU": (host, ()), **{way: (device, settings) for way, settings in PRODUCTS.items()}}
     names = tuple(LEARNERS)
     if small:
         names = ("VDN",)
-        ways.pop("JAX's choice")
+        ways = {way: ways[way] for way in ("CPU", "float32")}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         compiling = {}
         for name in names:
-            case = case_of(name, small)
             with jax.default_device(host):
-                start = jax.jit(case.begin)()
+                start = jax.jit(case_of(name, small).begin)()
             # one compiles while the next is traced
-            for way, (where, precision) in ways.items():
+            for way, (where, settings) in ways.items():
                 arguments = jax.device_put(start, where)
-                lowered = lowered_with(case, arguments, precision)
+                lowered = jax.jit(case_of(name, small, settings).updates).lower(*arguments)
                 compiling[name, way] = pool.submit(lowered.compile), arguments
         for name in names:
             results = {}
@@ -130,10 +134,10 @@ def losses(small: bool) -> Iterator[Row]:
             yield from compared(name, results)
 
 
-def case_of(name: str, small: bool) -> Case:
+def case_of(name: str, small: bool, settings: tuple[str, ...] = ()) -> Case:
     """The case of a learner: its first data, and UPDATES updates on it."""
     chosen = (*SMALL[name], *TINY) if small else (*LEARNERS[name], *TASK)
-    program = build.prepare(cli.settings(list(chosen)))
+    program = build.prepare(cli.settings([*chosen, *settings]))
     program = dataclasses.replace(program, crop=False)
     stored = program.algorithm.experience == "replay"
     hparams = {key: jnp.float32(value) for key, value in program.algorithm.hparams.items()}
@@ -163,13 +167,6 @@ def updates_of(program: Program, stored: bool) -> Callable[..., tuple[Tree, Numb
         return end.learner.params, numbers
 
     return updates
-
-
-def lowered_with(case: Case, arguments: Tree, precision: str) -> Any:
-    """The updates traced for where their arguments are, with products of this precision."""
-    with jax.default_matmul_precision(precision):
-        # another function for each precision, so that no trace is taken for another's
-        return jax.jit(lambda *args: case.updates(*args)).lower(*arguments)
 
 
 def compared(name: str, results: dict[str, tuple[Tree, Numbers]]) -> Iterator[Row]:

@@ -21,7 +21,7 @@ from typing import Any
 import _common
 import jax
 import jax.numpy as jnp
-from _accelerator_parts import LEARNERS, SMALL, TINY
+from _accelerator_parts import LEARNERS, PRODUCTS, SMALL, TINY
 
 from jaxshare.run.fleet import Fleet
 from jaxshare.training.program import Program
@@ -52,6 +52,7 @@ class Cell:
     task: str
     seeds: int
     small: bool
+    products: str = "float32"
 
     @property
     def arguments(self) -> list[str]:
@@ -60,14 +61,26 @@ class Cell:
         if self.small:
             return [*SMALL[self.learner], *TINY, *layout]
         replay = (f"replay.capacity={CAPACITY}",) if "QMIX" in self.learner else ()
-        return [*LEARNERS[self.learner], *TASKS[self.task], "progress=false", *replay, *layout, *LONG]
+        return [
+            *LEARNERS[self.learner],
+            *TASKS[self.task],
+            "progress=false",
+            *replay,
+            *layout,
+            *LONG,
+            *PRODUCTS[self.products],
+        ]
 
 
 def cells(small: bool) -> list[Cell]:
     """All of them, those that matter most first."""
     if small:
         return [Cell("VDN", "two steps", 2, True)]
-    return [Cell(learner, task, seeds, False) for seeds in SEEDS for task in TASKS for learner in LEARNERS]
+    by_seeds = [Cell(learner, task, seeds, False) for seeds in SEEDS for task in TASKS for learner in LEARNERS]
+    other_products = [Cell("QMIX", "SMAX 3m", 32, False, products) for products in PRODUCTS if products != "float32"]
+    # beside the same with float32
+    after = by_seeds.index(Cell("IPPO", "LBF", 32, False)) + 1
+    return [*by_seeds[:after], *other_products, *by_seeds[after:]]
 
 
 def measured(small: bool, limit: float, environment: dict[str, str]) -> tuple[str, list[Row]]:
@@ -95,7 +108,8 @@ def measured(small: bool, limit: float, environment: dict[str, str]) -> tuple[st
 
 def name_of(cell: Cell) -> str:
     """For people."""
-    return f"{cell.learner}, {cell.task}, {cell.seeds} seed{'s' if cell.seeds > 1 else ''}"
+    products = "" if cell.products == "float32" else f", products in {cell.products}"
+    return f"{cell.learner}, {cell.task}, {cell.seeds} seed{'s' if cell.seeds > 1 else ''}{products}"
 
 
 def together(batch: list[Cell], end: float, environment: dict[str, str]) -> list[tuple[Cell, Row | None]]:

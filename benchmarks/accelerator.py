@@ -7,13 +7,14 @@
 
 losses  A few updates of QMIX, QMIX + DIFFER, SEAC and IPPO from the same state and data, on the CPU and on the GPU of
         one process: the largest difference of any loss, over the largest value of that loss (0.01 if that is more).
-        Products in float32 must agree to 1e-3. With the precision that JAX chooses by itself (tensor cores round what
-        they multiply to 10 bits) the difference is only shown.
+        Products in float32 must agree to 1e-3. Where they are rounded (compute.matmul_precision=tensorfloat32,
+        compute.dtype=bfloat16) the difference is only shown.
 tree    The sum-tree against flashbax's setters and sampler (sum_tree.py).
 win     16 vmapped seeds of QMIX on SMAX 3m: seconds of training until their mean test win rate is 0.75.
 speed   The four learners on SMAX 3m and LBF with 1, 32, 8, 64 vmapped seeds, each a process of its own: environment
-        steps and updates of all seeds per second, seconds to compile, most memory on the device. The environment's
-        share is the speed of training over that of the same environments with random actions and nothing else.
+        steps and updates of all seeds per second, seconds to compile, most memory on the device; QMIX on 3m with
+        32 seeds with rounded products, too. The environment's share is the speed of training over that of the same
+        environments with random actions and nothing else.
         Several compile at a time, on other cores; none does while another is measured.
 
 Every part has a share of the time, and leaves what it does not need to the next; one that is not ready is ended, and

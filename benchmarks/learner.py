@@ -41,9 +41,9 @@ from jaxshare.algos import qmix
 from jaxshare.learners.optimisers import torch_rmsprop
 from jaxshare.models import inputs
 from jaxshare.models.agents import q_network
-from jaxshare.models.base import outer_sums
 from jaxshare.models.inputs import Reads
 from jaxshare.models.mixers import MixerInputs, qmix_mixer
+from jaxshare.models.products import outer_sums
 from jaxshare.models.recurrent import Gates, GRUWeights, gru_unroll
 from jaxshare.training import replay
 from jaxshare.types import Discrete, EnvSpec, Episode, LearnerState

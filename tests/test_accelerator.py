@@ -76,7 +76,7 @@ def test_cells_without_time_are_named(monkeypatch):
     monkeypatch.setattr(speed, "together", lambda batch, end, environment: [(cell, None) for cell in batch])
     state, rows = speed.measured(False, 0.0, {})
     assert rows == []
-    assert state.count(";") == len(speed.cells(False)) - 1 == 31
+    assert state.count(";") == len(speed.cells(False)) - 1 == 33
     assert "QMIX + DIFFER, SMAX 3m, 64 seeds" in state
 
 

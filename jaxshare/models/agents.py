@@ -17,9 +17,9 @@ from jaxshare.models.base import (
     first_params,
     lift_apply,
     lift_init,
-    products,
     uniform_fan,
 )
+from jaxshare.models.products import products
 from jaxshare.models.recurrent import Gates, GRUWeights, gru_unroll
 from jaxshare.ops.spread import is_spread
 from jaxshare.trees import Tree

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from jaxshare.models.products import products
 from jaxshare.ops.spread import is_spread
 from jaxshare.trees import Tree
 
@@ -89,47 +90,6 @@ def orthogonal(gain: float) -> Callable[..., jax.Array]:
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     """x [..., F] + bias [F], without implicit rank promotion."""
     return x + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
-
-
-@jax.custom_vjp
-def products(x: jax.Array, kernels: list[jax.Array]) -> list[jax.Array]:
-    """x @ kernel for each: x [..., D], kernels [D, F] -> [..., F].
-
-    ours: autodiff forms a weight gradient from a transposed copy of each cotangent, which on a CPU
-    costs more than the product; here one transposed copy of x serves all kernels
-    (benchmarks/README.md).
-    """
-    return [x @ kernel for kernel in kernels]
-
-
-def outer_sums(x: jax.Array, ys: list[jax.Array]) -> list[jax.Array]:
-    """Sum over the leading axes of x^T y for each y: [..., D], [..., F] -> [D, F]."""
-    if is_spread():
-        # as rows of one axis they would be gathered on every device
-        leading = tuple(range(x.ndim - 1))
-        return [jnp.tensordot(x, y, (leading, leading)) for y in ys]
-    transposed = x.reshape(-1, x.shape[-1]).T
-    if jax.default_backend() == "cpu":
-        # or it is folded into the products again
-        transposed = jax.lax.optimization_barrier(transposed)
-    return [transposed @ y.reshape(-1, y.shape[-1]) for y in ys]
-
-
-def _products_fwd(
-    x: jax.Array, kernels: list[jax.Array]
-) -> tuple[list[jax.Array], tuple[jax.Array, list[jax.Array]]]:
-    return products(x, kernels), (x, kernels)
-
-
-def _products_bwd(
-    saved: tuple[jax.Array, list[jax.Array]], cotangents: list[jax.Array]
-) -> tuple[jax.Array, list[jax.Array]]:
-    x, kernels = saved
-    back = [y @ kernel.T for y, kernel in zip(cotangents, kernels, strict=True)]
-    return sum(back[1:], back[0]), outer_sums(x, cotangents)
-
-
-products.defvjp(_products_fwd, _products_bwd)
 
 
 class Linear(nn.Module):

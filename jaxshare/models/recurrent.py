@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxshare.models.base import add_bias, outer_sums
+from jaxshare.models.base import add_bias
+from jaxshare.models.products import outer_sums
 
 
 @struct.dataclass

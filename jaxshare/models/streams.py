@@ -29,6 +29,7 @@ from jaxshare.models.base import (
     lift_init,
     orthogonal,
 )
+from jaxshare.models.products import product
 from jaxshare.trees import Tree
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -97,7 +98,8 @@ class Dense(nn.Module):
         if self.scheme == "torch":
             return Linear(self.features, name="linear")(x)
         kernel = self.param("kernel", orthogonal(self.gain), (x.shape[-1], self.features))
-        return add_bias(x @ kernel, self.param("bias", nn.initializers.zeros, (self.features,)))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return add_bias(product(x, kernel), bias)
 
 
 class Torso(nn.Module):

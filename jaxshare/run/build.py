@@ -10,6 +10,7 @@ from typing import Protocol
 
 from jaxshare import registry, surroundings
 from jaxshare.run import data_axis, offline, parallel
+from jaxshare.run.compute import computed
 from jaxshare.run.layout import Layout
 from jaxshare.settings.records import Settings
 from jaxshare.settings.validate import check_all
@@ -42,7 +43,7 @@ def make_parts(settings: Settings, spec: EnvSpec) -> Parts:
 
 def make_algorithm(settings: Settings, spec: EnvSpec) -> Algorithm:
     """The algorithm with its modifiers. Raises RefusedError for what does not go together."""
-    return make_parts(settings, spec).assemble()
+    return computed(make_parts(settings, spec).assemble(), settings.run.compute)
 
 
 def prepare(settings: Settings) -> Program:

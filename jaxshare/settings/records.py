@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, free_text, nested, static
 from jaxshare.settings.run_parts import (
     CheckpointConfig,
+    ComputeConfig,
     DatasetConfig,
     EvalConfig,
     ParallelConfig,
@@ -86,6 +87,7 @@ class RunConfig:
         CheckpointConfig,
         help="checkpoints; one is always written at the end",
     )
+    compute: ComputeConfig = nested(ComputeConfig, help="the numbers that networks compute in")
     parallel: ParallelConfig = nested(
         ParallelConfig,
         help="how runs (seeds x sweep points) are laid over devices",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jaxshare.ops.precision import DTYPES, PRECISIONS
 from jaxshare.settings.fields import COUNT, UNITS, flag, free_text, static
 from jaxshare.training.replay import RING_DTYPES
 
@@ -141,6 +142,24 @@ class CheckpointConfig:
         False,
         help="also the parameters of each run's best evaluation by mean return (the latest)",
         source="ours",
+    )
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """The numbers that networks compute in."""
+
+    dtype: str = static(
+        "float32",
+        choices=DTYPES,
+        help="what networks multiply is rounded to it; sums and all else are float32",
+        source="ours: exact",
+    )
+    matmul_precision: str = static(
+        "float32",
+        choices=PRECISIONS,
+        help="products of float32 on accelerators; default: JAX's, 10 bits on NVIDIA's GPUs",
+        source="ours: as on a CPU; code: torch",
     )
 
 
