@@ -124,12 +124,12 @@ class Staged:
         """
         grows = any(mark in name for mark in APPENDED)
         is_part = name.startswith(f"{FOLDER}/")
-        found = path.stat().st_size
-        if grows and found > size:
+        length = path.stat().st_size
+        if grows and length > size:
             os.truncate(path, size)
-        elif found != size and (grows or is_part):
+        elif length != size and (grows or is_part):
             raise RefusedError(
-                f"run_dir={self.url}: {name} has {found:,} bytes, and had {size:,}. {AGAIN}"
+                f"run_dir={self.url}: {name} has {length:,} bytes, and had {size:,}. {AGAIN}"
             )
 
     def claim(self) -> None:
