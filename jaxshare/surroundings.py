@@ -1,12 +1,14 @@
 """The process that a command runs in.
 
-Its streams, open files, folders of modules, and JAX's flags.
+Its streams, open files, folders of modules, JAX's flags, and where compiled programs are kept.
 """
 
 from __future__ import annotations
 
 import codecs
+import hashlib
 import os
+import platform
 import sys
 from contextlib import suppress
 from typing import Protocol, TextIO, cast
@@ -21,6 +23,7 @@ class Flags(Protocol):
 
     jax_enable_x64: bool
     jax_platforms: str | None
+    jax_compilation_cache_dir: str | None
 
 
 CONFIG = cast(Flags, jax.config)
@@ -29,6 +32,7 @@ REPLACED = {
     "…": "...", "→": "->", "←": "<-", "–": "-", "—": "-", "−": "-", "×": "x", "≤": "<=", "≥": ">=",
     "µ": "u", "’": "'", "“": '"', "”": '"',
 }  # fmt: skip
+MOST_KEPT = 4 * 2**30  # ours: bytes of compiled programs; what was not used for longest makes room
 # ours: files that a run may want open; measured: 34 in one of the smallest on two cores
 FILES = 128
 WANTED_FILES = 4096  # the limit is raised to this where the system allows it
@@ -40,6 +44,7 @@ def prepare_process() -> None:
         make_tolerant(stream)
     see_current_folder()
     allow_files()
+    keep_compiled()
     if CONFIG.jax_enable_x64:
         jax.config.update("jax_enable_x64", False)
         note = (
@@ -103,6 +108,37 @@ def allow_files() -> int | None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
             return highest
     return soft
+
+
+# ---------------------------------------------------------------------------------------- compiling
+
+
+def keep_compiled() -> None:
+    """Let JAX keep what it compiles in a folder of the user's, unless another one is named.
+
+    Programs are those of one kind of processor: a home folder may be seen by several.
+    """
+    if CONFIG.jax_compilation_cache_dir is not None:
+        return
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    kind = hashlib.sha256(processor().encode()).hexdigest()[:8]
+    folder = os.path.join(base, "jaxshare", kind)
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError:  # no home: everything is compiled anew
+        return
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_compilation_cache_max_size", MOST_KEPT)
+
+
+def processor() -> str:
+    """What the processor is called and can do, which compiled code depends on."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = ("model name", "flags", "Features")
+            return "".join(sorted({line for line in lines if line.startswith(names)}))
+    except OSError:
+        return platform.processor()
 
 
 # ------------------------------------------------------------------------------------------ machine

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxshare.run.layout import compiled
 from jaxshare.run.watch import host_errors
 from jaxshare.training.program import Program
 from jaxshare.trees import Data, Tree
@@ -22,6 +21,8 @@ from jaxshare.types import Clock, HostError, HParams, TrainState
 if TYPE_CHECKING:
     from jaxshare.run.fleet import Fleet
 
+CHUNK = "chunk"  # programs, as they are kept
+PREFILL = "prefill"
 MOST_UPDATES = 200  # ours: about ten seconds of QMIX on two CPU cores
 MOST_ITERATIONS = 2000  # ours: on policy; one of A2C with small networks takes a few milliseconds
 
@@ -84,11 +85,16 @@ class Pure(Advance):
             out=(state, fleet.layout.sharding),
         )
 
-    def compile(self, *args: Tree) -> None:
-        """See `Fleet.compile`. args: shapes of a wave's state, its hyper-parameters, the clock."""
-        self._chunk = compiled(self._chunk, *args)
+    def compile(self, shapes: Callable[[], tuple[Tree, ...]]) -> None:
+        """See `Fleet.compile`. shapes: of a wave's state, its hyper-parameters, the clock."""
+        compiled = self._fleet.layout.compiled
+        self._chunk = compiled(CHUNK, self._chunk, shapes)
         if self._fleet.program.prefill_iterations:
-            self._prefill = compiled(self._prefill, *args)
+            self._prefill = compiled(PREFILL, self._prefill, shapes)
+
+    def take_kept(self) -> None:
+        """See `Fleet.take_kept`."""
+        self._chunk = self._fleet.layout.kept_program(CHUNK) or self._chunk
 
     def prefill(self, interrupted: Sequence[int]) -> None:
         """All at once: after a signal it is short enough to wait for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxshare.run import parallel
 from jaxshare.run.advance import Pure, advance_of
-from jaxshare.run.layout import Layout, as_numpy, compiled, local_rows
+from jaxshare.run.layout import Layout, as_numpy, local_rows
 from jaxshare.run.watch import host_errors
 from jaxshare.settings.records import Settings
 from jaxshare.settings.run_parts import POLICIES
@@ -78,14 +78,30 @@ class Fleet:
         if not isinstance(self.advance, Pure):
             return
         seeds = self._seeds()[0]
-        # as `init` returns it and a chunk leaves it
-        state = self.layout.place_state(jax.eval_shape(self._init, seeds, self.clock)[0])
-        args = (state, self.hparams[0], self.clock)
-        self.advance.compile(*args)
-        self._init = compiled(self._init, seeds, self.clock)
+        init = self._init
+
+        # asked for if something must be compiled: they cost a trace
+        @cache
+        def shapes() -> tuple[Tree, ...]:
+            # as `init` returns it and a chunk leaves it
+            state = self.layout.place_state(jax.eval_shape(init, seeds, self.clock)[0])
+            return state, self.hparams[0], self.clock
+
+        self.advance.compile(shapes)
+        self._init = self.layout.compiled("init", init, lambda: (seeds, self.clock))
         for prefix, evaluate in self._evaluate.items():
-            self._evaluate[prefix] = compiled(evaluate, *args)
+            name = f"evaluate-{prefix.replace('/', '-')}"
+            self._evaluate[prefix] = self.layout.compiled(name, evaluate, shapes)
         parallel.return_free_memory()
+
+    def take_kept(self) -> None:
+        """What an earlier start has kept of these programs, for runs that go on."""
+        if not isinstance(self.advance, Pure) or self.layout.kept is None:
+            return
+        self.advance.take_kept()
+        for prefix, evaluate in self._evaluate.items():
+            name = f"evaluate-{prefix.replace('/', '-')}"
+            self._evaluate[prefix] = self.layout.kept_program(name) or evaluate
 
     # ---------------------------------------------------------------------------------- beginning
 

@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxshare.ops.spread import DATA
+from jaxshare.run.programs import KeptPrograms
 from jaxshare.trees import Tree
 from jaxshare.types import Clock, TrainState
 
@@ -45,6 +46,7 @@ class Layout:
     mesh: Mesh
     per_device: int
     num_runs: int
+    kept: KeptPrograms | None = None  # compiled programs of earlier starts
 
     @property
     def wave_size(self) -> int:
@@ -115,6 +117,23 @@ class Layout:
         """Put a tree on every device, such as the clock."""
         return put(tree, jax.tree.map(lambda _: self.replicated, tree))
 
+    def compiled(
+        self, name: str, lifted: Callable[..., Any], shapes: Callable[[], tuple[Tree, ...]]
+    ) -> Callable[..., Any]:
+        """What `lift` has made, compiled for arguments of these shapes, or as it was kept."""
+        earlier = self.kept_program(name)
+        if earlier is not None:
+            return earlier
+        assert isinstance(lifted, jax.stages.Wrapped)
+        program = lifted.lower(*shapes()).compile()
+        if self.kept is not None:
+            self.kept.write(name, program)
+        return program
+
+    def kept_program(self, name: str) -> Callable[..., Any] | None:
+        """The same from an earlier start, if it was kept."""
+        return None if self.kept is None else self.kept.read(name)
+
     def lift(
         self, fn: Callable[..., Any], donate: bool, batched: int = 2, out: Tree = None
     ) -> Callable[..., Any]:
@@ -148,12 +167,6 @@ class Layout:
         # compiled anew
         out_shardings = (out or self.sharding, self.replicated)
         return jax.jit(wave, donate_argnums=(0,) if donate else (), out_shardings=out_shardings)
-
-
-def compiled(lifted: Callable[..., Any], *shapes: Tree) -> Callable[..., Any]:
-    """What `Layout.lift` has made, compiled for arguments of these shapes."""
-    assert isinstance(lifted, jax.stages.Wrapped)
-    return lifted.lower(*shapes).compile()
 
 
 def _squeezed(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable
 from contextlib import closing
 
-from jaxshare.run import build, callbacks, folder, gang, offline, signals, staging
+from jaxshare.run import build, callbacks, folder, gang, offline, programs, signals, staging
 from jaxshare.run.callbacks import Callback
 from jaxshare.run.loggers import require
 from jaxshare.run.memory import check_memory
@@ -29,7 +30,7 @@ def train(
     Returns the run directory. Of several processes the first does all this, and the others
     compute as it says.
     at_once: a signal that finds nothing to save ends this process, in the middle of a compilation
-    if need be; for commands.
+    if need be, and compiled programs are kept for the next start; for commands.
     watchers: called after the callbacks of every run.
     lets_diverge: a run whose numbers become nan or inf goes on beside the others, and all end when
     none of them is finite any more; else the first one ends all.
@@ -54,6 +55,10 @@ def _train(
     settings = offline.fitted(settings)
     with timeline.timing("layout"):
         program, layout = build.lay_out(settings)
+    if at_once:
+        devices = tuple(layout.mesh.devices.flat)
+        store = programs.kept_by(settings, program.crop, devices)
+        layout = dataclasses.replace(layout, kept=store)
     team = gang.current() if settings.run.parallel.processes > 1 else None
     if team is not None:
         team.agree(folder.plain(settings))

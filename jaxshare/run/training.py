@@ -157,6 +157,8 @@ class Training:
                 if self._begin.fresh:
                     with self.timeline.timing("compile"):
                         self.fleet.compile()
+                else:
+                    self.fleet.take_kept()
                 try:
                     with self.timeline.timing("start"):
                         remark = fill(self.fleet, self._begin, start, self.watch)
