@@ -13,10 +13,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxshare.learners.actor_critic_losses import a2c_loss, annealed
+from jaxshare.learners.actor_critic_losses import a2c_loss
 from jaxshare.learners.actor_critic_settings import ActorCriticConfig
 from jaxshare.learners.actor_critic_streams import shown_values
 from jaxshare.learners.learner import Learner
+from jaxshare.learners.optimisers import annealed
 from jaxshare.learners.records import (
     Acting,
     Chosen,

@@ -11,7 +11,7 @@ from jaxshare.learners.actor_critic_streams import policies, taken, values
 from jaxshare.learners.records import View
 from jaxshare.ops import ppo, returns
 from jaxshare.ops.masking import masked_mean
-from jaxshare.types import Array, Context, Metrics, Segment
+from jaxshare.types import Array, Metrics, Segment
 
 
 class Aims(struct.PyTreeNode):
@@ -80,19 +80,6 @@ def prepare_own(view: View) -> Aims:
     if view.config.epochs * view.config.minibatches > 1:
         aims = aims.replace(log_prob=policies(view).log_prob(taken(segment)))
     return aims
-
-
-def annealed(view: View) -> Context:
-    """The context with the learning rates of this batch.
-
-    code: a line from the first batch on, as in JaxMARL's PPO.
-    """
-    h = view.hparams
-    before = view.env_steps - view.batch.mask.sum().astype(jnp.int32)
-    share = jnp.clip(before / view.ctx.total_env_steps, 0.0, 1.0)
-    left = 1.0 - h["lr_anneal"] * share
-    rates = {name: h[name] * left for name in ("lr", "critic_lr")}
-    return view.ctx.replace(hparams={**h, **rates})
 
 
 # ------------------------------------------------------------------------------------ losses

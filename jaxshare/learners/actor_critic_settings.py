@@ -10,9 +10,11 @@ from jaxshare.settings.shared import (
     SWEPT,
     Adam,
     Agents,
+    Annealing,
     Averaging,
     CriticRate,
     Learning,
+    OnPolicy,
     TargetPeriod,
 )
 from jaxshare.settings.validate import check_record
@@ -22,7 +24,7 @@ IA2C = "code: EPyMARL's ia2c.yaml"
 
 
 @dataclass(frozen=True)
-class HParams(Averaging, Adam, CriticRate, Learning):
+class HParams(Annealing, Averaging, Adam, CriticRate, Learning):
     """Swept scalars. paper: SEAC Table 2, which is also its code's."""
 
     lr: float = default(3e-4, SEAC)
@@ -52,17 +54,10 @@ class HParams(Averaging, Adam, CriticRate, Learning):
         help="lambda of generalised advantages; only with returns=gae",
         source="code: SEAC, off there",
     )
-    lr_anneal: float = swept(
-        0.0,
-        least=0,
-        most=1,
-        help="share of both learning rates that is gone, evenly, by total_env_steps",
-        source="code: SEAC, EPyMARL",
-    )
 
 
 @dataclass(frozen=True)
-class ActorCriticConfig(TargetPeriod, Agents):
+class ActorCriticConfig(OnPolicy, TargetPeriod, Agents):
     """Static settings.
 
     The defaults are SEAC's (paper: Table 2; code: the same); EPyMARL's are in `EpymarlConfig`.
@@ -74,19 +69,6 @@ class ActorCriticConfig(TargetPeriod, Agents):
     share_params: str = default("none", SEAC)
     obs_last_action: bool = default(False, SEAC)
     obs_agent_id: bool = default(False, SEAC)
-    rollout: str = static(
-        "segments",
-        choices=("segments", "episodes"),
-        help="what is learned from: pieces of streams of episodes (segments), or whole ones",
-        source="code: SEAC; EPyMARL has episodes",
-    )
-    segment_length: int = static(
-        5,
-        least=1,
-        most=STEPS,
-        help="steps of a piece",
-        source="paper: SEAC's n",
-    )
     returns: str = static(
         "n_step",
         choices=("n_step", "gae"),
@@ -162,20 +144,6 @@ class ActorCriticConfig(TargetPeriod, Agents):
         False,
         help="advantages with mean 0 and deviation 1",
         source="code: neither SEAC nor EPyMARL",
-    )
-    epochs: int = static(
-        1,
-        least=1,
-        most=UNITS,
-        help="passes over what was collected",
-        source="code: SEAC",
-    )
-    minibatches: int = static(
-        1,
-        least=1,
-        most=UNITS,
-        help="parts of what was collected, in each pass",
-        source="code: SEAC",
     )
     critic_dim: int = static(
         0,

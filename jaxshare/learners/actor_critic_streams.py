@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from jaxshare.learners.records import View
+from jaxshare.learners.segments import keep, previous_actions
 from jaxshare.models import distributions, inputs
 from jaxshare.models.streams import Stream
 from jaxshare.trees import Tree
@@ -13,18 +14,10 @@ from jaxshare.types import Array, Segment
 # ----------------------------------------------------------------------------- what is read
 
 
-def previous_actions(view: View) -> Array:
-    """Encoded previous action of each step, zeros at the first of an episode: [T, B, N, A or U]."""
-    segment = view.batch
-    encoded = inputs.encode(segment.action, view.spec)
-    shifted = jnp.concatenate([segment.carry["previous"][None], encoded[:-1]])
-    return jnp.where(segment.first[..., None, None], 0.0, shifted)
-
-
 def actor_stream(view: View) -> Stream:
     """What the actors read at every step."""
     x = view.learner.reads.build(view.batch.obs, previous_actions(view))
-    return Stream(x=x, keep=_keep(view) if view.config.recurrent else None)
+    return Stream(x=x, keep=keep(view) if view.config.recurrent else None)
 
 
 def critic_here(view: View) -> Array:
@@ -45,14 +38,9 @@ def critic_beyond(view: View) -> Array:
 
 def critic_stream(view: View, after: bool) -> Stream:
     """What the critics read at every step, and with `after` at its true successor."""
-    keep = _keep(view) if view.config.critic_recurrent else None
+    factor = keep(view) if view.config.critic_recurrent else None
     x = critic_here(view)
-    return Stream(x=x, keep=keep, after=critic_beyond(view) if after else None)
-
-
-def _keep(view: View) -> Array:
-    keep = 1.0 - view.batch.first.astype(jnp.float32)
-    return jnp.broadcast_to(keep[..., None, None], (*keep.shape, view.spec.num_agents, 1))
+    return Stream(x=x, keep=factor, after=critic_beyond(view) if after else None)
 
 
 # ------------------------------------------------------------------------- what networks say

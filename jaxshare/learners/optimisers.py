@@ -13,7 +13,7 @@ from jaxshare.learners.records import Step, View
 from jaxshare.models.base import num_sets
 from jaxshare.ops.schedules import crossed
 from jaxshare.trees import Params, Tree
-from jaxshare.types import Array, HParams, LearnerState, Metrics
+from jaxshare.types import Array, Context, HParams, LearnerState, Metrics
 
 if TYPE_CHECKING:
     from jaxshare.learners.learner import Learner
@@ -70,8 +70,7 @@ def rule_of(
     if optimizer.clip == "agent":
         # the loss is the mean over agents, and the limit is of the loss of each
         clip = clip_each(hparams["grad_clip"] / learner.spec.num_agents, learner.param_sets)
-    make = torch_rmsprop if optimizer.kind == "rmsprop" else adam
-    rule = make(hparams, rate, clip)
+    rule = RULES[optimizer.kind](hparams, rate, clip)
     if not _sets_apart(learner, networks):
         return rule
     return optax.GradientTransformation(jax.vmap(rule.init), jax.vmap(rule.update))
@@ -96,6 +95,19 @@ def adam(
     """Adam (Kingma and Ba 2015), with torch's place of eps. rate: []."""
     scale = optax.scale_by_adam(eps=hparams["adam_eps"])
     return optax.chain(clip, scale, optax.scale_by_learning_rate(rate))
+
+
+def radam(
+    hparams: HParams, rate: Array, clip: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Adam whose first steps, while its variance is known from a few gradients only, are those of
+    momentum (Liu et al. 2020, RAdam). rate: [].
+    """
+    scale = optax.scale_by_radam(eps=hparams["adam_eps"])
+    return optax.chain(clip, scale, optax.scale_by_learning_rate(rate))
+
+
+RULES = {"rmsprop": torch_rmsprop, "adam": adam, "radam": radam}
 
 
 def clip_each(limit: Array, param_sets: dict[str, tuple[int, ...]]) -> optax.GradientTransformation:
@@ -126,6 +138,19 @@ def _sets_apart(learner: Learner, networks: tuple[str, ...]) -> bool:
     """
     counts = {num_sets(learner.networks[name]) for name in networks}
     return learner.optimizer.clip == "set" and len(counts) == 1 and max(counts) > 1
+
+
+def annealed(view: View) -> Context:
+    """The context with the learning rates of this batch.
+
+    code: a line from the first batch on, as in JaxMARL's PPO.
+    """
+    h = view.hparams
+    before = view.env_steps - view.batch.mask.sum().astype(jnp.int32)
+    share = jnp.clip(before / view.ctx.total_env_steps, 0.0, 1.0)
+    left = 1.0 - h["lr_anneal"] * share
+    rates = {name: h[name] * left for name in ("lr", "critic_lr") if name in h}
+    return view.ctx.replace(hparams={**h, **rates})
 
 
 # ------------------------------------------------------------------------------------- steps

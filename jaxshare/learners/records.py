@@ -242,8 +242,8 @@ class Targets:
 class Optimizer:
     """How gradients become updates.
 
-    kind: rmsprop (torch's) | adam; rates: by group the hyper-parameter that is its learning rate,
-    where that is not the step's;
+    kind: rmsprop (torch's) | adam | radam;
+    rates: by group the hyper-parameter that is its learning rate, where that is not the step's;
     clip: what hparams.grad_clip is the largest norm of: all gradients of a group (group), each
     parameter set of a group whose networks have equally many (set), or each agent's share of the
     mean loss (agent);
@@ -257,7 +257,7 @@ class Optimizer:
     largest_norm: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("kind", self.kind, ("rmsprop", "adam"))
+        _one_of("kind", self.kind, ("rmsprop", "adam", "radam"))
         _one_of("clip", self.clip, ("group", "set", "agent"))
 
 

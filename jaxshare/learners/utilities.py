@@ -79,12 +79,19 @@ def greedy(acting: Acting, noise_dim: int = 0) -> Chosen:
     agent = acting.learner.networks["agent"]
     hidden, y = agent.unroll(acting.params["agent"], acting.memory["agent"], x)
     q, _ = split(acting.learner, y[0])
+    return Chosen(action=explored(acting, q), memory={"agent": hidden})
+
+
+def explored(acting: Acting, q: Array) -> Array:
+    """The best available actions by utilities [B, N, A], or while learning at times random ones.
+
+    [B, N] i32.
+    """
     ctx = acting.ctx
     epsilon = jnp.float32(0.0)
     if acting.explore:
         epsilon = exploration_rate(ctx.hparams, ctx.env_steps, ctx.total_env_steps)
-    action = epsilon_greedy(acting.key, q, acting.timestep.avail, epsilon)
-    return Chosen(action=action, memory={"agent": hidden})
+    return epsilon_greedy(acting.key, q, acting.timestep.avail, epsilon)
 
 
 def agent_inputs(view: View) -> Array:

@@ -153,8 +153,17 @@ def _appended(y: jax.Array, numbers: jax.Array) -> jax.Array:
 
 def stream_network(shape: Shape, input_dim: int, param_sets: tuple[int, ...]) -> StreamNetwork:
     """The network of a team whose agent i uses parameter set param_sets[i]."""
-    module = Torso(shape)
     carry_dim = shape.hidden_dim if shape.recurrent else 0
+    return team_stream(Torso(shape), input_dim, carry_dim, param_sets)
+
+
+def team_stream(
+    module: nn.Module, input_dim: int, carry_dim: int, param_sets: tuple[int, ...]
+) -> StreamNetwork:
+    """A network of one agent that reads streams, lifted to a team.
+
+    module: (carry [rows, H], Stream of [T, rows, ...]) -> (carry, Read of [T, rows, ...]).
+    """
     apply = apply_of(module)
 
     # what a new network is drawn for: one step of one row

@@ -48,6 +48,25 @@ def td_lambda(
     return _backwards(reward, discount, next_value, jnp.where(end, 1.0, 1.0 - lambda_))
 
 
+def lambda_successor(
+    reward: jax.Array,
+    discount: jax.Array,
+    next_value: jax.Array,
+    end: jax.Array,
+    lambda_: jax.Array,
+) -> jax.Array:
+    """(1 - lambda) v(t+1) + lambda G_{t+1}; v(t+1) alone at an end and at T - 1: [T, ...].
+
+    What `td_lambda` takes step t's successor to be worth, G_t = r_t + discount_t * this, for
+    losses that look one step ahead.
+    """
+    target = td_lambda(reward, discount, next_value, end, lambda_)
+    is_last = (jnp.arange(len(end)) == len(end) - 1).reshape(-1, *(1,) * (end.ndim - 1))
+    later = jnp.concatenate([target[1:], target[-1:]])
+    mixed = (1.0 - lambda_) * next_value + lambda_ * later
+    return jnp.where(end | is_last, next_value, mixed)
+
+
 def gae(
     reward: jax.Array,
     discount: jax.Array,

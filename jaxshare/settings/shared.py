@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.settings.fields import COUNT, flag, size, static, swept
+from jaxshare.settings.fields import COUNT, STEPS, UNITS, flag, size, static, swept
 
 PYMARL = "code: PyMARL's default.yaml"
 EPYMARL = "code: EPyMARL's default.yaml"
@@ -83,6 +83,19 @@ class Lambda:
     """Of lambda-returns."""
 
     td_lambda: float = swept(0.8, least=0, most=1, help="lambda of the lambda-returns")
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """Of learning rates that fall over a run."""
+
+    lr_anneal: float = swept(
+        0.0,
+        least=0,
+        most=1,
+        help="share of the learning rates that is gone, evenly, by total_env_steps",
+        source="code: SEAC, EPyMARL",
+    )
 
 
 @dataclass(frozen=True)
@@ -178,6 +191,39 @@ class Agents:
 
 
 @dataclass(frozen=True)
+class OnPolicy:
+    """What is learned from as soon as it is collected, and how often."""
+
+    rollout: str = static(
+        "segments",
+        choices=("segments", "episodes"),
+        help="what is learned from: pieces of streams of episodes (segments), or whole ones",
+        source="code: SEAC; EPyMARL has episodes",
+    )
+    segment_length: int = static(
+        5,
+        least=1,
+        most=STEPS,
+        help="steps of a piece",
+        source="paper: SEAC's n",
+    )
+    epochs: int = static(
+        1,
+        least=1,
+        most=UNITS,
+        help="passes over what was collected",
+        source="code: SEAC",
+    )
+    minibatches: int = static(
+        1,
+        least=1,
+        most=UNITS,
+        help="parts of what was collected, in each pass",
+        source="code: SEAC",
+    )
+
+
+@dataclass(frozen=True)
 class TargetPeriod:
     """How often target networks follow."""
 
@@ -213,8 +259,8 @@ class Optimizer:
 
     optimizer: str = static(
         "rmsprop",
-        choices=("rmsprop", "adam"),
-        help="the optimiser: torch's RMSprop, or Adam",
+        choices=("rmsprop", "adam", "radam"),
+        help="the optimiser: torch's RMSprop, Adam, or rectified Adam",
         source=PYMARL,
     )
 

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxshare.learners.learner import Learner, offers
+from jaxshare.learners.lives import died, living
 from jaxshare.learners.records import View
 from jaxshare.learners.value import Values
 from jaxshare.modifiers.differ.settings import Config
@@ -88,7 +89,7 @@ def loss(config: Config, view: View) -> tuple[Array, Metrics]:
     fixed = jax.lax.stop_gradient(delta)
     error = gradient * fixed[..., None]
     step_mask = batch.mask[..., None]
-    alive = batch.alive[:-1] if config.alive_mask else jnp.ones_like(error)
+    alive = living(batch) if config.alive_mask else jnp.ones_like(error)
     mask = step_mask * alive
     weight, count = jax.lax.stop_gradient(select(config, view, jnp.abs(error), mask))
     target = jax.lax.stop_gradient(values.q_taken) + error
@@ -169,8 +170,9 @@ def _reward(values: Values, batch: Episode, delta: Array, gradient: Array) -> Ar
 
     code: only d_i ends the bootstrap; ours: the team's end as well, as in the team target.
     """
-    died = batch.alive[:-1] & ~batch.alive[1:]
-    discount = jnp.where(died, 0.0, jnp.broadcast_to(values.discount[..., None], gradient.shape))
+    discount = jnp.where(
+        died(batch), 0.0, jnp.broadcast_to(values.discount[..., None], gradient.shape)
+    )
     reward = differ.individual_reward(delta, gradient, values.q_taken, values.next_q, discount)
     return jax.lax.stop_gradient(reward)
 

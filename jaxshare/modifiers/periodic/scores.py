@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxshare.learners.lives import died, living
 from jaxshare.learners.passes import with_values
 from jaxshare.learners.records import View
 from jaxshare.modifiers.periodic.sharing import Sharing
@@ -94,10 +95,9 @@ def individual_scores(view: View) -> Array:
     q_tot, pullback = jax.vjp(values.mix, values.q_taken)
     gradient = pullback(jnp.ones_like(q_tot))[0]
     delta = td.td_error(values.team_reward, values.discount, values.next_q_tot, q_tot)
-    died = batch.alive[:-1] & ~batch.alive[1:]
     wide = jnp.broadcast_to(values.discount[..., None], gradient.shape)
-    discount = jnp.where(died, 0.0, wide)
+    discount = jnp.where(died(batch), 0.0, wide)
     reward = differ.individual_reward(delta, gradient, values.q_taken, values.next_q, discount)
 
-    is_real = (batch.mask[..., None] > 0) & batch.alive[:-1]
+    is_real = (batch.mask[..., None] > 0) & living(batch)
     return jnp.where(is_real, reward, 0.0).sum((0, 1)) / batch.mask.shape[1]

@@ -1,0 +1,1 @@
+"""PQN: Q(lambda) on pieces of streams, without a replay or target networks."""
