@@ -131,8 +131,12 @@ def parts_of(algo, modifiers, spec, share):
 
 
 def small(config, **settings):
-    """A record of settings with those of SMALL that it has."""
-    return config(**{name: value for name, value in SMALL.items() if name in config.__dataclass_fields__}, **settings)
+    """A record of settings with those of SMALL that it has, and no more minibatches than there are streams."""
+    fields = config.__dataclass_fields__
+    sizes = {name: value for name, value in SMALL.items() if name in fields}
+    if "minibatches" in fields and fields["minibatches"].default > RUN.num_envs:
+        sizes["minibatches"] = RUN.num_envs
+    return config(**sizes, **settings)
 
 
 def program(algo, modifiers, env, share):

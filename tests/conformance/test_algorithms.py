@@ -50,8 +50,11 @@ def test_known_algorithms_have_a_mixer_or_not():
     """So that no refusal is expected by mistake; and critics of actions."""
     known = {
         "action_critics": ({"maddpg", "facmac"}, {"qmix", "comix", "maa2c", "icq", "sit"}),
-        "mixer": ({"vdn", "qmix", "comix", "facmac"}, {"iql", "seql", "seac", "maa2c", "maddpg", "icq", "sit"}),
-        "own_loss": ({"coma", "icq", "ippo", "pac", "seac", "seql", "sit"}, {"iql", "qmix", "roma", "iac", "maddpg"}),
+        "mixer": ({"vdn", "qmix", "comix", "facmac", "pqn"}, {"iql", "seql", "seac", "maa2c", "maddpg", "icq", "sit"}),
+        "own_loss": (
+            {"coma", "icq", "ippo", "pac", "seac", "seql", "sit"},
+            {"iql", "qmix", "roma", "iac", "maddpg", "pqn"},
+        ),
     }
     for what, (have, have_not) in known.items():
         assert [algo for algo in have if what not in offered(algo)] == []

@@ -157,6 +157,7 @@ def test_sample_is_a_part(program):
 OFFERS = {
     "qmix": {"utilities", "mixer"},
     "iql": {"utilities"},
+    "pqn": {"utilities", "mixer"},
     "maddpg": {"utilities", "policy", "action_critics"},
     "facmac": {"utilities", "mixer", "policy", "action_critics"},
     "seac": {"policy", "personal_networks", "own_loss"},

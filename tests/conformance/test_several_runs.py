@@ -37,6 +37,7 @@ UPDATES = ("total_updates=4", "eval.every=2")
 VARIANTS = {
     "ippo": [(*GAME, "algo.recurrent=false"), CHASE],
     "mappo": [(*GAME, "algo.recurrent=false")],
+    "pqn": [(*GAME, "algo.recurrent=false", "algo.mixer=none"), (*GAME, "algo.rollout=episodes", "algo.mixer=qmix")],
     "ia2c": [(*GAME, "algo.rollout=segments")],
     "maa2c": [(*GAME, "algo.rollout=segments")],
     "facmac": [CHASE],
@@ -92,6 +93,7 @@ def arguments_of(algo, task, data):
     """The settings of a run that takes a second once it is compiled."""
     config = registry.get("algo", algo).Config
     sizes = [f"algo.{name}={value}" for name, value in SMALL.items() if name in config.__dataclass_fields__]
+    sizes += ["algo.minibatches=4"] if algo == "pqn" else []  # it has 16, and there are four streams
     length = (*UPDATES, f"data={data}") if learns_from_data(algo) else STEPS
     return (f"algo={algo}", *task, *sizes, *SIZES, *length)
 

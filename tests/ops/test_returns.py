@@ -30,6 +30,19 @@ def laid_out(reward, last_value, terminated=(), truncated=None, value=None):
     return array(*reward), array(*discount), array(*after), jnp.array(end)
 
 
+@pytest.mark.parametrize("lambda_", [0.0, 0.6, 1.0])
+def test_one_step_ahead_of_a_successor_is_the_lambda_return(lambda_):
+    laid = laid_out(
+        [1.0, -2.0, 3.0, 0.5, 2.0], 0.5, terminated=(1,), truncated={3: 0.7}, value=[0.1, 0.2, 0.3, 0.4, 0.5]
+    )
+    reward, discount, after, _ = laid
+    successor = returns.lambda_successor(*laid, lambda_)
+    np.testing.assert_allclose(reward + discount * successor, returns.td_lambda(*laid, lambda_), rtol=1e-6)
+    np.testing.assert_array_equal(successor[jnp.array([1, 3, 4])], after[jnp.array([1, 3, 4])])  # ends, and the cut
+    wide = [jnp.stack([x, x], axis=1) for x in laid]
+    np.testing.assert_allclose(returns.lambda_successor(*wide, lambda_)[:, 1], successor, rtol=1e-6)
+
+
 FIVE = [0.0, 0.0, 1.0, 0.0, 0.0]
 TABLE = [
     ({}, [1.45559502, 1.470298005, 1.4851495, 0.49005, 0.495]),
