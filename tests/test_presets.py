@@ -168,3 +168,15 @@ def test_the_code_and_the_claims_cite_the_same_figure_for_lambda():
     ]
     assert "Fig. 10" in claim["source"]
     assert "Fig. 10" in declared(seac.HParams)["sharing"].source
+
+
+def test_pqn_for_smax_is_the_default_and_for_mpe_jaxmarls():
+    """purejaxql's pqn_vdn_rnn_smax, and JaxMARL's pqn_vdn_ff_mpe."""
+    smax, mpe = chosen("pqn/smax"), chosen("pqn/mpe")
+    assert smax.algo == registry.get("algo", "pqn").Config()
+    assert (smax.run.num_envs, mpe.run.num_envs, mpe.run.total_env_steps) == (128, 256, 2 * 10**6)
+    assert differences(mpe.algo, smax.algo, ["hparams"]) == {"recurrent", "hidden_dim", "segment_length"}
+    hparams = mpe.algo.hparams
+    changed = differences(hparams, smax.algo.hparams)
+    assert changed == {"lr", "lr_anneal", "gamma", "td_lambda", "epsilon_end"}
+    assert (hparams.lr, hparams.gamma, hparams.td_lambda, hparams.epsilon_end) == (5e-4, 0.9, 0.3, 0.1)

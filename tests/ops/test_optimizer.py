@@ -133,3 +133,20 @@ def test_the_learning_rate_is_traced():
     grads = {"agent": jnp.ones(1)}
     steps = jax.jit(jax.vmap(lambda lr: optimise(grads, ONE, lr=lr)[0]["agent"]))(jnp.array([1e-3, 1e-2]))
     np.testing.assert_allclose(steps[:, 0], [-1e-3 / 0.10001, -1e-2 / 0.10001], rtol=1e-5)
+
+
+def test_rectified_adam_begins_as_momentum():
+    """Liu et al. 2020, algorithm 2, with a constant gradient: both means are the gradient's and its square."""
+    g, longest = jnp.array([0.5, -0.02]), 2 / (1 - 0.999) - 1
+    params, opt_state, expected = {"agent": jnp.zeros(2)}, None, np.zeros(2)
+    rectified = []
+    for t in range(1, 9):
+        params, opt_state, _ = optimise(
+            {"agent": g}, ONE, ValueConfig(optimizer="radam"), opt_state, params, lr=LR, adam_eps=1e-12
+        )
+        length = longest - 2 * t * 0.999**t / (1 - 0.999**t)
+        rectified.append(length >= 5)
+        ratio = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+        expected -= LR * (np.sqrt(ratio) * np.sign(g) if length >= 5 else np.asarray(g))
+        np.testing.assert_allclose(params["agent"], expected, rtol=1e-2)  # 32 bits leave few of the length
+    assert rectified == [False] * 5 + [True] * 3
