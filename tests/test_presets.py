@@ -175,7 +175,8 @@ def test_pqn_for_smax_is_the_default_and_for_mpe_jaxmarls():
     smax, mpe = chosen("pqn/smax"), chosen("pqn/mpe")
     assert smax.algo == registry.get("algo", "pqn").Config()
     assert (smax.run.num_envs, mpe.run.num_envs, mpe.run.total_env_steps) == (128, 256, 2 * 10**6)
-    assert differences(mpe.algo, smax.algo, ["hparams"]) == {"recurrent", "hidden_dim", "segment_length"}
+    changed = differences(mpe.algo, smax.algo, ["hparams"])
+    assert changed == {"recurrent", "hidden_dim", "segment_length", "fresh_targets"}
     hparams = mpe.algo.hparams
     changed = differences(hparams, smax.algo.hparams)
     assert changed == {"lr", "lr_anneal", "gamma", "td_lambda", "epsilon_end"}

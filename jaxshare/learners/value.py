@@ -57,7 +57,7 @@ class Values(struct.PyTreeNode):
     `mix` maps taken utilities [T, B, N] to q_tot [T, B] with the online mixer.
     """
 
-    q: Array  # [T+1, B, N, A] online utilities
+    q: Array  # [T+1, B, N, A] online utilities; of a segment [T, B, N, A]
     q_taken: Array  # [T, B, N]
     next_q: Array  # [T, B, N] target utilities of the next greedy actions
     q_tot: Array  # [T, B]; zeros where there is no mixer

@@ -220,6 +220,28 @@ def test_nothing_learns_through_a_target(mixer):
     assert_close(gradient(learner, segment), jax.jit(jax.grad(regression))(params), 1e-4)
 
 
+def test_targets_made_once_are_those_of_the_parameters_before():
+    """With the same ones the step is the same; with others only what is fitted follows."""
+    fresh, once = made(OWN, mixer="qmix"), made(OWN, mixer="qmix", fresh_targets=False)
+    segment = streams(once.assemble())
+    before, now = init(once).params, init(once, seed=1).params
+    aims = once.phases[0].prepare(seen_with(once, before, segment, 0.7))
+    assert fresh.phases[0].prepare is None
+
+    def read_by(params, aims):
+        values = with_values(seen_with(once, params, segment, 0.7).replace(targets=aims)).values
+        return values.next_q_tot, values.q_tot
+
+    then, later = read(fresh, segment, 0.7), values_of(fresh, now, segment, 0.7)
+    for found, expected in (
+        (read_by(before, aims), (then.next_q_tot, then.q_tot)),
+        (read_by(now, aims), (then.next_q_tot, later.q_tot)),
+    ):
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-5)
+    assert np.abs(later.next_q_tot - then.next_q_tot).max() > 0.1
+
+
 def test_there_are_no_target_networks():
     algorithm = made().assemble()
     state = jax.eval_shape(algorithm.init, jax.random.key(0))

@@ -7,8 +7,9 @@ of each agent alone where there is no mixer,
     G_t = r_t + gamma ((1 - lambda) max_a Q(t+1, a) + lambda G_{t+1})             (Peng's Q(lambda))
     L = mean[(sg(G) - Q)^2]
 
-over `epochs` passes in `minibatches` parts of whole streams. G is made anew for each part, with the
-parameters of that moment; it ends with its episode, and with the piece. Actions are epsilon-greedy.
+over `epochs` passes in `minibatches` parts of whole streams. G ends with its episode, and with the
+piece. It is made anew for each part, with the parameters of that moment, or with
+fresh_targets=false once, before the first. Actions are epsilon-greedy.
 
 Settings are those of the authors' VDN on SMAX, pqn_vdn_rnn_smax; presets pqn/* have the others. An
 environment on the host needs rollout=episodes. With modifiers=[differ] the shares are of the error
@@ -19,7 +20,7 @@ code: SMAX has batch norm, of inputs as well; paper, code for MPE and ours: laye
 code: a time limit is an end; ours: a cut episode, and every piece, bootstraps from its true
 successor, so that the last step of a piece is learned from (bootstrap_on_timeout=false: an end).
 code: four steps of the piece before are learned from again; ours: memory goes on from where it was.
-code: feed-forward networks get G once for all passes; ours: anew for each part.
+code: feed-forward it deals single steps into minibatches; ours: whole streams.
 code: flax's first weights; ours: torch's, as in the value family.
 ours: mixer=qmix and none; the authors have VDN only.
 """
@@ -29,7 +30,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxshare.algos.pqn.networks import Sizes, normed_network
-from jaxshare.algos.pqn.values import choose, compute_values
+from jaxshare.algos.pqn.values import choose, compute_values, prepare
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.optimisers import annealed
 from jaxshare.learners.records import Net, Optimizer, Phase, Policy, Source, Step, Targets
@@ -110,6 +111,11 @@ class Config(HyperNetwork, OptimizerSettings, OnPolicy, Agents):
     segment_length: int = default(128, SMAX)
     epochs: int = default(4, SMAX)
     minibatches: int = default(16, SMAX)
+    fresh_targets: bool = flag(
+        True,
+        help="returns are made anew for each minibatch; false: once, before the first",
+        source="code: pqn_vdn_rnn_smax; false in pqn_vdn_ff_mpe",
+    )
     optimizer: str = default("radam", SMAX)
     bootstrap_on_timeout: bool = flag(
         True,
@@ -154,7 +160,12 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     )
 
     # passes over what was just collected
-    phase = Phase(steps={JOINT: step}, epochs=config.epochs, minibatches=config.minibatches)
+    phase = Phase(
+        steps={JOINT: step},
+        prepare=None if config.fresh_targets else prepare,
+        epochs=config.epochs,
+        minibatches=config.minibatches,
+    )
     policy = Policy(networks=("agent",), choose=choose)
     targets = Targets(networks=(), update="none")
     return Learner(
