@@ -181,3 +181,8 @@ def test_pqn_for_smax_is_the_default_and_for_mpe_jaxmarls():
     changed = differences(hparams, smax.algo.hparams)
     assert changed == {"lr", "lr_anneal", "gamma", "td_lambda", "epsilon_end"}
     assert (hparams.lr, hparams.gamma, hparams.td_lambda, hparams.epsilon_end) == (5e-4, 0.9, 0.3, 0.1)
+    small = chosen("pqn/smax_3m")  # what benchmarks/README.md has measured
+    changed = differences(small.algo, smax.algo, ["hparams"])
+    assert changed == {"hidden_dim", "segment_length", "minibatches"}
+    assert differences(small.algo.hparams, smax.algo.hparams) == {"lr", "epsilon_end"}
+    assert (small.run.num_envs, small.algo.segment_length, small.algo.minibatches) == (32, 32, 4)
