@@ -125,10 +125,8 @@ class Layout:
         if earlier is not None:
             return earlier
         assert isinstance(lifted, jax.stages.Wrapped)
-        program = lifted.lower(*shapes()).compile()
-        if self.kept is not None:
-            self.kept.write(name, program)
-        return program
+        lowered = lifted.lower(*shapes())
+        return lowered.compile() if self.kept is None else self.kept.made(name, lowered)
 
     def kept_program(self, name: str) -> Callable[..., Any] | None:
         """The same from an earlier start, if it was kept."""

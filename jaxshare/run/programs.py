@@ -37,6 +37,7 @@ FREE = (
     "run.seed", "run.seeds", "run.run_dir", "run.init_from", "run.resume", "run.logger",
     "run.progress",
 )  # fmt: skip
+JAX_HAD_IT = "/jax/compilation_cache/cache_hits"  # an event
 FLAGS = ("XLA_FLAGS", "NVIDIA_TF32_OVERRIDE")
 OF_THE_CACHE = ("cache", "log", "coordinator", "platform_name")  # JAX's settings that change none
 
@@ -71,6 +72,26 @@ class KeptPrograms:
             )
         except Exception:  # JAX says in many ways that it cannot read what another one wrote
             return None
+
+    def made(self, program: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+        """Compile a program, and keep it.
+
+        Not one that JAX has read from its own folder: written again, it lacks some of its code.
+        """
+        hits = []
+
+        def note(event: str, **about: str | int) -> None:
+            if event == JAX_HAD_IT:
+                hits.append(event)
+
+        jax.monitoring.register_event_listener(note)
+        try:
+            compiled = lowered.compile()
+        finally:
+            jax.monitoring.unregister_event_listener(note)
+        if not hits:
+            self.write(program, compiled)
+        return compiled
 
     def write(self, program: str, compiled: jax.stages.Compiled) -> None:
         """Keep a program, if JAX can write it and there is room."""

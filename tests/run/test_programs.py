@@ -107,6 +107,27 @@ def written(folder):
     return ours, path
 
 
+def test_one_that_jax_has_read_from_its_own_folder_is_not_kept(folder, monkeypatch):
+    """XLA writes it without some of its code, and it fails when it is called."""
+    names = ("jax_persistent_cache_min_compile_time_secs", "jax_persistent_cache_min_entry_size_bytes")
+    before = {name: jax.config.values[name] for name in names}
+    for name in names:
+        jax.config.update(name, 0)
+    try:
+        for _ in range(2):
+            jax.clear_caches()
+            lowered = jax.jit(lambda x: jax.numpy.sin(x) @ x).lower(jax.ShapeDtypeStruct((50, 50), "float32"))
+            found = store().made("plus", lowered)
+            assert found(jax.numpy.zeros((50, 50))).sum() == 0
+            again = store().read("plus")
+            for path in folder.glob("*"):
+                path.unlink()
+        assert again is None
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
 def test_a_damaged_one_is_passed_over(written):
     ours, path = written
     content = path.read_bytes()
