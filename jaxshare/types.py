@@ -266,6 +266,7 @@ class Algorithm:
     before_update: (LearnerState, play, ctx, key) -> LearnerState, where
     `play(params, key, num_episodes)` is a greedy Rollout in the environment of training, and counts
     no environment steps; None: not asked
+    whole_rows: why batches must have one episode a row, as a clause; "": they may be packed
     """
 
     name: str
@@ -289,3 +290,4 @@ class Algorithm:
     minibatches: int = 1  # into which the streams of a Segment are dealt
     update_from: Callable[..., tuple[LearnerState, Metrics]] | None = None
     window: int = 0  # steps of a piece of an episode from the replay; 0: whole episodes
+    whole_rows: str = "its learner does not say that it reads packed batches"

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxshare.learners import offline as family
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.offline import OfflineConfig, OfflineHParams, offline_learner
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import Step, View
 from jaxshare.models import inputs
 from jaxshare.ops.masking import masked_argmax, masked_mean
@@ -53,6 +54,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     return replace(learner, inspect=(shown,))
 
 
+@packable
 def loss(view: View) -> tuple[Array, Metrics]:
     """Eq. 11."""
     batch = view.batch

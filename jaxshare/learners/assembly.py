@@ -21,6 +21,7 @@ from jaxshare.learners.optimisers import (
     first_opt_state,
     first_targets,
 )
+from jaxshare.learners.packed import why_whole
 from jaxshare.learners.records import ON_POLICY, Acting, View
 from jaxshare.models import inputs
 from jaxshare.settings.fields import swept_values
@@ -81,6 +82,7 @@ def assembled(learner: Learner) -> Algorithm:
         minibatches=phase.minibatches,
         update_from=update_from,
         window=source.window,
+        whole_rows=why_whole(learner),
     )
 
 

@@ -12,16 +12,20 @@ from jaxshare.learners.deterministic_values import (
     drawn_actions,
     mixed,
 )
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import View
+from jaxshare.learners.utilities import unrolled
 from jaxshare.learners.value_losses import mean_utility
 from jaxshare.models import inputs
 from jaxshare.ops import gumbel, returns
 from jaxshare.ops.masking import masked_mean, masked_mean_square
+from jaxshare.training import packing
 from jaxshare.types import Array, Discrete, Metrics
 
 # ------------------------------------------------------------------------------------ losses
 
 
+@packable
 def team_lambda_loss(view: View) -> tuple[Array, Metrics]:
     """The mean of (G - Q_tot)^2 over valid steps; G = `returns.td_lambda` of the target Q_tot.
 
@@ -29,13 +33,14 @@ def team_lambda_loss(view: View) -> tuple[Array, Metrics]:
     """
     values = view.values
     batch = view.batch
-    end = batch.terminated | batch.truncated
+    end = packing.ends(batch)
     target = returns.td_lambda(
         values.team_reward, values.discount, values.next_q_tot, end, view.hparams["td_lambda"]
     )
     return _lambda_loss(target, values.q_tot, batch.mask)
 
 
+@packable
 def individual_lambda_loss(view: View) -> tuple[Array, Metrics]:
     """The same of every agent's Q_i on its own reward, a mean over agents."""
     values = view.values
@@ -44,7 +49,7 @@ def individual_lambda_loss(view: View) -> tuple[Array, Metrics]:
     def wide(x: Array) -> Array:
         return jnp.broadcast_to(x[..., None], values.q_taken.shape)
 
-    end = wide(batch.terminated | batch.truncated)
+    end = wide(packing.ends(batch))
     target = returns.td_lambda(
         batch.reward, wide(values.discount), values.next_q, end, view.hparams["td_lambda"]
     )
@@ -61,11 +66,13 @@ def _lambda_loss(target: Array, value: Array, mask: Array) -> tuple[Array, Metri
     }
 
 
+@packable
 def critic_metrics(view: View, loss: Array) -> Metrics:
     """What the critics report whatever their loss [] is."""
     return {"loss/critic": loss, **mean_utility(view, loss)}
 
 
+@packable
 def actor_loss(whose: str, view: View) -> tuple[Array, Metrics]:
     """- mean of Q(., pi) + c mean of pi^2, over valid steps: a gradient for the actors only.
 
@@ -75,8 +82,7 @@ def actor_loss(whose: str, view: View) -> tuple[Array, Metrics]:
     batch = view.batch
     x = actor_input(view)[:-1]
     avail = batch.avail[:-1]
-    actor = view.learner.networks["actor"]
-    _, y = actor.unroll(view.params["actor"], actor.initial_carry(x.shape[1]), x)
+    y = unrolled(view, "actor", view.params, x)
 
     # what all do, and what each critic takes the others to do
     present = drawn_actions(view, y, avail)

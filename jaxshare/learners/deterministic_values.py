@@ -8,12 +8,15 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import View
+from jaxshare.learners.utilities import unrolled
 from jaxshare.learners.value import Values, discounts, no_mix
 from jaxshare.models import inputs
 from jaxshare.models.mixers import MixerInputs
 from jaxshare.ops import gumbel
 from jaxshare.ops.masking import NEG
+from jaxshare.training import packing
 from jaxshare.trees import Params
 from jaxshare.types import Array, Discrete, EnvSpec
 
@@ -23,7 +26,8 @@ from jaxshare.types import Array, Discrete, EnvSpec
 def actor_input(view: View) -> Array:
     """What the actors read, [T+1, B, N, D]."""
     batch = view.batch
-    previous = inputs.last_actions(batch.action, view.spec)  # of a window nobody reads it
+    first = packing.first_slots(batch)
+    previous = inputs.last_actions(batch.action, view.spec, first=first)  # no window reads it
     return view.learner.reads.build(batch.obs, previous)
 
 
@@ -41,7 +45,10 @@ def drawn_actions(view: View, y: Array, avail: Array) -> Array:
     """
     if not isinstance(view.spec.action, Discrete):
         return jnp.tanh(y)
-    noise = gumbel.noise_per_step(view.key, y.shape)
+    # as whole episodes draw it, so that packing a batch keeps its draws
+    batch = view.batch
+    noise = gumbel.noise_per_step(view.key, packing.drawn_shape(batch, y))
+    noise = packing.as_packed(batch, noise)
     soft = gumbel.relaxed(y, avail, noise, view.hparams["temperature"])
     return soft if view.config.relaxation == "soft" else gumbel.straight_through(soft)
 
@@ -49,11 +56,9 @@ def drawn_actions(view: View, y: Array, avail: Array) -> Array:
 def next_actions(view: View) -> Array:
     """Target actions of the slots after the first, [T, B, N, E]; without a key the best ones."""
     x = actor_input(view)
-    actor = view.learner.networks["actor"]
     # code: EPyMARL starts its target's memory at t = 1; ours: at t = 0, as the actors that played
     recurrent = view.config.recurrent
-    start = actor.initial_carry(x.shape[1])
-    _, y = actor.unroll(view.target_params["actor"], start, x if recurrent else x[1:])
+    y = unrolled(view, "actor", view.target_params, x if recurrent else x[1:])
     y = y[1:] if recurrent else y
     avail = view.batch.avail[1:]
     if view.config.target_action == "sample" and view.key is not None:
@@ -98,6 +103,7 @@ def mixed(view: View, params: Params, q: Array, after: int = 0) -> Array:
     return mixer.apply(params["mixer"], q, reads)
 
 
+@packable
 def compute_values(view: View) -> Values:
     """What the critics' loss looks at: the `Values` of the value family, Q_i for utilities.
 

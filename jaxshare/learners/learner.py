@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxshare.learners import checks
 from jaxshare.learners.assembly import assembled
+from jaxshare.learners.packed import why_whole
 from jaxshare.learners.records import (
     Hook,
     Inspection,
@@ -77,7 +78,9 @@ class Learner:
     the learner's name;
     checks: Learner -> None, raise RefusedError where modifiers have added what does not work;
     hparams: swept scalars of the modifiers, as "differ.alpha"; owners: of single-owner parts;
-    yields: parts of its own that a modifier may replace all the same, as ("loss",).
+    yields: parts of its own that a modifier may replace all the same, as ("loss",);
+    whole_rows: why it needs batches with one episode a row, as a clause; "": it does not, as far as
+    all of its functions say so (learners/packed.py).
     """
 
     name: str
@@ -108,6 +111,7 @@ class Learner:
     hparams: dict[str, float] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     yields: tuple[str, ...] = ()
+    whole_rows: str = ""
 
     @property
     def steps(self) -> dict[str, Step]:
@@ -215,13 +219,18 @@ def offers(learner: Learner) -> frozenset[str]:
     utilities: a network of utilities, which a mixer, if there is one, mixes; mixer: there is one;
     policy: the agents act by a network of this kind, named actor;
     action_critics: critics that read the actions of actors; personal_networks: at least one network
-    of which every agent has its own parameters; own_loss: a loss that no other algorithm has.
+    of which every agent has its own parameters; own_loss: a loss that no other algorithm has;
+    packed: batches may have several episodes a row, see `packed.why_whole`.
     """
+    # networks, and whose they are
     utilities = learner.utilities is not None
     mixer = utilities and learner.mixer is not None
     policy = learner.policy.acting == "actor"
     personal = personal_networks(learner) != ()
+
+    # how it learns
     own_loss = learner.owners.get("loss") == ALGORITHM
+    packed = not why_whole(learner)
     have = {
         "utilities": utilities,
         "mixer": mixer,
@@ -229,6 +238,7 @@ def offers(learner: Learner) -> frozenset[str]:
         "action_critics": learner.action_critics,
         "personal_networks": personal,
         "own_loss": own_loss,
+        "packed": packed,
     }
     return frozenset(name for name, there in have.items() if there)
 

@@ -40,6 +40,7 @@ from jaxshare.ops.masking import masked_argmax, masked_mean, take_last
 from jaxshare.settings.fields import default, nested
 from jaxshare.settings.shared import SWEPT, Agents, Learning, MixerWidth, RMSprop, TargetPeriod
 from jaxshare.settings.validate import check_record
+from jaxshare.training import packing
 from jaxshare.trees import Params
 from jaxshare.types import Array, Box, Discrete, EnvSpec, Metrics, RefusedError
 
@@ -203,7 +204,8 @@ def from_policy(acting: Acting, says: dict[str, Array]) -> Array:
 def unrolled(view: View, name: str, params: Params) -> Array:
     """What a network of the agents says in every slot, [T+1, B, N, A]."""
     batch = view.batch
-    x = view.learner.reads.build(batch.obs, inputs.last_actions(batch.action, view.spec))
+    previous = inputs.last_actions(batch.action, view.spec, first=packing.first_slots(batch))
+    x = view.learner.reads.build(batch.obs, previous)
     return utilities.unrolled(view, name, params, x)
 
 

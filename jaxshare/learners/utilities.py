@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import DTypeLike
 
 from jaxshare.learners.learner import Learner
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import (
     Acting,
     Chosen,
@@ -16,7 +21,7 @@ from jaxshare.learners.value_settings import ValueConfig
 from jaxshare.models.agents import AgentNetwork, q_network
 from jaxshare.models.base import sharing_sets
 from jaxshare.models.inputs import Reads, last_actions
-from jaxshare.ops import td
+from jaxshare.ops import offline, td
 from jaxshare.ops.masking import (
     masked_argmax,
     masked_max,
@@ -24,7 +29,8 @@ from jaxshare.ops.masking import (
 )
 from jaxshare.ops.policy import epsilon_greedy
 from jaxshare.ops.schedules import exploration_rate
-from jaxshare.trees import Params
+from jaxshare.training import packing
+from jaxshare.trees import Batch, Params, Tree
 from jaxshare.types import Array, Discrete, EnvSpec, RefusedError
 
 
@@ -97,10 +103,12 @@ def explored(acting: Acting, q: Array) -> Array:
 def agent_inputs(view: View) -> Array:
     """What the agents read in every slot of a batch, [T+1, B, N, D]."""
     batch = view.batch
-    previous = last_actions(batch.action, view.spec, batch.mask)
+    first = packing.first_slots(batch)
+    previous = last_actions(batch.action, view.spec, batch.mask, first)
     return view.learner.reads.build(batch.obs, previous)
 
 
+@packable
 def all_utilities(view: View, x: Array, noise_dim: int = 0) -> Utilities:
     """Discrete actions: one unroll gives the utilities of all, x [T+1, B, N, D].
 
@@ -110,8 +118,8 @@ def all_utilities(view: View, x: Array, noise_dim: int = 0) -> Utilities:
     target_x = x
     if noise_dim:
         keys = (None, None) if view.key is None else jax.random.split(view.key)
-        target_x = with_noise(x, keys[1], noise_dim)
-        x = with_noise(x, keys[0], noise_dim)
+        target_x = with_noise(x, keys[1], noise_dim, batch)
+        x = with_noise(x, keys[0], noise_dim, batch)
     q, features = split(view.learner, unrolled(view, "agent", view.params, x))
     # code: the target network is unrolled from t = 0 as well; starting it at t = 1 gives it another
     # history
@@ -145,21 +153,55 @@ def all_utilities(view: View, x: Array, noise_dim: int = 0) -> Utilities:
 def unrolled(view: View, name: str, params: Params, x: Array) -> Array:
     """What a network of the agents says of inputs [T, B, N, D] from an empty memory on,
     [T, B, N, Y].
+
+    x: of the first T slots of the view's batch. Memory is emptied where an episode begins.
     """
     network = view.learner.networks[name]
-    return network.unroll(params[name], network.initial_carry(x.shape[1]), x)[1]
+    empty = network.initial_carry(x.shape[1])
+    first = packing.first_slots(view.batch)
+    if first is None or empty.size == 0:
+        return network.unroll(params[name], empty, x)[1]
+    keep = jnp.where(first[: len(x), :, None, None], 0.0, jnp.ones((1, 1, x.shape[2], 1)))
+    return network.unroll_kept(params[name], empty, (x, keep))[1]
 
 
-def with_noise(x: Array, key: Array | None, noise_dim: int) -> Array:
-    """x [T, B, N, D] and `noise_dim` standard normals, or zeros without a key."""
-    shape = (*x.shape[1:-1], noise_dim)
+def with_noise(x: Array, key: Array | None, noise_dim: int, batch: Batch = None) -> Array:
+    """x [T, B, N, D] and `noise_dim` standard normals, or zeros without a key.
+
+    batch: what x is of, in all its slots. A packed one has the draws of whole episodes.
+    """
     if key is None:
-        zeros = jnp.zeros((x.shape[0], *shape), x.dtype)
+        zeros = jnp.zeros((*x.shape[:-1], noise_dim), x.dtype)
         return jnp.concatenate([x, zeros], axis=-1)
-    # a key for each step: cropping a batch keeps its draws
-    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(x.shape[0]))
-    noise = jax.vmap(lambda k: jax.random.normal(k, shape, x.dtype))(keys)
+    shape = x.shape if batch is None else packing.drawn_shape(batch, x)
+    noise = normals(key, (*shape[:-1], noise_dim), x.dtype)
+    noise = noise if batch is None else packing.as_packed(batch, noise)
     return jnp.concatenate([x, noise], axis=-1)
+
+
+def normals(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Standard normals [T, ...]: a key for each step, so that cropping a batch keeps its draws."""
+    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(jnp.arange(shape[0]))
+    return jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(keys)
+
+
+def samples_per_step(view: View, draw: Callable[..., Tree], *by_step: Array) -> Tree:
+    """What `offline.per_step` draws of arrays [T, B, ...] by the view's key, samples first.
+
+    draw: (key, of one step [B, ...], …) -> [K, B, ...]. Packed batches have the draws of whole
+    episodes. -> [K, T, B, ...].
+    """
+    batch = view.batch
+    whole = [packing.as_drawn(batch, x) for x in by_step]
+    drawn = offline.per_step(view.key, len(whole[0]), draw, *whole)
+
+    def samples_first(x: Array) -> Array:
+        place = partial(packing.as_packed, batch)
+        return jax.vmap(place, in_axes=1)(x)
+
+    if packing.packing_in(batch) is None:
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), drawn)
+    return jax.tree.map(samples_first, drawn)
 
 
 def split(learner: Learner, y: Array) -> tuple[Array, Array]:

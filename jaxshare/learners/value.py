@@ -16,6 +16,7 @@ from flax import struct
 
 from jaxshare.learners.keys import values_apart
 from jaxshare.learners.learner import Learner
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import (
     Loss,
     Net,
@@ -135,6 +136,7 @@ def monotone_mixer(config: HyperNetwork, spec: EnvSpec) -> Mixer:
 # ------------------------------------------------------------------------------------ values
 
 
+@packable
 def compute_values(utilities: Callable[[View, Array], Utilities], view: View) -> Values:
     """What the losses look at.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import View
 from jaxshare.ops import td
 from jaxshare.ops.masking import (
@@ -15,6 +16,7 @@ from jaxshare.types import Array, Metrics
 # ------------------------------------------------------------------------------------ losses
 
 
+@packable
 def team_td_loss(view: View) -> tuple[Array, Metrics]:
     """sum m delta^2 / sum m with delta = R + discount * Q_tot' - Q_tot (Rashid et al. 2018, eq. 6,
     as a mean).
@@ -37,6 +39,7 @@ def team_td_loss(view: View) -> tuple[Array, Metrics]:
     }
 
 
+@packable
 def individual_td_loss(view: View) -> tuple[Array, Metrics]:
     """sum m (Q_i - y_i)^2 / (N sum m): every agent alone, on its own reward (the team's, if rewards
     are common).
@@ -59,6 +62,7 @@ def individual_td_loss(view: View) -> tuple[Array, Metrics]:
 FAMILY_LOSSES = (team_td_loss, individual_td_loss)
 
 
+@packable
 def mean_utility(view: View, loss: Array) -> Metrics:
     """The mean utility [] of what was done, which every learner of the family reports."""
     q = view.values.q_taken

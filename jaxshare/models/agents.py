@@ -25,6 +25,7 @@ from jaxshare.ops.spread import is_spread
 from jaxshare.trees import Tree
 
 GATES = ("reset", "update", "new")
+Kept = tuple[jax.Array, jax.Array]  # inputs [T, ..., D], and what is kept of memory [T, ..., 1]
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,17 @@ class AgentNetwork:
     """The utilities of a team.
 
     init: key -> params; initial_carry: B -> [B, N, H] zeros (every episode starts there);
-    unroll: (params, carry [B, N, H], inputs [T, B, N, D]) -> (carry, q [T, B, N, A]).
-    param_sets: parameter set of each agent.
+    unroll: (params, carry [B, N, H], inputs [T, B, N, D]) -> (carry, q [T, B, N, A]);
+    param_sets: parameter set of each agent;
+    unroll_kept: (params, carry, (inputs, keep [T, B, N, 1])) -> the same as `unroll`, where memory
+    is emptied before steps with keep 0, else 1; None: it cannot be emptied.
     """
 
     init: Callable[[jax.Array], Any]
     initial_carry: Callable[[int], jax.Array]
     unroll: Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     param_sets: tuple[int, ...]
+    unroll_kept: Callable[[Any, jax.Array, Kept], tuple[jax.Array, jax.Array]] | None = None
 
 
 class RecurrentQ(nn.Module):
@@ -53,10 +57,12 @@ class RecurrentQ(nn.Module):
     num_actions: int
 
     @nn.compact
-    def __call__(self, carry: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Unroll over the leading axis."""
+    def __call__(
+        self, carry: jax.Array, x: jax.Array, keep: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Unroll over the leading axis. keep: [T, rows, 1] as in `gru_unroll`."""
         x = nn.relu(Linear(self.hidden_dim, name="embed")(x))
-        hidden = GRU(self.hidden_dim, name="gru")(carry, x)
+        hidden = GRU(self.hidden_dim, name="gru")(carry, x, keep)
         return hidden[-1], Linear(self.num_actions, name="head")(hidden)
 
 
@@ -138,16 +144,24 @@ def q_network(
 ) -> AgentNetwork:
     """The utility network of a team whose agent i uses parameter set param_sets[i]."""
     module = (RecurrentQ if recurrent else FeedForwardQ)(hidden_dim, num_actions)
-    return team_network(module, input_dim, hidden_dim if recurrent else 0, param_sets)
+    carry_dim = hidden_dim if recurrent else 0
+    return team_network(module, input_dim, carry_dim, param_sets, forgets=recurrent)
 
 
 def team_network(
-    module: nn.Module, input_dim: int, carry_dim: int, param_sets: tuple[int, ...]
+    module: nn.Module,
+    input_dim: int,
+    carry_dim: int,
+    param_sets: tuple[int, ...],
+    forgets: bool = False,
 ) -> AgentNetwork:
     """A network of one agent, lifted to a team.
 
-    module: (carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A]).
+    module: (carry [rows, H], x [T, rows, D]) -> (carry, y [T, rows, A]);
+    forgets: it also takes keep [T, rows, 1], see `AgentNetwork`. Without memory (H = 0) it need
+    not.
     """
+    apply = apply_of(module)
 
     def init(key: jax.Array) -> Tree:
         return first_params(module, key, jnp.zeros((1, carry_dim)), jnp.zeros((1, 1, input_dim)))
@@ -155,9 +169,16 @@ def team_network(
     def initial_carry(batch: int) -> jax.Array:
         return jnp.zeros((batch, len(param_sets), carry_dim))
 
+    # what only networks with a memory that can be emptied are given
+    def apply_kept(params: Tree, carry: jax.Array, at: Kept) -> tuple[jax.Array, jax.Array]:
+        x, keep = at
+        return apply(params, carry, x, keep) if forgets else apply(params, carry, x)
+
+    can_forget = forgets or carry_dim == 0
     return AgentNetwork(
         init=lift_init(init, param_sets),
         initial_carry=initial_carry,
-        unroll=lift_apply(apply_of(module), param_sets),
+        unroll=lift_apply(apply, param_sets),
         param_sets=param_sets,
+        unroll_kept=lift_apply(apply_kept, param_sets) if can_forget else None,
     )

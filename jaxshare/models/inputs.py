@@ -89,12 +89,19 @@ def _box(box: Box, like: jax.Array) -> tuple[jax.Array, jax.Array]:
     return (high + low) / 2, (high - low) / 2
 
 
-def last_actions(action: jax.Array, spec: EnvSpec, mask: jax.Array | None = None) -> jax.Array:
+def last_actions(
+    action: jax.Array,
+    spec: EnvSpec,
+    mask: jax.Array | None = None,
+    first: jax.Array | None = None,
+) -> jax.Array:
     """Encoded previous actions of an episode, zeros first: [T, B, N(, U)] -> [T+1, B, N, A or U].
 
-    With a mask [T, B] zeros also after padded steps, at which nobody acted.
+    With a mask [T, B] zeros also after padded steps, at which nobody acted. first: [T+1, B] bool,
+    where further episodes begin.
     """
     encoded = encode(action, spec)
     if mask is not None:
         encoded = jnp.where(mask[..., None, None] > 0, encoded, 0.0)
-    return jnp.concatenate([jnp.zeros_like(encoded[:1]), encoded])
+    previous = jnp.concatenate([jnp.zeros_like(encoded[:1]), encoded])
+    return previous if first is None else jnp.where(first[..., None, None], 0.0, previous)

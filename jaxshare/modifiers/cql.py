@@ -38,7 +38,9 @@ import jax.numpy as jnp
 
 from jaxshare.learners.deterministic_values import Actions, action_values, actor_input
 from jaxshare.learners.learner import Learner, offers
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import Loss, View
+from jaxshare.learners.utilities import samples_per_step, unrolled
 from jaxshare.models import inputs
 from jaxshare.ops import offline
 from jaxshare.ops.masking import masked_mean
@@ -111,6 +113,7 @@ def make(config: Config, learner: Learner) -> Learner:
     return learner.extend(hparams=hparams)
 
 
+@packable
 def loss(config: Config, base: Loss, view: View) -> tuple[Array, Metrics]:
     """The learner's own loss and the penalty. base: the loss before this modifier."""
     value, metrics = base(view)
@@ -186,9 +189,7 @@ def candidates(config: Config, view: View) -> tuple[Array, Array]:
 
     [K, T, B, N, U] and [K, T, B, N].
     """
-    x = actor_input(view)
-    actor = view.learner.networks["actor"]
-    _, y = actor.unroll(view.params["actor"], actor.initial_carry(x.shape[1]), x)
+    y = unrolled(view, "actor", view.params, actor_input(view))
 
     # around what the actors do at each step, and at the next
     mean = jax.lax.stop_gradient(jnp.tanh(y))
@@ -204,6 +205,5 @@ def candidates(config: Config, view: View) -> tuple[Array, Array]:
         actions, densities = zip(anywhere, near_now, near_then, strict=True)
         return jnp.concatenate(actions), jnp.concatenate(densities)
 
-    steps = len(mean) - 1
-    action, density = offline.per_step(view.key, steps, draw, mean[:-1], mean[1:])
-    return jnp.moveaxis(action, 1, 0), jnp.moveaxis(density, 1, 0)
+    action, density = samples_per_step(view, draw, mean[:-1], mean[1:])
+    return action, density

@@ -29,6 +29,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxshare.learners.learner import Learner
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import View
 from jaxshare.ops import moments
 from jaxshare.settings.fields import flag
@@ -54,6 +55,7 @@ def make(config: Config, learner: Learner) -> Learner:
     return learner.extend(stats={NAME: first}, relabel=partial(relabel, config))
 
 
+@packable
 def relabel(config: Config, view: View) -> tuple[Any, dict[str, Any]]:
     """The batch (reward [T, B, N], mask [T, B]) with standardised rewards, zeros under mask 0, and
     the new moments.

@@ -19,8 +19,9 @@ from jaxshare.run import reader, versions
 from jaxshare.run.checkpoint.step_folders import FOLDER, UNFINISHED
 from jaxshare.run.lock import Lock
 from jaxshare.run.loggers import METRICS
-from jaxshare.settings.plain import flatten, from_plain
-from jaxshare.settings.records import Settings
+from jaxshare.settings.hydra import filled
+from jaxshare.settings.plain import flatten, from_plain, newer, with_values, without
+from jaxshare.settings.records import RunConfig, Settings
 from jaxshare.types import RefusedError
 
 CONFIG = "config.yaml"
@@ -142,6 +143,21 @@ def goes_on(settings: Settings) -> bool:
     return bool(run_dir) and pathlib.Path(run_dir).is_dir() and _used(pathlib.Path(run_dir))
 
 
+def as_begun(settings: Settings) -> Settings:
+    """The settings with which a run goes on, if there is one in their directory.
+
+    What there was no setting for when it was begun stays as it was then, whatever the command says.
+    """
+    run_dir = pathlib.Path(settings.run.run_dir)
+    if not goes_on(settings) or not (run_dir / CONFIG).is_file():
+        return settings
+    old = newer(read_config(run_dir)["run"])
+    if not old:
+        return settings
+    run = with_values(plain(settings)["run"], old)
+    return dataclasses.replace(settings, run=filled(RunConfig, run, "run"))
+
+
 def how_to_go_on(run_dir: pathlib.Path) -> str:
     """The words that make the same command go on with this run."""
     return f"resume=auto run_dir={run_dir}"
@@ -224,6 +240,9 @@ def read_settings(run_dir: pathlib.Path) -> Settings:
 def write_settings(settings: Settings, run_dir: pathlib.Path) -> None:
     """Write the settings of a run, and where entries from outside came from. Raises OSError."""
     tree = {**plain(settings), **origins.record(origins.names_of(settings))}
+    # what an older run did not say it goes on not saying, and so goes on as it began
+    if (run_dir / CONFIG).is_file():
+        tree["run"] = without(tree["run"], newer(read_config(run_dir)["run"]))
     durable.write_text(run_dir / CONFIG, yaml.safe_dump(tree, sort_keys=False))
 
 

@@ -52,7 +52,7 @@ def _train(
     """The same with a run directory of this machine."""
     # what is to be run
     timeline = Timeline()
-    settings = offline.fitted(settings)
+    settings = offline.fitted(folder.as_begun(settings))
     with timeline.timing("layout"):
         program, layout = build.lay_out(settings)
     if at_once:

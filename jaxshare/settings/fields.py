@@ -45,7 +45,8 @@ class Setting:
     help: one plain clause; source: where the default comes from, as "paper: QMIX section 4",
     "code: PyMARL" or "ours: why", several with semicolons; allowed: what it may be, None for true
     or false, for free text and for records; is_swept: whether runs of one program may differ in it;
-    is_path: whether it names a file or folder, or a program.
+    is_path: whether it names a file or folder, or a program; before: what runs had that were begun
+    when there was no such setting, so that they go on as they began; None: the default.
     """
 
     help: str
@@ -53,6 +54,7 @@ class Setting:
     allowed: Range | None = None
     is_swept: bool = False
     is_path: bool = False
+    before: Any = None
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,9 @@ def time_limit(
     return static(default, least=1, most=STEPS, help=help, source=source)
 
 
-def flag(default: bool, *, help: str = "", source: str = "") -> bool:
-    """A static field that is true or false."""
-    return _field(default, Setting(help, source))
+def flag(default: bool, *, help: str = "", source: str = "", before: bool | None = None) -> bool:
+    """A static field that is true or false. before: see `Setting`."""
+    return _field(default, Setting(help, source, before=before))
 
 
 def free_text(default: T, *, help: str = "", source: str = "") -> T:
@@ -185,6 +187,19 @@ def declared(config: type) -> Mapping[str, Setting]:
 def ranges(config: type) -> dict[str, Range]:
     """The declared range of each field that has one."""
     return {name: setting.allowed for name, setting in declared(config).items() if setting.allowed}
+
+
+def befores(config: type, prefix: str = "") -> dict[str, Any]:
+    """What runs had before there was a setting, by its dotted name, of settings that say it."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        setting = declared(config)[field.name]
+        if setting.before is not None:
+            values[prefix + field.name] = setting.before
+        record = field.default_factory
+        if isinstance(record, type) and dataclasses.is_dataclass(record):
+            values |= befores(record, f"{prefix}{field.name}.")
+    return values
 
 
 def swept_values(record: object) -> dict[str, float]:

@@ -32,6 +32,12 @@ class ReplayConfig:
         help="type of observations and states in the ring; int8: within [-1, 1], as SMAX has them",
         source="ours: exact",
     )
+    packed: bool = flag(
+        True,
+        help="several episodes in a row of a batch, if the algorithm can: less padding",
+        source="ours: faster (benchmarks/packed.py)",
+        before=False,
+    )
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,17 @@ class Counting:
         return [math.ceil(limit * (i + 1) / parts) for i in range(parts)]
 
     @property
+    def packs(self) -> bool:
+        """Whether batches have several episodes a row (packing.py), instead of being cut.
+
+        ours: with several shards each has batches of its own, which are cut.
+        """
+        limit = self.env.spec.episode_limit
+        run = self.run
+        may = self.crop and limit >= MIN_CROPPED_LIMIT and run.parallel.num_shards == 1
+        return may and run.replay.packed and not self.algorithm.whole_rows
+
+    @property
     def prefill_iterations(self) -> int:
         """Collects before the first update."""
         if self.algorithm.experience != "replay":

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from jaxshare.training.packing import PackedEpisode, Packing
 from jaxshare.trees import Tree
 from jaxshare.types import Array, Clock, Context, Episode, RefusedError
 
@@ -173,6 +174,27 @@ def gather_windows(ring: Episode, slot: Array, step: Array, window: int) -> Epis
 
     batch = jax.tree.map(read, ring)
     return _computing(batch.replace(mask=batch.mask & (at[:-1] < limit)))
+
+
+def gather_packed(ring: Episode, index: Array, packing: Packing) -> PackedEpisode:
+    """The episodes at index [B] where a packing has them, fields [L(+1), R, ...].
+
+    What stands behind the last step of an episode, and where there is none, has mask 0.
+    """
+    slot = jnp.arange(len(packing.step))[:, None]
+    row = jnp.arange(packing.step.shape[1])[None]
+    episode = packing.episode
+    is_mine = (packing.start[episode] + packing.step == slot) & (packing.row[episode] == row)
+    is_step = is_mine & (packing.step < packing.length[episode])
+
+    def read(stored: Array) -> Array:
+        slots = slice(None) if stored.shape[1] > packing.limit else slice(-1)
+        step = jnp.minimum(packing.step[slots], stored.shape[1] - 1)
+        return stored[index[episode[slots]], step]
+
+    batch = _computing(jax.tree.map(read, ring))
+    mask = batch.mask * is_step[:-1]
+    return PackedEpisode(**{**vars(batch), "mask": mask}, packing=packing)
 
 
 def crop(batch: Episode, limit: int) -> Episode:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxshare.ops.blank import zeros
-from jaxshare.training import replay, shards
+from jaxshare.training import packing, replay, shards
 from jaxshare.training.keys import PLAY, SAMPLE, UPDATE, stage_key
 from jaxshare.training.playing import Collected, Playing
 from jaxshare.types import Array, Clock, Context, Episode, LearnerState, Metrics, TrainState
@@ -59,6 +59,12 @@ class Updating(Playing):
         sample_key = jax.random.fold_in(stage_key(state.seed, iteration, SAMPLE), updates)
         update_key = jax.random.fold_in(stage_key(state.seed, iteration, UPDATE), updates)
         learner = self.prepared(now.learner, state.seed, ctx)
+        clock = now.clock._replace(updates=updates + 1)
+        if self.packs:
+            learner, metrics = self.learn_packed(
+                learner, state.replay, ctx, (sample_key, update_key)
+            )
+            return Learning(learner, clock), Updated(jnp.bool_(True), metrics)
         batch = self.draw(state, ctx, sample_key, steps)
 
         # the shortest crop that holds the longest episode; a branch for each
@@ -69,8 +75,38 @@ class Updating(Playing):
             for limit in self.crops
         ]
         learner, metrics = jax.lax.switch(choice, branches)
-        clock = now.clock._replace(updates=updates + 1)
         return Learning(learner, clock), Updated(jnp.bool_(True), metrics)
+
+    def learn_packed(
+        self, learner: LearnerState, ring: Episode, ctx: Context, keys: tuple[Array, Array]
+    ) -> tuple[LearnerState, Metrics]:
+        """An update from episodes that are packed, in the smallest shape that holds them.
+
+        keys: [] each, of the draw and of the update.
+        """
+        sample_key, update_key = keys
+        capacity, limit = ring.mask.shape
+        index = self.choose(ctx, sample_key, capacity)
+        length = packing.lengths(ring, index)
+        shapes = packing.menu(limit, self.run.batch_size)
+        choice, places = packing.choose(length, shapes)
+
+        # a branch for each shape, which reads its batch from the ring
+        def learn(shape: packing.Shape) -> tuple[LearnerState, Metrics]:
+            where = packing.packing_of(length, places[shape[0]], shape, limit)
+            batch = replay.gather_packed(ring, index, where)
+            return self.algorithm.update(learner, batch, ctx, update_key)
+
+        return jax.lax.switch(choice, [partial(learn, shape) for shape in shapes])
+
+    def choose(self, ctx: Context, key: Array, capacity: int) -> Array:
+        """Slots of whole episodes to learn from, [batch_size] i32. key: []."""
+        sample = self.algorithm.sample
+        assert sample is not None
+        stored = jnp.int32(capacity)
+        if not self.offline:
+            stored = replay.num_stored(ctx.clock, capacity)
+        return sample(key, stored, capacity, self.run.batch_size, ctx)
 
     def prepared(self, learner: LearnerState, seed: Array, ctx: Context) -> LearnerState:
         """What some learners do before an update: play with parameters of their choice.
@@ -93,12 +129,11 @@ class Updating(Playing):
             return replay.gather_windows(state.replay, slot, step, window)
 
         # whole episodes of a data set, or of the rings
+        if self.offline:
+            index = self.choose(ctx, key, state.replay.mask.shape[0])
+            return replay.gather(state.replay, index)
         sample = self.algorithm.sample
         assert sample is not None
-        if self.offline:
-            capacity = state.replay.mask.shape[0]
-            index = sample(key, jnp.int32(capacity), capacity, batch_size, ctx)
-            return replay.gather(state.replay, index)
 
         def choose(key: Array, stored: Array, capacity: int, count: int) -> Array:
             return sample(key, stored, capacity, count, ctx)

@@ -161,10 +161,10 @@ def test_seql1_and_2_weights(by_source, uniform, summed):
     square, own = errors(*by_source)
     mask = jnp.ones(square.shape)
     np.testing.assert_allclose(sharing.uniform_mean(square, mask), uniform)
-    found = sharing.own_plus_others(square, mask, own, jnp.float32(1))
+    found = sharing.own_plus_others(square, mask, own[None], jnp.float32(1))
     if summed is not None:
         np.testing.assert_allclose(found, summed)
-    one = lambda i: sharing.own_plus_others(square[..., i : i + 1], mask[..., :1], own[:, i : i + 1], 1.0)  # noqa: E731
+    one = lambda i: sharing.own_plus_others(square[..., i : i + 1], mask[..., :1], own[None, :, i : i + 1], 1.0)  # noqa: E731
     own_mean, total = np.mean(by_source, 1), np.sum(by_source)
     for i in range(len(by_source)):
         others = (total - 2 * own_mean[i]) / (2 * len(by_source) - 2)
@@ -175,8 +175,8 @@ def test_seql1_and_2_weights(by_source, uniform, summed):
 
 def test_nobody_elses_experience_is_no_error():
     square, own = errors([1, 2])
-    assert sharing.own_plus_others(square, jnp.ones(square.shape), own, 1.0) == 1.5
-    assert sharing.own_plus_others(square, 0 * square, own, 1.0) == 0
+    assert sharing.own_plus_others(square, jnp.ones(square.shape), own[None], 1.0) == 1.5
+    assert sharing.own_plus_others(square, 0 * square, own[None], 1.0) == 0
 
 
 @pytest.mark.parametrize("batch", [4, 5, 2])
@@ -199,8 +199,8 @@ def test_everybodys_views_come_once_ones_own_first():
 
 def test_exchanged_views():
     x, source = normal(STEPS, BATCH, AGENTS, DIM), jnp.array([[0, 0, 2], [1, 2, 1]])
-    found = sharing.exchange(x, source)
+    found = sharing.exchange(x, source[None])
     for b in range(BATCH):
         for i in range(AGENTS):
             np.testing.assert_array_equal(found[:, b, i], x[:, b, source[b, i]])
-    np.testing.assert_array_equal(sharing.exchange(x[..., 0], source), found[..., 0])
+    np.testing.assert_array_equal(sharing.exchange(x[..., 0], source[None]), found[..., 0])

@@ -125,8 +125,14 @@ def make(config: Config, spec: EnvSpec) -> Learner:
         param_sets=param_sets,
     )
     learner = value_learner("comix", config, spec, _mixer(config, spec), team_td_loss, agent)
+
+    # what the best actions are is searched for, acting and learning
     learner = learner.with_main(compute=partial(compute_values, search.utilities))
-    return replace(learner, policy=Policy(networks=("agent",), choose=search.choose))
+    return replace(
+        learner,
+        policy=Policy(networks=("agent",), choose=search.choose),
+        whole_rows="its search for the best next actions draws by step, for all episodes at once",
+    )
 
 
 def _continuous(spec: EnvSpec) -> Box:

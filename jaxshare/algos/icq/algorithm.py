@@ -44,6 +44,7 @@ from jaxshare.algos.icq import values
 from jaxshare.learners import offline as family
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.offline import SIT, OfflineHParams, TeamConfig, offline_learner
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import Step, View
 from jaxshare.models import inputs
 from jaxshare.models.agents import AgentNetwork, FeedForwardQ, team_network
@@ -185,6 +186,7 @@ def _critic(config: Config, spec: EnvSpec) -> AgentNetwork:
     return team_network(FeedForwardQ(config.critic_dim, 1), width + actions, 0, param_sets)
 
 
+@packable
 def critic_loss(view: View) -> tuple[Array, Metrics]:
     """The mean of (G - Q_tot)^2 over valid steps."""
     config = view.config
@@ -197,7 +199,7 @@ def critic_loss(view: View) -> tuple[Array, Metrics]:
     next_value = jax.lax.stop_gradient(slow)
     beta = view.hparams["beta" if config.form == "paper" else "critic_beta"]
     valid = batch.mask * (1.0 - batch.terminated)
-    weight = offline.filter_weights("softmax", next_value, valid, beta, config.softmax_axis)
+    weight = values.filter_weights(view, "softmax", next_value, valid, beta)
     y = family.lambda_target(view, weight * next_value)
 
     q_taken = values.of_data(view, view.params)
@@ -206,6 +208,7 @@ def critic_loss(view: View) -> tuple[Array, Metrics]:
     return loss, {"loss/critic": loss, **family.td_metrics(view, y, q_tot, q_taken)}
 
 
+@packable
 def actor_loss(view: View) -> tuple[Array, Metrics]:
     """-mean k_i F(A_i) log pi_i, or -mean F(k_i Q_i) log pi_i, over valid steps and agents."""
     config = view.config
@@ -223,7 +226,7 @@ def actor_loss(view: View) -> tuple[Array, Metrics]:
         score = q - values.of_policies(view, view.params, y)[:-1]
         front = k
     beta = view.hparams["beta"]
-    weight = offline.filter_weights(config.filter, score, mask, beta, config.softmax_axis)
+    weight = values.filter_weights(view, config.filter, score, mask, beta)
     weight, front = jax.lax.stop_gradient((weight, front))
 
     if config.mixture:

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 
 from jaxshare.learners import offline as family
 from jaxshare.learners.records import View
+from jaxshare.learners.utilities import samples_per_step
 from jaxshare.models import inputs
 from jaxshare.ops import offline
 from jaxshare.ops.coma import mix_all
 from jaxshare.ops.masking import take_last
 from jaxshare.ops.schedules import linear
+from jaxshare.training import packing
 from jaxshare.trees import Params
 from jaxshare.types import Array, Discrete
 
@@ -78,8 +80,20 @@ def of_policies(view: View, params: Params, y: Array) -> Array:
     def draw(key: Array, y: Array) -> Array:
         return offline.noisy(key, jnp.tanh(y)[None], std, (count, *y.shape))
 
-    drawn = jnp.moveaxis(offline.per_step(view.key, len(y), draw, y), 1, 0)
+    drawn = samples_per_step(view, draw, y)
     return jax.vmap(lambda action: action_values(view, params, action))(drawn).mean(0)
+
+
+def filter_weights(view: View, kind: str, x: Array, mask: Array, beta: Array) -> Array:
+    """`offline.filter_weights` of the view's batch: x and mask [T, B, ...] -> [T, B, ...]."""
+    axis = view.config.softmax_axis
+    if axis != "batch" or packing.packing_in(view.batch) is None:
+        return offline.filter_weights(kind, x, mask, beta, axis)
+    # over the episodes at the same time, each in a row of its own
+    batch = view.batch
+    whole = packing.as_drawn(batch, x)
+    weight = offline.filter_weights(kind, whole, packing.as_drawn(batch, mask), beta, axis)
+    return jnp.where(mask > 0, packing.as_packed(batch, weight), 0.0)
 
 
 def next_values(view: View) -> Array:

@@ -27,6 +27,7 @@ import jax
 from jaxshare.learners import offline as family
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.offline import SIT, OfflineHParams, TeamConfig, offline_learner
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import Acting, Step, View
 from jaxshare.models.offline import LinearMixer, linear_mixer
 from jaxshare.ops import offline
@@ -103,12 +104,14 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     )
 
 
+@packable
 def behaviour_loss(view: View) -> tuple[Array, Metrics]:
     """Eq. 11 of mu."""
     value, _ = family.cloning_loss(view, "behaviour")
     return value, {"loss/behaviour": value}
 
 
+@packable
 def loss(view: View) -> tuple[Array, Metrics]:
     """Eq. 12."""
     batch = view.batch

@@ -33,6 +33,7 @@ from jaxshare.algos.macql.penalty import mixed, penalty
 from jaxshare.learners import offline as family
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.offline import SIT, OfflineHParams, TeamConfig, offline_learner
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import Net, Step, View
 from jaxshare.models.mixers import qmix_mixer
 from jaxshare.models.offline import linear_mixer
@@ -122,6 +123,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     )
 
 
+@packable
 def loss(view: View) -> tuple[Array, Metrics]:
     """Eq. 13."""
     batch = view.batch

@@ -38,6 +38,7 @@ import jax.numpy as jnp
 
 from jaxshare.algos.maser import equations
 from jaxshare.learners.learner import Learner
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import View
 from jaxshare.learners.utilities import num_choices
 from jaxshare.learners.value import Values, monotone_mixer, value_learner
@@ -56,6 +57,7 @@ from jaxshare.ops.masking import (
 )
 from jaxshare.settings.fields import default, flag, nested, size, swept
 from jaxshare.settings.shared import HyperNetwork
+from jaxshare.training import packing
 from jaxshare.types import Array, EnvSpec, Metrics
 
 # in Values.extras: [B, N] i32, the step of each agent's goal, and [T, B, N]
@@ -150,6 +152,7 @@ def intrinsic_rewards(view: View) -> dict[str, Array]:
     return {"intrinsic_reward": view.values.extras[REWARD]}
 
 
+@packable
 def shape(phi: Network, view: View) -> Values:
     """R' for R; goals and individual rewards into `extras`. Constants throughout."""
     values: Values = view.values
@@ -166,7 +169,9 @@ def shape(phi: Network, view: View) -> Values:
     team = view.learner.mixer.apply(view.target_params["mixer"], best, reads)
 
     # each agent's goal, and what it is paid for coming near
-    goal = equations.goal_step(best, team, batch.mask, view.hparams["goal_alpha"])
+    drawn = partial(packing.as_drawn, batch)
+    alpha = view.hparams["goal_alpha"]
+    goal = equations.goal_step(drawn(best), drawn(team), drawn(batch.mask), alpha)
     reward = -_to_goal(phi, view, goal)
     extras = jax.lax.stop_gradient({GOAL: goal, REWARD: reward})
     bonus = view.hparams["intrinsic_scale"] * extras[REWARD].mean(-1)
@@ -178,9 +183,20 @@ def shape(phi: Network, view: View) -> Values:
 def _to_goal(phi: Network, view: View, step: Array) -> Array:
     """|phi(o_i) - phi(goal_i)|, [T, B, N]."""
     embedded = phi.apply(view.params["embedding"], view.batch.obs[:-1])
-    return equations.distance(embedded, equations.at_step(embedded, step)[None])
+    return equations.distance(embedded, at_goal(view, embedded, step))
 
 
+def at_goal(view: View, x: Array, step: Array) -> Array:
+    """x [T, B, N, D] at the step [B, N] of each agent's goal, in all slots of its episode.
+
+    -> [T, B, N, D], or [1, B, N, D] where every row is one episode.
+    """
+    batch = view.batch
+    at = equations.at_step(packing.as_drawn(batch, x), step)
+    return packing.of_episodes(batch, at, len(batch.mask))
+
+
+@packable
 def extra_loss(phi: Network, view: View) -> tuple[Array, Metrics]:
     """0.001 (ind L_ind + mix mean(expl L_expl + dis L_dist))."""
     h = view.hparams
@@ -191,7 +207,7 @@ def extra_loss(phi: Network, view: View) -> tuple[Array, Metrics]:
     # of each episode and agent, after its goal
     explore = _explore(view, mask)
     apart = _distance_error(phi, view, mask)
-    valid = jnp.broadcast_to(mask.max(0), explore.shape)
+    valid = jnp.broadcast_to(packing.as_drawn(view.batch, mask).max(0), explore.shape)
     mixed = masked_mean(h["explore_coef"] * explore + h["distance_coef"] * apart, valid)
     loss = h["extra_scale"] * (h["individual_coef"] * individual + h["mixed_coef"] * mixed)
 
@@ -222,9 +238,17 @@ def _explore(view: View, mask: Array) -> Array:
     """L_expl of each episode and agent, [B, N]."""
     values = view.values
     q = values.q if view.config.explore_online else values.target_q
-    after = jnp.arange(mask.shape[0])[:, None, None] >= values.extras[GOAL][None]
-    divergence = equations.kl_to_uniform(q[:-1], view.batch.avail[:-1])
-    return equations.mean_over_time(divergence, mask * after)
+    batch = view.batch
+    goal = packing.of_episodes(batch, values.extras[GOAL], len(batch.mask))
+    after = packing.steps_of(batch)[..., None] >= goal
+    divergence = equations.kl_to_uniform(q[:-1], batch.avail[:-1])
+    return mean_of_episodes(view, divergence, mask * after)
+
+
+def mean_of_episodes(view: View, x: Array, mask: Array) -> Array:
+    """`equations.mean_over_time` of each episode and agent: [T, B, N] twice -> [B, N]."""
+    drawn = partial(packing.as_drawn, view.batch)
+    return equations.mean_over_time(drawn(x), drawn(mask))
 
 
 def _distance_error(phi: Network, view: View, mask: Array) -> Array:
@@ -232,10 +256,10 @@ def _distance_error(phi: Network, view: View, mask: Array) -> Array:
     goal = view.values.extras[GOAL]
     q = view.values.target_q[:-1]
     avail = view.batch.avail[:-1]
-    q_goal = equations.at_step(q, goal)[None]
-    avail_goal = equations.at_step(avail, goal)[None]
+    q_goal = at_goal(view, q, goal)
+    avail_goal = at_goal(view, avail, goal)
     apart = _to_goal(phi, view, goal)
     if not view.config.train_embedding:
         apart = jax.lax.stop_gradient(apart)
     error = apart - equations.cosine_distance(q, avail, q_goal, avail_goal)
-    return equations.mean_over_time(jnp.square(jnp.where(mask > 0, error, 0.0)), mask)
+    return mean_of_episodes(view, jnp.square(jnp.where(mask > 0, error, 0.0)), mask)

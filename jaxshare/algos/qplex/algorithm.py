@@ -43,6 +43,7 @@ from jaxshare.algos.qplex.mixer import (
     transformation,
 )
 from jaxshare.learners.learner import Learner
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import Loss, View
 from jaxshare.learners.utilities import num_choices
 from jaxshare.learners.value import value_learner
@@ -183,6 +184,7 @@ def _weights(config: Config, spec: EnvSpec) -> HyperWeights | AttentionWeights:
 
 
 def _penalty(weights: AttentionWeights) -> Loss:
+    @packable
     def penalty(view: View) -> tuple[Array, Metrics]:
         batch = view.batch
         q = jax.lax.stop_gradient(view.values.q_taken)
@@ -193,6 +195,7 @@ def _penalty(weights: AttentionWeights) -> Loss:
     return penalty
 
 
+@packable
 def _greedy_rate(view: View) -> tuple[Array, Metrics]:
     """No loss: the share of taken actions that are greedy now."""
     batch = view.batch

@@ -48,6 +48,7 @@ from jaxshare.algos.roma.networks import (
     unlikeness_network,
 )
 from jaxshare.learners.learner import Learner
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import Policy, View
 from jaxshare.learners.utilities import agent_inputs, all_utilities, greedy, num_choices
 from jaxshare.learners.value import compute_values, monotone_mixer, value_learner
@@ -58,6 +59,7 @@ from jaxshare.models.inputs import Reads
 from jaxshare.ops.masking import masked_mean
 from jaxshare.settings.fields import default, flag, nested, size, static, swept
 from jaxshare.settings.shared import HyperNetwork
+from jaxshare.training import packing
 from jaxshare.types import Array, EnvSpec, Metrics, RefusedError
 
 
@@ -157,6 +159,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
 
     inference = inference_network(sizes, reads.dim + config.hidden_dim)
     unlikeness = unlikeness_network(sizes)
+    learner = replace(learner, whole_rows=_why_whole(config))
     return learner.extend(
         networks={"inference": inference, "unlikeness": unlikeness},
         aux=partial(role_loss, inference, unlikeness),
@@ -164,27 +167,38 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     )
 
 
+def _why_whole(config: Config) -> str:
+    """Why batches cannot be packed, as a clause, or nothing."""
+    if config.norm == "batch":
+        return "algo.norm=batch is over the episodes at one step"
+    return "" if config.mask_padding else "algo.mask_padding=false learns from padding"
+
+
+@packable
 def role_loss(inference: Network, unlikeness: Network, view: View) -> tuple[Array, Metrics]:
     """L_I + w_D L_D, mean over steps at which an episode is still on."""
     h = view.hparams
     config = view.config
     roles = roles_of(view)
     mask = view.batch.mask if config.mask_padding else jnp.ones_like(view.batch.mask)
+    drawn = partial(packing.as_drawn, view.batch)  # what is of all episodes at one step
+    of_steps = drawn(mask)
 
     # L_I: roles that can be told from behaviour
     inferred_mean, inferred_var = _infer(inference, view, roles)
     entropies = equations.entropy(roles.var)
     divergences = equations.kl(roles.mean, roles.var, inferred_mean, inferred_var)
     identity = equations.identity_loss(
-        entropies, divergences, mask, h["entropy_coef"], h["kl_coef"]
+        drawn(entropies), drawn(divergences), of_steps, h["entropy_coef"], h["kl_coef"]
     )
 
     # L_D: pairs of one role, or unlike
     fit = equations.role_fit(roles.role, roles.mean, roles.var)
     unlike = _unlike(unlikeness, view, roles.role)
-    diversity = equations.step_mean(equations.diversity_loss(fit, unlike, h["soft_coef"]), mask)
+    apart = equations.diversity_loss(fit, unlike, h["soft_coef"])
+    diversity = equations.step_mean(drawn(apart), of_steps)
     coef = h["diversity_coef"] * (view.env_steps >= h["diversity_start"])
-    on = mask.max(1)
+    on = of_steps.max(1)
     each = jnp.broadcast_to(mask[..., None], entropies.shape)
     total = masked_mean(identity + coef * diversity, on)
 

@@ -122,16 +122,19 @@ class RoleQ(nn.Module):
     num_actions: int
 
     @nn.compact
-    def __call__(self, carry: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Unroll over the leading axis."""
+    def __call__(
+        self, carry: jax.Array, x: jax.Array, keep: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Unroll over the leading axis. keep: [T, rows, 1] as in `gru_unroll`."""
         noise = x[..., -self.sizes.role_dim :]
         x = x[..., : -self.sizes.role_dim]
         gru = GRU(self.hidden_dim, name="gru")
-        hidden = gru(carry, nn.relu(Linear(self.hidden_dim, name="embed")(x)))
+        hidden = gru(carry, nn.relu(Linear(self.hidden_dim, name="embed")(x)), keep)
         mean, var = RoleEncoder(self.sizes, name="role_encoder")(x)
         role = mean + jnp.sqrt(var) * noise
         q = GeneratedHead(self.sizes, self.num_actions, name="head")(role, hidden)
         before = jnp.concatenate([carry[None], hidden[:-1]])
+        before = before if keep is None else before * keep
         return hidden[-1], jnp.concatenate([q, mean, var, role, before], axis=-1)
 
 
@@ -150,9 +153,9 @@ def role_network(
     sizes: RoleSizes, input_dim: int, num_actions: int, hidden_dim: int, param_sets: tuple[int, ...]
 ) -> AgentNetwork:
     """The utility network of a team with roles; its inputs end with `role_dim` standard normals."""
-    return team_network(
-        RoleQ(sizes, hidden_dim, num_actions), input_dim + sizes.role_dim, hidden_dim, param_sets
-    )
+    module = RoleQ(sizes, hidden_dim, num_actions)
+    width = input_dim + sizes.role_dim
+    return team_network(module, width, hidden_dim, param_sets, forgets=True)
 
 
 def inference_network(sizes: RoleSizes, input_dim: int) -> Network:

@@ -28,17 +28,20 @@ evaluations too; ours: settings of the run, and training steps only.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import jax.numpy as jnp
 
 from jaxshare.algos.seql import equations as sharing
 from jaxshare.learners.learner import Learner
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import Optimizer, View
 from jaxshare.learners.value import value_learner
 from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.ops import td
 from jaxshare.ops.masking import masked_mean
 from jaxshare.settings.fields import default, nested, static, swept
+from jaxshare.training import packing
 from jaxshare.trees import Tree
 from jaxshare.types import Array, EnvSpec, Episode, Metrics
 
@@ -116,6 +119,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     return learner.extend(relabel=relabel)
 
 
+@packable
 def relabel(view: View) -> tuple[Episode, dict[str, Tree]]:
     """The batch, where each agent has the experience of the agent it learns from.
 
@@ -125,46 +129,55 @@ def relabel(view: View) -> tuple[Episode, dict[str, Tree]]:
     batch = view.batch
     if view.config.views == "all":
         repeats = sharing.all_sources(view.spec.groups)[0].shape[0]
-        batch = batch.replace(**{name: _repeat(x, repeats) for name, x in vars(batch).items()})
-    source, _ = sources(view, batch.mask.shape[1])
-    per_agent = ("obs", "avail", "alive", "action", "reward")
-    exchanged = {name: sharing.exchange(getattr(batch, name), source) for name in per_agent}
+        batch = packing.repeated(batch, repeats)
+    view = view.replace(batch=batch)
+    slots = sources(view, slots=len(batch.obs))[0]
+    steps = sources(view, slots=len(batch.mask))[0]
+
+    # of slots, and of what agents did between them
+    exchanged = {
+        name: sharing.exchange(getattr(batch, name), slots) for name in ("obs", "avail", "alive")
+    }
+    exchanged |= {
+        name: sharing.exchange(getattr(batch, name), steps) for name in ("action", "reward")
+    }
     return batch.replace(**exchanged), view.stats
 
 
-def _repeat(x: Tree, repeats: int) -> Tree:
-    """Along the axis of episodes; `extras` is a dict."""
-    if isinstance(x, dict):
-        return {name: _repeat(value, repeats) for name, value in x.items()}
-    return jnp.concatenate([x] * repeats, axis=1)
+def sources(view: View, slots: int) -> tuple[Array, Array]:
+    """Whose view agent i learns from in each episode of the relabelled batch, [1, B, N] i32.
 
-
-def sources(view: View, episodes: int) -> tuple[Array, Array]:
-    """Whose view agent i learns from in each episode of the relabelled batch, [B, N] i32.
-
-    And whether it does, [B, N] bool.
+    And whether it does, [1, B, N] bool. Of a packed batch both are of each of so many slots of its
+    rows, [slots, B, N].
     """
+    batch = view.batch
+    episodes = packing.num_episodes(batch)
     groups = view.spec.groups
     if view.config.views == "split":
         source = sharing.split_sources(groups, episodes, view.clock.updates)
-        return source, jnp.ones(source.shape, bool)
-    rounds, fresh = sharing.all_sources(groups)
-    times = episodes // rounds.shape[0]
-    return jnp.asarray(rounds.repeat(times, axis=0)), jnp.asarray(fresh.repeat(times, axis=0))
+        used = jnp.ones(source.shape, bool)
+    else:
+        rounds, fresh = sharing.all_sources(groups)
+        times = episodes // rounds.shape[0]
+        source = jnp.asarray(rounds.repeat(times, axis=0))
+        used = jnp.asarray(fresh.repeat(times, axis=0))
+    of_slots = partial(packing.of_episodes, batch, slots=slots)
+    return of_slots(source), of_slots(used)
 
 
+@packable
 def loss(view: View) -> tuple[Array, Metrics]:
     """Individual TD errors on anybody's experience, weighted."""
     batch = view.batch
     values = view.values
-    source, used = sources(view, batch.mask.shape[1])
-    mask = batch.mask[..., None] * used[None]
+    source, used = sources(view, slots=len(batch.mask))
+    mask = batch.mask[..., None] * used
 
     # the error of network i on what it is given
     discount = jnp.broadcast_to(values.discount[..., None], values.q_taken.shape)
     delta = td.td_error(batch.reward, discount, values.next_q, values.q_taken)
     square = jnp.square(jnp.where(mask > 0, delta, 0.0))
-    is_own = source == jnp.arange(view.spec.num_agents)[None]
+    is_own = source == jnp.arange(view.spec.num_agents)[None, None]
     if view.config.weighting == "uniform":
         total = sharing.uniform_mean(square, mask)
     else:
@@ -172,8 +185,8 @@ def loss(view: View) -> tuple[Array, Metrics]:
 
     # errors on one's own experience and on that of others
     size = jnp.abs(delta)
-    mine = mask * is_own[None]
-    others = mask * ~is_own[None]
+    mine = mask * is_own
+    others = mask * ~is_own
     target = batch.reward + discount * values.next_q
     error_mean = masked_mean(size, mask)
     target_mean = masked_mean(target, mask)

@@ -54,8 +54,11 @@ def _members(groups: tuple[int, ...]) -> list[list[int]]:
 
 
 def exchange(x: jax.Array, source: jax.Array) -> jax.Array:
-    """Give agent i the entry of agent source[b, i]: x [T, B, N, ...], source [B, N] -> as x."""
-    index = source.reshape((1, *source.shape) + (1,) * (x.ndim - 3))
+    """Give agent i the entry of agent source[b, i]: x [T, B, N, ...] -> as x.
+
+    source: [1, B, N], or another one at each step, [T, B, N].
+    """
+    index = source.reshape(source.shape + (1,) * (x.ndim - 3))
     return jnp.take_along_axis(x, index, axis=2)
 
 
@@ -72,10 +75,10 @@ def own_plus_others(
 ) -> jax.Array:
     """Mean over one's own experience + weight * mean over that of the others, code.
 
-    Averaged over agents: square, mask [T, B, N]; own [B, N] bool; weight [] -> [].
+    Averaged over agents: square, mask [T, B, N]; own [1, B, N] or [T, B, N] bool; weight [] -> [].
     """
-    mine = mask * own[None]
-    return jnp.mean(_per_agent(square, mine) + weight * _per_agent(square, mask * ~own[None]))
+    mine = mask * own
+    return jnp.mean(_per_agent(square, mine) + weight * _per_agent(square, mask * ~own))
 
 
 def _per_agent(x: jax.Array, mask: jax.Array) -> jax.Array:

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 
 from jaxshare.algos.wqmix.central import central_mixer
 from jaxshare.learners.learner import Learner
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import View
 from jaxshare.learners.utilities import agent_inputs, agent_network, unrolled
 from jaxshare.learners.value import monotone_mixer, value_learner
@@ -132,6 +133,7 @@ def weights(view: View, central: Central) -> Array:
     return jnp.where(good, 1.0, view.hparams["alpha"])
 
 
+@packable
 def loss(view: View) -> tuple[Array, Metrics]:
     """The weighted error of Q_tot and the error of Q*, on the same targets."""
     values = view.values

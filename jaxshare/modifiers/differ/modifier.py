@@ -29,6 +29,7 @@ from flax import struct
 
 from jaxshare.learners.learner import Learner, offers
 from jaxshare.learners.lives import died, living
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import View
 from jaxshare.learners.value import Values
 from jaxshare.modifiers.differ.settings import Config
@@ -36,7 +37,7 @@ from jaxshare.ops import differ, td
 from jaxshare.ops.masking import masked_mean, masked_mean_square, masked_sum
 from jaxshare.ops.schedules import linear
 from jaxshare.settings.fields import swept_values
-from jaxshare.training import sum_tree
+from jaxshare.training import packing, sum_tree
 from jaxshare.types import Array, EnvSpec, Episode, Metrics, RefusedError
 
 
@@ -73,6 +74,7 @@ def schedule(view: View) -> tuple[Array, Array]:
     return eta, linear(h["differ.beta_start"], h["differ.beta_end"], view.env_steps, total)
 
 
+@packable
 def loss(config: Config, view: View) -> tuple[Array, Metrics]:
     """L(theta_m) + L(theta_p), block-separable by stop-gradients.
 
@@ -91,7 +93,7 @@ def loss(config: Config, view: View) -> tuple[Array, Metrics]:
     step_mask = batch.mask[..., None]
     alive = living(batch) if config.alive_mask else jnp.ones_like(error)
     mask = step_mask * alive
-    weight, count = jax.lax.stop_gradient(select(config, view, jnp.abs(error), mask))
+    weight, count = jax.lax.stop_gradient(selected(config, view, jnp.abs(error), mask))
     target = jax.lax.stop_gradient(values.q_taken) + error
     valid = jnp.sum(mask if config.normaliser == "individual" else batch.mask)
     square = jnp.square(jnp.where(mask > 0, target - values.q_taken, 0.0))
@@ -99,8 +101,8 @@ def loss(config: Config, view: View) -> tuple[Array, Metrics]:
 
     # what is minimised
     tensors = jax.tree.leaves(view.params[view.learner.utilities or ""])
-    size = sum(jnp.sum(jnp.abs(p)) for p in tensors)
-    total = mixer_loss + agent_loss + view.hparams["differ.l1_coef"] * size
+    l1_norm = sum(jnp.sum(jnp.abs(p)) for p in tensors)
+    total = mixer_loss + agent_loss + view.hparams["differ.l1_coef"] * l1_norm
 
     # what is reported
     eta, beta = schedule(view)
@@ -136,6 +138,18 @@ def _decompose(config: Config, values: Values) -> tuple[Array, Array]:
     if config.g_clamp is not None:
         gradient = jnp.clip(gradient, -config.g_clamp, config.g_clamp)
     return td.td_error(values.team_reward, values.discount, values.next_q_tot, q_tot), gradient
+
+
+def selected(config: Config, view: View, abs_error: Array, mask: Array) -> tuple[Array, Array]:
+    """`select` of the view's batch, [T, B, N] twice; what is drawn is drawn of whole episodes."""
+    batch = view.batch
+    if config.select != "per" or packing.packing_in(batch) is None:
+        return select(config, view, abs_error, mask)
+    whole = packing.as_drawn(batch, mask)
+    weight, count = select(config, view, packing.as_drawn(batch, abs_error), whole)
+    real = mask > 0
+    weight = jnp.where(real, packing.as_packed(batch, weight), 0.0)
+    return weight, jnp.where(real, packing.as_packed(batch, count), 0.0)
 
 
 def select(config: Config, view: View, abs_error: Array, mask: Array) -> tuple[Array, Array]:

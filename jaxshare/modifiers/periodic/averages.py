@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxshare.learners.learner import Learner
+from jaxshare.learners.packed import packable
 from jaxshare.learners.records import Net, View
 from jaxshare.modifiers.periodic import scores
 from jaxshare.modifiers.periodic.settings import PeriodicConfig
@@ -87,6 +88,7 @@ def _first_stats(sharing: Sharing) -> dict[str, Array]:
     return stats
 
 
+@packable
 def average_if_due(sharing: Sharing, view: View) -> tuple[LearnerState, Metrics]:
     """Average if it is time, and report the last average."""
     updates = view.clock.updates

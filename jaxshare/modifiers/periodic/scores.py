@@ -14,6 +14,7 @@ from jaxshare.modifiers.periodic.sharing import Sharing
 from jaxshare.ops import differ, td
 from jaxshare.ops.masking import masked_sum
 from jaxshare.ops.schedules import crossed
+from jaxshare.training.packing import num_episodes
 from jaxshare.training.rollout import Rollout
 from jaxshare.trees import Params, Tree
 from jaxshare.types import Array, Clock, LearnerState
@@ -100,4 +101,4 @@ def individual_scores(view: View) -> Array:
     reward = differ.individual_reward(delta, gradient, values.q_taken, values.next_q, discount)
 
     is_real = (batch.mask[..., None] > 0) & living(batch)
-    return jnp.where(is_real, reward, 0.0).sum((0, 1)) / batch.mask.shape[1]
+    return jnp.where(is_real, reward, 0.0).sum((0, 1)) / num_episodes(batch)
