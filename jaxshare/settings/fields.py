@@ -20,7 +20,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 from jaxshare.settings.ranges import Range
 
@@ -99,6 +99,13 @@ def swept(
     return _field(default, Setting(help, source, Range(note=note, **ends), is_swept=True))
 
 
+def added_later(field: T, before: T) -> T:
+    """The field with what runs had that were begun when there was no such setting."""
+    described: dataclasses.Field[T] = cast(dataclasses.Field[T], field)
+    setting = dataclasses.replace(described.metadata["setting"], before=before)
+    return _field(cast(T, described.default), setting)
+
+
 def size(default: int, *, help: str = "", source: str = "") -> int:
     """A field that is the number of units of a layer."""
     return static(default, least=1, most=UNITS, help=help, source=source)
@@ -114,9 +121,9 @@ def time_limit(
     return static(default, least=1, most=STEPS, help=help, source=source)
 
 
-def flag(default: bool, *, help: str = "", source: str = "", before: bool | None = None) -> bool:
-    """A static field that is true or false. before: see `Setting`."""
-    return _field(default, Setting(help, source, before=before))
+def flag(default: bool, *, help: str = "", source: str = "") -> bool:
+    """A static field that is true or false."""
+    return _field(default, Setting(help, source))
 
 
 def free_text(default: T, *, help: str = "", source: str = "") -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxshare.ops.precision import DTYPES, PRECISIONS
-from jaxshare.settings.fields import COUNT, UNITS, flag, free_text, static
+from jaxshare.settings.fields import COUNT, UNITS, added_later, flag, free_text, static
 from jaxshare.training.replay import RING_DTYPES
 
 POLICIES = {  # what evaluations play: {prefix of what is logged: whether it explores}
@@ -32,11 +32,14 @@ class ReplayConfig:
         help="type of observations and states in the ring; int8: within [-1, 1], as SMAX has them",
         source="ours: exact",
     )
-    packed: bool = flag(
-        True,
-        help="several episodes in a row of a batch, if the algorithm can: less padding",
-        source="ours: faster (benchmarks/packed.py)",
-        before=False,
+    packed: str = added_later(
+        static(
+            "auto",
+            choices=("auto", "always", "never"),
+            help="several episodes in a row of a batch, if the algorithm can; auto: on a CPU",
+            source="ours: measured on a CPU (benchmarks/packed.py)",
+        ),
+        before="never",
     )
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
+import jax
 import jax.numpy as jnp
 
 from jaxshare.settings.records import RunConfig, update_ratio
@@ -75,12 +76,16 @@ class Counting:
     def packs(self) -> bool:
         """Whether batches have several episodes a row (packing.py), instead of being cut.
 
-        ours: with several shards each has batches of its own, which are cut.
+        ours: with several shards each has batches of its own, which are cut. On an accelerator
+        time is expected to follow the steps of a row more than the rows; that was not measured.
         """
         limit = self.env.spec.episode_limit
         run = self.run
-        may = self.crop and limit >= MIN_CROPPED_LIMIT and run.parallel.num_shards == 1
-        return may and run.replay.packed and not self.algorithm.whole_rows
+        if not self.crop or limit < MIN_CROPPED_LIMIT or run.parallel.num_shards > 1:
+            return False
+        on_cpu = jax.default_backend() == "cpu"
+        wanted = run.replay.packed == "always" or (run.replay.packed == "auto" and on_cpu)
+        return wanted and not self.algorithm.whole_rows
 
     @property
     def prefill_iterations(self) -> int:

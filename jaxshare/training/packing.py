@@ -253,17 +253,15 @@ def repeated(batch: Episode, times: int) -> Episode:
         return jax.tree.map(repeat, batch)
 
     # the copies are episodes and rows of their own
-    copy = jnp.arange(times)
+    copy = jnp.arange(times)[:, None]
+    row = packing.row[None] + batch.mask.shape[1] * copy
     count = packing.row.shape[0]
-    rows = batch.mask.shape[1]
-    row = packing.row[None] + rows * copy[:, None]
     episode = [packing.episode + count * i for i in range(times)]
-    again = Packing(
+    again = packing.replace(
         row=row.reshape(-1),
         start=jnp.tile(packing.start, times),
         length=jnp.tile(packing.length, times),
         episode=jnp.concatenate(episode, axis=1),
         step=repeat(packing.step),
-        limit=packing.limit,
     )
     return jax.tree.map(repeat, batch.replace(packing=None)).replace(packing=again)

@@ -138,13 +138,18 @@ def program(**run):
     return Program(env, algorithm, dataclasses.replace(RUN, **run))
 
 
-def test_short_episodes_shards_vmap_and_packed_false_have_whole_rows(monkeypatch):
+def test_short_episodes_shards_vmap_and_packed_never_have_whole_rows(monkeypatch):
     made = program()
     assert not made.packs  # four steps are not worth more than one compiled update
     monkeypatch.setattr(counting, "MIN_CROPPED_LIMIT", 4)
     assert made.packs
     assert not dataclasses.replace(made, crop=False).packs
-    assert not program(replay=ReplayConfig(capacity=8, packed=False)).packs
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not made.packs
+    assert program(replay=ReplayConfig(capacity=8, packed="always")).packs
+    monkeypatch.undo()
+    monkeypatch.setattr(counting, "MIN_CROPPED_LIMIT", 4)
+    assert not program(replay=ReplayConfig(capacity=8, packed="never")).packs
     assert not program(parallel=ParallelConfig(shards=2)).packs
     assert not dataclasses.replace(made, algorithm=dataclasses.replace(made.algorithm, whole_rows="why")).packs
 
@@ -153,7 +158,7 @@ def test_a_program_that_packs_learns_what_one_that_does_not_learns(monkeypatch):
     """The same draw from the ring, the same update, in the smallest shape that holds it and in another one."""
     monkeypatch.setattr(counting, "MIN_CROPPED_LIMIT", 4)
     monkeypatch.setattr(packing, "MENU", packing.MENU[-2:])  # less to compile
-    made = [program(replay=ReplayConfig(capacity=8, packed=packed)) for packed in (True, False)]
+    made = [program(replay=ReplayConfig(capacity=8, packed=packed)) for packed in ("auto", "never")]
     assert [one.packs for one in made] == [True, False]
     hparams = {name: jnp.float32(value) for name, value in made[0].algorithm.hparams.items()}
     clock = start_clock()._replace(stored=jnp.int32(8))

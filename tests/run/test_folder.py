@@ -212,11 +212,11 @@ def test_a_missing_setting_is_at_its_default(run_dir, changes):
 def test_a_run_from_before_there_was_a_setting_goes_on_as_it_began(run_dir):
     """Its batches were not packed; the same command goes on so, again and again, and says nothing."""
     edit(run_dir, run__replay__packed=None)
-    assert settings(run_dir).run.replay.packed
+    assert settings(run_dir).run.replay.packed == "auto"
     for _ in range(2):
-        assert not folder.read_settings(run_dir).run.replay.packed
+        assert folder.read_settings(run_dir).run.replay.packed == "never"
         chosen = folder.as_begun(settings(run_dir, "resume=auto"))
-        assert not chosen.run.replay.packed
+        assert chosen.run.replay.packed == "never"
         assert folder.open_run_dir(chosen)[1]
         folder.write_settings(chosen, run_dir)  # as a run that goes on does
         assert "packed" not in folder.read_config(run_dir)["run"]["replay"]
@@ -224,9 +224,9 @@ def test_a_run_from_before_there_was_a_setting_goes_on_as_it_began(run_dir):
 
 def test_a_new_run_says_so(run_dir):
     assert folder.as_begun(settings(run_dir, "resume=auto")) == settings(run_dir, "resume=auto")
-    assert folder.read_config(run_dir)["run"]["replay"]["packed"] is True
-    with pytest.raises(RefusedError, match=r"replay\.packed was True, now False"):
-        opened(run_dir, "resume=auto", "replay.packed=false")
+    assert folder.read_config(run_dir)["run"]["replay"]["packed"] == "auto"
+    with pytest.raises(RefusedError, match=r"replay\.packed was auto, now never"):
+        opened(run_dir, "resume=auto", "replay.packed=never")
 
 
 def test_a_missing_setting_that_is_now_another_one_is_refused(run_dir):
