@@ -165,6 +165,18 @@ def of_training(found: dict[str, Any]) -> Iterator[Row]:
         yield Row("≥ 2.5×", what, measured, one["ratio"] >= 2.5)
 
 
+def of_packed(found: dict[str, Any]) -> Iterator[Row]:
+    """Slots and times of packed batches; each task with its worst kind of lengths."""
+    for task in ("3m", "2s3z", "MMM2"):
+        rows = [row for row in found["slots"] if row["task"] == task]
+        worst = max(rows, key=lambda row: row["packed"])
+        measured = f"{worst['packed']:.2f}; cut at quarters {worst['cut']:.2f}"
+        yield Row("≤ 1.4", f"slots per real transition, lengths like {task}'s", measured, worst["packed"] <= 1.4)
+    for one in found["times"]:
+        measured = f"{one['packed_ms']:.1f} / {one['cut_ms']:.1f} ms: {one['ratio']:.2f}×"
+        yield Row("", f"one QMIX update, packed / cut batches, {one['size']}", measured, None)
+
+
 def of_race(found: dict[str, Any]) -> Iterator[Row]:
     """Aim 2, seconds to a win rate."""
     for side in ("ours", "rival") if found else ():
@@ -238,6 +250,7 @@ SCRIPTS = {
     "overheads": _script(of_overheads, "overheads", "--repeats", "8", keep="--json"),
     "seac_overhead": _script(of_seac, "seac_overhead", "--agents", keep="--json", results="seac_agents"),
     "sum_tree": _script(of_sum_tree, "sum_tree", "--quick", keep="--json"),
+    "packed": _script(of_packed, "packed"),
     "rollouts": _script(of_rollouts, "rollouts", keep="--json"),
     "training": _script(of_training, "training", "--rounds", "6", "--capacity", "640", part="steps_per_second"),
     "race": _script(of_race, "training", "--to-win-rate", "0.75", "--most-seconds", "115", part="to_win_rate"),

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from combinations import FAST, RUN, fading, parts_of
+from combinations import FAST, RUN, fading, parts_of, suited
 from packed_cases import LENGTHS, both, ring_of
 
 from jaxshare.settings.run_parts import ParallelConfig, ReplayConfig
@@ -132,9 +132,9 @@ def test_episodes_are_repeated_with_their_places():
 # ---- which runs
 
 
-def program(**run):
-    env = fading()
-    algorithm = parts_of("vdn", (), env.spec, "all").assemble()
+def program(algo="vdn", **run):
+    env = suited(algo, fading())
+    algorithm = parts_of(algo, (), env.spec, "all").assemble()
     return Program(env, algorithm, dataclasses.replace(RUN, **run))
 
 
@@ -154,11 +154,12 @@ def test_short_episodes_shards_vmap_and_packed_never_have_whole_rows(monkeypatch
     assert not dataclasses.replace(made, algorithm=dataclasses.replace(made.algorithm, whole_rows="why")).packs
 
 
-def test_a_program_that_packs_learns_what_one_that_does_not_learns(monkeypatch):
+@pytest.mark.parametrize("algo", ["vdn", "bc"])  # from a replay, and from a data set
+def test_a_program_that_packs_learns_what_one_that_does_not_learns(algo, monkeypatch):
     """The same draw from the ring, the same update, in the smallest shape that holds it and in another one."""
     monkeypatch.setattr(counting, "MIN_CROPPED_LIMIT", 4)
     monkeypatch.setattr(packing, "MENU", packing.MENU[-2:])  # less to compile
-    made = [program(replay=ReplayConfig(capacity=8, packed=packed)) for packed in ("auto", "never")]
+    made = [program(algo, replay=ReplayConfig(capacity=8, packed=packed)) for packed in ("auto", "never")]
     assert [one.packs for one in made] == [True, False]
     hparams = {name: jnp.float32(value) for name, value in made[0].algorithm.hparams.items()}
     clock = start_clock()._replace(stored=jnp.int32(8))
