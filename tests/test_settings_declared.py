@@ -22,7 +22,7 @@ from jaxshare.settings.fields import (
     swept,
 )
 from jaxshare.settings.help import help_text, small_help
-from jaxshare.settings.page import page
+from jaxshare.settings.page import is_departure, page
 from jaxshare.settings.ranges import Range
 from jaxshare.settings.records import RunConfig
 from jaxshare.settings.rows import range_text, rows
@@ -201,3 +201,26 @@ def test_the_page_has_every_setting_of_every_entry():
         for row in rows(config, prefix):
             assert f"| `{row.key}`" in text
             assert row.setting.help.replace("|", "\\|") in text
+
+
+@pytest.mark.parametrize(
+    ("source", "is_one"),
+    [
+        ("code: ICQ; paper: SIT Table 11 has 32", True),
+        ("ours; paper: SIT has false", True),
+        ("paper: SIT Table 11; code: ICQ has 0.75", False),
+        ("code: PyMARL", False),
+        ("ours: as the paper: none", False),
+        ("", False),
+    ],
+)
+def test_a_departure_names_the_paper_behind_another_default(source, is_one):
+    assert is_departure(source) == is_one
+
+
+def test_the_page_lists_defaults_that_are_not_the_papers():
+    section = page().split("## Defaults that are not the papers'")[1]
+    assert "| `algo.critic_dim` | `256` | icq | code: ICQ; paper: SIT Table 11 has 32 |" in section
+    listed = [line for line in section.splitlines() if line.startswith("| `")]
+    assert len(listed) > 10
+    assert all("paper: " in line and "| paper: " not in line for line in listed)

@@ -24,6 +24,15 @@ Sources: `paper` and `code` name whose default it is, `ours` that it is ours.
 HEADER = """\
 | setting | default | may be | what it is | source |
 |---|---|---|---|---|"""
+DEPARTURES = """\
+## Defaults that are not the papers'
+
+Settings whose source names a default of the code's or of ours, and beside it what the paper has, or
+that it is silent. Other departures stand at the top of the file of each algorithm, modifier and
+environment; [coverage.md](coverage.md) goes through five texts.
+
+| setting | default | whose | source |
+|---|---|---|---|"""
 SHARED_HEADER = """\
 | setting | may be | what it is | defaults |
 |---|---|---|---|"""
@@ -47,6 +56,7 @@ def page() -> str:
     for name, module in registry.modules("modifiers").items():
         table = _table(rows(module.Config, f"{name}."), stars=True)
         parts.append(f"### modifiers=[{name}]\n\n{table}\n")
+    parts.append(_departures())
     return "\n".join(parts)
 
 
@@ -113,6 +123,40 @@ def _settings_text(tree: dict[str, object], prefix: str = "") -> str:
         else:
             texts.append(_code(f"{prefix}{key}={value}"))
     return ", ".join(texts)
+
+
+# ----------------------------------------------------------------------------------- departures
+
+
+def _departures() -> str:
+    """The section of settings whose default is not the paper's; a line for all that agree."""
+    whose: dict[tuple[str, str, str], list[str]] = {}
+    for name, row in _all_rows():
+        source = row.setting.source
+        if is_departure(source):
+            whose.setdefault((row.key, row.text, source), []).append(name)
+
+    lines = [DEPARTURES]
+    for (key, text, source), names in whose.items():
+        lines.append(_line([_code(key), _code(text), ", ".join(names), source]))
+    return "\n".join(lines) + "\n"
+
+
+def is_departure(source: str) -> bool:
+    """Whether a source names another default first, and then the paper."""
+    first, *others = source.split("; ")
+    return not first.startswith("paper") and any(part.startswith("paper") for part in others)
+
+
+def _all_rows() -> Iterator[tuple[str, Row]]:
+    """Every setting, with the name of the entry that has it."""
+    for row in rows(RunConfig):
+        yield "run", row
+    for kind in ("algo", "env", "modifiers"):
+        for name, module in registry.modules(kind).items():
+            prefix = name if kind == "modifiers" else kind
+            for row in rows(module.Config, f"{prefix}."):
+                yield name, row
 
 
 # --------------------------------------------------------------------------------------- tables

@@ -94,7 +94,7 @@ class EvalConfig:
         least=1,
         most=COUNT,
         help="episodes of an evaluation",
-        source="code: PyMARL, DIFFER; paper: PPS",
+        source="paper: PPS; code: PyMARL, DIFFER",
     )
     policy: str = static(
         "greedy",
