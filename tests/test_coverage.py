@@ -128,6 +128,10 @@ def test_what_is_faithful_says_where():
     assert [row for row in rows() if row.state == "faithful" and row.where == NOTHING] == []
 
 
+def test_what_is_missing_has_no_claim():
+    assert [row for row in rows() if row.state == "missing" and row.claim != NOTHING] == []
+
+
 def test_no_place_is_judged_twice():
     places = [(row.text, row.place, row.what) for row in rows()]
     assert sorted(set(places)) == sorted(places)
