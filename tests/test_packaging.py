@@ -42,9 +42,10 @@ def build(folder, out, *targets):
 
 
 def files(folder, *patterns):
-    """Paths of files, as they stand in an archive."""
+    """Paths of files, as they stand in an archive: caches are not in it."""
     paths = [path for pattern in patterns for path in (ROOT / folder).rglob(pattern) if path.is_file()]
-    return {str(path.relative_to(ROOT)) for path in paths if "__pycache__" not in path.parts}
+    names = {str(path.relative_to(ROOT)) for path in paths}
+    return {name for name in names if not re.search(r"(^|/)(__pycache__|\.\w+_cache)/", name)}
 
 
 @pytest.fixture(scope="module")
