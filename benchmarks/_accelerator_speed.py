@@ -198,7 +198,7 @@ def serve(cell: Cell) -> None:
     fleet.init()
     arguments = (fleet.states[0], fleet.hparams[0], fleet.clock)
     start = time.perf_counter()
-    fleet.advance.compile(*arguments)
+    fleet.advance.compile(lambda: arguments)
     compiled = time.perf_counter() - start
     alone = fleet.layout.lift(environment_alone(program), donate=False).lower(*arguments).compile()
     print(json.dumps({"compile_seconds": compiled}), flush=True)

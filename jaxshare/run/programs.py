@@ -104,6 +104,7 @@ class KeptPrograms:
             _make_room(self.folder, len(content))
             digest = hashlib.sha256(content).digest()
             durable.write_bytes(self._path(program), digest + content)
+            self._path(program).chmod(0o600)  # whatever the user's files are as a rule
         except OSError:  # no room, or no right: the run goes on
             return
 

@@ -155,13 +155,13 @@ def test_sample_is_a_part(program):
 
 
 OFFERS = {
-    "qmix": {"utilities", "mixer"},
-    "iql": {"utilities"},
+    "qmix": {"utilities", "mixer", "packed"},
+    "iql": {"utilities", "packed"},
     "pqn": {"utilities", "mixer"},
-    "maddpg": {"utilities", "policy", "action_critics"},
-    "facmac": {"utilities", "mixer", "policy", "action_critics"},
+    "maddpg": {"utilities", "policy", "action_critics", "packed"},
+    "facmac": {"utilities", "mixer", "policy", "action_critics", "packed"},
     "seac": {"policy", "personal_networks", "own_loss"},
-    "icq": {"policy", "own_loss"},
+    "icq": {"policy", "own_loss", "packed"},
     "sit": {"policy", "own_loss"},
 }
 

@@ -128,6 +128,17 @@ def test_one_that_jax_has_read_from_its_own_folder_is_not_kept(folder, monkeypat
             jax.config.update(name, value)
 
 
+def test_nobody_else_may_write_them(folder):
+    before = os.umask(0o002)  # files of a group, as some systems have it
+    try:
+        ours = store()
+        ours.write("plus", jax.jit(lambda x: x + 1).lower(jax.ShapeDtypeStruct((3,), "float32")).compile())
+    finally:
+        os.umask(before)
+    assert ours.read("plus")
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (folder, *folder.iterdir()))
+
+
 def test_a_damaged_one_is_passed_over(written):
     ours, path = written
     content = path.read_bytes()
