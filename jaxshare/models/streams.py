@@ -124,11 +124,7 @@ class Torso(nn.Module):
         # remember
         if s.recurrent:
             gru = GRU(s.hidden_dim, name="gru")
-            if after is None:
-                x = gru(carry, x, stream.keep)
-            else:
-                x, after = gru(carry, x, stream.keep, after)
-            carry = x[-1]
+            carry, x, after = remembered(gru, carry, x, stream.keep, after)
 
         # the layers behind memory, for both alike
         layers: list[Callable[[jax.Array], jax.Array]] = []
@@ -143,6 +139,20 @@ class Torso(nn.Module):
             x = layer(x)
             after = None if after is None else layer(after)
         return carry, Read(y=x, after=after)
+
+
+def remembered(
+    gru: GRU, carry: jax.Array, x: jax.Array, keep: jax.Array | None, after: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """The memory behind the last step [rows, H], of all steps, and of what would be read next.
+
+    x, and after if there is any: [T, rows, D] -> [T, rows, H]; keep: [T, rows, 1], see `GRU`.
+    """
+    if after is None:
+        hidden = gru(carry, x, keep)
+    else:
+        hidden, after = gru(carry, x, keep, after)
+    return hidden[-1], hidden, after
 
 
 def _appended(y: jax.Array, numbers: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """In which numbers the products of networks are computed: a setting of what is being traced.
 
 `rounded_to` is entered while the functions of a run are traced (run/compute.py), and asked for by
-the few lines that multiply (models/base.py). JAX keys its traces by it, so that two runs of one
+the few lines that multiply (models/products.py). JAX keys its traces by it, so that two runs of one
 process never share one. Outside of it, and with float32, nothing is rounded and every product is
 what it would be without this file.
 

@@ -90,7 +90,7 @@ class Fleet:
         self.advance.compile(shapes)
         self._init = self.layout.compiled("init", init, lambda: (seeds, self.clock))
         for prefix, evaluate in self._evaluate.items():
-            name = f"evaluate-{prefix.replace('/', '-')}"
+            name = _evaluation(prefix)
             self._evaluate[prefix] = self.layout.compiled(name, evaluate, shapes)
         parallel.return_free_memory()
 
@@ -100,8 +100,7 @@ class Fleet:
             return
         self.advance.take_kept()
         for prefix, evaluate in self._evaluate.items():
-            name = f"evaluate-{prefix.replace('/', '-')}"
-            self._evaluate[prefix] = self.layout.kept_program(name) or evaluate
+            self._evaluate[prefix] = self.layout.kept_program(_evaluation(prefix)) or evaluate
 
     # ---------------------------------------------------------------------------------- beginning
 
@@ -251,6 +250,11 @@ class Fleet:
             for name in points[0]:
                 values[name] = jnp.array([points[i][name] for i in wave], jnp.float32)
             yield values
+
+
+def _evaluation(prefix: str) -> str:
+    """The name under which a program that evaluates is kept."""
+    return f"evaluate-{prefix.replace('/', '-')}"
 
 
 def _stacked(trees: list[Tree]) -> Tree:

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from jaxshare.models.agents import GRU
 from jaxshare.models.base import Linear
-from jaxshare.models.streams import Read, Stream, StreamNetwork, team_stream
+from jaxshare.models.streams import Read, Stream, StreamNetwork, remembered, team_stream
 
 NORM_EPS = 1e-6  # code: flax's
 
@@ -65,11 +65,7 @@ class NormedQ(nn.Module):
         # remember
         if sizes.recurrent:
             gru = GRU(sizes.hidden_dim, name="gru")
-            if after is None:
-                x = gru(carry, x, stream.keep)
-            else:
-                x, after = gru(carry, x, stream.keep, after)
-            carry = x[-1]
+            carry, x, after = remembered(gru, carry, x, stream.keep, after)
 
         # no gradient through what is next: said here, so that a backward pass over blocks skips it
         if after is None:
