@@ -104,14 +104,15 @@ class Journal:
 
     def _left_behind(self) -> Batch | None:
         """A batch that is not finished and that no process has."""
-        trials = self.trials()
-        waiting = sorted({trial.batch for trial in trials if trial.outcome is None})
+        waiting = sorted({trial.batch for trial in self.trials() if trial.outcome is None})
         for first in waiting:
-            members = [trial for trial in trials if trial.batch == first]
             try:
-                return self._locked(first, members)
+                batch = self._locked(first)
             except RefusedError:  # a process has it
                 continue
+            if any(trial.outcome is None for trial in batch.trials):
+                return batch
+            batch.lock.release()  # its process told the outcomes before it let go of it
         return None
 
     def _new(self, frozen: list[FrozenTrial], size: int) -> Batch:
@@ -121,7 +122,7 @@ class Journal:
             self._study.sampler = _Decided(params)
             number = self._study.ask(self._distributions).number
             self._note(number, BATCH, first)
-        return self._locked(first, self.trials()[first : first + size])
+        return self._locked(first)
 
     def _proposals(self, frozen: list[FrozenTrial], size: int) -> list[dict[str, Any]]:
         """What the sampler would try next, with random numbers that no other batch has.
@@ -143,10 +144,13 @@ class Journal:
             view.add_trial(trial)
         return [view.ask(self._distributions).params for _ in range(size)]
 
-    def _locked(self, first: int, members: list[Trial]) -> Batch:
+    def _locked(self, first: int) -> Batch:
+        """The batch, as it is from now on: only who has its lock tells its outcomes."""
         folder = self._out / BATCHES / str(first)
         folder.mkdir(parents=True, exist_ok=True)
-        return Batch(members, folder, Lock(folder))
+        lock = Lock(folder)
+        members = [trial for trial in self.trials() if trial.batch == first]
+        return Batch(members, folder, lock)
 
     def _note(self, number: int, key: str, value: str | int) -> None:
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, number)

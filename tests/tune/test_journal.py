@@ -95,6 +95,23 @@ def test_a_batch_belongs_to_a_living_process(tmp_path):
     assert again.trials == batches[1].trials
 
 
+def test_a_batch_that_ends_while_another_process_looks_for_one_is_not_trained_again(tmp_path, monkeypatch):
+    """It is told and let go of between the look at the trials and the lock."""
+    first, second = (searches.journal(tmp_path, "trials=4", "batch=4") for _ in range(2))
+    batch = first.claim()
+    look = second.trials
+
+    def look_and_be_overtaken():
+        seen = look()
+        if any(trial.outcome is None for trial in seen):
+            first.tell(batch, {trial.number: searches.judged(trial.params) for trial in batch.trials})
+            batch.lock.release()
+        return seen
+
+    monkeypatch.setattr(second, "trials", look_and_be_overtaken)
+    assert second.claim() is None
+
+
 def test_the_batch_of_a_dead_process_is_taken_over(tmp_path):
     assert numbers_of(process("die", tmp_path, "trials=6", "batch=4")) == [0, 1, 2, 3]
     before = searches.journal(tmp_path).trials()
