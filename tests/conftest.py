@@ -19,6 +19,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+SLOW = frozenset((pathlib.Path(__file__).parent / "slow.txt").read_text().splitlines())
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of tests/slow.txt are slow ones, as those that are marked where they stand."""
+    for item in items:
+        if item.nodeid in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="module")
 def optimised():
     """As users compile, in a whole module."""

@@ -104,3 +104,11 @@ def test_forms_ask_for_what_a_run_leaves():
     assert "lines" in {field["id"] for field in bug["body"]}
     assert len(question["body"]) < len(bug["body"])
     assert len(FORMS) == 4
+
+
+def test_slow_tests_that_are_listed_are_there():
+    names = [line for line in (ROOT / "tests" / "slow.txt").read_text().splitlines() if not line.startswith("#")]
+    assert names == sorted(set(names))
+    for name in names:
+        path, function = name.partition("[")[0].split("::")
+        assert f"def {function}(" in (ROOT / path).read_text(), name
