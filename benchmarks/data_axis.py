@@ -6,8 +6,9 @@
 Cases: one update of QMIX with 10 agents (SMAX 10m_vs_11m, 32 whole episodes), and one iteration of MAPPO (SMAX 3m, 256
 environments x 32 steps, 4 epochs of 4 minibatches). Each kind of call has a process of its own, which is held to its
 cores before JAX starts: `one core` has one device on one core, `one device` one that may use both cores, `two devices`
-one on each core. The processes take turns, so that never two compute at a time; medians count. Both programs have the
-same shards, so they compute the same.
+one on each core. The processes take turns, so that never two compute at a time; medians count. These have the same
+shards, so they compute the same. `half` is half of the work on one core, what each of two devices has to do: no layout
+of two devices can be faster.
 
 The bytes are those of every array that the program's collectives sum up or gather, each counted once: of QMIX that is
 an update, of MAPPO one optimiser step and what an iteration adds to it.
@@ -36,8 +37,9 @@ from jaxshare.types import Clock, HParams, TrainState
 
 SHARDS = 2
 UPDATES = 2  # of one call, in a scan as in training
-KINDS = {"one core": (1, 1), "one device": (1, 2), "two devices": (2, 2)}  # devices, cores
+KINDS = {"one core": (1, 1), "one device": (1, 2), "two devices": (2, 2), "half": (1, 1)}  # devices, cores
 COMMON = ["progress=false", "env=smax", f"parallel.shards={SHARDS}", "total_env_steps=1000000"]
+HALVED = ("num_envs", "batch_size")
 CASES = {
     "QMIX update, 10 agents": [
         "algo=qmix", "env.scenario=10m_vs_11m", "num_envs=16", "batch_size=32", "replay.capacity=64",
@@ -72,7 +74,8 @@ def row(case: str, measured: dict[str, float]) -> str:
     times = "   ".join(f"{kind} {measured[kind]:.3f} s" for kind in KINDS)
     two = measured["two devices"]
     ratios = f"{measured['one core'] / two:.2f} x one core, {measured['one device'] / two:.2f} x one device"
-    return f"{case:<34} {times}   two devices: {ratios}; {measured['bytes'] / 1e3:.0f} kB between them"
+    limit = f"at most {measured['one core'] / measured['half']:.2f}"
+    return f"{case:<34} {times}   two devices: {ratios}, {limit}; {measured['bytes'] / 1e3:.0f} kB between them"
 
 
 # -------------------------------------------------------------------------- processes in turn
@@ -117,7 +120,7 @@ def serve(case: str, kind: str) -> None:
     usable = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, usable[:cores])
     jax.config.update("jax_num_cpu_devices", devices)
-    call, text = made(case, devices)
+    call, text = made([*COMMON, *CASES[case], f"parallel.data={devices}"] if kind != "half" else half(case))
     jax.block_until_ready(call())
     print(json.dumps({"bytes": bytes_between(text)}), flush=True)
     for _ in sys.stdin:
@@ -129,9 +132,18 @@ def serve(case: str, kind: str) -> None:
 # ----------------------------------------------------------------------------------- the calls
 
 
-def made(case: str, devices: int) -> tuple[Callable[[], Tree], str]:
+def half(case: str) -> list[str]:
+    """What each of two devices has of a case, as a run of its own."""
+    arguments = []
+    for argument in CASES[case]:
+        key, _, value = argument.partition("=")
+        arguments.append(f"{key}={int(value) // 2}" if key in HALVED else argument)
+    return [*COMMON, *arguments, "parallel.shards=1"]
+
+
+def made(arguments: list[str]) -> tuple[Callable[[], Tree], str]:
     """A call that changes nothing, and the text of its program."""
-    _, program, fleet = _common.program_and_runs([*COMMON, *CASES[case], f"parallel.data={devices}"])
+    _, program, fleet = _common.program_and_runs(arguments)
     # batches of their full length: how long the first episodes are is chance
     program = dataclasses.replace(program, crop=False)
 
