@@ -112,3 +112,12 @@ def test_slow_tests_that_are_listed_are_there():
     for name in names:
         path, function = name.partition("[")[0].split("::")
         assert f"def {function}(" in (ROOT / path).read_text(), name
+
+
+def test_the_readme_is_read_in_a_few_minutes():
+    content = (ROOT / "README.md").read_text()
+    assert len(content.encode()) <= 9000
+    prose = re.sub(r"```.*?```|^\|.*?$|^#.*?$|^\* ", "", content, flags=re.S | re.M)
+    sentences = re.split(r"(?<=[.:;?])\s+", prose)
+    assert max(len(sentence.split()) for sentence in sentences) <= 40
+    assert content.index("make install") < content.index("## Train") < 2000

@@ -228,9 +228,10 @@ def cluster(tmp_path):
     made.shutdown()
 
 
-def test_a_machine_of_a_ray_cluster_is_lost_and_all_jobs_end_with_the_same_bits(tmp_path, cluster):
+def test_a_machine_of_a_ray_cluster_is_lost_and_all_jobs_end_with_the_same_bits(tmp_path, monkeypatch, cluster):
     from jaxshare.study.executors.ray_core import Ray
 
+    monkeypatch.setattr(engine, "POLL", 0.1)
     made, nodes = cluster
     bits = expected(tmp_path / "here", 8)
     root = tmp_path / "there"
@@ -244,7 +245,7 @@ def test_a_machine_of_a_ray_cluster_is_lost_and_all_jobs_end_with_the_same_bits(
     thread = threading.Thread(target=lose_one)
     thread.start()
     try:
-        assert run_all(learners(8, 0.1), root, executor, {}) == {}
+        assert run_all(learners(8, 0.04), root, executor, {}) == {}
     finally:
         thread.join()
         executor.close()
