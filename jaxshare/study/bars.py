@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from jaxshare.study.done import share
+from jaxshare.study.done import look
 from jaxshare.study.job import Job
 from jaxshare.terminal import open_console
 
@@ -82,7 +82,7 @@ class Bars(AbstractContextManager["Bars"]):
         parts = 0.0
         for job in jobs:
             if job.kind == "train" and job.name in self._bars:
-                part = share(job, root)
+                part = look(job, root).share()
                 self._progress.update(self._bars[job.name], completed=part)
                 parts += part
         self._progress.update(self._all, completed=self._ended + parts)

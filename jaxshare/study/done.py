@@ -5,51 +5,70 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
 
 from jaxshare.results import curves
 from jaxshare.run import metrics
+from jaxshare.run.loggers import METRICS
 from jaxshare.study.job import DATA_KINDS, Job
 from jaxshare.types import RefusedError
 
 
-def is_done(job: Job, root: pathlib.Path) -> bool:
-    """Whether its result is there: of a run the last evaluation of every seed, else the file.
+@dataclass(frozen=True)
+class Standing:
+    """How far a job is, by one reading of its log; of what is no run, whether its file is there."""
 
-    Raises RefusedError for a log that cannot be read.
-    """
+    job: Job
+    exists: bool
+    records: list[dict[str, Any]]  # of a run
+
+    def progress(self) -> dict[str, float]:
+        """How far every seed of a run is, in environment steps or updates."""
+        ends: dict[str, float] = {}
+        for record in self.records:
+            name = curves.run_name(record)
+            ends[name] = max(ends.get(name, 0.0), float(record[unit(self.job)]))
+        return ends
+
+    def is_done(self) -> bool:
+        """Whether its result is there: of a run the last evaluation of every seed."""
+        if self.job.kind != "train":
+            return self.exists
+        return self._is_over(self.progress().values()) and self._is_over(self._evaluated())
+
+    def share(self) -> float:
+        """How much of a job is done, from 0 to 1; of what is no run all or nothing."""
+        if self.job.kind != "train":
+            return float(self.exists)
+        return min(1.0, sum(self.progress().values()) / max(1, self.job.seeds * self.job.total))
+
+    def _evaluated(self) -> list[float]:
+        """Where the last evaluation of every seed was."""
+        evaluations = curves.evaluations(self.records)
+        return [records[-1][unit(self.job)] for records in evaluations.values()]
+
+    def _is_over(self, ends: Collection[float]) -> bool:
+        return len(ends) >= self.job.seeds and min(ends) >= self.job.total
+
+
+def look(job: Job, root: pathlib.Path) -> Standing:
+    """How far a job is. Raises RefusedError for a log that cannot be read."""
     out = root / job.out
     if job.kind != "train":
-        return out.exists()
-    ends = progress(job, root)
-    return len(ends) >= job.seeds and min(ends.values()) >= job.total and _is_evaluated(job, root)
+        return Standing(job, out.exists(), [])
+    exists = (out / METRICS).is_file()
+    return Standing(job, exists, metrics.records(out) if exists else [])
 
 
-def progress(job: Job, root: pathlib.Path) -> dict[str, float]:
-    """How far every seed of a run is, in environment steps or updates."""
-    if not (root / job.out / "metrics.jsonl").is_file():
-        return {}
-    ends: dict[str, float] = {}
-    for record in metrics.records(root / job.out):
-        name = curves.run_name(record)
-        ends[name] = max(ends.get(name, 0.0), float(record[_unit(job)]))
-    return ends
+def is_done(job: Job, root: pathlib.Path) -> bool:
+    """Whether the result of a job is there. Raises as `look` does."""
+    return look(job, root).is_done()
 
 
-def share(job: Job, root: pathlib.Path) -> float:
-    """How much of a job is done, from 0 to 1; of what is no run all or nothing."""
-    if job.kind != "train":
-        return float(is_done(job, root))
-    ends = progress(job, root)
-    return min(1.0, sum(ends.values()) / max(1, job.seeds * job.total))
-
-
-def _is_evaluated(job: Job, root: pathlib.Path) -> bool:
-    evaluations = curves.evaluations(metrics.records(root / job.out))
-    ends = [records[-1][_unit(job)] for records in evaluations.values()]
-    return len(ends) >= job.seeds and all(end >= job.total for end in ends)
-
-
-def _unit(job: Job) -> str:
+def unit(job: Job) -> str:
+    """What the progress of a training run counts."""
     return "updates" if job.offline else "env_steps"
 
 

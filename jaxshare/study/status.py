@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jaxshare.run import metrics
 from jaxshare.study import ledger
-from jaxshare.study.done import is_done, share
+from jaxshare.study.done import Standing, look, unit
 from jaxshare.study.job import Job
 
 DONE = "done"
@@ -51,11 +50,12 @@ def plain(jobs: Mapping[str, Job], root: pathlib.Path) -> dict[str, Any]:
 def _of_job(
     job: Job, root: pathlib.Path, driver: ledger.Entry | None, reason: str | None
 ) -> JobStatus:
-    if is_done(job, root):
+    standing = look(job, root)
+    if standing.is_done():
         return JobStatus(DONE, 1.0)
-    part = share(job, root)
+    part = standing.share()
     if driver is not None and job.name in driver.running:
-        speed = _speed(job, root)
+        speed = _speed(standing)
         left = None
         if speed:
             left = (1 - part) * job.seeds * job.total / speed
@@ -66,14 +66,9 @@ def _of_job(
     return JobStatus(WAITING if is_queued else OPEN, part)
 
 
-def _speed(job: Job, root: pathlib.Path) -> float | None:
+def _speed(standing: Standing) -> float | None:
     """Progress a second of all seeds together, from the last records of a training run."""
-    if job.kind != "train":
-        return None
-    unit = "updates" if job.offline else "env_steps"
-    if not (root / job.out / "metrics.jsonl").is_file():
-        return None
-    records = metrics.records(root / job.out)[-LAST:]
+    records = standing.records[-LAST:]
     if not records:
         return None
 
@@ -83,5 +78,6 @@ def _speed(job: Job, root: pathlib.Path) -> float | None:
     first = of_seed[0]
     last = of_seed[-1]
     seconds = float(last["wall_s"]) - float(first["wall_s"])
-    progress = float(last[unit]) - float(first[unit])
-    return job.seeds * progress / seconds if seconds > 0 and progress > 0 else None
+    counted = unit(standing.job)
+    progress = float(last[counted]) - float(first[counted])
+    return standing.job.seeds * progress / seconds if seconds > 0 and progress > 0 else None

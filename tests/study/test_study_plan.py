@@ -11,7 +11,7 @@ from tiny_studies import book, make_run, tiny_plan
 from jaxshare.study import book as books
 from jaxshare.study import kinds, names
 from jaxshare.study import plan as planning
-from jaxshare.study.done import check_signed, is_done, progress, sign
+from jaxshare.study.done import check_signed, is_done, look, sign
 from jaxshare.study.job import Job
 from jaxshare.study.valid import check_jobs
 from jaxshare.types import RefusedError
@@ -26,7 +26,7 @@ def test_a_run_is_done_when_every_seed_was_evaluated_at_its_end(tmp_path):
     assert not is_done(job, tmp_path)  # one seed of two
     make_run(tmp_path, job, {0: ends, 1: ends[:2]})
     assert not is_done(job, tmp_path)
-    assert progress(job, tmp_path) == {"seed 0": 66.0, "seed 1": 32.0}
+    assert look(job, tmp_path).progress() == {"seed 0": 66.0, "seed 1": 32.0}
     make_run(
         tmp_path,
         job,
