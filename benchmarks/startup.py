@@ -196,6 +196,14 @@ class Noted:
         """See `lower`."""
         return self
 
+    def trace(self, *args: Any) -> Any:
+        """As of a jitted function."""
+        return self._function.trace(*args)
+
+    def eval_shape(self, *args: Any) -> Any:
+        """As of a jitted function."""
+        return self._function.eval_shape(*args)
+
     def __call__(self, *args: Any) -> Any:
         import jax
 
