@@ -11,7 +11,6 @@ from typing import Any
 
 from jaxshare.results import curves
 from jaxshare.run import metrics
-from jaxshare.run.loggers import METRICS
 from jaxshare.study.job import DATA_KINDS, Job
 from jaxshare.types import RefusedError
 
@@ -58,7 +57,7 @@ def look(job: Job, root: pathlib.Path) -> Standing:
     out = root / job.out
     if job.kind != "train":
         return Standing(job, out.exists(), [])
-    exists = (out / METRICS).is_file()
+    exists = (out / "metrics.jsonl").is_file()
     return Standing(job, exists, metrics.records(out) if exists else [])
 
 
