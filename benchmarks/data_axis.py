@@ -7,8 +7,8 @@ Cases: one update of QMIX with 10 agents (SMAX 10m_vs_11m, 32 whole episodes), a
 environments x 32 steps, 4 epochs of 4 minibatches). Each kind of call has a process of its own, which is held to its
 cores before JAX starts: `one core` has one device on one core, `one device` one that may use both cores, `two devices`
 one on each core. The processes take turns, so that never two compute at a time; medians count. These have the same
-shards, so they compute the same. `half` is half of the work on one core, what each of two devices has to do: no layout
-of two devices can be faster.
+shards, so they compute the same. `two halves` is the limit: half of the work in each of two processes at once, a core
+each, which exchange nothing.
 
 The bytes are those of every array that the program's collectives sum up or gather, each counted once: of QMIX that is
 an update, of MAPPO one optimiser step and what an iteration adds to it.
@@ -37,7 +37,8 @@ from jaxshare.types import Clock, HParams, TrainState
 
 SHARDS = 2
 UPDATES = 2  # of one call, in a scan as in training
-KINDS = {"one core": (1, 1), "one device": (1, 2), "two devices": (2, 2), "half": (1, 1)}  # devices, cores
+KINDS = {"one core": (1, slice(1)), "one device": (1, slice(2)), "two devices": (2, slice(2))}  # devices, cores
+HALVES = {"half": (1, slice(1)), "other half": (1, slice(1, 2))}
 COMMON = ["progress=false", "env=smax", f"parallel.shards={SHARDS}", "total_env_steps=1000000"]
 HALVED = ("num_envs", "batch_size")
 CASES = {
@@ -57,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=20, help="timed calls of each (default %(default)s)")
     parser.add_argument("--case", choices=tuple(CASES), help=argparse.SUPPRESS)
-    parser.add_argument("--kind", choices=tuple(KINDS), help=argparse.SUPPRESS)
+    parser.add_argument("--kind", choices=(*KINDS, *HALVES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.kind:
         serve(options.case, options.kind)
@@ -71,10 +72,10 @@ def main() -> None:
 
 def row(case: str, measured: dict[str, float]) -> str:
     """A line of the table."""
-    times = "   ".join(f"{kind} {measured[kind]:.3f} s" for kind in KINDS)
+    times = "   ".join(f"{kind} {measured[kind]:.3f} s" for kind in (*KINDS, "two halves"))
     two = measured["two devices"]
     ratios = f"{measured['one core'] / two:.2f} x one core, {measured['one device'] / two:.2f} x one device"
-    limit = f"at most {measured['one core'] / measured['half']:.2f}"
+    limit = f"two halves {measured['one core'] / measured['two halves']:.2f} x one core"
     return f"{case:<34} {times}   two devices: {ratios}, {limit}; {measured['bytes'] / 1e3:.0f} kB between them"
 
 
@@ -86,28 +87,34 @@ def measure(case: str, repeats: int) -> dict[str, float]:
     command = [sys.executable, __file__, "--case", case, "--kind"]
     workers = {}
     moved = {}
-    for kind in KINDS:
+    for kind in (*KINDS, *HALVES):
         # one after the other, so that none compiles while another does
         pipe = subprocess.PIPE
         workers[kind] = subprocess.Popen([*command, kind], stdin=pipe, stdout=pipe, text=True)
         moved[kind] = answer(workers[kind])["bytes"]
 
-    # never two at a time
-    times: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    # never two at a time, but for the halves
+    times: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "two halves")}
     for _ in range(repeats):
-        for kind, worker in workers.items():
-            times[kind].append(answer(worker, "go")["seconds"])
+        for kind in KINDS:
+            times[kind].append(together(workers[kind]))
+        times["two halves"].append(together(*(workers[kind] for kind in HALVES)))
     for worker in workers.values():
         worker.communicate()
     return {"bytes": moved["two devices"], **{kind: statistics.median(each) for kind, each in times.items()}}
 
 
-def answer(worker: subprocess.Popen[str], request: str = "") -> dict[str, float]:
-    """What a worker prints next, as JSON, once it was asked. Raises RuntimeError if it has ended."""
-    assert worker.stdin is not None
+def together(*workers: subprocess.Popen[str]) -> float:
+    """Seconds of one call in each of these workers, of the slowest."""
+    for worker in workers:
+        assert worker.stdin is not None
+        print("go", file=worker.stdin, flush=True)
+    return max(answer(worker)["seconds"] for worker in workers)
+
+
+def answer(worker: subprocess.Popen[str]) -> dict[str, float]:
+    """What a worker prints next, as JSON. Raises RuntimeError if it has ended."""
     assert worker.stdout is not None
-    if request:
-        print(request, file=worker.stdin, flush=True)
     for line in worker.stdout:
         if line.startswith("{"):
             return json.loads(line)
@@ -116,11 +123,11 @@ def answer(worker: subprocess.Popen[str], request: str = "") -> dict[str, float]
 
 def serve(case: str, kind: str) -> None:
     """Compile a call and time it once for each line that comes in."""
-    devices, cores = KINDS[kind]
+    devices, cores = {**KINDS, **HALVES}[kind]
     usable = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, usable[:cores])
+    os.sched_setaffinity(0, usable[cores])
     jax.config.update("jax_num_cpu_devices", devices)
-    call, text = made([*COMMON, *CASES[case], f"parallel.data={devices}"] if kind != "half" else half(case))
+    call, text = made(half(case) if kind in HALVES else [*COMMON, *CASES[case], f"parallel.data={devices}"])
     jax.block_until_ready(call())
     print(json.dumps({"bytes": bytes_between(text)}), flush=True)
     for _ in sys.stdin:
