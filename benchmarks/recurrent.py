@@ -61,7 +61,7 @@ def flax_loss(options, x):
 
 
 def our_loss(options, x):
-    net = q_network(options.inputs, 8, options.hidden, recurrent=True, groups=(0,))
+    net = q_network(options.inputs, 8, options.hidden, recurrent=True, param_sets=(0,))
     start = net.initial_carry(options.rows)
     return (lambda p: jnp.square(net.unroll(p, start, x)[1]).mean()), net.init(jax.random.key(1))
 

@@ -28,7 +28,8 @@ from jaxshare import cli
 from jaxshare.run import build
 from jaxshare.training import rollout
 from jaxshare.training.program import Program
-from jaxshare.types import Algorithm, Array, Context, Env, Episode
+from jaxshare.trees import Params
+from jaxshare.types import Array, Episode
 
 TASKS = (("env=smax", "env.scenario=3m"), ("env=mpe", "env.scenario=spread"))
 KEYS = 4  # rollouts of a round
@@ -86,7 +87,11 @@ def player(program: Program, play: Play) -> Play:
     algorithm = program.algorithm
     ctx = _common.context(algorithm.hparams)
     params = jax.jit(algorithm.init)(jax.random.key(0)).params
-    compiled = jax.jit(lambda params, key: play(program.env, algorithm, params, ctx, key, program.run.num_envs, True))
+
+    def first(params: Params, key: Array) -> rollout.Rollout:
+        return play(rollout.Players(program.env, algorithm, params, ctx, explore=True), key, program.run.num_envs)
+
+    compiled = jax.jit(first)
     return lambda key: compiled(params, key)
 
 
@@ -107,23 +112,22 @@ def in_turns(ways: dict[str, Play], seconds: float) -> dict[str, list[float]]:
     return times
 
 
-def scanned(
-    env: Env, algorithm: Algorithm, params: Any, ctx: Context, key: Array, num_envs: int, explore: bool
-) -> rollout.Rollout:
+def scanned(players: rollout.Players, key: Array, num_envs: int) -> rollout.Rollout:
     """The same episodes as plainly as can be: a scan to the limit, and padding put in afterwards."""
+    env = players.env
     reset_key, step_key = jax.random.split(key)
     state, shown = jax.vmap(env.reset)(jax.random.split(reset_key, num_envs))
 
     def step(carry: Any, key: Array) -> Any:
         state, shown, memory, running = carry
         act_key, env_key = jax.random.split(key)
-        memory, action, extras = algorithm.act(params, memory, shown, ctx, act_key, explore)
+        memory, action, extras = players.act(memory, shown, act_key)
         stepped = jax.vmap(env.step)(state, action, jax.random.split(env_key, num_envs))
         state, new = jax.tree.map(partial(_select, running), stepped, (state, shown))
         going = running & ~(new.terminated | new.truncated)
         return (state, new, memory, going), (shown, new, {"action": action, "extras": extras}, running)
 
-    start = (state, shown, algorithm.initial_carry(num_envs), jnp.ones(num_envs, bool))
+    start = (state, shown, players.algorithm.initial_carry(num_envs), jnp.ones(num_envs, bool))
     (_, last, *_), (seen, new, acted, running) = jax.lax.scan(
         step, start, jax.random.split(step_key, env.spec.episode_limit)
     )
