@@ -76,7 +76,7 @@ def peak(scenario: str, dtype: str) -> dict[str, Any]:
 
 def child(settings: list[str]) -> dict[str, float]:
     """Train a little; what it took."""
-    from jaxshare import replay
+    from jaxshare.training import replay
 
     _, _, runs = _common.not_started(settings)
     runs.compile()
