@@ -39,6 +39,7 @@ SHARDS = 2
 UPDATES = 2  # of one call, in a scan as in training
 KINDS = {"one core": (1, slice(1)), "one device": (1, slice(2)), "two devices": (2, slice(2))}  # devices, cores
 HALVES = {"half": (1, slice(1)), "other half": (1, slice(1, 2))}
+LIMIT = "two halves"
 COMMON = ["progress=false", "env=smax", f"parallel.shards={SHARDS}", "total_env_steps=1000000"]
 HALVED = ("num_envs", "batch_size")
 CASES = {
@@ -72,10 +73,10 @@ def main() -> None:
 
 def row(case: str, measured: dict[str, float]) -> str:
     """A line of the table."""
-    times = "   ".join(f"{kind} {measured[kind]:.3f} s" for kind in (*KINDS, "two halves"))
+    times = "   ".join(f"{kind} {measured[kind]:.3f} s" for kind in (*KINDS, LIMIT))
     two = measured["two devices"]
     ratios = f"{measured['one core'] / two:.2f} x one core, {measured['one device'] / two:.2f} x one device"
-    limit = f"two halves {measured['one core'] / measured['two halves']:.2f} x one core"
+    limit = f"{LIMIT} {measured['one core'] / measured[LIMIT]:.2f} x one core"
     return f"{case:<34} {times}   two devices: {ratios}, {limit}; {measured['bytes'] / 1e3:.0f} kB between them"
 
 
@@ -94,11 +95,11 @@ def measure(case: str, repeats: int) -> dict[str, float]:
         moved[kind] = answer(workers[kind])["bytes"]
 
     # never two at a time, but for the halves
-    times: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "two halves")}
+    times: dict[str, list[float]] = {kind: [] for kind in (*KINDS, LIMIT)}
     for _ in range(repeats):
         for kind in KINDS:
             times[kind].append(together(workers[kind]))
-        times["two halves"].append(together(*(workers[kind] for kind in HALVES)))
+        times[LIMIT].append(together(*(workers[kind] for kind in HALVES)))
     for worker in workers.values():
         worker.communicate()
     return {"bytes": moved["two devices"], **{kind: statistics.median(each) for kind, each in times.items()}}

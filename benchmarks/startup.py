@@ -124,7 +124,6 @@ class Watch:
         self.small: list[float] = []  # programs compiled outside the lifted ones, seconds each
         self.inside = False
         self.cache_hits = 0
-        self.cpu = 0.0  # seconds of all cores when the newest program had run for the first time: the chunk's is last
 
     @property
     def now(self) -> float:
@@ -215,26 +214,35 @@ class Noted:
             return self._program(*args)
         begun, self._has_run = self._watch.now, True
         out = jax.block_until_ready(self._program(*args))
-        self._watch.cpu = time.process_time()
         self._watch.programs[self._name].update({"begun": begun, "run": self._watch.now - begun})
         return out
 
 
-def first_chunk(watch: Watch) -> Any:
-    """A callback that notes what the first chunk did, and the phases of the run around it as steps."""
+def first_chunk(started: float) -> Any:
+    """A callback: `found` is what the first chunk did and when, `phases` what the run did around it."""
     from jaxshare.run.callbacks import Callback
 
     class FirstChunk(Callback):
         def __init__(self) -> None:
-            self.counts: dict[str, Any] = {}
+            self.found: dict[str, Any] = {}
+            self.phases: list[Any] = []
 
         def on_chunk(self, training: Any, chunk: Any) -> None:
             iterations = int(chunk.metrics["active"].shape[1])
-            self.counts.update(updates=int(chunk.after.updates.min()), iterations=iterations)
+            updates = int(chunk.after.updates.min())
+            if not updates:
+                raise SystemExit("the first chunk made no update")
+            (phase,) = [phase for phase in training.timeline.phases if phase.name == "chunk"]
+            self.found = {
+                "updates": updates,
+                "iterations": iterations,
+                "first_update": phase.begun - started + (phase.ended - phase.begun) / iterations,
+                "first_chunk": phase.ended - started,
+                "cpu_seconds": time.process_time(),
+            }
 
         def on_checkpoint(self, training: Any, path: Any) -> None:
-            if self.counts:  # else it is the one before the first chunk
-                watch.add(training.timeline.phases)
+            self.phases = list(training.timeline.phases)
 
     return FirstChunk()
 
@@ -242,23 +250,9 @@ def first_chunk(watch: Watch) -> Any:
 def child_command(started: float, run_dir: str) -> None:
     """Start the main job as its command does, and print when the first chunk was done."""
     from jaxshare import cli
-    from jaxshare.run.callbacks import Callback
     from jaxshare.run.train import train
 
-    class FirstChunk(Callback):
-        def __init__(self) -> None:
-            self.found: dict[str, Any] = {}
-
-        def on_chunk(self, training: Any, chunk: Any) -> None:
-            iterations = int(chunk.metrics["active"].shape[1])
-            (phase,) = [phase for phase in training.timeline.phases if phase.name == "chunk"]
-            each = (phase.ended - phase.begun) / iterations
-            first = phase.begun - started + each
-            whole = phase.ended - started
-            self.found = {"first_update": first, "first_chunk": whole, "iterations": iterations}
-            self.found["cpu_seconds"] = time.process_time()
-
-    callback = FirstChunk()
+    callback = first_chunk(started)
     train(cli.settings([JOB, f"run_dir={run_dir}"]), max_chunks=1, at_once=True, watchers=[callback])
     print(json.dumps(callback.found))
 
@@ -280,25 +274,20 @@ def child_script(started: float, run_dir: str) -> None:
     begun = watch.now
     settings = cli.settings([JOB, f"run_dir={run_dir}"])
     watch.step("settings", begun)
-    callback = first_chunk(watch)
+    callback = first_chunk(started)
     train(settings, max_chunks=1, watchers=[callback])
-    print(json.dumps({**callback.counts, **report(watch, callback.counts)}))
+    watch.add(callback.phases)
+    print(json.dumps({**callback.found, **report(watch)}))
 
 
-def report(watch: Watch, found: dict[str, Any]) -> dict[str, Any]:
-    """What the parent shows."""
-    chunk, updates, iterations = watch.programs["chunk"], found["updates"], found["iterations"]
-    if not updates:
-        raise SystemExit("the first chunk made no update")
+def report(watch: Watch) -> dict[str, Any]:
+    """What the parent shows of the parts."""
     return {
-        "first_update": chunk["begun"] + chunk["run"] / iterations,
-        "first_chunk": chunk["begun"] + chunk["run"],
         "steps": watch.steps,
         "programs": watch.programs,
         "small_programs": len(watch.small),
         "small_seconds": sum(watch.small),
         "cache_hits": watch.cache_hits,
-        "cpu_seconds": watch.cpu,
     }
 
 
