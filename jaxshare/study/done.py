@@ -28,7 +28,7 @@ class Standing:
         ends: dict[str, float] = {}
         for record in self.records:
             name = curves.run_name(record)
-            ends[name] = max(ends.get(name, 0.0), float(record[unit(self.job)]))
+            ends[name] = max(ends.get(name, 0.0), float(record[self.job.unit]))
         return ends
 
     def is_done(self) -> bool:
@@ -46,7 +46,7 @@ class Standing:
     def _evaluated(self) -> list[float]:
         """Where the last evaluation of every seed was."""
         evaluations = curves.evaluations(self.records)
-        return [records[-1][unit(self.job)] for records in evaluations.values()]
+        return [records[-1][self.job.unit] for records in evaluations.values()]
 
     def _is_over(self, ends: Collection[float]) -> bool:
         return len(ends) >= self.job.seeds and min(ends) >= self.job.total
@@ -64,11 +64,6 @@ def look(job: Job, root: pathlib.Path) -> Standing:
 def is_done(job: Job, root: pathlib.Path) -> bool:
     """Whether the result of a job is there. Raises as `look` does."""
     return look(job, root).is_done()
-
-
-def unit(job: Job) -> str:
-    """What the progress of a training run counts."""
-    return "updates" if job.offline else "env_steps"
 
 
 # --------------------------------------------------------------------------------------- data sets

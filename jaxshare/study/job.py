@@ -47,6 +47,11 @@ class Job:
         return shlex.join(["python", *words])
 
     @property
+    def unit(self) -> str:
+        """What `total`, and the progress of a training run, count: a field of its records."""
+        return "updates" if self.offline else "env_steps"
+
+    @property
     def settings(self) -> Settings:
         """Of a training run."""
         return dict(_pair(word) for word in self.arguments if "=" in word)

@@ -236,12 +236,11 @@ class _Judging:
         Of SIT from the end of its first stage on.
         """
         job = self.plan.jobs_of(task, arm)[0]
-        unit = "updates" if job.offline else "env_steps"
         first = int(job.settings.get(STAGE, "0"))
         seeds = []
         for records in self.runs.evaluations(task, arm):
-            later = [record for record in records if record[unit] >= first]
-            x = np.array([record[unit] - first for record in later], float)
+            later = [record for record in records if record[job.unit] >= first]
+            x = np.array([record[job.unit] - first for record in later], float)
             y = np.array([record[PREFIX + metric] for record in later], float)
             seeds.append(curves.Curve(x, y))
 

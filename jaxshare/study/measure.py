@@ -140,7 +140,7 @@ def _is_over(short: _Short, executor: Executor) -> bool:
 def _keep(short: _Short, path: pathlib.Path) -> None:
     """Write down what was measured, or say that nothing was."""
     if short.log is not None:
-        cost_of_kind = _cost(short.marks, "updates" if short.job.offline else "env_steps")
+        cost_of_kind = _cost(short.marks, short.job.unit)
     else:
         out = short.task.log.parent.parent / short.job.out
         cost_of_kind = {"start_s": round(short.spent, 1)} if out.exists() else None

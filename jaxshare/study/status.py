@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jaxshare.study import ledger
-from jaxshare.study.done import Standing, look, unit
+from jaxshare.study.done import Standing, look
 from jaxshare.study.job import Job
 
 DONE = "done"
@@ -78,6 +78,6 @@ def _speed(standing: Standing) -> float | None:
     first = of_seed[0]
     last = of_seed[-1]
     seconds = float(last["wall_s"]) - float(first["wall_s"])
-    counted = unit(standing.job)
-    progress = float(last[counted]) - float(first[counted])
+    unit = standing.job.unit
+    progress = float(last[unit]) - float(first[unit])
     return standing.job.seeds * progress / seconds if seconds > 0 and progress > 0 else None
