@@ -31,7 +31,7 @@ from jaxshare.training.updating import Learning
 from jaxshare.trees import Tree
 
 Row = dict[str, Any]
-Numbers = dict[str, np.ndarray]
+Numbers = dict[str, Any]  # arrays of numpy or JAX
 
 TINY = ("env=matrix", "env.game=two_step", "algo.hidden_dim=8", "num_envs=4", "eval.episodes=4", "eval.every=16",
         "progress=false")  # fmt: skip

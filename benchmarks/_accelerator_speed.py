@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from _accelerator_parts import LEARNERS, PRODUCTS, SMALL, TINY
 
+from jaxshare.run.advance import Pure
 from jaxshare.run.fleet import Fleet
 from jaxshare.training.program import Program
 from jaxshare.trees import Tree
@@ -198,9 +199,13 @@ def serve(cell: Cell) -> None:
     fleet.init()
     arguments = (fleet.states[0], fleet.hparams[0], fleet.clock)
     start = time.perf_counter()
-    fleet.advance.compile(lambda: arguments)
+    advance = fleet.advance
+    assert isinstance(advance, Pure)
+    advance.compile(lambda: arguments)
     compiled = time.perf_counter() - start
-    alone = fleet.layout.lift(environment_alone(program), donate=False).lower(*arguments).compile()
+    lifted = fleet.layout.lift(environment_alone(program), donate=False)
+    assert isinstance(lifted, jax.stages.Wrapped)
+    alone = lifted.lower(*arguments).compile()
     print(json.dumps({"compile_seconds": compiled}), flush=True)
     if not sys.stdin.readline():
         return

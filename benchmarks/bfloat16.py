@@ -18,6 +18,8 @@ import argparse
 import json
 import os
 import pathlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import _common
@@ -84,7 +86,7 @@ def processor() -> str:
 def update(shape: learner.Shape, repeats: int) -> dict[str, Any]:
     """Times of an update in both types."""
     batches = [learner.episodes(shape, seed) for seed in range(learner.UPDATES)]
-    calls = {}
+    calls: dict[str, Callable[[], Any]] = {}
     losses = []
     for dtype in ("float32", "bfloat16"):
         algorithm = computed(learner.algorithm(shape), ComputeConfig(dtype=dtype))
@@ -115,13 +117,15 @@ def products(sizes: tuple[int, int, int], repeats: int) -> dict[str, Any]:
     forms = {"float32": jax.jit(dot), "rounded": jax.jit(rounded), "stored": jax.jit(rounded)}
     arguments = dict.fromkeys(forms, (x, kernel))
     arguments["stored"] = (x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
-    calls = {name: lambda f=form, args=arguments[name]: f(*args) for name, form in forms.items()}
+    calls: dict[str, Callable[[], Any]] = {}
+    for name, form in forms.items():
+        calls[name] = partial(form, *arguments[name])
     times = learner.interleaved(calls, 2 * repeats)
     return {
         "float32_ms": 1e3 * float(np.median(times["float32"])),
         "rounded_ratio": ratio(times, "rounded"),
         "stored_ratio": ratio(times, "stored"),
-        "compiled": compiled_type(forms["rounded"].lower(x, kernel).compile().as_text()),
+        "compiled": compiled_type(forms["rounded"].lower(x, kernel).compile().as_text() or ""),
     }
 
 

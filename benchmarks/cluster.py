@@ -67,7 +67,8 @@ def main() -> None:
     parser.add_argument("--drive", nargs=2, metavar=("ADDRESS", "ROOT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.drive:
-        drive(*options.drive, options.jobs)
+        address, root = options.drive
+        drive(address, root, options.jobs)
         return
     key = "overhead" if options.overhead else "kills"
     result = overhead(options.jobs) if options.overhead else with_kills(options)

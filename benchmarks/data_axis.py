@@ -172,9 +172,9 @@ def made(arguments: list[str]) -> tuple[Callable[[], Tree], str]:
     stored = program.algorithm.experience == "replay"
     lifted = fleet.layout.lift(update if stored else iterate, donate=False)
     assert isinstance(lifted, jax.stages.Wrapped)
-    arguments = (fleet.states[0], fleet.hparams[0], fleet.clock)
-    compiled = lifted.lower(*arguments).compile()
-    return lambda: compiled(*arguments), compiled.as_text() or ""
+    started = (fleet.states[0], fleet.hparams[0], fleet.clock)
+    compiled = lifted.lower(*started).compile()
+    return lambda: compiled(*started), compiled.as_text() or ""
 
 
 def bytes_between(text: str) -> int:

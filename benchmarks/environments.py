@@ -177,7 +177,7 @@ def original(name: str) -> tuple[Any, int, int]:
     kind, scenario = name.split("/")
     __import__({"lbf": "lbforaging", "rware": "rware"}[kind])
     ids = {"lbf": f"Foraging-{scenario}-v3", "rware": f"rware-{scenario}-v2"}
-    game = gymnasium.make(ids[kind], disable_env_checker=True).unwrapped
+    game: Any = gymnasium.make(ids[kind], disable_env_checker=True).unwrapped
     return game, len(game.action_space.spaces), int(game.action_space.spaces[0].n)
 
 

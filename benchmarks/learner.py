@@ -101,7 +101,8 @@ def main() -> None:
     found: dict[str, Any] = {"machine": _common.machine(), "repeats": options.repeats, "shapes": {}}
     print(f"{found['machine']}; load {os.getloadavg()[0]:.1f}")
     for name in options.shapes:
-        found["shapes"][name] = one = measure(SHAPES[name], options.repeats)
+        one: dict[str, Any] = measure(SHAPES[name], options.repeats)
+        found["shapes"][name] = one
         print(row(name, one), flush=True)
         if options.parts:
             one["parts_ms"] = parts(SHAPES[name], options.repeats)
@@ -262,9 +263,9 @@ def halves(shape: Shape, batches: list[Episode], learner: LearnerState) -> Calla
     def update(state: LearnerState, batch: Episode) -> Any:
         return made.update(state, batch, ctx, key)
 
-    specs = {"in_specs": (P(), half), "out_specs": P(), "check_vma": False}
+    halved = jax.shard_map(update, mesh=mesh, in_specs=(P(), half), out_specs=P(), check_vma=False)
     learner, batches = jax.device_put((learner, batches), (NamedSharding(mesh, P()), NamedSharding(mesh, half)))
-    return stepper(jax.shard_map(update, mesh=mesh, **specs), learner, batches)
+    return stepper(halved, learner, batches)
 
 
 def products_alone(shape: Shape) -> Callable[[], Any]:
@@ -279,7 +280,12 @@ def products_alone(shape: Shape) -> Callable[[], Any]:
     }  # fmt: skip
 
     def unrolled(kernels: list[jax.Array]) -> jax.Array:
-        step = lambda carry, _: (y := 0.1 * sum(carry @ k for k in kernels), y)  # type: ignore[misc] # noqa: E731
+        def step(carry: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+            total = jnp.zeros_like(carry)
+            for kernel in kernels:
+                total = total + carry @ kernel
+            return 0.1 * total, 0.1 * total
+
         return jax.lax.scan(step, jnp.ones((rows, h)), length=steps)[1]
 
     def forward(w: dict[str, Any], x: jax.Array) -> tuple[Any, ...]:
@@ -448,8 +454,12 @@ def agent_parts(shape: Shape, batch: Episode, learner: LearnerState) -> dict[str
     x, made = build(batch), jax.jit(build)
     net = q_network(x.shape[-1], shape.actions, shape.hidden, True, spec.groups)
     carry, gru = net.initial_carry(shape.batch), learner.params["agent"]["gru"]
-    names = ("reset", "update", "new")
-    weights = GRUWeights(*[gru[f"hidden_{gate}_kernel"] for gate in names], new_bias=gru["hidden_new_bias"])
+    weights = GRUWeights(
+        reset=gru["hidden_reset_kernel"],
+        update=gru["hidden_update_kernel"],
+        new=gru["hidden_new_kernel"],
+        new_bias=gru["hidden_new_bias"],
+    )
     keys = jax.random.split(jax.random.key(4), 3)
     gates = Gates(*[jax.random.normal(k, (shape.steps + 1, rows, shape.hidden)) for k in keys])
     unroll = lambda given, h: jnp.square(gru_unroll(*given, h)).mean()  # noqa: E731
@@ -476,11 +486,15 @@ def other_parts(shape: Shape, batch: Episode, learner: LearnerState) -> dict[str
         changes, opt_state = optimizer.update(params, opt_state)
         return optax.apply_updates(params, changes), opt_state
 
+    def mixed(given: Any) -> jax.Array:
+        params, q = given
+        return jnp.square(mixer.apply(params, q, now)).mean()
+
     first = optimizer.init(learner.params)
     ring = replay.init(batch, 8 * shape.batch, "float32")
     gather, index = jax.jit(replay.gather), jnp.arange(shape.batch) * 7
     return {
-        **both_ways("mixer", lambda given: jnp.square(mixer.apply(*given, now)).mean(), (learner.params["mixer"], q)),
+        **both_ways("mixer", mixed, (learner.params["mixer"], q)),
         "optimiser": lambda: optimise(learner.params, first),
         "gather (not part of an update)": lambda: gather(ring, index),
     }

@@ -32,7 +32,7 @@ from jaxshare.envs.matrix import environment as matrix
 from jaxshare.envs.matrix.tables import TABLES
 from jaxshare.learners.passes import with_values
 from jaxshare.learners.records import View
-from jaxshare.types import Clock, Context, Episode
+from jaxshare.types import Clock, Context, Discrete, Episode
 
 SUPERMODULAR = {  # squared error of the best fit that is monotone and supermodular, found by enumerating the orders
     "linear": 0, "monotonic": 0, "climbing": 151.5556, "or": 6.25, "nm1": 32.0, "nm2": 38.2222, "stag_hunt_sum": 0.1667,
@@ -79,8 +79,13 @@ def every_joint_action(env: Any) -> Episode:
         return jnp.stack([jnp.broadcast_to(getattr(first, name), end.shape), end])
 
     return Episode(
-        **{name: slots(name) for name in ("obs", "state", "avail", "alive")},
-        **{name: getattr(last, name)[None] for name in ("reward", "terminated", "truncated")},
+        obs=slots("obs"),
+        state=slots("state"),
+        avail=slots("avail"),
+        alive=slots("alive"),
+        reward=last.reward[None],
+        terminated=last.terminated[None],
+        truncated=last.truncated[None],
         action=joint[None],
         mask=jnp.ones((1, len(joint))),
     )
@@ -107,7 +112,9 @@ def train(game: str, algo: str, updates: int, seeds: int, changed: dict[str, Any
         view = View(parts, learner, learner.params, batch, ctx, key=None)
         return with_values(view).values.q_tot[0]
 
-    actions = env.spec.action.num_actions
+    action = env.spec.action
+    assert isinstance(action, Discrete)
+    actions = action.num_actions
     tables = [np.asarray(run(jax.random.key(seed))) for seed in range(seeds)]
     return [table.reshape(actions, actions) for table in tables]
 

@@ -28,7 +28,7 @@ from jaxshare.types import Episode
 
 UPDATES = 4  # of a call
 SELECTIONS = ("all", "per")
-ARMS = {  # rival -> what is measured against it
+ARMS: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {  # rival -> what is measured against it
     ("algo=qmix",): {
         **{f"differ, select={s}": ("algo=qmix", "modifiers=[differ]", f"differ.select={s}") for s in SELECTIONS},
         "qplex": ("algo=qplex",),
@@ -53,12 +53,13 @@ def measure(options: argparse.Namespace) -> None:
     found: dict[str, Any] = {"machine": _common.machine(), "settings": task, "rows": []}
     settings, _, runs = _common.program_and_runs([*task, "algo=qmix", "replay.capacity=256"])
     runs.chunk()
-    full = replay.gather(jax.tree.map(lambda x: x[0], runs.states[0]).replay, np.arange(settings.run.batch_size))
+    full = replay.gather(jax.tree.map(lambda x: x[0], runs.states[0]).replay, jnp.arange(settings.run.batch_size))
     longest = int(full.mask.sum(0).max())
     batches = [replay.crop(full, steps) for steps in sorted({longest, int(full.mask.shape[0])})]
     for rival, others in ARMS.items():
         name = " ".join(rival)
-        learners = {label: Updates(task, arguments) for label, arguments in {name: rival, **others}.items()}
+        arms = {name: rival, **others}
+        learners = {label: Updates(task, arguments) for label, arguments in arms.items()}
         for batch in batches:
             print(f"{' '.join(task)}, batch {settings.run.batch_size} episodes of {len(batch.mask)} steps")
             found["rows"] += compare(name, learners, batch, options.repeats)
@@ -100,7 +101,7 @@ class Updates:
     def __init__(self, task: list[str], arguments: tuple[str, ...]) -> None:
         settings, program, runs = _common.program_and_runs([*task, *arguments, "replay.capacity=64"])
         algorithm = program.algorithm
-        hparams = {name: np.float32(value) for name, value in algorithm.hparams.items()}
+        hparams = {name: jnp.float32(value) for name, value in algorithm.hparams.items()}
         state = jax.tree.map(lambda x: x[0], runs.states[0]).replace(replay=None)
         self.period = next((m.period for m in settings.modifiers.values() if hasattr(m, "period")), 0)
         self._learner = state.learner

@@ -21,6 +21,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import _common
@@ -130,7 +131,7 @@ def times(size: str, task: str, repeats: int) -> dict[str, Any]:
     ms: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(repeats + 2):
         for name, call in calls.items():
-            seconds = _common.seconds(lambda call=call, i=i: call(i), 1)[0] / UPDATES
+            seconds = _common.seconds(partial(call, i), 1)[0] / UPDATES
             if i >= 2:
                 ms[name].append(1e3 * seconds)
     ratios = np.array(ms["packed"]) / np.array(ms["cut"])
@@ -153,7 +154,7 @@ def updates(shape: Shape, ring: Episode, packed: str) -> tuple[Callable[[int], A
     """A call that makes UPDATES updates, from the one with this number on, and the seconds that it took to compile."""
     spec = shape.spec()
     run = RunConfig(batch_size=BATCH, replay=ReplayConfig(capacity=EPISODES, packed=packed))
-    program = Program(Env(spec, reset=None, step=None), qmix.make(qmix.Config(), spec).assemble(), run)
+    program = Program(Env(spec, reset=_never, step=_never), qmix.make(qmix.Config(), spec).assemble(), run)
     assert program.packs == (packed == "always")
     hparams = {name: jnp.float32(value) for name, value in program.algorithm.hparams.items()}
     zero = jnp.int32(0)
@@ -173,6 +174,11 @@ def updates(shape: Shape, ring: Episode, packed: str) -> tuple[Callable[[int], A
     compiled = jax.jit(many).lower(learner, ring, zero).compile()
     seconds = time.perf_counter() - start
     return lambda i: compiled(learner, ring, jnp.int32(UPDATES * i)), seconds
+
+
+def _never(*_: Any) -> Any:
+    """Of the environment of a program that only learns."""
+    raise AssertionError("nothing is played here")
 
 
 def ring_of(shape: Shape, length: np.ndarray) -> Episode:

@@ -8,6 +8,9 @@ Both are agents of the same shape (Linear, ReLU, GRU, Linear) on the same inputs
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import _common
 import jax
@@ -38,15 +41,21 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     options = parser.parse_args()
     x = jax.random.normal(jax.random.key(0), (options.steps, options.rows, 1, options.inputs))
-    losses = {"flax GRUCell in a scan": flax_loss(options, x), "jaxshare": our_loss(options, x)}
-    for label, make in {"forward": jax.jit, "forward + backward": lambda f: jax.jit(jax.value_and_grad(f))}.items():
-        calls = {name: (make(loss), params) for name, (loss, params) in losses.items()}
-        times = {name: [] for name in calls}
-        for fn, params in calls.values():
-            jax.block_until_ready(fn(params))
+    losses: dict[str, tuple[Callable[[Any], jax.Array], Any]] = {
+        "flax GRUCell in a scan": flax_loss(options, x),
+        "jaxshare": our_loss(options, x),
+    }
+    for label in ("forward", "forward + backward"):
+        calls: dict[str, Callable[[], Any]] = {}
+        for name, (loss, params) in losses.items():
+            fn = jax.jit(loss if label == "forward" else jax.value_and_grad(loss))
+            calls[name] = partial(fn, params)
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for call in calls.values():
+            jax.block_until_ready(call())
         for _ in range(options.repeats):
-            for name, (fn, params) in calls.items():
-                times[name] += _common.seconds(lambda fn=fn, params=params: fn(params), 1)
+            for name, call in calls.items():
+                times[name] += _common.seconds(call, 1)
         rival = np.array(times["flax GRUCell in a scan"])
         for name, values in times.items():
             ratio = np.median(rival / np.array(values))
@@ -54,16 +63,28 @@ def main() -> None:
     print(_common.machine())
 
 
-def flax_loss(options, x):
-    model, carry = FlaxAgent(options.hidden, 8), jnp.zeros((options.rows, options.hidden))
+def flax_loss(options: argparse.Namespace, x: jax.Array) -> tuple[Callable[[Any], jax.Array], Any]:
+    """The loss of flax's network, and its parameters."""
+    model = FlaxAgent(options.hidden, 8)
+    carry = jnp.zeros((options.rows, options.hidden))
     params = model.init(jax.random.key(1), carry, x[:, :, 0])
-    return (lambda p: jnp.square(model.apply(p, carry, x[:, :, 0])).mean()), params
+
+    def loss(params: Any) -> jax.Array:
+        q: Any = model.apply(params, carry, x[:, :, 0])
+        return jnp.square(q).mean()
+
+    return loss, params
 
 
-def our_loss(options, x):
+def our_loss(options: argparse.Namespace, x: jax.Array) -> tuple[Callable[[Any], jax.Array], Any]:
+    """The same of ours."""
     net = q_network(options.inputs, 8, options.hidden, recurrent=True, param_sets=(0,))
     start = net.initial_carry(options.rows)
-    return (lambda p: jnp.square(net.unroll(p, start, x)[1]).mean()), net.init(jax.random.key(1))
+
+    def loss(params: Any) -> jax.Array:
+        return jnp.square(net.unroll(params, start, x)[1]).mean()
+
+    return loss, net.init(jax.random.key(1))
 
 
 if __name__ == "__main__":

@@ -131,11 +131,15 @@ def scanned(players: rollout.Players, key: Array, num_envs: int) -> rollout.Roll
     (_, last, *_), (seen, new, acted, running) = jax.lax.scan(
         step, start, jax.random.split(step_key, env.spec.episode_limit)
     )
-    slots, reached = {}, jnp.concatenate([running[:1], running])
+    slots: dict[str, Any] = {}
+    reached = jnp.concatenate([running[:1], running])
     for name, value in rollout.PADDING.items():
         whole = jnp.concatenate([getattr(seen, name), getattr(last, name)[None]])
         slots[name] = _select(reached, whole, jnp.asarray(value, whole.dtype))
-    taken = {**acted, **{name: getattr(new, name) for name in ("reward", "terminated", "truncated", "info")}}
+    taken: dict[str, Any] = {
+        **acted,
+        **{name: getattr(new, name) for name in ("reward", "terminated", "truncated", "info")},
+    }
     taken = jax.tree.map(lambda x: _select(running, x, jnp.zeros((), x.dtype)), taken)
     info = {name: x.sum(0) for name, x in taken.pop("info").items()}
     return rollout.Rollout(episode=Episode(**slots, **taken, mask=running.astype(jnp.float32)), info=info)

@@ -131,7 +131,9 @@ def update_flops(program: Program) -> float:
 
     clock = jax.eval_shape(start_clock)
     cost = jax.jit(update).lower(state.learner, batch, jax.ShapeDtypeStruct((), jnp.int32), clock).compile()
-    return float(cost.cost_analysis()["flops"])
+    counted = cost.cost_analysis()
+    assert counted is not None
+    return float(counted["flops"])
 
 
 if __name__ == "__main__":

@@ -92,7 +92,8 @@ def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
         process.kill()
         raise
     if process.returncode:
-        raise RuntimeError(f"{' '.join(map(str, process.args))} failed: run it by itself to see why")
+        command = process.args if isinstance(process.args, list) else [process.args]
+        raise RuntimeError(f"{' '.join(map(str, command))} failed: run it by itself to see why")
     return json.loads(out.splitlines()[-1])
 
 

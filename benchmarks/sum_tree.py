@@ -71,13 +71,11 @@ def trees(priority):
 def row(what: str, capacity: int, batch: int, micros: dict[str, float]) -> dict:
     rivals = {name: value for name, value in micros.items() if name != "ours"}
     best = min(rivals, key=rivals.__getitem__)
-    record = {"what": what, "leaves": capacity, "batch": batch, "us": micros, "best_rival": best}
-    record["ratio"] = micros["ours"] / rivals[best]
+    ratio = micros["ours"] / rivals[best]
+    record = {"what": what, "leaves": capacity, "batch": batch, "us": micros, "best_rival": best, "ratio": ratio}
     rest = "  ".join(f"{name} {value:.0f}" for name, value in rivals.items())
-    mark = "" if record["ratio"] <= 1 else "  slower"
-    print(
-        f"{what:8} {capacity:>9} {batch:>6} {micros['ours']:>9.0f} {record['ratio']:>7.2f}   {rest}{mark}", flush=True
-    )
+    mark = "" if ratio <= 1 else "  slower"
+    print(f"{what:8} {capacity:>9} {batch:>6} {micros['ours']:>9.0f} {ratio:>7.2f}   {rest}{mark}", flush=True)
     return record
 
 

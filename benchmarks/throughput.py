@@ -37,6 +37,7 @@ def measure(options: argparse.Namespace) -> None:
     steps, updates, replayed, start = runs.env_steps, int(runs.clock.updates), 0.0, time.perf_counter()
     while time.perf_counter() - start < options.seconds:
         metrics = runs.chunk()
+        assert metrics is not None
         if program.algorithm.experience == "replay":
             lengths = program.algorithm.window or np.asarray(metrics["collect"]["length"]).mean()
             replayed += float(metrics["done"].sum()) * settings.run.batch_size * lengths
