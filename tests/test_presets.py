@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import pytest
 import tiny
 import yaml
@@ -13,14 +14,20 @@ from jaxshare.algos.comix import algorithm as comix
 from jaxshare.algos.icq import algorithm as icq
 from jaxshare.algos.seac import algorithm as seac
 from jaxshare.algos.seql import algorithm as seql
+from jaxshare.algos.sit import settings as sit
+from jaxshare.collection.policies import random_actor
+from jaxshare.data import card, own, paper_sets, records
 from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.run import build
 from jaxshare.settings import hydra
 from jaxshare.settings.fields import declared
-from jaxshare.types import Discrete, EnvSpec
+from jaxshare.training import rollout
+from jaxshare.training.counting import start_clock
+from jaxshare.types import Context, Discrete, EnvSpec
 
 SMALL = ("num_envs=2", "batch_size=2", "replay.capacity=4", "eval.every=16", "eval.episodes=2", "progress=false")
 SMALL += ("total_env_steps=32", "updates_per_episode=1", "algo.hidden_dim=4", "checkpoint.every=0")
+GAME = ("env=matrix", "env.game=two_step")
 PPS = [f"pps/{algo}_{kind}" for algo in ("qmix", "vdn") for kind in ("a", "rs", "pp")]
 
 
@@ -47,16 +54,31 @@ def test_the_parts_of_a_preset_go_together(preset):
             env.host.close()
 
 
+def random_play(path, *arguments):
+    """A data set of random play in an environment."""
+    program = build.prepare(cli.settings(["algo=vdn", *arguments]))
+    act = random_actor(program.env.spec.action)
+    algorithm = dataclasses.replace(program.algorithm, initial_carry=lambda batch: (), act=act)
+    ctx = Context(hparams={}, clock=start_clock(), env_steps=jnp.int32(0))
+    players = rollout.Players(program.env, algorithm, {}, ctx, explore=True)
+    played = jax.jit(lambda key: rollout.episodes(players, key, 8).episode)(jax.random.key(0))
+    return own.save(records.from_rollout(played, card=card.card_of(program.env.spec)), path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", hydra.presets())
 def test_a_preset_trains(preset, tmp_path):
     settings = chosen(preset)
     short = ["env.max_steps=4"] if hasattr(settings.env, "max_steps") else []
     short += ["algo.minibatches=1"] if hasattr(settings.algo, "minibatches") else []  # of two environments
-    tiny.train(tmp_path, f"preset={preset}", *SMALL, *short)
-    shown = tiny.records(tmp_path)
+    offline = settings.algo_name in ("icq", "sit")  # which learn from data sets only
+    if offline:
+        short = [f"data={random_play(tmp_path / 'set.jds', *GAME)}", *GAME, "total_updates=8", "eval.every=4"]
+        short += ["algo.stage1_updates=4"] if settings.algo_name == "sit" else []
+    tiny.train(tmp_path / "run", f"preset={preset}", *SMALL, *short)
+    shown = tiny.records(tmp_path / "run")
     assert shown[-1]["updates"] >= 4
-    assert shown[-1]["env_steps"] >= 32
+    assert offline or shown[-1]["env_steps"] >= 32
     assert "eval/return" in shown[-1]
     assert any(key.startswith("loss/") for record in shown for key in record)
 
@@ -186,3 +208,44 @@ def test_pqn_for_smax_is_the_default_and_for_mpe_jaxmarls():
     assert changed == {"hidden_dim", "segment_length", "minibatches"}
     assert differences(small.algo.hparams, smax.algo.hparams) == {"lr", "epsilon_end"}
     assert (small.run.num_envs, small.algo.segment_length, small.algo.minibatches) == (32, 32, 4)
+
+
+# ---------------------------------------------------------------------------------------------- SIT
+
+TABLES_10_AND_11 = {
+    "lr": 5e-4, "critic_lr": 1e-4, "reward_lr": 1e-4, "gamma": 0.99, "grad_clip": 10.0, "alpha": 0.2, "beta": 0.1,
+    "eta": 1.0, "priority_range": 20.0, "min_ess": 0.0, "kappa": 1.0,
+}  # fmt: skip
+
+
+def test_sit_as_in_the_paper_has_its_tables_and_none_of_our_repairs():
+    settings = cli.settings(["preset=sit/paper"])
+    algo, hparams = settings.algo, settings.algo.hparams
+    assert {name: getattr(hparams, name) for name in TABLES_10_AND_11} == TABLES_10_AND_11
+    assert (settings.run.total_updates, algo.stage1_updates, settings.run.batch_size) == (35_000, 20_000, 32)
+    assert (algo.ensemble, algo.reward_dim, algo.attention_dim, algo.hidden_dim, algo.critic_dim) == (5, 64, 64, 64, 32)
+    assert differences(algo, sit.Config(), but=("hparams",)) == {
+        "lift_rewards", "filter", "share_params", "literal_weight",
+    }  # fmt: skip
+    assert differences(hparams, sit.HParams()) == {"min_ess"}
+
+
+def test_sit_as_printed_adds_the_misprints_to_it():
+    paper, printed = (cli.settings([f"preset=sit/{name}"]).algo for name in ("paper", "printed"))
+    assert differences(printed, paper) == {"literal_return", "literal_bootstrap", "literal_actor"}
+
+
+def test_icq_as_in_sits_paper_is_its_equation_and_its_width():
+    algo = cli.settings(["preset=offline/icq_paper"]).algo
+    assert differences(algo, icq.Config()) == {"form", "critic_dim"}
+    assert (algo.form, algo.critic_dim) == ("paper", 32)
+    hparams = algo.hparams
+    assert (hparams.beta, hparams.td_lambda, hparams.critic_lr, hparams.lr) == (0.1, 0.8, 1e-4, 5e-4)
+
+
+@pytest.mark.parametrize(("environment", "scenario"), paper_sets.PRESETS)
+def test_every_task_of_sit_has_a_preset_of_its_pools(environment, scenario):
+    settings = cli.settings([f"preset=sit/pools_{scenario.lower()}"])
+    assert (settings.env_name, settings.env.scenario) == (environment, scenario)
+    assert settings.algo_name == ("facmac" if environment == "mamujoco" else "qmix")
+    assert (settings.run.checkpoint.keep, settings.run.checkpoint.replay) == (1000, False)
