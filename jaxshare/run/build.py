@@ -5,7 +5,6 @@ Environment, algorithm, program, and the layout of runs over devices.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Protocol
 
 from jaxshare import registry, surroundings
@@ -59,8 +58,7 @@ def lay_out(settings: Settings) -> tuple[Program, Layout]:
     num_runs = len(settings.runs())
     parallel.prepare(settings.run.parallel, num_runs, pure)
     program = _program(settings)
-    layout = parallel.layout(settings.run.parallel, num_runs, program.env.spec.pure)
-    return dataclasses.replace(program, crop=layout.per_device == 1), layout
+    return program, parallel.layout(settings.run.parallel, num_runs, program.env.spec.pure)
 
 
 def _program(settings: Settings) -> Program:

@@ -109,11 +109,11 @@ class KeptPrograms:
             return
 
 
-def kept_by(settings: Settings, crop: bool, devices: tuple[jax.Device, ...]) -> KeptPrograms | None:
+def kept_by(settings: Settings, devices: tuple[jax.Device, ...]) -> KeptPrograms | None:
     """Where a command of these settings keeps its programs, or None where it does not.
 
     To be asked once all parts are made, so that their files are imported.
-    crop: of the program, see `Counting`; devices: of its layout.
+    devices: of its layout.
     """
     # where nothing is to be kept, or what is to be run could not be told by its files
     cache = jax.config.values["jax_compilation_cache_dir"]
@@ -127,7 +127,6 @@ def kept_by(settings: Settings, crop: bool, devices: tuple[jax.Device, ...]) -> 
     facts = {
         "settings": _settings(settings),
         "runs": len(settings.runs()),
-        "crop": crop,
         "files": _files(),
         "machine": _machine(devices),
         "flags": {name: os.environ.get(name, "") for name in FLAGS},

@@ -57,7 +57,7 @@ def _train(
         program, layout = build.lay_out(settings)
     if at_once:
         devices = tuple(layout.mesh.devices.flat)
-        store = programs.kept_by(settings, program.crop, devices)
+        store = programs.kept_by(settings, devices)
         layout = dataclasses.replace(layout, kept=store)
     team = gang.current() if settings.run.parallel.processes > 1 else None
     if team is not None:

@@ -25,8 +25,8 @@ class Counting:
     """The parts of a run, and what follows from them before it is compiled.
 
     eval_env: with a pool of its own for an environment on the host; None: env;
-    crop: unroll only as far as the longest sampled episode; off under vmap, where every branch
-    would run.
+    crop: unroll only as far as the longest sampled episode, or pack; off where what is measured
+    must not hang on how long episodes are.
     """
 
     env: Env

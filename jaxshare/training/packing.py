@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxshare.ops.runs import in_all_runs
 from jaxshare.trees import Batch, Tree
 from jaxshare.types import Array, Episode
 
@@ -100,6 +101,8 @@ def first_fit(length: Array, steps: int | Array) -> Places:
 def choose(length: Array, shapes: tuple[Shape, ...]) -> tuple[Array, dict[int, Places]]:
     """Which shape is the first that holds the episodes, [] i32, and the places by its steps.
 
+    Under vmap the first that holds those of every run, so that one update is computed and not one
+    for each shape.
     length: [B] i32, at most the steps of every shape; the last shape holds them all.
     """
     places: dict[int, Places] = {}
@@ -107,11 +110,8 @@ def choose(length: Array, shapes: tuple[Shape, ...]) -> tuple[Array, dict[int, P
         if steps not in places:
             places[steps] = first_fit(length, steps)
 
-    # from the largest one down
-    choice = jnp.int32(len(shapes) - 1)
-    for i in reversed(range(len(shapes) - 1)):
-        steps, rows = shapes[i]
-        choice = jnp.where(places[steps].rows <= rows, i, choice)
+    holds = jnp.stack([places[steps].rows <= rows for steps, rows in shapes])
+    choice = jnp.argmax(in_all_runs(holds)).astype(jnp.int32)
     return choice, places
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax.custom_batching import custom_vmap
 
 from jaxshare.ops.blank import zeros
+from jaxshare.ops.runs import in_any_run
 from jaxshare.ops.spread import is_spread, spread
 from jaxshare.trees import Carry, EnvState, Params, Tree
 from jaxshare.types import Algorithm, Array, Context, Env, Episode, Segment, TimeStep
@@ -96,7 +96,8 @@ def episodes(players: Players, key: Array, num_envs: int, keep_state: bool = Fal
         return Playing(time, env_state, timestep, memory, running, slots, steps)
 
     def goes_on(now: Playing) -> Array:
-        return (now.time < limit) & _any(now.running)
+        # a loop that ended for each run alone would choose between old and new buffers at each step
+        return (now.time < limit) & in_any_run(now.running.any())
 
     def play_steps(now: Playing) -> Playing:
         until = jnp.minimum(now.time + STEPS_UNASKED, limit)
@@ -230,18 +231,3 @@ def _put(buffers: Tree, values: Tree, t: Array | int) -> Tree:
     return jax.tree.map(
         lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, t, 0), buffers, values
     )
-
-
-@custom_vmap
-def _any(running: Array) -> Array:
-    """Whether anything runs, [] bool.
-
-    Under vmap: in any run, so that a loop ends for all of them at once. A loop that ended for each
-    run on its own would have to choose between old and new buffers at every step.
-    """
-    return running.any()
-
-
-@_any.def_vmap
-def _any_of_all(axis_size: int, in_batched: list[bool], running: Array) -> tuple[Array, bool]:
-    return _any(running), False

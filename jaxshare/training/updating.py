@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxshare.ops.blank import zeros
+from jaxshare.ops.runs import largest_of_runs
 from jaxshare.training import packing, replay, shards
 from jaxshare.training.keys import PLAY, SAMPLE, UPDATE, stage_key
 from jaxshare.training.playing import Collected, Playing
@@ -67,8 +68,8 @@ class Updating(Playing):
             return Learning(learner, clock), Updated(jnp.bool_(True), metrics)
         batch = self.draw(state, ctx, sample_key, steps)
 
-        # the shortest crop that holds the longest episode; a branch for each
-        longest = jnp.max(batch.mask.sum(0)).astype(jnp.int32)
+        # the shortest crop that holds the longest episode of all runs; a branch for each
+        longest = largest_of_runs(jnp.max(batch.mask.sum(0)).astype(jnp.int32))
         choice = jnp.sum(longest > jnp.array(self.crops[:-1], jnp.int32))
         branches = [
             partial(self.algorithm.update, learner, replay.crop(batch, limit), ctx, update_key)

@@ -48,7 +48,8 @@ def check(length, row, start, shape):
 def test_every_episode_is_placed_once_in_the_smallest_shape_that_holds_it(kind):
     shapes = packing.menu(LIMIT, BATCH)
     lengths = draws(kind)
-    choice, places = jax.jit(jax.vmap(partial(packing.choose, shapes=shapes)))(jnp.asarray(lengths, jnp.int32))
+    each = jax.jit(partial(jax.lax.map, partial(packing.choose, shapes=shapes)))
+    choice, places = each(jnp.asarray(lengths, jnp.int32))
     for i, length in enumerate(lengths):
         chosen = int(choice[i])
         for k, (steps, rows) in enumerate(shapes):
@@ -62,6 +63,19 @@ def test_every_episode_is_placed_once_in_the_smallest_shape_that_holds_it(kind):
         assert np.all(np.asarray(choice) == 0)
     if kind == "full":
         assert np.all(np.asarray(choice) == len(shapes) - 1)
+
+
+def test_runs_of_a_device_take_the_first_shape_that_holds_the_batches_of_all():
+    shapes = packing.menu(LIMIT, BATCH)
+    lengths = jnp.asarray(draws("any"), jnp.int32)
+    alone = jax.lax.map(lambda x: packing.choose(x, shapes)[0], lengths)
+    pairs = lengths.reshape(-1, 2, BATCH)
+    choice, places = jax.jit(jax.vmap(jax.vmap(partial(packing.choose, shapes=shapes))))(pairs)
+    assert choice.shape == pairs.shape[:2]
+    assert len(np.unique(choice)) == 1  # of all runs, also under a second vmap
+    steps, rows = shapes[int(choice[0, 0])]
+    assert np.all(np.asarray(places[steps].rows) <= rows)
+    assert int(choice[0, 0]) >= int(alone.max())
 
 
 def test_first_fit_is_from_the_longest_on():
@@ -138,7 +152,7 @@ def program(algo="vdn", **run):
     return Program(env, algorithm, dataclasses.replace(RUN, **run))
 
 
-def test_short_episodes_shards_vmap_and_packed_never_have_whole_rows(monkeypatch):
+def test_short_episodes_shards_and_packed_never_have_whole_rows(monkeypatch):
     made = program()
     assert not made.packs  # four steps are not worth more than one compiled update
     monkeypatch.setattr(counting, "MIN_CROPPED_LIMIT", 4)
@@ -178,3 +192,43 @@ def test_a_program_that_packs_learns_what_one_that_does_not_learns(algo, monkeyp
         assert int(packed.clock.updates) == int(whole.clock.updates) == 1
         close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
         jax.tree.map(close, (packed.learner, of_packed), (whole.learner, of_whole))
+
+
+def conditionals(jaxpr):
+    """How many branches each conditional of a program has, those inside loops included."""
+    counts = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "cond":
+            counts.append(len(equation.params["branches"]))
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                counts += conditionals(inner)
+    return counts
+
+
+@pytest.mark.parametrize("packed", ["auto", "never"])
+def test_runs_under_vmap_compute_one_update_and_learn_what_they_learn_alone(packed, monkeypatch):
+    """In one branch of the conditional, not in all of them with a choice behind it."""
+    monkeypatch.setattr(counting, "MIN_CROPPED_LIMIT", 4)
+    made = program(replay=ReplayConfig(capacity=8, packed=packed))
+    branches = len(packing.menu(4, RUN.batch_size)) if made.packs else len(made.crops)
+    assert branches > 1
+    hparams = {name: jnp.float32(value) for name, value in made.algorithm.hparams.items()}
+    clock = start_clock()._replace(stored=jnp.int32(8))
+    learner = made.algorithm.init(jax.random.key(0))
+
+    def update(ring):
+        state = TrainState(jnp.int32(0), learner, ring, jnp.int32(0), jnp.int32(0))
+        return made.update(state, made.context(state, hparams, clock), None, Learning(learner, clock))
+
+    # one run with short episodes, one with long ones
+    rings = [ring_of(made.env.spec, lengths) for lengths in ((1,) * 8, (4, 3, 4, 4, 3, 3, 4, 4))]
+    both_rings = jax.tree.map(lambda *x: jnp.stack(x), *rings)
+    together = jax.vmap(update)
+    assert branches in conditionals(jax.make_jaxpr(together)(both_rings).jaxpr)
+    ends = jax.jit(together, compiler_options=FAST)(both_rings)
+    alone = jax.jit(update, compiler_options=FAST)
+    for i, ring in enumerate(rings):
+        close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+        jax.tree.map(close, jax.tree.map(lambda x, i=i: x[i], ends), alone(ring))

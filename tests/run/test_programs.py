@@ -33,7 +33,7 @@ def command(run_dir, *arguments):
 
 
 def store(*arguments):
-    return programs.kept_by(tiny.settings("run", *RUN, *arguments), True, tuple(jax.devices()[:1]))
+    return programs.kept_by(tiny.settings("run", *RUN, *arguments), tuple(jax.devices()[:1]))
 
 
 def traced(*args):
@@ -90,10 +90,10 @@ def test_what_they_depend_on(folder, tmp_path, monkeypatch):
 def test_where_none_are_kept(folder, monkeypatch):
     settings = tiny.settings("run", *RUN)
     devices = tuple(jax.devices()[:1])
-    assert programs.kept_by(settings, True, devices)
-    assert programs.kept_by(dataclasses.replace(settings, algo_name="somebodys"), True, devices) is None
+    assert programs.kept_by(settings, devices)
+    assert programs.kept_by(dataclasses.replace(settings, algo_name="somebodys"), devices) is None
     jax.config.update("jax_compilation_cache_dir", None)
-    assert programs.kept_by(settings, True, devices) is None
+    assert programs.kept_by(settings, devices) is None
 
 
 @pytest.fixture
