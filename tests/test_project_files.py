@@ -52,7 +52,7 @@ def test_hooks_are_local_and_their_tools_are_of_the_extra():
     (repository,) = read(".pre-commit-config.yaml")["repos"]
     assert repository["repo"] == "local"
     commands = {hook["id"]: hook["entry"].split() for hook in repository["hooks"]}
-    assert set(commands) == {"ruff-check", "ruff-format", "mypy", "style"}
+    assert set(commands) == {"ruff-check", "ruff-format", "mypy", "mypy-benchmarks", "style"}
     assert {hook["language"] for hook in repository["hooks"]} == {"system"}
     extra = {re.match(r"[\w-]+", line).group() for line in PYPROJECT["project"]["optional-dependencies"]["test"]}
     for tool, *arguments in commands.values():
