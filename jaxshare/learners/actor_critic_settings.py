@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.models.streams import ACTIVATIONS, INITS
+from jaxshare.models.base import INITS
+from jaxshare.models.streams import ACTIVATIONS
 from jaxshare.settings.fields import STEPS, UNITS, default, flag, nested, static, swept
 from jaxshare.settings.shared import (
     SWEPT,

@@ -18,7 +18,7 @@ from jaxshare.learners.records import (
     View,
 )
 from jaxshare.learners.value_settings import ValueConfig
-from jaxshare.models.agents import AgentNetwork, q_network
+from jaxshare.models.agents import AgentNetwork, drawn_orthogonally, q_network
 from jaxshare.models.base import sharing_sets
 from jaxshare.models.inputs import Reads, last_actions
 from jaxshare.ops import offline, td
@@ -54,13 +54,19 @@ def agent_network(name: str, config: ValueConfig, spec: EnvSpec) -> AgentNetwork
     """The family's network of A utilities. Raises RefusedError for continuous actions."""
     reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
     num_actions = num_choices(name, spec)
-    return q_network(
+    network = q_network(
         input_dim=reads.dim,
         num_actions=num_actions,
         hidden_dim=config.hidden_dim,
         recurrent=config.recurrent,
         param_sets=sharing_sets(config.share_params, spec.groups),
     )
+    return drawn(config, network)
+
+
+def drawn(config: ValueConfig, network: AgentNetwork) -> AgentNetwork:
+    """The network with first parameters as settings say."""
+    return drawn_orthogonally(network) if config.init == "orthogonal" else network
 
 
 def num_choices(name: str, spec: EnvSpec) -> int:

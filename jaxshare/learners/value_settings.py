@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.settings.fields import default, flag, nested
+from jaxshare.models.base import INITS
+from jaxshare.settings.fields import default, flag, nested, static
 from jaxshare.settings.shared import (
     PYMARL,
     SWEPT,
@@ -39,6 +40,12 @@ class ValueConfig(OptimizerSettings, TargetNetworks, Agents):
 
     hidden_dim: int = default(64, DIFFER)
     double_q: bool = flag(True, help="the online networks choose the next actions", source=PYMARL)
+    init: str = static(
+        "torch",
+        choices=INITS,
+        help="how the agents' weights are drawn at first: as torch does, or orthogonal",
+        source="code: PyMARL; paper: PPS Table 1 has orthogonal",
+    )
     hparams: ValueHParams = nested(ValueHParams, help=SWEPT)
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -17,6 +17,8 @@ from jaxshare.models.base import (
     first_params,
     lift_apply,
     lift_init,
+    num_sets,
+    orthogonal,
     uniform_fan,
 )
 from jaxshare.models.products import products
@@ -25,6 +27,12 @@ from jaxshare.ops.spread import is_spread
 from jaxshare.trees import Tree
 
 GATES = ("reset", "update", "new")
+# kernels that torch has as one matrix: of a linear layer, and of the two halves of a GRU
+ONE_MATRIX = (
+    ("kernel",),
+    tuple(f"hidden_{gate}_kernel" for gate in GATES),
+    tuple(f"input_{gate}_kernel" for gate in GATES),
+)
 Kept = tuple[jax.Array, jax.Array]  # inputs [T, ..., D], and what is kept of memory [T, ..., 1]
 
 
@@ -182,3 +190,43 @@ def team_network(
         param_sets=param_sets,
         unroll_kept=lift_apply(apply_kept, param_sets) if can_forget else None,
     )
+
+
+def drawn_orthogonally(network: AgentNetwork) -> AgentNetwork:
+    """The network with other first parameters: see `orthogonal_params`."""
+
+    def init(key: jax.Array) -> Tree:
+        shapes = jax.eval_shape(network.init, key)
+        if num_sets(network) > 1:
+            # of one parameter set
+            shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes)
+        return orthogonal_params(key, shapes)
+
+    return replace(network, init=lift_init(init, network.param_sets))
+
+
+def orthogonal_params(key: jax.Array, shapes: Tree) -> Tree:
+    """First parameters of layers of these shapes, {layer: {tensor: shape}}: orthonormal kernels,
+    biases of 0.
+
+    As torch does it (code: PPS, gain 1): the kernels of a GRU's three gates are columns of one
+    matrix, one for what it reads and one for its memory. key: [].
+    """
+    keys = jax.random.split(key, len(shapes))
+    pairs = zip(shapes.items(), keys, strict=True)
+    return {name: _orthogonal_layer(layer_key, layer) for (name, layer), layer_key in pairs}
+
+
+def _orthogonal_layer(
+    key: jax.Array, shapes: dict[str, jax.ShapeDtypeStruct]
+) -> dict[str, jax.Array]:
+    """One layer: {tensor: shape} -> {tensor: array}. key: []."""
+    params = {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
+    for i, names in enumerate(ONE_MATRIX):
+        if names[0] not in shapes:
+            continue
+        # the columns of all of them
+        inputs, units = shapes[names[0]].shape
+        columns = orthogonal(1.0)(jax.random.fold_in(key, i), (inputs, len(names) * units))
+        params |= dict(zip(names, jnp.split(columns, len(names), axis=1), strict=True))
+    return params

@@ -16,6 +16,7 @@ from jaxshare.ops.spread import is_spread
 from jaxshare.trees import Tree
 
 SHARING = ("all", "type", "none")
+INITS = ("torch", "orthogonal")
 
 
 @dataclass(frozen=True)

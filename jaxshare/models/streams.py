@@ -34,7 +34,6 @@ from jaxshare.trees import Tree
 
 Activation = Callable[[jax.Array], jax.Array]
 ACTIVATIONS: dict[str, Activation] = {"relu": nn.relu, "tanh": nn.tanh}
-INITS = ("torch", "orthogonal")
 
 
 class Stream(struct.PyTreeNode):

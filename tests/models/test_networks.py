@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxshare.models import inputs
-from jaxshare.models.agents import GRU, RecurrentQ, q_network
+from jaxshare.models.agents import GATES, GRU, RecurrentQ, drawn_orthogonally, q_network
 from jaxshare.models.base import BLOCK, Linear, block_size, in_blocks, sharing_sets
 from jaxshare.models.inputs import Reads
 from jaxshare.models.mixers import MixerInputs, QMixer, mix_two_layers, qmix_mixer, vdn_mixer
@@ -126,6 +126,30 @@ def test_initial_weights_are_torchs():
     check(params["embed"]["kernel"], 42)
     check(params["embed"]["bias"], 42)
     check(params["head"]["kernel"], 64)
+
+
+@pytest.mark.parametrize("recurrent", [True, False])
+def test_orthogonal_weights_are_orthonormal_and_biases_zero(recurrent):
+    """torch's orthogonal_ of every matrix; those of a GRU's gates are one, so that each alone is none."""
+    network = drawn_orthogonally(q_network(10, 3, 8, recurrent, param_sets=(0, 1)))
+    params = jax.jit(network.init)(KEY)
+    assert shapes_of(network.init) == shapes_of(q_network(10, 3, 8, recurrent, param_sets=(0, 1)).init)
+    first, second = (jax.tree.map(lambda x, i=i: np.asarray(x[i]), params) for i in (0, 1))
+    matrices = [layer["kernel"] for layer in first.values() if "kernel" in layer]
+    if recurrent:
+        halves = [[first["gru"][f"{half}_{gate}_kernel"] for gate in GATES] for half in ("hidden", "input")]
+        matrices += [np.concatenate(half, axis=1) for half in halves]
+        alone = halves[0][0].T @ halves[0][0]
+        assert np.abs(alone - np.eye(8)).max() > 0.1
+    assert len(matrices) == (4 if recurrent else 3)
+    for matrix in matrices:
+        gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+        np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
+    flat = jax.tree_util.tree_leaves_with_path(first)
+    biases = [x for path, x in flat if path[-1].key.endswith("bias")]
+    assert len(biases) + sum(path[-1].key.endswith("kernel") for path, _ in flat) == len(flat)
+    assert not any(bias.any() for bias in biases)
+    assert np.abs(first["head"]["kernel"] - second["head"]["kernel"]).max() > 0.1  # each agent has its own draw
 
 
 # ---- the GRU's backward pass

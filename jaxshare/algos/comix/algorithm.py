@@ -29,6 +29,7 @@ from functools import partial
 from jaxshare.algos.comix import search
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.records import Policy
+from jaxshare.learners.utilities import drawn
 from jaxshare.learners.value import compute_values, monotone_mixer, value_learner
 from jaxshare.learners.value_losses import team_td_loss
 from jaxshare.learners.value_settings import ValueConfig, ValueHParams
@@ -124,6 +125,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
         recurrent=config.recurrent,
         param_sets=param_sets,
     )
+    agent = drawn(config, agent)
     learner = value_learner("comix", config, spec, _mixer(config, spec), team_td_loss, agent)
 
     # what the best actions are is searched for, acting and learning

@@ -135,6 +135,11 @@ class Config(HyperNetwork, ValueConfig):
             raise RefusedError(
                 "algo.recurrent=false leaves algo=roma nothing to infer roles from: leave it true."
             )
+        if self.init != "torch":
+            raise RefusedError(
+                f"algo.init={self.init}: the networks of roles of algo=roma are drawn as torch "
+                "does. Use algo.init=torch, or an algorithm without roles, such as qmix."
+            )
 
 
 def make(config: Config, spec: EnvSpec) -> Learner:
