@@ -135,7 +135,37 @@ def test_comix_on_mujoco_has_the_settings_of_facmac():
 def test_papers_of_level_based_foraging_have_the_rules_of_their_time():
     """All were made with lbforaging 1.x; 2.0.0 has five times as much food that needs everyone."""
     rules = {name: cli.settings([f"preset={name}"]).env.rules for name in hydra.presets() if name.endswith("lbf")}
-    assert rules == dict.fromkeys(("epymarl/ia2c_lbf", "epymarl/maa2c_lbf", "lecture/lbf", "seac/lbf"), "v1")
+    assert rules == dict.fromkeys(
+        ("epymarl/ia2c_lbf", "epymarl/maa2c_lbf", "lecture/lbf", "seac/lbf", "seac/fig11_lbf"), "v1"
+    )
+
+
+@pytest.mark.parametrize("task", ["lbf", "rware"])
+def test_figure_11_is_seql_from_transitions_and_iql_with_the_same_settings(task):
+    settings = chosen(f"seac/fig11_{task}")
+    assert differences(settings.algo, seql.Config(), but=("hparams",)) == {"window"}
+    changed = {"epsilon_anneal_fraction"} | ({"lr"} if task == "rware" else set())
+    assert differences(settings.algo.hparams, seql.HParams()) == changed
+    steps = build.make_env(settings).spec.episode_limit
+    assert (settings.algo.window, settings.run.batch_size, settings.run.updates_per_episode) == (1, 128, steps)
+    assert settings.run.replay.capacity * steps == 10**6
+    alone = chosen(f"seac/fig11_{task}", "algo=iql")
+    assert (alone.algo_name, alone.run) == ("iql", settings.run)
+    assert differences(settings.algo, alone.algo, but=("hparams",)) == set()
+    assert differences(settings.algo.hparams, alone.algo.hparams) == set()
+
+
+@pytest.mark.parametrize("name", ["idqn", "vdn"])
+def test_the_lectures_algorithms_learn_from_transitions_with_networks_of_their_own(name):
+    """And nothing else is another than in the family."""
+    settings = chosen(f"lecture/{name}")
+    other = {"window", "share_params", "recurrent", "obs_last_action", "obs_agent_id", "double_q"}
+    assert differences(settings.algo, registry.get("algo", settings.algo_name).Config(), but=("hparams",)) == (
+        other | {"clip"} if name == "idqn" else other
+    )
+    assert differences(settings.algo.hparams, ValueHParams()) == set()
+    assert settings.env == chosen("lecture/lbf").env
+    assert settings.run.updates_per_episode == settings.env.max_steps
 
 
 @pytest.mark.parametrize("preset", [name for name in hydra.presets() if name.startswith("pps/")])

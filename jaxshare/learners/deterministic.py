@@ -37,7 +37,6 @@ from jaxshare.learners.records import (
     Optimizer,
     Phase,
     Policy,
-    Source,
     Step,
     Targets,
 )
@@ -46,6 +45,7 @@ from jaxshare.learners.value_losses import (
     taken_utilities,
     team_td_loss,
 )
+from jaxshare.learners.windows import window_source
 from jaxshare.models import inputs
 from jaxshare.models.agents import FeedForwardQ, q_network, team_network
 from jaxshare.models.base import sharing_sets
@@ -54,7 +54,6 @@ from jaxshare.models.mixers import Mixer
 from jaxshare.ops import cem
 from jaxshare.ops.masking import masked_argmax
 from jaxshare.ops.schedules import exploration_rate
-from jaxshare.training.replay import uniform_without_replacement
 from jaxshare.types import Array, Box, EnvSpec, RefusedError
 
 # (obs [T, B, N, O], state [T, B, G], own, others [T, B, N, E]) -> [T, B, N, D], where critic i sees
@@ -108,11 +107,10 @@ def deterministic_learner(
         weight=critics.weight,
     )
     phase = Phase(steps={"critic": critic_step, "actor": actor_step})
-    sample = None if config.window else uniform_without_replacement
     clip = "set" if config.clip == "set" else "group"
     reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
     policy = Policy(networks=("actor",), choose=choose)
-    source = Source(sample=sample, window=config.window)
+    source = window_source(config.window, spec)
     learner = Learner(
         name=name,
         spec=spec,
@@ -169,11 +167,6 @@ def _networks(config: DeterministicConfig, spec: EnvSpec, critics: Critics) -> d
 
 
 def _check(name: str, config: DeterministicConfig, spec: EnvSpec) -> None:
-    if config.window > spec.episode_limit:
-        raise RefusedError(
-            f"algo.window={config.window} is longer than an episode of env={spec.name} "
-            f"({spec.episode_limit} steps). Use algo.window=0 to learn from whole episodes."
-        )
     if not isinstance(spec.action, Box):
         return
     if config.target_action == "sample":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.settings.fields import STEPS, default, nested, static, swept
+from jaxshare.learners.windows import Windows
+from jaxshare.settings.fields import default, nested, static, swept
 from jaxshare.settings.shared import (
     SWEPT,
     Adam,
-    Agents,
     Averaging,
     CriticRate,
     Epsilon,
@@ -55,20 +55,13 @@ class DeterministicHParams(Noise, Epsilon, Lambda, Averaging, Adam, CriticRate, 
 
 
 @dataclass(frozen=True)
-class DeterministicConfig(TargetNetworks, Agents):
+class DeterministicConfig(TargetNetworks, Windows):
     """Static settings. code: EPyMARL's maddpg.yaml, where it has them."""
 
     hidden_dim: int = default(128, MADDPG, help="units of the actors' and critics' layers")
     recurrent: bool = default(True, MADDPG, help="a GRU in the actors; critics have none")
     obs_last_action: bool = default(False, MADDPG)
     obs_agent_id: bool = default(True, MADDPG)
-    window: int = static(
-        0,
-        least=0,
-        most=STEPS,
-        help="steps of the pieces that batch_size counts; 0: whole episodes",
-        source="code: EPyMARL",
-    )
     target: str = static(
         "one_step",
         choices=("one_step", "td_lambda"),
@@ -100,20 +93,7 @@ class DeterministicConfig(TargetNetworks, Agents):
 
     def __post_init__(self) -> None:
         check_record(self, "algo.")
-        self._check_window()
-
-    def _check_window(self) -> None:
-        if self.window and self.recurrent:
-            raise RefusedError(
-                f"algo.window={self.window}: recurrent actors need what went before. Use "
-                "algo.recurrent=false, or algo.window=0 to learn from whole episodes."
-            )
-        # not even the action before
-        if self.window and self.obs_last_action:
-            raise RefusedError(
-                f"algo.window={self.window}: the action before a window is not read. Use "
-                "algo.obs_last_action=false, or algo.window=0 to learn from whole episodes."
-            )
+        self.check_window()
         if self.window == 1 and self.target == "td_lambda":
             raise RefusedError(
                 "algo.target=td_lambda: with algo.window=1 there is no step to look ahead to. Use "

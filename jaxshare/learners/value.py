@@ -7,7 +7,7 @@ online and the target networks, a loss looks at the `Values`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import field, replace
 from functools import partial
 
 import jax
@@ -40,7 +40,8 @@ from jaxshare.learners.value_losses import (
     taken_utilities,
     team_td_loss,
 )
-from jaxshare.learners.value_settings import ValueConfig
+from jaxshare.learners.value_settings import IndependentConfig, ValueConfig
+from jaxshare.learners.windows import window_source
 from jaxshare.models.agents import AgentNetwork
 from jaxshare.models.inputs import Reads
 from jaxshare.models.mixers import Mixer, MixerInputs, qmix_mixer
@@ -104,7 +105,9 @@ def value_learner(
     # one step of everything
     phase = Phase(steps={JOINT: step}, keys=values_apart)
     policy = Policy(networks=("agent",), choose=greedy)
+    source = window_source(config.window, spec)
     targets = Targets(update=config.target_update, period=config.target_update_period)
+    optimizer = Optimizer(kind=config.optimizer)
     learner = Learner(
         name=name,
         spec=spec,
@@ -114,12 +117,22 @@ def value_learner(
         policy=policy,
         phases=(phase,),
         main=JOINT,
+        source=source,
         targets=targets,
-        optimizer=Optimizer(kind=config.optimizer),
+        optimizer=optimizer,
         utilities="agent",
         inspect=(taken_utilities,),
     )
     return learner.with_own_loss(loss, *FAMILY_LOSSES)
+
+
+def independent_learner(name: str, config: IndependentConfig, spec: EnvSpec, loss: Loss) -> Learner:
+    """A learner without a mixer. loss: the mean of the agents' own losses."""
+    learner = value_learner(name, config, spec, mixer=None, loss=loss)
+    if config.clip == "all":
+        return learner
+    optimizer = Optimizer(kind=config.optimizer, clip="agent")
+    return replace(learner, optimizer=optimizer)
 
 
 def monotone_mixer(config: HyperNetwork, spec: EnvSpec) -> Mixer:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jaxshare.learners.windows import Windows
 from jaxshare.models.base import INITS
 from jaxshare.settings.fields import default, flag, nested, static
 from jaxshare.settings.shared import (
     PYMARL,
     SWEPT,
     Adam,
-    Agents,
     Averaging,
     Epsilon,
     Learning,
@@ -21,6 +21,7 @@ from jaxshare.settings.shared import Optimizer as OptimizerSettings
 from jaxshare.settings.validate import check_record
 
 DIFFER = "paper: DIFFER appendix B; code: PyMARL's default.yaml"
+CLIPS = ("agent", "all")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ValueHParams(Averaging, Adam, RMSprop, Epsilon, Learning):
 
 
 @dataclass(frozen=True)
-class ValueConfig(OptimizerSettings, TargetNetworks, Agents):
+class ValueConfig(OptimizerSettings, TargetNetworks, Windows):
     """Static settings of the value family."""
 
     hidden_dim: int = default(64, DIFFER)
@@ -50,3 +51,16 @@ class ValueConfig(OptimizerSettings, TargetNetworks, Agents):
 
     def __post_init__(self) -> None:
         check_record(self, "algo.")
+        self.check_window()
+
+
+@dataclass(frozen=True)
+class IndependentConfig(ValueConfig):
+    """Of learners whose agents learn alone, each by a loss of its own."""
+
+    clip: str = static(
+        "all",
+        choices=CLIPS,
+        help="over what gradients are clipped: each network alone (agent), or all of them",
+        source="code: PyMARL; SEQL has agent",
+    )

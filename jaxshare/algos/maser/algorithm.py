@@ -58,7 +58,7 @@ from jaxshare.ops.masking import (
 from jaxshare.settings.fields import default, flag, nested, size, swept
 from jaxshare.settings.shared import HyperNetwork
 from jaxshare.training import packing
-from jaxshare.types import Array, EnvSpec, Metrics
+from jaxshare.types import Array, EnvSpec, Metrics, RefusedError
 
 # in Values.extras: [B, N] i32, the step of each agent's goal, and [T, B, N]
 GOAL = "maser.goal_step"
@@ -132,6 +132,14 @@ class Config(HyperNetwork, ValueConfig):
         source="ours; code: MASER has false",
     )
     hparams: HParams = nested(HParams)
+
+    def check_window(self) -> None:
+        """Raise RefusedError for windows: goals are steps of whole episodes."""
+        if self.window:
+            raise RefusedError(
+                f"algo.window={self.window}: goals of algo=maser are chosen out of whole episodes. "
+                "Use algo.window=0."
+            )
 
 
 def make(config: Config, spec: EnvSpec) -> Learner:

@@ -14,20 +14,21 @@ With views=split an update reads from each episode one agent's view, the same fo
 and SEQL learn from equally many samples (paper: M/N from each buffer). With views=all it reads all
 of them, which is as many times the work; with lambda = 0 and clip=all that is IQL exactly.
 
-Experience is of whole episodes here, also for recurrent networks, which start each view from their
-own zero state. The defaults are the code's; preset=seql/recurrent has the family's network,
-optimiser, targets and exploration instead.
+A batch is of whole episodes, or with window=1 of single transitions, as in the paper and its code
+(preset=seac/fig11_lbf, seac/fig11_rware); then M is batch_size. Recurrent networks learn from whole
+episodes and start each view from their own zero state. Defaults are the code's, but for that;
+preset=seql/recurrent has the family's network, optimiser, targets and exploration instead.
 
-Departures: paper: one buffer per agent, ours: one of joint episodes, and the agent whose view an
-episode gives rotates from update to update. code: bootstraps through the end of an episode, ours:
-does not. code: cannot run where M is no multiple of N, ours: can. ours: an agent-id input, off by
-default, is the reader's, not the source's. code: one update per environment step, epsilon decays in
-evaluations too; ours: settings of the run, and training steps only.
+Departures: paper: one buffer per agent, ours: one of joint steps, of which an episode or transition
+gives one agent's view, rotating from update to update. code: bootstraps through the end of an
+episode, ours: does not. code: cannot run where M is no multiple of N, ours: can. ours: an agent-id
+input, off by default, is the reader's, not the source's. code: one update per environment step,
+epsilon decays in evaluations too; ours: settings of the run, and training steps only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import jax.numpy as jnp
@@ -35,9 +36,9 @@ import jax.numpy as jnp
 from jaxshare.algos.seql import equations as sharing
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.packed import packable
-from jaxshare.learners.records import Optimizer, View
-from jaxshare.learners.value import value_learner
-from jaxshare.learners.value_settings import ValueConfig, ValueHParams
+from jaxshare.learners.records import View
+from jaxshare.learners.value import independent_learner
+from jaxshare.learners.value_settings import IndependentConfig, ValueHParams
 from jaxshare.ops import td
 from jaxshare.ops.masking import masked_mean
 from jaxshare.settings.fields import default, nested, static, swept
@@ -47,7 +48,6 @@ from jaxshare.types import Array, EnvSpec, Episode, Metrics
 
 WEIGHTINGS = ("uniform", "own_plus_lambda")
 VIEWS = ("split", "all")
-CLIPS = ("agent", "all")
 
 CODE = "code: SEQL"
 
@@ -74,7 +74,7 @@ class HParams(ValueHParams):
 
 
 @dataclass(frozen=True)
-class Config(ValueConfig):
+class Config(IndependentConfig):
     """Settings of the value family, with SEQL's values, and of the sharing."""
 
     hidden_dim: int = default(128, CODE)
@@ -89,12 +89,7 @@ class Config(ValueConfig):
     double_q: bool = default(False, CODE)
     optimizer: str = default("adam", CODE)
     target_update: str = default("soft", CODE)
-    clip: str = static(
-        "agent",
-        choices=CLIPS,
-        help="over what gradients are clipped: each network alone (agent), or all of them",
-        source="code: SEQL; ours: all",
-    )
+    clip: str = default("agent", "code: SEQL; ours: all")
     weighting: str = static(
         "uniform",
         choices=WEIGHTINGS,
@@ -112,11 +107,7 @@ class Config(ValueConfig):
 
 def make(config: Config, spec: EnvSpec) -> Learner:
     """IQL on exchanged views."""
-    learner = value_learner("seql", config, spec, mixer=None, loss=loss)
-    if config.clip == "agent":
-        optimizer = Optimizer(kind=config.optimizer, clip="agent")
-        learner = replace(learner, optimizer=optimizer)
-    return learner.extend(relabel=relabel)
+    return independent_learner("seql", config, spec, loss).extend(relabel=relabel)
 
 
 @packable
