@@ -18,6 +18,7 @@ from jaxshare.algos.sit import settings as sit
 from jaxshare.collection.policies import random_actor
 from jaxshare.data import card, own, paper_sets, records
 from jaxshare.learners.value_settings import ValueConfig, ValueHParams
+from jaxshare.modifiers.periodic import sharing
 from jaxshare.run import build
 from jaxshare.settings import hydra
 from jaxshare.settings.fields import declared
@@ -101,6 +102,44 @@ def test_pps_has_the_hyper_parameters_of_table_1(preset):
         assert settings.modifiers[f"{kind}_pps"].buffer == 96
     if algo == "qmix":
         assert settings.algo.hypernet_layers == 1
+
+
+@pytest.mark.parametrize("kind", ["a", "rs", "pp"])
+@pytest.mark.parametrize("algo", ["qmix", "vdn"])
+def test_table_1_of_pps_is_there_whole(algo, kind):
+    """What is another than in the presets that follow the code."""
+    whole, usual = chosen(f"pps/table1_{algo}_{kind}"), chosen(f"pps/{algo}_{kind}")
+    assert differences(whole.algo, usual.algo, but=("hparams",)) == {"init", "target_update"}
+    assert (whole.algo.init, whole.algo.target_update) == ("orthogonal", "soft")
+    assert differences(whole.algo.hparams, usual.algo.hparams) == {"tau"}
+    assert (whole.algo.hparams.tau, whole.run.num_envs) == (0.05, 1)
+    assert differences(whole.run, usual.run) == {"num_envs"}
+    averages, others = whole.modifiers[f"{kind}_pps"], usual.modifiers[f"{kind}_pps"]
+    assert differences(averages, others) == ({"share"} if kind == "pp" else set())
+
+
+@pytest.mark.parametrize("algo", ["qmix", "vdn"])
+def test_the_control_of_pps_is_a_pps_without_averages(algo):
+    control, usual = chosen(f"pps/{algo}_own"), chosen(f"pps/{algo}_a")
+    assert list(control.modifiers) == []
+    assert (control.algo, control.run, control.env) == (usual.algo, usual.run, usual.env)
+
+
+def test_both_readings_of_the_personalized_layer():
+    """Eight pairs of tensors: embed, two halves of the GRU, head; four and four."""
+    literal, code, usual = (chosen(f"pps/qmix_pp{name}") for name in ("_layer4", "_code", ""))
+    assert differences(literal.modifiers["pp_pps"], usual.modifiers["pp_pps"]) == {"share"}
+    assert (literal.algo, literal.run) == (usual.algo, usual.run)
+    assert differences(code.modifiers["pp_pps"], usual.modifiers["pp_pps"]) == {"share", "rule", "init"}
+    assert differences(code.algo, usual.algo) == {"init"}
+    spec = EnvSpec("fake", 2, 30, 48, Discrete(9), 5, (0, 0), ("unit",))
+    shared = []
+    for settings in (literal, code):
+        learner = registry.get("algo", "qmix").make(settings.algo, spec)
+        shared.append(sharing.decided("pp_pps", settings.modifiers["pp_pps"], learner).tensors["agent"])
+    everything = set(sharing.decided("pp_pps", chosen("pps/qmix_a").modifiers["a_pps"], learner).tensors["agent"])
+    assert shared[0] | shared[1] == everything
+    assert not shared[0] & shared[1]
 
 
 def test_the_recurrent_seql_is_seql_with_the_settings_of_the_family():

@@ -9,8 +9,9 @@ Multi-Agent Reinforcement Learning". For any learner whose agents have parameter
 
 Departures: periodic/__init__.py, rs_pps.py. paper: the representation is personal and the value
 layers are shared (share=head), with Table 1's "personalized layer 4"; code: the first four tensors
-are the shared ones, with equal weights, which is share=[embed,gru.*_kernel] rule=uniform here. The
-paper's four, read as tensors, are share=[gru.*_bias,head].
+are the shared ones, with equal weights, which is share=[embed,gru.*_kernel] rule=uniform here
+(preset=pps/qmix_pp_code). The paper's four, read as tensors, leave share=[gru.*_bias,head]
+(preset=pps/qmix_pp_layer4).
 """
 
 from __future__ import annotations

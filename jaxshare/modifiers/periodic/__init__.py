@@ -24,5 +24,5 @@ either way before the copy of the targets that falls on the same update. code: i
 agents pass through one hidden state, which is not reset; ours: each has its own, new in every
 episode, and its own id, and all networks meet the same episodes. code: epsilon-greedy with one coin
 for the team, evaluations that write into the replay and other defects of the released file are not
-repeated. Not done: the orthogonal initialisation of the paper's Table 1.
+repeated. Table 1's orthogonal first weights are a setting of the learner, `algo.init=orthogonal`.
 """
