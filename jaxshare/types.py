@@ -264,8 +264,8 @@ class Algorithm:
     window: 0, or a batch holds so many steps from transitions drawn uniformly over
     the replay, and `batch_size` counts those; `sample` is not asked then
     before_update: (LearnerState, play, ctx, key) -> LearnerState, where
-    `play(params, key, num_episodes)` is a greedy Rollout in the environment of training, and counts
-    no environment steps; None: not asked
+    `play(params, key, num_episodes, act=None)` is a greedy Rollout in the environment of training,
+    by an `act` of its own if one is given, and counts no environment steps; None: not asked
     whole_rows: why batches must have one episode a row, as a clause; "": they may be packed
     """
 

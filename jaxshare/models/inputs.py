@@ -18,11 +18,16 @@ def action_dim(spec: EnvSpec) -> int:
 
 @dataclass(frozen=True)
 class Reads:
-    """What agents are given of an observation. last_action, agent_id: whether also those."""
+    """What agents are given of an observation.
+
+    last_action, agent_id: whether also those; everybodys_id: [] i32, an index that all of them read
+    in the place of their own, or None.
+    """
 
     spec: EnvSpec
     last_action: bool
     agent_id: bool
+    everybodys_id: jax.Array | None = None
 
     @property
     def dim(self) -> int:
@@ -41,7 +46,10 @@ class Reads:
             parts.append(previous)
         if self.agent_id:
             agents = self.spec.num_agents
-            parts.append(jnp.broadcast_to(jnp.eye(agents), (*obs.shape[:3], agents)))
+            ids = jnp.eye(agents)
+            if self.everybodys_id is not None:
+                ids = jax.nn.one_hot(self.everybodys_id, agents)
+            parts.append(jnp.broadcast_to(ids, (*obs.shape[:3], agents)))
         return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else obs
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -107,12 +109,20 @@ class Playing(Counting):
         keys = jax.random.split(key, math.ceil(episodes / batch))
         return rollout.joined(jax.lax.map(play, keys), episodes)
 
-    def play_with(self, ctx: Context, params: Params, key: Array, episodes: int) -> Rollout:
+    def play_with(
+        self,
+        ctx: Context,
+        params: Params,
+        key: Array,
+        episodes: int,
+        act: Callable[..., Any] | None = None,
+    ) -> Rollout:
         """Greedy episodes of these parameters in the environment of training, all at once.
 
-        key: []. They count nowhere.
+        key: []. They count nowhere. act: in the place of the algorithm's.
         """
-        players = Players(self.env, self.algorithm, params, ctx, explore=False)
+        algorithm = replace(self.algorithm, act=act) if act else self.algorithm
+        players = Players(self.env, algorithm, params, ctx, explore=False)
         return rollout.episodes(players, key, episodes)
 
     # ------------------------------------------------------------------- what is said of them

@@ -25,7 +25,7 @@ from jaxshare.settings.run_parts import ReplayConfig
 from jaxshare.training.counting import start_clock
 from jaxshare.training.program import Program
 from jaxshare.training.rollout import Rollout
-from jaxshare.types import EnvSpec, RefusedError
+from jaxshare.types import EnvSpec, RefusedError, TimeStep
 
 NAMES = ("a_pps", "rs_pps", "pp_pps")
 OWN = dataclasses.replace(SPEC, common_reward=False)  # every agent has a reward of its own
@@ -354,6 +354,45 @@ def test_a_solo_episode_has_one_network_in_everybodys_place():
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x.shape, y.shape), seen[0], learner.params)
     later = ctx.replace(clock=ctx.clock._replace(updates=jnp.int32(3)))
     assert_same(scores.play_alone(sharing, view.replace(ctx=later), play).stats, learner.stats)
+
+
+@pytest.mark.parametrize(("solo_id", "reads"), [("network", {2}), ("agent", {0, 1, 2})])
+def test_in_solo_episodes_everybody_reads_one_index_or_each_its_own(solo_id, reads):
+    """No network has trained what it makes of another agent's index: what is there must then not matter."""
+    parts, _, learner, ctx = case("rs_pps")
+    config = dataclasses.replace(parts_config("rs_pps", solo_id=solo_id), solo_episodes=2)
+    sharing = dataclasses.replace(decided("rs_pps", config, parts), source="solo")
+    batch = random_batch()
+    slot = TimeStep(
+        **{f.name: getattr(batch, f.name)[0] for f in dataclasses.fields(TimeStep) if f.name != "info"}, info={}
+    )
+    algorithm = parts.assemble()
+
+    def play(params, key, episodes, act=algorithm.act):
+        """A stand-in: the reward is what all remember of one step."""
+        memory, *_ = act(params, algorithm.initial_carry(slot.obs.shape[0]), slot, ctx, key, False)
+        return Rollout(
+            episode=batch.replace(reward=jnp.broadcast_to(memory["agent"].sum(), batch.reward.shape)), info={}
+        )
+
+    def score_of_the_last(changed):
+        kernel = learner.params["agent"]["embed"]["kernel"]
+        rows = kernel.shape[1] - AGENTS + np.array(sorted(changed), int)
+        other = np.array(kernel)
+        other[2, rows] += 1.0
+        params = {"agent": {**learner.params["agent"], "embed": {**learner.params["agent"]["embed"], "kernel": other}}}
+        state = learner.replace(params={**learner.params, **params})
+        return scores.play_alone(sharing, view_of(parts, state, None, ctx), play).stats["rs_pps"]["score"][2]
+
+    unchanged = score_of_the_last(set())
+    moves = {agent for agent in range(AGENTS) if score_of_the_last({agent}) != unchanged}
+    assert moves == reads
+
+
+def test_an_index_that_nobody_reads_is_refused():
+    parts = base("vdn", obs_agent_id=False)
+    with pytest.raises(RefusedError, match=r"rs_pps.solo_id=network.*rs_pps.solo_id=agent"):
+        pps(parts, "rs_pps", solo_id="network")
 
 
 @pytest.mark.slow

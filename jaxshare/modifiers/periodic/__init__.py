@@ -25,4 +25,9 @@ agents pass through one hidden state, which is not reset; ours: each has its own
 episode, and its own id, and all networks meet the same episodes. code: epsilon-greedy with one coin
 for the team, evaluations that write into the replay and other defects of the released file are not
 repeated. Table 1's orthogonal first weights are a setting of the learner, `algo.init=orthogonal`.
+
+Where agents read their index, each network trains what it makes of its own agent's index only; an
+average divides that by N. In a solo episode a network meets the other indices untrained, unless
+`solo_id=network` (ours). Without memory of who is who, `algo.obs_agent_id=false`, a network loses
+nothing: its index is constant and no more than a bias of its first layer.
 """

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxshare.learners.assembly import Assembly
+from jaxshare.learners.learner import Learner
 from jaxshare.learners.lives import died, living
 from jaxshare.learners.passes import with_values
 from jaxshare.learners.records import View
@@ -69,19 +73,30 @@ def play_alone(sharing: Sharing, view: View, play: Callable[..., Rollout]) -> Le
     # return and length of episodes in which all have one agent's networks
     personal = {network: state.params[network] for network in sharing.personal}
 
-    def alone(agent: Params) -> tuple[Array, Array]:
+    def alone(agent: Params, index: Array) -> tuple[Array, Array]:
         everybody = jax.tree.map(lambda x, all_: jnp.broadcast_to(x, all_.shape), agent, personal)
-        episode = play({**state.params, **everybody}, view.key, episodes).episode
+        how = (acting_as(view.learner, index),) if sharing.scored.solo_id == "network" else ()
+        episode = play({**state.params, **everybody}, view.key, episodes, *how).episode
         team = view.spec.team_reward(episode.reward)
         steps = episode.mask.sum().astype(jnp.int32)
         return masked_sum(team, episode.mask) / episodes, steps
 
     def score() -> dict[str, Array]:
-        returns, steps = jax.vmap(alone)(personal)
+        returns, steps = jax.vmap(alone)(personal, jnp.arange(len(sharing.groups)))
         return {**last, "score": returns, "solo_steps": last["solo_steps"] + steps.sum()}
 
     stats = jax.lax.cond(due, score, lambda: last)
     return state.replace(stats={**state.stats, sharing.name: stats})
+
+
+def acting_as(learner: Learner, index: Array) -> Callable[..., Any]:
+    """How agents act that all read the index of one of them. index: [] i32.
+
+    A network of one agent has only met that agent's index: nothing has trained what it makes of
+    another one.
+    """
+    reads = replace(learner.reads, everybodys_id=index)
+    return Assembly(replace(learner, reads=reads)).act
 
 
 def individual_scores(view: View) -> Array:

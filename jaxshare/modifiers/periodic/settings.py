@@ -100,6 +100,12 @@ class ScoredConfig(PeriodicConfig):
     solo_episodes: int = static(
         10, least=1, most=COUNT, help="episodes of each agent, with score=solo", source="code: PPS"
     )
+    solo_id: str = static(
+        "agent",
+        choices=("agent", "network"),
+        help="the index read in solo episodes: each agent's, or of the agent whose network it is",
+        source="code: PPS; ours: network",
+    )
 
     def __post_init__(self) -> None:
         if self.score == "team":

@@ -116,6 +116,11 @@ def _refuse_scores(name: str, config: ScoredConfig, learner: Learner) -> None:
             f"team reward by. Use {name}.score=solo or own, or an algorithm with a mixer of "
             "utilities, such as vdn or qmix."
         )
+    if source == "solo" and config.solo_id == "network" and not learner.reads.agent_id:
+        raise RefusedError(
+            f"{name}.solo_id=network: agents read no index (algo.obs_agent_id=false). Use "
+            f"{name}.solo_id=agent, or algo.obs_agent_id=true."
+        )
     if source == "solo" and not spec.pure:
         raise RefusedError(
             f"{name}.score={config.score}: solo episodes are played inside the compiled program, "
