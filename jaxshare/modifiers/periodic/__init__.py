@@ -28,6 +28,6 @@ repeated. Table 1's orthogonal first weights are a setting of the learner, `algo
 
 Where agents read their index, each network trains what it makes of its own agent's index only; an
 average divides that by N. In a solo episode a network meets the other indices untrained, unless
-`solo_id=network` (ours). Without memory of who is who, `algo.obs_agent_id=false`, a network loses
-nothing: its index is constant and no more than a bias of its first layer.
+`solo_id=network` (ours). With `algo.obs_agent_id=false` a network loses nothing between averages:
+to it its index is constant, no more than a bias of its first layer.
 """
