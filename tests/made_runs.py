@@ -20,10 +20,13 @@ def plain(*arguments):
     return as_plain(cli.settings(arguments))
 
 
-def make(run_dir, finals, arguments=SMAX, steps=(0, 500, 1000), seed=0, changed=None, more=(), versions=None):
+def make(
+    run_dir, finals, arguments=SMAX, steps=(0, 500, 1000), seed=0, changed=None, more=(), versions=None, logged=None
+):
     """A run directory whose seeds go on a line from 0 to their final win rate; the return is twenty times that.
 
-    changed: settings of config.yaml by their full key; more: evaluation records added as they are.
+    changed: settings of config.yaml by their full key; more: evaluation records added as they are; logged: numbers that
+    every evaluation has besides.
     """
     tree = copy.deepcopy(plain(*arguments))
     tree["run"] |= {"seed": seed, "seeds": len(finals), "run_dir": str(run_dir)}
@@ -43,7 +46,7 @@ def make(run_dir, finals, arguments=SMAX, steps=(0, 500, 1000), seed=0, changed=
         score = float(final) * step / 1000
         taken = {"env_steps": 0 if offline else step, "updates": step if offline else step // 10}
         scores = {"eval/return": 20 * score, "eval/length": 9.0, "eval/win_rate": score}
-        lines.append({"seed": seed + i, **point, **taken, "wall_s": 5 + step / 10, **scores})
+        lines.append({"seed": seed + i, **point, **taken, "wall_s": 5 + step / 10, **scores, **(logged or {})})
     run_dir.mkdir(parents=True)
     (run_dir / "config.yaml").write_text(yaml.safe_dump(tree))
     (run_dir / "versions.json").write_text(json.dumps(versions or {"jaxshare": "0.1.0", "jax": "0.10.2"}))

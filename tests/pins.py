@@ -100,11 +100,13 @@ def measure(combination):
 
     compiled = jax.jit(train, compiler_options=COMPILER)
     state, metrics = compiled(jnp.int32(0), start_clock(), data)
+    # returns of single agents are parts of the return
+    collect = {name: x for name, x in metrics["collect"].items() if not name.startswith("return/")}
     results = {
         "params": state.learner.params,
         "target_params": state.learner.target_params,
         "update": metrics["update"],
-        "collect": metrics["collect"],
+        "collect": collect,
     }
     return {"bits": digest(results), "arrays": summary(results)}
 

@@ -616,6 +616,10 @@ def computed(config):
 # ------------------------------------------------------------------------------------------------------------- pictures
 
 
+OF_AGENTS = {"eval/return/best_agent": 1.0, "eval/return/worst_agent": 0.25, "ratio/from_0_percent": 0.125}
+OF_AGENTS |= {"ratio/from_50_percent": 0.625, "ratio/from_200_percent": 0.25}
+
+
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory):
     """(study, {name: figure}) of eight groups with long names on four tasks; one has a run more, which is shorter."""
@@ -623,9 +627,9 @@ def figures(tmp_path_factory):
     sweep = {"lr": [0.25, 0.125], "gamma": [0.9, 0.95], "tau": [0.01, 0.02]}
     for task in ("2s3z", "3m", "3s5z_vs_3s6z", "MMM2"):
         changed = {"env.scenario": task, "sweep": sweep}
-        make(folder / task, draw.uniform(0.2, 1, 3), steps=(0, 1000), changed=changed)
+        make(folder / task, draw.uniform(0.2, 1, 3), steps=(0, 1000), changed=changed, logged=OF_AGENTS)
         changed["sweep"] = {name: values[:1] for name, values in sweep.items()}
-        make(folder / f"{task} more", [0.5], steps=(0, 400, 600), seed=3, changed=changed)
+        make(folder / f"{task} more", [0.5], steps=(0, 400, 600), seed=3, changed=changed, logged=OF_AGENTS)
     shown = computed(report.Config(runs=[f"{folder}/*"], resamples=30))
     assert len(shown.study.groups) == 8
     return shown.study, {name: make(shown) for name, make in pictures.PICTURES.items()}
@@ -663,6 +667,17 @@ def test_panels(figures):
     assert [set(line.get_xdata()) for line in dotted] == [{600.0}] * 4
     assert len(set(drawing.looks([str(i) for i in range(40)]).values())) == 40
     assert len(drawn["improvement"].axes[0].texts) == 8 * 7
+
+
+def test_best_and_worst_agents_and_ratios_are_as_they_were_logged(figures):
+    _, drawn = figures
+    (best, worst), *_ = zip(*[iter(drawn["agents"].axes[0].lines)] * 2, strict=True)
+    assert (set(best.get_ydata()), set(worst.get_ydata())) == ({1.0}, {0.25})
+    assert (best.get_color(), best.get_linestyle(), worst.get_linestyle()) == (worst.get_color(), "-", "--")
+    shares = drawn["ratios"].axes[0].lines[0]
+    np.testing.assert_array_equal(shares.get_xdata(), [0.0, 0.5, 2.0, 2.5])
+    np.testing.assert_array_equal(shares.get_ydata(), [0.125, 0.625, 0.25, 0.25])
+    assert shares.get_drawstyle() == "steps-post"
 
 
 def test_files_are_pictures(made):

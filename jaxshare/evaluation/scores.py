@@ -104,7 +104,7 @@ def _score(
     clock: Clock,
 ) -> dict[str, Array]:
     played = program.play(state, hparams, clock, episodes, explore=explore)
-    return {**program.summary(played), "return_std": program.returns(played.episode).std()}
+    return {**program.scores(played), "return_std": program.returns(played.episode).std()}
 
 
 def _first_policy(policy: str) -> str:

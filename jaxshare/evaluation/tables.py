@@ -9,9 +9,11 @@ from rich.table import Table
 
 from jaxshare.results.curves import run_name
 from jaxshare.run import BEST
+from jaxshare.training.playing import BEST_AGENT, WORST_AGENT
 
 NAMES = (
     "return", "win_rate", "length", "stochastic_return", "stochastic_win_rate", "selected_return",
+    BEST_AGENT, WORST_AGENT,
 )  # fmt: skip
 
 
@@ -39,7 +41,7 @@ def _table(title: str, result: dict[str, Any]) -> Table:
     columns = [name for name in NAMES if name in result["mean"]]
     for name in ("run", "env steps", *columns):
         # may be broken there
-        heading = re.sub("^(stochastic|selected)_", r"\1 ", name)
+        heading = re.sub("^(stochastic|selected)_", r"\1 ", name).removeprefix("return/")
         table.add_column(heading, justify="right")
     for run in result["runs"]:
         cells = [f"{run[name]:.3f}" for name in columns]

@@ -42,7 +42,7 @@ def curves(report: Report) -> Figure:
         panels.append(replace(panel, x_label=task.unit, scored_at=_scored_at(task, of_task)))
     together = _together(report)
     title = f"IQM of runs, pointwise {report.band}"
-    return _grid(report, [*panels[:MOST_TASKS], *together], title)
+    return grid(report, [*panels[:MOST_TASKS], *together], title)
 
 
 def wall_time(report: Report) -> Figure:
@@ -61,7 +61,7 @@ def wall_time(report: Report) -> Figure:
         panel = _of_task(report, name, of_task)
         panels.append(replace(panel, x_label=f"{unit} of the whole command", counts=False))
     title = f"IQM of runs against wall time, pointwise {report.band}"
-    return _grid(report, panels[:MOST_TASKS], title)
+    return grid(report, panels[:MOST_TASKS], title)
 
 
 def _of_task(report: Report, name: str, of_task: Mapping[str, Curve]) -> Panel:
@@ -113,7 +113,7 @@ def _together(report: Report) -> list[Panel]:
     return [panel]
 
 
-def _grid(report: Report, panels: Sequence[Panel], title: str) -> Figure:
+def grid(report: Report, panels: Sequence[Panel], title: str) -> Figure:
     """Panels side by side, with one legend for all."""
     # how many in a row
     count = len(panels)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from jaxshare.results import curves
+from jaxshare.results.agent_ratios import ratio_shares
 from jaxshare.results.arguments import is_run_dir
 from jaxshare.results.curves import Record
 from jaxshare.results.played import Played, read_played
@@ -101,7 +102,8 @@ class Reading:
         saved = open_run(path)
         settings = self._settings(saved)
         try:
-            evaluations = curves.evaluations(saved.records(COUNTERS))
+            records = saved.records(COUNTERS)
+            evaluations = curves.evaluations(records)
         except RefusedError as error:
             raise RefusedError(f"{error} {SKIP}") from error
         if not evaluations:
@@ -109,7 +111,10 @@ class Reading:
         directory = _Directory(path, label, settings, read_played(saved), saved.versions)
 
         # each of its runs
-        runs = [_run(directory, records) for records in evaluations.values()]
+        shares = ratio_shares(records)
+        runs = []
+        for name, of_run in evaluations.items():
+            runs.append(replace(_run(directory, of_run), ratios=shares.get(name, {})))
         missing = directory.count - len(runs)
         if missing > 0:
             self._remark(

@@ -34,6 +34,8 @@ CAPTIONS = {
     "profiles": "Performance profiles",
     "curves": "Sample efficiency",
     "wall_time": "Wall time",
+    "agents": "Best and worst agent",
+    "ratios": "Importance ratios",
 }
 PACKAGES = ("jaxshare", "jax")  # whose versions are shown
 

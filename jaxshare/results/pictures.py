@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from jaxshare.results.agent_pictures import agents, ratios
 from jaxshare.results.curve_pictures import curves, wall_time
 from jaxshare.results.figures import png
 from jaxshare.results.numbers import Report
@@ -20,6 +21,8 @@ PICTURES: dict[str, Callable[[Report], Figure | None]] = {
     "improvement": improvement,
     "curves": curves,
     "wall_time": wall_time,
+    "agents": agents,
+    "ratios": ratios,
 }
 
 

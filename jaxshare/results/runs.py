@@ -32,6 +32,8 @@ class Run:
     progress: np.ndarray  # [P]: environment steps, or updates with a data set
     wall: np.ndarray  # [P] seconds
     values: dict[str, np.ndarray]  # metric -> [P]
+    # of SEAC's importance ratios: lower end of a bin -> its share, a mean over training
+    ratios: dict[float, float] = field(default_factory=dict)
     played: dict[str, Played] = field(default_factory=dict)  # "final" and "best"
     versions: dict[str, str] = field(default_factory=dict)
 

@@ -19,6 +19,10 @@ from jaxshare.training.rollout import Players, Rollout
 from jaxshare.trees import Params
 from jaxshare.types import Array, Clock, Context, Episode, HParams, Segment, TrainState
 
+OF_AGENT = "return/agent_"  # and its number: an agent's own return, where rewards are not common
+BEST_AGENT = "return/best_agent"
+WORST_AGENT = "return/worst_agent"
+
 
 class Collected(struct.PyTreeNode):
     """What an iteration learns from."""
@@ -77,7 +81,7 @@ class Playing(Counting):
         """
         episodes = self.run.eval.episodes
         played = self.play(state, hparams, clock, episodes, explore=explore)
-        return self.summary(played), clock
+        return self.scores(played), clock
 
     def play(
         self,
@@ -127,12 +131,27 @@ class Playing(Counting):
 
     # ------------------------------------------------------------------- what is said of them
 
+    def scores(self, played: Rollout) -> dict[str, Array]:
+        """`summary`, and the mean returns of the agents that have the highest and the lowest."""
+        means = self.summary(played)
+        alone = [mean for name, mean in means.items() if name.startswith(OF_AGENT)]
+        if not alone:
+            return means
+        ranked = jnp.stack(alone)
+        return {**means, BEST_AGENT: ranked.max(), WORST_AGENT: ranked.min()}
+
     def summary(self, played: Rollout) -> dict[str, Array]:
-        """Means over episodes: return, length, and every info ("won" becomes win_rate)."""
+        """Means over episodes: return, length, and every info ("won" becomes win_rate).
+
+        Also each agent's own return, where rewards differ.
+        """
+        episode = played.episode
         info = {_shown(name): x.mean() for name, x in played.info.items()}
+        by_agent = self._by_agent((episode.reward * episode.mask[..., None]).sum(0))
         return {
-            "return": self.returns(played.episode).mean(),
-            "length": played.episode.mask.sum(0).mean(),
+            "return": self.returns(episode).mean(),
+            "length": episode.mask.sum(0).mean(),
+            **{name: x.mean() for name, x in by_agent.items()},
             **info,
         }
 
@@ -141,8 +160,15 @@ class Playing(Counting):
         returns = self.env.spec.team_reward(finished.reward)
         lengths = finished.steps.astype(jnp.float32)
         info = {_shown(name): x for name, x in finished.info.items()}
-        sums = {"return": returns, "length": lengths, **info}
+        by_agent = self._by_agent(finished.reward)
+        sums = {"return": returns, "length": lengths, **by_agent, **info}
         return {name: masked_mean(x, finished.ended) for name, x in sums.items()}
+
+    def _by_agent(self, x: Array) -> dict[str, Array]:
+        """Numbers [..., N] of each agent by name, {} where all agents are paid alike."""
+        if self.env.spec.common_reward:
+            return {}
+        return {f"{OF_AGENT}{i}": x[..., i] for i in range(self.env.spec.num_agents)}
 
     def returns(self, episode: Episode) -> Array:
         """Undiscounted team return of each episode, [B]: the common reward once, or the sum over

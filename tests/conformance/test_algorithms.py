@@ -75,8 +75,8 @@ def test_a_combination_assembles_or_is_refused(algo, modifiers, share, env):
         with pytest.raises(RefusedError, match=f"share_params={share}"):
             program(algo, modifiers, make(), share)
         return
-    spec = suited(algo, make()).spec
-    parts = parts_of(algo, modifiers, spec, share)
+    parts = parts_of(algo, modifiers, suited(algo, make()).spec, share)
+    spec = parts.spec  # of the one agent, where the team is one
     expected = {"all": (0,) * spec.num_agents, "type": spec.groups, "none": tuple(range(spec.num_agents))}[share]
     own = parts.policy.acting
     assert parts.param_sets[own] == expected
@@ -132,7 +132,8 @@ def check_training(algo, modifiers, env):
     make, share = ENVS[env]
     share = "none" if PERSONAL & {*modifiers} else share
     made = program(algo, modifiers, make(), share)
-    own = parts_of(algo, modifiers, made.env.spec, share).policy.acting
+    learner = parts_of(algo, modifiers, made.env.spec, share)
+    own = learner.policy.acting
     offline, updates = made.offline, RUN.num_envs
     if made.algorithm.experience != "replay":
         updates = 1 if offline else made.algorithm.updates_per_batch
@@ -161,7 +162,7 @@ def check_training(algo, modifiers, env):
     )
     targets = first.learner.target_params, state.learner.target_params
     assert not jax.tree.leaves(targets) or any(changed(*targets))
-    check_names(metrics, made, own, updates)
+    check_names(metrics, made, learner, updates)
 
 
 COMMON = {
@@ -170,18 +171,21 @@ COMMON = {
 }
 
 
-def check_names(metrics, made, own, updates):
+def check_names(metrics, made, learner, updates):
     """Every metric is "group/name", a scalar, and the common ones are there."""
+    own = learner.policy.acting
+    common = COMMON.get(own, set()) - (set() if own == "agent" or "critic" in learner.networks else {"loss/critic"})
     updated = metrics["update"]
     assert [name for name in updated if not METRIC.fullmatch(name)] == []
     assert {value.shape for value in updated.values()} == {(2, updates)}
-    assert {name for name in updated if name.startswith("loss/")} if made.offline else COMMON[own] <= set(updated)
+    assert {name for name in updated if name.startswith("loss/")} if made.offline else common <= set(updated)
     assert any(name.startswith("grad_norm/") for name in updated)
     if made.offline:
         assert metrics["collect"] == {}
         return
     win_rate = {"win_rate"} if made.env.spec.name == "fading" else set()
-    assert set(metrics["collect"]) == {"return", "length"} | win_rate
+    alone = {} if made.env.spec.common_reward else {f"return/agent_{i}" for i in range(made.env.spec.num_agents)}
+    assert set(metrics["collect"]) == {"return", "length", *alone} | win_rate
 
 
 # ------------------------------------------------------------------------------------------------------ several runs
