@@ -25,7 +25,8 @@ PARTS = {  # keys at the top of a file
 }
 FREE = "x-"  # keys that begin so hold what is used elsewhere by YAML's & and *
 CLAIM = ("statement", "source", "reference", "comparable", "because")  # which a claim must have
-NUMBERS = ("reached", "series", "decomposition", "json")  # of a quantity: one of them, or a score
+# of a quantity: one of them, or a score
+NUMBERS = ("reached", "steps_to", "series", "decomposition", "json")
 
 
 @dataclass(frozen=True)

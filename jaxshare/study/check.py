@@ -25,6 +25,21 @@ class Series:
         None,
     )
     by: str = key("`ratio` or `difference` to that", kinds.choice("ratio", "difference"), "ratio")
+    plus: list[str] = key(
+        "other logged numbers that are added to it", kinds.listing(kinds.text), []
+    )
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How long a run takes until it is good enough."""
+
+    level: float = key("the level of the evaluated metric that must be reached", kinds.number)
+    as_power: bool = key(
+        "the logarithm to base 2 instead, so that a difference of 1 is twice the steps",
+        kinds.flag,
+        False,
+    )
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,7 @@ class Quantity:
         kinds.number,
         None,
     )
+    steps_to: Steps | None = key("steps until evaluations reach a level", kinds.record(Steps), None)
     series: Series | None = key("a logged number", kinds.record(Series), None)
     decomposition: str | None = key(
         "a number of SIT's decomposition.json, such as `auroc_reward.pairs`",

@@ -14,6 +14,7 @@ import numpy as np
 from jaxshare.results import curves, statistics
 from jaxshare.results.statistics import Bootstrap
 from jaxshare.study import figures, rules
+from jaxshare.study.arrivals import Arrivals, undecided
 from jaxshare.study.check import TWO_ARMS, Check, Quantity
 from jaxshare.study.figures import Cell, CheckResult, Curve, Result, Scores, Value
 from jaxshare.study.job import STAGE
@@ -158,6 +159,10 @@ class _Judging:
                 note = self._unlearned(check, tasks, values, others)
             else:
                 interval = rules.single(values, statistic)
+        if quantity.steps_to is not None:
+            for task in tasks:
+                arms = [self._arrivals(check, arm, task) for arm in check.arms]
+                note = note or undecided(check, interval, arms)
         return _value(check, interval, note, sum(len(numbers) for numbers in values))
 
     def _numbers(self, check: Check, arm: str, task: str) -> np.ndarray:
@@ -165,10 +170,20 @@ class _Judging:
         quantity = check.quantity
         if quantity.series is not None:
             return self.runs.series(task, arm, quantity.series)
+        if quantity.steps_to is not None:
+            steps = self._arrivals(check, arm, task).steps
+            return np.log2(np.maximum(steps, 1.0)) if quantity.steps_to.as_power else steps
         if quantity.decomposition is not None:
             return self.runs.decomposition(task, arm, quantity.decomposition)
         how = scoring(self.plan.study, quantity)
         return self.runs.scores(task, arm, how) / scale(check, task)
+
+    def _arrivals(self, check: Check, arm: str, task: str) -> Arrivals:
+        """Of a check of steps until a level is reached."""
+        quantity = check.quantity
+        assert quantity.steps_to is not None
+        metric = scoring(self.plan.study, quantity).metric
+        return self.runs.arrivals(task, arm, metric, quantity.steps_to.level)
 
     def _unlearned(
         self,
@@ -179,7 +194,8 @@ class _Judging:
     ) -> str:
         """Arms that are equal because neither has learned anything show nothing."""
         quantity = check.quantity
-        if check.compare != "equal" or quantity.series or quantity.decomposition:
+        of_scores = not (quantity.series or quantity.decomposition or quantity.steps_to)
+        if check.compare != "equal" or not of_scores:
             return ""
         metric = scoring(self.plan.study, quantity).metric
         for task, *pair in zip(tasks, first, second, strict=True):

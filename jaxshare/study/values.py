@@ -13,6 +13,7 @@ from jaxshare.results import curves
 from jaxshare.results.runs import gather_versions
 from jaxshare.run import metrics, reader
 from jaxshare.run.versions import read_versions
+from jaxshare.study.arrivals import Arrivals, of_seeds
 from jaxshare.study.check import Check, Quantity, Series
 from jaxshare.study.language import Study
 from jaxshare.study.plan import Plan
@@ -101,9 +102,24 @@ class Runs:
         ends = np.array([records[-1][key] for records in self.evaluations(task, arm)])
         return (np.abs(ends - value) < 1e-3).astype(float)
 
+    def arrivals(self, task: str, arm: str, metric: str, level: float) -> Arrivals:
+        """When each seed's evaluations reach a level."""
+        unit = self.plan.jobs_of(task, arm)[0].unit
+        key = PREFIX + metric
+        points = []
+        for records in self.evaluations(task, arm):
+            points.append([(record[unit], record[key]) for record in records if key in record])
+        if not points or not all(points):
+            known = ", ".join(self._metrics(task, arm))
+            raise RefusedError(f"{arm} on {task} has no {metric}. It has: {known}.")
+        return of_seeds([np.array(of_seed, float) for of_seed in points], level)
+
     def series(self, task: str, arm: str, series: Series) -> np.ndarray:
         """A logged number over the last part of a run, perhaps set against another, [N]."""
-        runs = curves.by_run(self.records(task, arm), series.name)
+        records = self.records(task, arm)
+        if series.plus:
+            records = [_added(record, series) for record in records]
+        runs = curves.by_run(records, series.name)
         return np.array([_late(records, series) for records in runs.values()])
 
     def decomposition(self, task: str, arm: str, path: str) -> np.ndarray:
@@ -146,6 +162,14 @@ def _of_point(records: Records, point: dict[str, float]) -> Records:
 
 def _without(record: dict[str, Any], keys: list[str]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in keys}
+
+
+def _added(record: dict[str, Any], series: Series) -> dict[str, Any]:
+    """The record with the sum of all numbers of the series, if it has them all."""
+    if not all(name in record for name in (series.name, *series.plus)):
+        return {key: value for key, value in record.items() if key != series.name}
+    total = record[series.name] + sum(record[name] for name in series.plus)
+    return {**record, series.name: total}
 
 
 def _late(records: Records, series: Series) -> float:

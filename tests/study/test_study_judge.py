@@ -9,6 +9,7 @@ from tiny_studies import STUDY, book, make_run, tiny_plan
 
 from jaxshare.study import judge as judging
 from jaxshare.study import plan as planning
+from jaxshare.study.arrivals import first_reached
 from jaxshare.study.check import Check, Quantity, Series
 from jaxshare.study.job import Job
 from jaxshare.study.language import Study
@@ -112,6 +113,68 @@ def test_logged_numbers_of_the_later_part(tmp_path):
     np.testing.assert_allclose(late(against="peak"), [3 / 8, 4 / 9])
     np.testing.assert_allclose(late(against="y", by="difference"), [2.0, 3.0])
     np.testing.assert_allclose(late(since=1.0), [4.0, 5.0])
+
+
+def test_logged_numbers_are_added(tmp_path):
+    _, plan, jobs = tiny_plan(tmp_path)
+
+    def extra(seed, at):
+        return {"x": 1.0 + seed, "y": at / 10, "z": 0.5} if at else {"x": 50.0}  # not all of them: left out
+
+    make_run(tmp_path, jobs["A"], {s: [(at, 0.0) for at in (0, 20, 40)] for s in (0, 1)}, extra)
+    series = Series("x", since=0.0, plus=["y", "z"])
+    np.testing.assert_allclose(Runs(plan, tmp_path).series("game", "A", series), [4.5, 5.5])
+
+
+@pytest.mark.parametrize(
+    ("points", "level", "expected"),
+    [
+        ([(0, 0.0), (20, 1.0), (40, 3.0)], 2.0, 30.0),  # half way between two
+        ([(0, 0.0), (20, 1.0), (40, 3.0)], 1.0, 20.0),
+        ([(0, 2.5), (20, 1.0)], 2.0, 0.0),  # from the first on
+        ([(0, 0.0), (10, 4.0), (20, 0.0), (30, 4.0)], 4.0, 10.0),  # the first time counts
+        ([(0, -4.0), (20, -2.0)], -3.0, 10.0),
+        ([(0, 0.0), (20, 1.0)], 1.5, None),
+    ],
+)
+def test_when_a_curve_is_at_a_level(points, level, expected):
+    assert first_reached(np.array(points, float), level) == expected
+
+
+def arrivals(tmp_path, slow, fast, check):
+    """The check of two arms whose seeds go on lines through these points."""
+    tmp_path.mkdir(exist_ok=True)
+    of_file, plan, jobs = tiny_plan(tmp_path, ("compare: greater, arms: [A, B]", check))
+    for arm, curves in (("A", slow), ("B", fast)):
+        make_run(tmp_path, jobs[arm], dict(enumerate(curves)))
+    (found,) = judged(tmp_path, of_file, plan)["checks"]
+    return found
+
+
+LINE = [(0, 0.0), (64, 4.0)]  # at 2 after 32 steps
+SLOW = [(0, 0.0), (64, 2.0)]  # at 2 after 64
+NEVER = [(0, 0.0), (64, 1.0)]
+TO_TWO = "compare: greater, margin: {margin}, arms: [A, B], quantity: {{steps_to: {{level: 2, as_power: {power}}}}}"
+
+
+def test_fewer_steps_to_the_same_return(tmp_path):
+    found = arrivals(tmp_path, [SLOW] * 3, [LINE] * 3, TO_TWO.format(margin=0, power="false"))
+    assert (found["value"], found["verdict"]) == (32.0, "confirmed")
+
+
+@pytest.mark.parametrize(("margin", "verdict"), [(0.9, "confirmed"), (1.1, "not confirmed")])
+def test_a_ratio_of_steps_is_a_difference_of_powers(tmp_path, margin, verdict):
+    found = arrivals(tmp_path, [SLOW] * 3, [LINE] * 3, TO_TWO.format(margin=margin, power="true"))
+    assert (found["value"], found["verdict"]) == (1.0, verdict)
+
+
+def test_a_seed_that_never_gets_there_can_only_confirm_that_it_is_slower(tmp_path):
+    slower = arrivals(tmp_path / "a", [NEVER] * 3, [LINE] * 3, TO_TWO.format(margin=0, power="false"))
+    assert (slower["value"], slower["verdict"]) == (32.0, "confirmed")  # it counts with its 64 steps
+    more = arrivals(tmp_path / "b", [NEVER] * 3, [LINE] * 3, TO_TWO.format(margin=40, power="false"))
+    assert (more["verdict"], more["note"]) == ("undecided", "3 of 3 seeds of A never get there")
+    other = arrivals(tmp_path / "c", [LINE] * 3, [LINE, LINE, NEVER], TO_TWO.format(margin=-99, power="false"))
+    assert (other["verdict"], other["note"]) == ("undecided", "1 of 3 seeds of B never get there")
 
 
 def test_numbers_of_a_script_have_no_interval(tmp_path):

@@ -162,8 +162,8 @@ def test_wrong_settings_are_refused_before_anything_is_run(tmp_path, monkeypatch
 DOCUMENT = (tiny.REPOSITORY / "docs" / "study.md").read_text()
 EXAMPLE = re.search(r"```yaml\n(.*?)```", DOCUMENT, re.S)[1]
 PARTS = (
-    language.Study, language.Budget, check.Check, check.Quantity, check.Series, language.Step,
-    language.DataSet, language.Pool, language.Paths, language.Machines,
+    language.Study, language.Budget, check.Check, check.Quantity, check.Series, check.Steps,
+    language.Step, language.DataSet, language.Pool, language.Paths, language.Machines,
 )  # fmt: skip
 
 
