@@ -40,8 +40,8 @@ def test_the_table_says_what_goes_with_what(shown):
     assert cells["qmix"]["differ"] == cells["seac"]["a_pps"] == cells["seac"]["standardise"] == "+"
     assert cells["seac"]["differ"] == "-"
     assert cells["maa2c"]["rs_pps"] == "o"
-    said = r"\[differ\]\s+(?:cannot\s+be\s+used\s+with|would\s+replace\s+the\s+loss\s+of)\s+algo=([\w|]+)"
-    refused = "|".join(re.findall(said, shown)).split("|")
+    said = r"\[differ\]\s+(?:cannot\s+be\s+used\s+with|would\s+replace\s+the\s+loss\s+of)\s+algo=([\w|\s]+)[:,]"
+    refused = re.split(r"[|\s]+", "|".join(re.findall(said, shown)))
     assert sorted(refused) == [name for name in registry.modules("algo") if cells[name]["differ"] == "-"]
 
 

@@ -109,7 +109,7 @@ def _print_table() -> None:
 
     # why the others are refused
     for reason, algos in reasons.items():
-        print(filled(reason.replace("{}", "|".join(algos)), "  - ", "    "))
+        print(filled(reason.replace("{}", " | ".join(algos)), "  - ", "    "))
 
 
 def _row(name: str, cells: list[str], last: str) -> str:

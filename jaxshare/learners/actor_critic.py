@@ -63,11 +63,11 @@ def actor_critic(
     spec: EnvSpec,
     prepare: Callable[[View], Tree],
     loss: Loss,
-    critic: Critic = Critic(),
+    critic: Critic | None = Critic(),
 ) -> Learner:
     """A learner with the family's networks.
 
-    prepare: View -> a tree of [T, B, ...], what the loss aims at.
+    prepare: View -> a tree of [T, B, ...], what the loss aims at; critic: None: there is none.
     """
     reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
 
@@ -75,7 +75,8 @@ def actor_critic(
     step = Step(loss=a2c_loss, optimizer_groups={}, rest="joint")
     rates = {}
     if config.optimizers == "separate":
-        groups = {"actor": ("actor",), "critic": ("critic",)}
+        names = ("actor", "critic") if critic else ("actor",)
+        groups = {name: (name,) for name in names}
         step = Step(loss=a2c_loss, optimizer_groups=groups, rest="modules")
         rates = {"critic": "critic_lr"}
     kind = getattr(config, "optimizer", "adam")
@@ -90,8 +91,9 @@ def actor_critic(
     )
     networks = _networks(config, reads, critic)
     optimizer = Optimizer(kind=kind, clip=clip, rates=rates)
-    critic_reads = critic.reads or _local(reads)
-    policy = Policy(networks=("actor", "critic"), choose=choose)
+    critic_reads = critic.reads or _local(reads) if critic else None
+    inspect = (shown_values,) if critic else ()
+    policy = Policy(networks=tuple(networks), choose=choose)
     learner = Learner(
         name=name,
         spec=spec,
@@ -106,7 +108,7 @@ def actor_critic(
         targets=_targets(config),
         optimizer=optimizer,
         schedule=annealed,
-        inspect=(shown_values,),
+        inspect=inspect,
     )
     return learner.with_own_loss(loss, a2c_loss)
 
@@ -128,8 +130,10 @@ def _source(config: ActorCriticConfig) -> Source:
     return Source(experience="episode", sample=None)
 
 
-def _networks(config: ActorCriticConfig, reads: Reads, critic: Critic) -> dict[str, StreamNetwork]:
-    """Actor and critic."""
+def _networks(
+    config: ActorCriticConfig, reads: Reads, critic: Critic | None
+) -> dict[str, StreamNetwork]:
+    """Actor and critic, if there is one."""
     spec = reads.spec
     param_sets = sharing_sets(config.share_params, spec.groups)
     out_dim, log_std = distributions.output_dim(spec)
@@ -140,7 +144,7 @@ def _networks(config: ActorCriticConfig, reads: Reads, critic: Critic) -> dict[s
         "body_gain": config.body_gain,
     }
 
-    # a policy, and a value unless the algorithm asks for more numbers
+    # a policy
     actor_shape = Shape(
         **common,
         hidden_dim=config.hidden_dim,
@@ -149,6 +153,11 @@ def _networks(config: ActorCriticConfig, reads: Reads, critic: Critic) -> dict[s
         head_gain=0.01,
         log_std=log_std,
     )
+    actor = stream_network(actor_shape, reads.dim, param_sets)
+    if critic is None:
+        return {"actor": actor}
+
+    # a value, unless the algorithm asks for more numbers
     critic_shape = Shape(
         **common,
         hidden_dim=config.critic_dim or config.hidden_dim,
@@ -157,7 +166,7 @@ def _networks(config: ActorCriticConfig, reads: Reads, critic: Critic) -> dict[s
         head_gain=config.value_gain,
     )
     return {
-        "actor": stream_network(actor_shape, reads.dim, param_sets),
+        "actor": actor,
         "critic": stream_network(critic_shape, critic.input_dim or reads.dim, param_sets),
     }
 
@@ -186,7 +195,7 @@ def choose(acting: Acting) -> Chosen:
     action = policy.sample(seed=acting.key) if acting.explore else policy.mode()
 
     # what is carried, also for the critic that learns from the next piece
-    memory = {"actor": hidden, "critic": acting.memory["critic"]}
+    memory = {**acting.memory, "actor": hidden}
     if learner.config.critic_recurrent and acting.explore:
         memory["critic"] = _critic_memory(acting)
     if not isinstance(spec.action, Box):

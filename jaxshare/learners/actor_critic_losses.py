@@ -75,11 +75,15 @@ def prepare_own(view: View) -> Aims:
     aims = own_aims(view)
     segment = view.batch
     if view.config.standardise_advantage:
-        mask = over_agents(segment.mask, segment)
-        aims = aims.replace(advantage=ppo.standardise(aims.advantage, mask))
+        aims = aims.replace(advantage=standardised(view, aims.advantage))
     if view.config.epochs * view.config.minibatches > 1:
         aims = aims.replace(log_prob=policies(view).log_prob(taken(segment)))
     return aims
+
+
+def standardised(view: View, advantage: Array) -> Array:
+    """Advantages [T, B, N] with mean 0 and deviation 1 over all valid steps."""
+    return ppo.standardise(advantage, over_agents(view.batch.mask, view.batch))
 
 
 # ------------------------------------------------------------------------------------ losses

@@ -80,7 +80,8 @@ class Learner:
     hparams: swept scalars of the modifiers, as "differ.alpha"; owners: of single-owner parts;
     yields: parts of its own that a modifier may replace all the same, as ("loss",);
     whole_rows: why it needs batches with one episode a row, as a clause; "": it does not, as far as
-    all of its functions say so (learners/packed.py).
+    all of its functions say so (learners/packed.py);
+    finish: Algorithm -> Algorithm, of a learner whose `spec` is not the environment's (joint.py).
     """
 
     name: str
@@ -112,6 +113,7 @@ class Learner:
     owners: dict[str, str] = field(default_factory=dict)
     yields: tuple[str, ...] = ()
     whole_rows: str = ""
+    finish: Callable[[Algorithm], Algorithm] | None = None
 
     @property
     def steps(self) -> dict[str, Step]:
@@ -210,7 +212,8 @@ class Learner:
         checks.check(self)
         for check in self.checks:
             check(self)
-        return assembled(self)
+        algorithm = assembled(self)
+        return algorithm if self.finish is None else self.finish(algorithm)
 
 
 def offers(learner: Learner) -> frozenset[str]:

@@ -30,7 +30,8 @@ LENGTHS = (1, 6, 3, 6, 2, 1, 4)  # one step, full length, and between
 SHAPE = (LIMIT, 6)  # steps and rows that hold them
 JUST = "just collected"
 WHOLE = {  # and a word of why
-    **dict.fromkeys(("coma", "iac", "ia2c", "ippo", "maa2c", "mappo", "pac", "pqn", "seac", "snac"), JUST),
+    **dict.fromkeys(("central_a2c", "coma", "iac", "ia2c", "ippo", "maa2c", "mappo", "pac", "pqn"), JUST),
+    **dict.fromkeys(("reinforce", "seac", "snac"), JUST),
     "comix": "search",
     "sit": "batches of its own",
 }

@@ -15,12 +15,18 @@ Q' follows Q slowly; Q+ and V in the advantage are those before the critics' ste
 over actions that are available. Where the others have more than 4096 joint actions (`enumerate`) it
 is over `samples` of them: the ones they took, and even draws among the available ones.
 
-Departures. paper, lecture: Q and V belong to pi+, where the others always do what is best for agent
-i; code: EPyMARL, which this follows, has the rewards of what they did until the bootstrap, so that
-V is the mean of what happens. It is a baseline only: it changes the variance of the gradient, not
-its mean. code: its maximum includes actions that are not available, a time limit ends an episode,
-and with shared parameters the critics do not know which agent they speak of. Its other way beyond
-4096, pairwise payoff graphs, is not here.
+With `values=pareto` and n_step=1 both critics are those of the lecture, Q and V of pi+, under which
+the others always do what is best for agent i:
+
+    Q(z, a)  aims at  r_i + gamma (1 - d) Q_i+'(z', a_i'),   V(z)  aims at  Q_i+'(z, a_i)
+
+with own actions a_i, a_i' of pi_i, so that V_i(z) = sum over a_i of pi_i(a_i) Q_i+(z, a_i).
+
+Departures. code: EPyMARL, which the default follows (values=played), has the rewards of what the
+others did until the bootstrap, so that V is the mean of what happens. It is a baseline only: it
+changes the variance of the gradient, not its mean. code: its maximum includes actions that are not
+available, a time limit ends an episode, and with shared parameters the critics do not know which
+agent they speak of. Its other way beyond 4096, pairwise payoff graphs, is not here.
 """
 
 from __future__ import annotations
@@ -96,6 +102,12 @@ class Config(EpymarlConfig, CentralConfig):
         help="joint actions in a maximum where they are not enumerated",
         source="ours: what fits in memory",
     )
+    values: str = static(
+        "played",
+        choices=("played", "pareto"),
+        help="what critics are of: play as it was until the bootstrap (played), or pi+ (pareto)",
+        source="code: EPyMARL; lecture: pareto",
+    )
     n_step: int = default(10, CODE)
     hidden_dim: int = default(64, CODE)
     recurrent: bool = default(False, CODE)
@@ -116,6 +128,17 @@ class Config(EpymarlConfig, CentralConfig):
                 f"algo.returns={self.returns}: pac has returns=n_step only; its V is not the value "
                 "of y."
             )
+        if self.values == "pareto" and self.n_step != 1:
+            raise RefusedError(
+                f"algo.values=pareto with algo.n_step={self.n_step}: rewards of later steps are of "
+                "what the others did, not of what is best. Use algo.n_step=1."
+            )
+
+
+class Hopes(Aims):
+    """What both critics aim at; `returns` is Q's."""
+
+    value_returns: Array  # [T, B, N]
 
 
 def make(config: Config, spec: EnvSpec) -> Learner:
@@ -138,7 +161,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     return learner.with_network("critic", both(learner.networks["critic"], q))
 
 
-def prepare(joint: StreamNetwork, view: View) -> Aims:
+def prepare(joint: StreamNetwork, view: View) -> Hopes:
     """Targets of the target critics, optimistic advantages of the critics."""
     segment = view.batch
     next_key, here_key, beyond_key = jax.random.split(view.key, 3)
@@ -154,8 +177,16 @@ def prepare(joint: StreamNetwork, view: View) -> Aims:
 
     value, _ = streams.values(view, online, after=False)
     target = family.returns_of(view, following)
-    log_prob = jnp.zeros_like(value)
-    return Aims(returns=target, advantage=hoped - value, log_prob=log_prob, value=value)
+    value_target = target
+    if view.config.values == "pareto":
+        value_target = optimistic(joint, view.replace(key=here_key), slow, here)
+    return Hopes(
+        returns=target,
+        advantage=hoped - value,
+        log_prob=jnp.zeros_like(value),
+        value=value,
+        value_returns=value_target,
+    )
 
 
 def entropy_coefficient(view: View) -> Array:
@@ -168,7 +199,7 @@ def entropy_coefficient(view: View) -> Array:
 def loss(joint: StreamNetwork, view: View) -> tuple[Array, Metrics]:
     """L, the mean (or sum) over agents of L_i."""
     segment = view.batch
-    aims: Aims = view.targets
+    aims: Hopes = view.targets
     params = view.params["critic"]
     policy = streams.policies(view)
     mean = partial(family.agent_means, view)
@@ -180,7 +211,7 @@ def loss(joint: StreamNetwork, view: View) -> tuple[Array, Metrics]:
     q = central.ask(joint, params["joint"], streams.critic_here(view), others)
     value, _ = streams.values(view, params, after=False)
     q_error = mean(jnp.square(aims.returns - take_last(q, segment.action)))
-    critic = q_error + mean(jnp.square(aims.returns - value))
+    critic = q_error + mean(jnp.square(aims.value_returns - value))
 
     coefficient = entropy_coefficient(view)
     total = actor + view.hparams["value_coef"] * critic - coefficient * entropy
