@@ -318,3 +318,55 @@ def test_every_task_of_sit_has_a_preset_of_its_pools(environment, scenario):
     assert (settings.env_name, settings.env.scenario) == (environment, scenario)
     assert settings.algo_name == ("facmac" if environment == "mamujoco" else "qmix")
     assert (settings.run.checkpoint.keep, settings.run.checkpoint.replay) == (1000, False)
+
+
+SEAC_TASKS = (
+    ("env=mpe", "env.scenario=sparse_tag"),
+    ("env=smax", "env.scenario=3m", "env.reward=sparse"),
+    ("env=lbf", "env.rules=v1", "env.max_steps=25", "env.scenario=15x15-3p-4f"),
+    ("env=lbf", "env.rules=v1", "env.max_steps=25", "env.scenario=8x8-2p-2f-coop"),
+    ("env=rware", "env.scenario=small-4ag", "total_env_steps=150000000"),
+    ("env=rware", "env.scenario=tiny-4ag", "total_env_steps=40000000"),
+)
+COLUMNS = ("iac", "snac", "seac", "qmix", "maddpg", "roma")
+CHEAP_TASK = SEAC_TASKS[3]
+
+
+@pytest.mark.parametrize(
+    ("column", "task"),
+    [
+        pytest.param(column, task, marks=() if task is CHEAP_TASK else pytest.mark.slow)
+        for column in COLUMNS
+        for task in SEAC_TASKS
+    ],
+)
+def test_every_column_of_seacs_table_1_goes_with_every_task(column, task):
+    settings = chosen(f"seac/table1_{column}", *task)
+    assert settings.algo_name == column
+    assert settings.run.checkpoint.best
+    assert settings.run.eval.episodes == 100
+    env = build.make_env(settings)
+    assert build.make_algorithm(settings, env.spec).spec == env.spec
+
+
+def test_the_actor_critics_of_seacs_table_1_have_its_table_2():
+    for column in ("iac", "snac", "seac"):
+        settings = cli.settings([f"preset=seac/table1_{column}"])
+        assert settings.algo == registry.get("algo", column).Config()
+        assert (settings.run.num_envs, settings.run.eval.policy) == (4, "stochastic")
+
+
+def test_the_games_of_the_lecture():
+    """Each preset plays the game of its name; all last as long as those that were there before, but central Q."""
+    steps = {"pac": 500_500, "central_q": 50_000}
+    for name in hydra.presets():
+        algo, _, game = name.removeprefix("lecture/").rpartition("_")
+        if name.startswith("lecture/") and game in ("climbing", "hunt"):
+            settings = chosen(name)
+            assert settings.env.game == {"hunt": "stag_hunt"}.get(game, game)
+            algo = algo.removesuffix("_stag").removesuffix("_pareto")
+            assert settings.algo_name == algo
+            assert settings.run.total_env_steps == steps.get(algo, 100_000)
+    pareto, usual = chosen("lecture/pac_pareto_climbing"), chosen("lecture/pac_climbing")
+    assert differences(pareto.algo, usual.algo) == {"values", "n_step"}
+    assert (pareto.algo.values, pareto.algo.n_step, pareto.run) == ("pareto", 1, usual.run)
