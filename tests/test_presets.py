@@ -199,6 +199,7 @@ def test_the_lectures_algorithms_learn_from_transitions_with_networks_of_their_o
     """And nothing else is another than in the family."""
     settings = chosen(f"lecture/{name}")
     other = {"window", "share_params", "recurrent", "obs_last_action", "obs_agent_id", "double_q"}
+    other |= {"target_update_period"}
     assert differences(settings.algo, registry.get("algo", settings.algo_name).Config(), but=("hparams",)) == (
         other | {"clip"} if name == "idqn" else other
     )
