@@ -1,5 +1,7 @@
 """Whole runs on environments of the host: several seeds, a failure in the middle, a signal; nothing is lost."""
 
+import contextlib
+import io
 import os
 import pathlib
 import signal
@@ -7,11 +9,15 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import tiny
 
-from jaxshare.commands import evaluate
+from jaxshare import registry
+from jaxshare.commands import collect, evaluate
+from jaxshare.data import own, records
 from jaxshare.envs import host, lbforaging
+from jaxshare.envs.mamujoco import environment as mamujoco
 from jaxshare.run.fleet import Fleet
 from jaxshare.types import HostError
 
@@ -37,7 +43,7 @@ def seeds(monkeypatch, pools):
     found, reset = [], host.Pool.reset
 
     def note(pool, seed):
-        found.append(list(map(int, seed)))
+        found.append([int(s) for s in np.ravel(seed)])
         pools.append(pool)
         return reset(pool, seed)
 
@@ -176,3 +182,84 @@ def test_a_signal_saves_and_leaves_no_worker(tmp_path):
             assert f"\0{process.pid}\0".encode() not in entry.read_bytes()
         except OSError:
             continue  # it ended while we looked
+
+
+# ------------------------------------------------------------------------------------------- data sets
+
+POOL = (*SMALL, "checkpoint.every=48", "checkpoint.keep=99", "checkpoint.replay=false", "algo.hparams.lr=0.02")
+
+
+def collected(run_dir, out, **changes):
+    chosen = {"composition": "re", "episodes": 10, "batch": 4, "epsilon": 0.0, "dtype": "float32", "pool_episodes": 8}
+    with contextlib.redirect_stdout(io.StringIO()):
+        return collect.collect(collect.Config(str(run_dir), str(out), progress=False, **(chosen | changes)))
+
+
+def test_data_sets_are_collected_and_learned_from(fake, seeds, pools, tmp_path):
+    """The second agent plays the best checkpoint, the first one at random; each is paid its own action."""
+    fake.update(pays=True)
+    run_dir = tiny.train(tmp_path / "run", *POOL)
+    for before in (seeds, pools):
+        before.clear()
+    path = collected(run_dir, tmp_path / "set.jds")
+    playing = pools[-1]
+    started = [seed for of_pool, batch in zip(pools, seeds, strict=True) if of_pool is playing for seed in batch]
+
+    dataset = own.open(path).read()
+    episodes = dataset.episodes
+    assert len(dataset) == 10
+    assert episodes.mask.all()
+    assert np.asarray(dataset.level).tolist() == [[0, 2]] * 10
+    action = np.asarray(episodes.action)
+    np.testing.assert_array_equal(episodes.reward, action)
+    assert len(np.unique(action[..., 0])) > 1  # at random
+    assert records.returns(dataset).mean() > dataset.card["pools"]["low"]
+
+    # each episode has a seed of its own, which both agents see; the last batch is filled up
+    shown = np.asarray(episodes.obs)[:, 0, :, 0]
+    np.testing.assert_array_equal(shown[:, 0], shown[:, 1])
+    np.testing.assert_allclose(shown[:, 0], np.array(started[-12:][:10]) / 2**32)
+    assert len(np.unique(shown)) == 10
+    assert not playing._workers  # they have ended
+    assert not playing._arrays
+
+    # a learner from it is evaluated where its policies played
+    offline = ("algo=bc", f"data={path}", "total_updates=4", "eval.every=2", "batch_size=4")
+    tiny.train(tmp_path / "bc", *SMALL[:1], *SMALL[2:4], "eval.episodes=6", "progress=false", *offline)
+    assert [r["eval/length"] for r in tiny.records(tmp_path / "bc") if "eval/length" in r] == [6.0] * 3
+
+
+def test_a_failure_while_collecting_is_told_and_leaves_no_set(fake, tmp_path):
+    fake.update(pays=True)
+    run_dir = tiny.train(tmp_path / "run", *POOL, max_chunks=2)
+    fake.update(raise_at=4)
+    with pytest.raises(HostError, match="the sky fell"):
+        collected(run_dir, tmp_path / "set.jds")
+    assert not (tmp_path / "set.jds").exists()
+
+
+@pytest.mark.slow
+def test_mujoco_s_policies_are_collected(tmp_path):
+    """Continuous actions: the cheapest robot, short episodes, FACMAC's checkpoints; what is cut is truncated."""
+    if missing := registry.lacking(mamujoco):
+        pytest.skip(missing)
+    robot = ("env=mamujoco", "env.scenario=Swimmer-2x1", "env.max_steps=5", "env.workers=0")
+    small = ("algo.hidden_dim=8", "num_envs=4", "batch_size=4", "replay.capacity=16", "eval.every=40")
+    kept = ("checkpoint.every=40", "checkpoint.keep=99", "checkpoint.replay=false")
+    steps = ("total_env_steps=200", "eval.episodes=4", "progress=false", "algo.hparams.lr=0.05")
+    run_dir = tiny.train(tmp_path / "run", "algo=facmac", *robot, *small, *kept, *steps)
+    path = collected(run_dir, tmp_path / "set.jds", episodes=6)
+    dataset = own.open(path).read()
+    episodes = dataset.episodes
+    assert episodes.action.shape == (6, 5, 2, 1)
+    assert (np.abs(episodes.action) <= 1).all()
+    assert episodes.truncated[:, -1].all()
+    assert not episodes.terminated.any()
+    assert np.isfinite(np.asarray(episodes.obs)).all()
+    assert (np.abs(episodes.obs[:, 1:]).sum((1, 2, 3)) > 0).all()
+    assert dataset.card["pools"]["cuts"][0] == pytest.approx(
+        dataset.card["pools"]["low"] + (dataset.card["pools"]["high"] - dataset.card["pools"]["low"]) / 3
+    )
+    offline = ("algo=icq", f"data={path}", "total_updates=2", "eval.every=2", "eval.episodes=2", "batch_size=4")
+    tiny.train(tmp_path / "icq", *robot, "progress=false", *offline)
+    assert "eval/return" in tiny.records(tmp_path / "icq")[-1]

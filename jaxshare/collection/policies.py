@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from rich.progress import Progress
 
-from jaxshare import registry
 from jaxshare.models.base import sharing_sets
 from jaxshare.results.curves import run_name
 from jaxshare.run.checkpoint.contents import Restored
@@ -27,7 +26,8 @@ from jaxshare.types import Array, Box, Clock, Context, Discrete, RefusedError, T
 if TYPE_CHECKING:
     from jaxshare.training.program import Program
 
-ACTING = ("agent", "actor", "behaviour")  # names of the networks that teams act by
+# names of the networks that teams act by
+ACTING = ("agent", "actor", "behaviour", "utility", "perturbation")
 
 Acted = tuple[Carry, Array, dict[str, Array]]  # what `Algorithm.act` returns
 
@@ -47,15 +47,6 @@ class Sample:
 
     episodes: int
     seed: int  # of those with random actions
-
-
-def check_in_jax(settings: Settings) -> None:
-    """Raise RefusedError for runs in environments of which no data are collected."""
-    if getattr(registry.get("env", settings.env_name), "HOST", False):
-        raise RefusedError(
-            f"env={settings.env_name} is on the host: data sets are collected in JAX environments "
-            "only."
-        )
 
 
 def measure(run: SavedRun, sample: Sample, bar: Progress) -> Policies:

@@ -12,6 +12,7 @@ from jaxshare import cli
 from jaxshare.collection.settings import Config
 from jaxshare.data import card, own, target
 from jaxshare.run import output
+from jaxshare.run.watch import host_errors
 from jaxshare.settings.help import small_command
 from jaxshare.settings.validate import check_record
 from jaxshare.terminal import open_console, open_progress
@@ -53,17 +54,19 @@ def collect(config: Config) -> pathlib.Path:
                 f"{key} is missing: python -m jaxshare.collect run_dir=RUN out=SET.jds."
             )
     check_record(config)
-    from jaxshare.collection import policies  # with orbax
-    from jaxshare.run.saved import open_run
+    from jaxshare.run.saved import open_run  # with orbax
 
     # try the place, before anything is read
     target.check_free(target.Target(pathlib.Path(config.out), "own", overwrite=config.overwrite))
     output.check_writable(pathlib.Path(config.out), "out", folder=True)
 
     permission = Permission(config.trust, takes_env=False, plugins=config.plugins)
-    with closing(
-        open_run(config.run_dir, permission=permission, suitable=policies.check_in_jax)
-    ) as run:
+    with (
+        closing(open_run(config.run_dir, permission=permission)) as run,
+        # checkpoints are measured where runs are evaluated, episodes played where they train
+        host_errors(run.program.evaluator),
+        host_errors(run.program.env),
+    ):
         return _collect(config, run)
 
 

@@ -42,7 +42,7 @@ from jaxshare.settings.shared import SWEPT, Agents, Learning, MixerWidth, RMSpro
 from jaxshare.settings.validate import check_record
 from jaxshare.training import packing
 from jaxshare.trees import Params
-from jaxshare.types import Array, Box, Discrete, EnvSpec, Metrics, RefusedError
+from jaxshare.types import Array, Box, Discrete, EnvSpec, Metrics
 
 SIT = "paper: SIT Table 11"
 
@@ -142,18 +142,8 @@ def slow(config: TeamConfig, *networks: str) -> Targets:
     return Targets(networks=networks, update="hard", period=config.target_update_period)
 
 
-def agent_network(name: str, config: OfflineConfig, spec: EnvSpec) -> AgentNetwork:
-    """The family's network of A numbers per agent. Raises RefusedError for continuous actions."""
-    if not isinstance(spec.action, Discrete):
-        raise RefusedError(
-            f"algo={name} needs discrete actions; env={spec.name} has continuous ones. Use "
-            "algo=facmac with modifiers=[cql], which learns from a data set too."
-        )
-    return policy_network(name, config, spec)
-
-
 def policy_network(name: str, config: OfflineConfig, spec: EnvSpec) -> AgentNetwork:
-    """The same, or U numbers per agent.
+    """The family's network of A numbers per agent, or U numbers of continuous actions.
 
     Raises RefusedError for continuous actions without finite bounds.
     """

@@ -198,12 +198,7 @@ def candidates(config: Config, view: View) -> tuple[Array, Array]:
 
     def draw(key: Array, now: Array, then: Array) -> tuple[Array, Array]:
         """Of one step, [B, N, U] each."""
-        first, second, third = jax.random.split(key, 3)
-        anywhere = offline.uniform_samples(first, (count, *now.shape))
-        near_now = offline.gaussian_samples(second, now, std, count)
-        near_then = offline.gaussian_samples(third, then, std, count)
-        actions, densities = zip(anywhere, near_now, near_then, strict=True)
-        return jnp.concatenate(actions), jnp.concatenate(densities)
+        return offline.three_ways(key, (now, then), std, count)
 
     action, density = samples_per_step(view, draw, mean[:-1], mean[1:])
     return action, density

@@ -160,6 +160,23 @@ def gaussian_samples(
     return action, density - inside[None]
 
 
+def three_ways(
+    key: jax.Array, means: tuple[jax.Array, jax.Array], std: jax.Array, samples: int
+) -> tuple[jax.Array, jax.Array]:
+    """Actions anywhere in the box, near the first mean and near the second, and log densities.
+
+    means: [..., U] each. Returns [3 samples, ..., U] and [3 samples, ...]. Kumar et al. 2020 (CQL),
+    appendix F: what policies do now and next.
+    """
+    now, then = means
+    first, second, third = jax.random.split(key, 3)
+    anywhere = uniform_samples(first, (samples, *now.shape))
+    near_now = gaussian_samples(second, now, std, samples)
+    near_then = gaussian_samples(third, then, std, samples)
+    actions, densities = zip(anywhere, near_now, near_then, strict=True)
+    return jnp.concatenate(actions), jnp.concatenate(densities)
+
+
 def log_integral(values: jax.Array, density: jax.Array) -> jax.Array:
     """log of the mean of e^values / p over the leading axis, an estimate of log of the integral of
     e^values: [...].

@@ -13,6 +13,7 @@ import pytest
 import tiny
 
 from jaxshare import compatibility, registry
+from jaxshare.collection.policies import random_actor
 from jaxshare.data import card, own, records
 from jaxshare.envs.matrix import environment as matrix
 from jaxshare.run import build, parallel
@@ -43,6 +44,7 @@ VARIANTS = {
     "facmac": [CHASE],
     "maddpg": [CHASE],
     "iql": [(*GAME, "algo.recurrent=false")],
+    **{name: [CHASE] for name in ("bc", "icq", "mabcq", "macql", "sit")},
 }
 # streams without a memory; a replay with a memory has its seeds in test_algorithms, every shape its row below
 QUICK = {("seac", GAME)}
@@ -64,18 +66,20 @@ def rows():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A data set of random play of the game, for learners from one."""
-    program = build.prepare(tiny.settings("unused", "algo=vdn", *GAME))
+    """A data set of random play in each environment, for learners from one: {settings: path}."""
+    folder = tmp_path_factory.mktemp("sets")
+    return {task: random_play(task, folder / f"{number}.jds") for number, task in enumerate((GAME, CHASE))}
 
-    def act(params, carry, timestep, ctx, key, explore):
-        return carry, jax.random.randint(key, timestep.alive.shape, 0, 2), {}
 
+def random_play(task, path):
+    """16 episodes of an environment in which actions are uniformly random."""
+    program = build.prepare(tiny.settings("unused", "algo=facmac", *task))
+    act = random_actor(program.env.spec.action)
     algorithm = dataclasses.replace(program.algorithm, initial_carry=lambda batch: (), act=act)
     ctx = Context(hparams={}, clock=start_clock(), env_steps=jnp.int32(0))
     players = rollout.Players(program.env, algorithm, {}, ctx, explore=True)
     play = jax.jit(lambda key: rollout.episodes(players, key, 16).episode)
     episodes = jax.tree.map(np.asarray, play(jax.random.key(0)))
-    path = tmp_path_factory.mktemp("sets") / "random.jds"
     return own.save(records.from_rollout(episodes, card=card.card_of(program.env.spec)), path)
 
 
@@ -94,7 +98,7 @@ def arguments_of(algo, task, data):
     config = registry.get("algo", algo).Config
     sizes = [f"algo.{name}={value}" for name, value in SMALL.items() if name in config.__dataclass_fields__]
     sizes += ["algo.minibatches=4"] if algo == "pqn" else []  # it has 16, and there are four streams
-    length = (*UPDATES, f"data={data}") if learns_from_data(algo) else STEPS
+    length = (*UPDATES, f"data={data[task]}") if learns_from_data(algo) else STEPS
     return (f"algo={algo}", *task, *sizes, *SIZES, *length)
 
 

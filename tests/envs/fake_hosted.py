@@ -13,12 +13,13 @@ import numpy as np
 class Fake:
     """Two agents. obs: seed / 2^32, step, own action, agent. state: a random number, is jax here?, pid.
 
-    length: the step that ends the episode as terminated (0: none). The others: when to do what.
+    length: the step that ends the episode as terminated (0: none). pays: an agent's reward is its action.
+    The others: when to do what.
     """
 
     def __init__(
         self, limit=6, length=0, box=None, wrong=None, raise_at=-1, die_at=-1, hang=False, random_numbers=False,
-        nan_at=-1, only_seed=None, marker="", agents=2, leave_at=-1, game="", bad_close=False,
+        nan_at=-1, only_seed=None, marker="", agents=2, leave_at=-1, game="", bad_close=False, pays=False,
     ):  # fmt: skip
         self.__dict__.update(locals())
         self.global_random = random_numbers
@@ -48,7 +49,8 @@ class Fake:
             if self.time == self.die_at:
                 print("last words", flush=True)
                 os._exit(7)
-        return self.shown([float(np.sum(a)) for a in action], [1.0, 2.0])
+        sums = [float(np.sum(a)) for a in action]
+        return self.shown(sums, sums if self.pays else [1.0, 2.0])
 
     def shown(self, action, reward):
         obs = [[self.seed / 2**32, self.time, action[i], i][: 4 - i] for i in range(2)]  # the second is one shorter

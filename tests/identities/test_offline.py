@@ -565,13 +565,7 @@ CONTINUOUS = dataclasses.replace(SPEC, action=Box(2, (-1.0, 0.0), (1.0, 4.0)))
 LINE = EnvSpec("line", 1, 1, 1, Box(1, (0.0,), (4.0,)), 3, (0,), ("unit",))  # an action of 3 is 0.5 to the networks
 
 
-@pytest.mark.parametrize("name", ["mabcq", "macql"])
-def test_continuous_actions_are_refused_with_a_remedy(name):
-    with pytest.raises(RefusedError, match=rf"algo={name} needs discrete actions.*algo=facmac with modifiers=\[cql\]"):
-        parts_of(name, CONTINUOUS)
-
-
-@pytest.mark.parametrize("name", ["bc", "icq"])
+@pytest.mark.parametrize("name", ["bc", "icq", "mabcq", "macql"])
 def test_actions_without_bounds_are_refused(name):
     with pytest.raises(RefusedError, match=f"algo={name} needs actions between finite bounds"):
         parts_of(name, dataclasses.replace(SPEC, action=Box(1, (-np.inf,), (1.0,))))
@@ -651,7 +645,7 @@ def continuous_batch():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bc", "icq"])
+@pytest.mark.parametrize("name", ["bc", "icq", "mabcq", "macql"])
 def test_padding_changes_nothing_with_continuous_actions(name):
     algorithm = parts_of(name, CONTINUOUS, share_params="type").assemble()
     state, ctx, batch = init(algorithm), context(algorithm, grad_clip=10.0), continuous_batch()
@@ -691,6 +685,9 @@ def test_a_continuous_policy_plays_its_mean_or_draws_near_it(name):
         ("bc", {"hidden_dim": 0}, "algo.hidden_dim=0 must be at least 1"),
         ("mabcq", {"target_update_period": 0}, "algo.target_update_period=0 must be at least 1"),
         ("mabcq", {"behaviour_updates": -1}, "algo.behaviour_updates=-1 must be at least 0"),
+        ("mabcq", {"action_samples": 0}, "algo.action_samples=0 must be at least 1"),
+        ("mabcq", {"hparams": {"perturbation": -0.1}}, "algo.hparams.perturbation=-0.1 must be "),
+        ("macql", {"action_samples": 0}, "algo.action_samples=0 must be at least 1"),
         ("mabcq", {"hparams": {"zeta": 1.0}}, r"algo.hparams.zeta=1.0 must be in \[0, 1\)"),
         ("macql", {"embed_dim": 0}, "algo.embed_dim=0 must be at least 1"),
         ("macql", {"penalty": "none"}, "algo.penalty=none is not one of joint, printed, counterfactual"),
@@ -806,10 +803,21 @@ def aiming():
 @pytest.mark.parametrize(("name", "slope", "within"), [("bc", 0.0, 0.12), ("icq", -0.5, 0.15)])
 def test_of_two_ways_cloning_takes_the_mean_and_the_filter_the_better(name, slope, within):
     """A Gaussian has one mode: bc ends between -x/2 and x/2, icq at what is paid."""
+    learner, state, whole, x, _ = aimed(name)
+    y = learner.networks["actor"].unroll(
+        state.params["actor"], learner.networks["actor"].initial_carry(512), line_inputs(learner, whole)
+    )[1]
+    off = np.abs(np.tanh(y[0, :, 0, 0]) - slope * x)
+    assert off.mean() < within, off.mean()
+
+
+def aimed(name, **hparams):
+    """(learner, its state after 1500 updates of all data, the data, x, context)."""
     spec, data, x = aiming()
     learner = parts_of(name, spec, recurrent=False, hidden_dim=32)
     algorithm = learner.assemble()
-    ctx = context(algorithm, lr=1e-3, **({"critic_lr": 1e-3} if name == "icq" else {}), grad_clip=10.0)
+    rates = {rate: 1e-3 for rate in ("lr", "critic_lr") if rate in algorithm.hparams}
+    ctx = context(algorithm, **rates, grad_clip=10.0, **hparams)
     whole = jax.tree.map(lambda field: jnp.swapaxes(field, 0, 1), data).replace(mask=jnp.ones((1, 512)))
 
     def body(state, made):
@@ -818,11 +826,7 @@ def test_of_two_ways_cloning_takes_the_mean_and_the_filter_the_better(name, slop
 
     state, metrics = jax.jit(lambda s: jax.lax.scan(body, s, jnp.arange(1500)))(jax.jit(algorithm.init)(KEY))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(metrics))
-    y = learner.networks["actor"].unroll(
-        state.params["actor"], learner.networks["actor"].initial_carry(512), line_inputs(learner, whole)
-    )[1]
-    off = np.abs(np.tanh(y[0, :, 0, 0]) - slope * x)
-    assert off.mean() < within, off.mean()
+    return learner, state, whole, x, ctx
 
 
 def line_inputs(learner, batch):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from combinations import FAST, ROWS, offered, parts_of, small, suited
+from combinations import FAST, ROWS, continuous, offered, parts_of, small, suited
 from packed_cases import both, ring_of
 from value_cases import context, init
 
@@ -156,6 +156,14 @@ MORE = [  # what only some settings read
 def test_so_is_one_with_other_settings_and_modifiers(algo, settings, modifiers, descending):
     learner = parts(algo, modifiers, "none" if "pp_pps" in modifiers else "all", **settings)
     assert_same_update(learner, ring_of(learner.spec, LENGTHS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", ["bc", "icq", "mabcq", "macql"])
+def test_so_is_one_of_continuous_actions(algo, descending):
+    module = registry.get("algo", algo)
+    spec = continuous(task()).spec
+    assert_same_update(module.make(small(module.Config), spec), ring_of(spec, LENGTHS))
 
 
 def test_episodes_of_one_step_and_of_full_length(descending):

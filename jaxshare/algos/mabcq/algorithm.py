@@ -14,33 +14,40 @@ Departures. paper: mu is trained first, for a number of updates that it does not
 trains both at the same time, `behaviour_updates=0`. paper: as printed the maximum is of Q'; ours:
 the online networks choose, as in the other baselines, `double_q=false` is as printed. paper: w is a
 linear mixer after ICQ, whose code divides by the sum of the weights and leaves out b; ours:
-divided, with b. code: OG-MARL has QMIX's mixer, zeta = 0.4 and >=. paper: continuous actions have a
-perturbation model xi; ours: discrete ones only.
+divided, with b. code: OG-MARL has QMIX's mixer, zeta = 0.4 and >=. Continuous actions, which have a
+perturbation model xi: continuous.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
 
+from jaxshare.algos.mabcq import continuous
+from jaxshare.learners import action_utilities as utilities
 from jaxshare.learners import offline as family
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.offline import SIT, OfflineHParams, TeamConfig, offline_learner
 from jaxshare.learners.packed import packable
-from jaxshare.learners.records import Acting, Step, View
+from jaxshare.learners.records import Acting, Net, Step, View
+from jaxshare.models import inputs
 from jaxshare.models.offline import LinearMixer, linear_mixer
 from jaxshare.ops import offline
 from jaxshare.ops.masking import masked_argmax, masked_mean, masked_mean_square, take_last
-from jaxshare.settings.fields import COUNT, flag, nested, static, swept
-from jaxshare.types import Array, Clock, EnvSpec, HParams, Metrics
+from jaxshare.settings.fields import COUNT, UNITS, flag, nested, static, swept
+from jaxshare.settings.shared import PolicyWidth
+from jaxshare.types import Array, Box, Clock, EnvSpec, HParams, Metrics
+
+Due = Callable[[Clock], Array] | None
 
 # paper: Table 11; the evaluations are ours
 RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}
 
 
 @dataclass(frozen=True)
-class MabcqHParams(OfflineHParams):
+class MabcqHParams(PolicyWidth, OfflineHParams):
     """Swept scalars."""
 
     zeta: float = swept(
@@ -49,6 +56,13 @@ class MabcqHParams(OfflineHParams):
         below=1,
         help="least share of the likeliest action's probability that an action needs",
         source=SIT,
+    )
+    perturbation: float = swept(
+        0.05,
+        least=0,
+        most=2,
+        help="largest change Phi of a drawn continuous action, where the box is [-1, 1]",
+        source="code: BCQ (Fujimoto et al. 2019); paper: SIT names the model only",
     )
 
 
@@ -68,32 +82,31 @@ class Config(TeamConfig):
         help="updates of the behaviour mu alone, which then stays; 0: together throughout",
         source="code: OG-MARL",
     )
+    action_samples: int = static(
+        10,
+        least=1,
+        most=UNITS,
+        help="continuous actions drawn from the behaviour, of which the best is taken",
+        source="code: BCQ, for learning; paper: SIT has m",
+    )
     hparams: MabcqHParams = nested(MabcqHParams)
 
 
 def make(config: Config, spec: EnvSpec) -> Learner:
-    """Utilities, behaviour policies and a linear mixer.
+    """Utilities, behaviour policies and a linear mixer, and a perturbation of continuous actions.
 
-    Raises RefusedError for continuous actions.
+    Raises RefusedError for continuous actions without bounds.
     """
-    network = family.agent_network("mabcq", config, spec)
+    network = family.policy_network("mabcq", config, spec)
     mixer = linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=True)
-    first = config.behaviour_updates
+    networks: dict[str, Net] = {"agent": network, "behaviour": network, "mixer": mixer}
+    early, late = _dues(config.behaviour_updates)
+    cloning = Step(behaviour_loss, {"behaviour": ("behaviour",)}, due=early)
+    if isinstance(spec.action, Box):
+        return _continuous_learner(config, spec, networks, cloning)
 
-    # with a number of first updates the behaviour is learned alone, and stays
-    def early(clock: Clock) -> Array:
-        return clock.updates < first
-
-    def late(clock: Clock) -> Array:
-        return clock.updates >= first
-
-    cloning = {"behaviour": ("behaviour",)}
-    joint = {"joint": ("agent", "mixer")}
-    steps = {
-        "behaviour": Step(behaviour_loss, cloning, due=early if first else None),
-        "joint": Step(loss, joint, due=late if first else None),
-    }
-    networks = {"agent": network, "behaviour": network, "mixer": mixer}
+    # first what the data do, then what is best of it
+    steps = {"behaviour": cloning, "joint": Step(loss, {"joint": ("agent", "mixer")}, due=late)}
     learner = offline_learner("mabcq", config, spec, networks, steps)
     return replace(
         learner,
@@ -102,6 +115,53 @@ def make(config: Config, spec: EnvSpec) -> Learner:
         targets=family.slow(config, "agent", "mixer"),
         inspect=(family.taken_utilities,),
     )
+
+
+def _continuous_learner(
+    config: Config, spec: EnvSpec, networks: dict[str, Net], cloning: Step
+) -> Learner:
+    """Utilities that read actions, and what changes those that the behaviour draws.
+
+    networks: behaviour policies and mixer are taken from them.
+    """
+    networks = {
+        **networks,
+        **utilities.networks("mabcq", config, spec),
+        "perturbation": utilities.judge(config, spec, outputs=inputs.action_dim(spec)),
+    }
+
+    # the perturbation learns from the new utilities
+    judges = ("agent", "utility", "mixer")
+    _, late = _dues(config.behaviour_updates)
+    drift = {"perturbation": ("perturbation",)}
+    steps = {
+        "behaviour": cloning,
+        "joint": Step(continuous.loss, {"joint": judges}, due=late),
+        "perturbation": Step(continuous.perturbation_loss, drift, due=late),
+    }
+    learner = offline_learner("mabcq", config, spec, networks, steps)
+    return replace(
+        learner,
+        main="joint",
+        policy=continuous.POLICY,
+        targets=family.slow(config, *judges, "perturbation"),
+        inspect=(utilities.taken_utilities,),
+    )
+
+
+def _dues(first: int) -> tuple[Due, Due]:
+    """When the behaviour learns, and when all else does: together, or one after the other."""
+    if not first:
+        return None, None
+
+    # with a number of first updates the behaviour is learned alone, and stays
+    def early(clock: Clock) -> Array:
+        return clock.updates < first
+
+    def late(clock: Clock) -> Array:
+        return clock.updates >= first
+
+    return early, late
 
 
 @packable

@@ -19,8 +19,8 @@ Departures. paper: as printed b is counted N times, and the loss falls without e
 but for the TD error; ours: joint. paper: y is an n-step estimate, "e.g. Tree Backup", and no more
 is said; ours: one step of double Q-learning, or target=td_lambda on the same values (code: CFCQL).
 paper: the mixer is ICQ's, whose code divides w by its sum and leaves out b; ours: divided, with b.
-code: OG-MARL's sums include actions that are not available; its QMIX+CQL samples joint actions. Not
-done: CFCQL's lambda_i by how far each agent is from the data.
+Continuous actions: continuous.py. code: OG-MARL's sums include actions that are not available; its
+QMIX+CQL samples joint actions. Not done: CFCQL's lambda_i by how far each agent is from the data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from dataclasses import dataclass, replace
 
 import jax
 
+from jaxshare.algos.macql import continuous
 from jaxshare.algos.macql.penalty import mixed, penalty
+from jaxshare.learners import action_utilities as utilities
 from jaxshare.learners import offline as family
 from jaxshare.learners.learner import Learner
 from jaxshare.learners.offline import SIT, OfflineHParams, TeamConfig, offline_learner
@@ -39,19 +41,24 @@ from jaxshare.models.mixers import qmix_mixer
 from jaxshare.models.offline import linear_mixer
 from jaxshare.ops import td
 from jaxshare.ops.masking import masked_mean, masked_mean_square, take_last
-from jaxshare.settings.fields import default, nested, size, static, swept
-from jaxshare.settings.shared import Lambda
-from jaxshare.types import Array, EnvSpec, Metrics, RefusedError
+from jaxshare.settings.fields import UNITS, default, nested, size, static, swept
+from jaxshare.settings.shared import Lambda, PolicyWidth
+from jaxshare.types import Array, Box, EnvSpec, Metrics, RefusedError
 
 # paper: Table 11; the evaluations are ours
 RUN = {"total_updates": 15_000, "eval": {"every": 1_000}}
 
 
 @dataclass(frozen=True)
-class HParams(Lambda, OfflineHParams):
+class HParams(PolicyWidth, Lambda, OfflineHParams):
     """Swept scalars."""
 
     beta: float = swept(2.0, least=0, help="weight of the penalty", source=SIT)
+    action_std: float = default(
+        0.2,
+        "code: OG-MARL, CFCQL",
+        help="standard deviation of drawn continuous actions, where the box is [-1, 1]",
+    )
     td_lambda: float = default(
         0.8,
         "code: CFCQL has this target",
@@ -86,6 +93,13 @@ class Config(TeamConfig):
         help="hidden units of the networks that make the mixer's weights; only with mixer=qmix",
         source="code: PyMARL",
     )
+    action_samples: int = static(
+        10,
+        least=1,
+        most=UNITS,
+        help="continuous actions of each of three distributions, of which an integral is made",
+        source="code: OG-MARL, CFCQL",
+    )
     hparams: HParams = nested(HParams)
 
     def __post_init__(self) -> None:
@@ -99,8 +113,10 @@ class Config(TeamConfig):
 
 
 def make(config: Config, spec: EnvSpec) -> Learner:
-    """Utilities and a mixer. Raises RefusedError for continuous actions."""
-    agent = family.agent_network("macql", config, spec)
+    """Utilities and a mixer, and actors of continuous actions.
+
+    Raises RefusedError for continuous actions without bounds.
+    """
     mixer: Net = linear_mixer(spec.num_agents, spec.state_dim, config.embed_dim, bias=True)
     if config.mixer == "qmix":
         mixer = qmix_mixer(
@@ -111,8 +127,12 @@ def make(config: Config, spec: EnvSpec) -> Learner:
             hypernet_layers=2,
         )
 
+    if isinstance(spec.action, Box):
+        return _continuous_learner(config, spec, mixer)
+
     # one step of all, and targets for all
-    networks = {"agent": agent, "mixer": mixer}
+    agent = family.policy_network("macql", config, spec)
+    networks: dict[str, Net] = {"agent": agent, "mixer": mixer}
     steps = {"joint": Step(loss, {"joint": ("agent", "mixer")})}
     learner = offline_learner("macql", config, spec, networks, steps)
     return replace(
@@ -120,6 +140,28 @@ def make(config: Config, spec: EnvSpec) -> Learner:
         policy=family.acting_by(family.best, "agent"),
         targets=family.slow(config, "agent", "mixer"),
         inspect=(family.taken_utilities,),
+    )
+
+
+def _continuous_learner(config: Config, spec: EnvSpec, mixer: Net) -> Learner:
+    """Utilities that read actions, and actors, which follow them."""
+    networks: dict[str, Net] = {
+        **utilities.networks("macql", config, spec),
+        "actor": family.policy_network("macql", config, spec),
+        "mixer": mixer,
+    }
+
+    # the actors learn from the new utilities
+    judges = ("agent", "utility", "mixer")
+    steps = {
+        "joint": Step(continuous.loss, {"joint": judges}),
+        "actor": Step(continuous.actor_loss, {"actor": ("actor",)}),
+    }
+    learner = offline_learner("macql", config, spec, networks, steps)
+    return replace(
+        learner,
+        targets=family.slow(config, *judges, "actor"),
+        inspect=(utilities.taken_utilities,),
     )
 
 

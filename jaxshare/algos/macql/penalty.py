@@ -43,10 +43,17 @@ def _mixed_in(view: View, state: Array, q: Array) -> Array:
     return mixed(view, view.params, q, state)
 
 
-def counterfactual(mix: Callable[[Array], Array], q: Array, q_taken: Array, avail: Array) -> Array:
+def counterfactual(
+    mix: Callable[[Array], Array],
+    q: Array,
+    q_taken: Array,
+    avail: Array,
+    log_density: Array | None = None,
+) -> Array:
     """(1 / N) sum_i log sum_a e^Q(a, a_-i), [T, B].
 
     mix: over N; q and avail [T, B, N, A], q_taken [T, B, N].
+    log_density: of drawn actions in the place of all, [T, B, N, A]; each counts 1 / density.
     """
     agents = q.shape[-2]
 
@@ -59,6 +66,8 @@ def counterfactual(mix: Callable[[Array], Array], q: Array, q_taken: Array, avai
 
         of_agent = jnp.take(q, i, axis=-2)  # [T, B, A]
         each = jax.vmap(value, in_axes=-1, out_axes=-1)(of_agent)
+        if log_density is not None:
+            each = each - jnp.take(log_density, i, axis=-2)
         return offline.masked_logsumexp(each, jnp.take(avail, i, axis=-2))
 
     return jax.lax.map(jax.checkpoint(alone), jnp.arange(agents)).mean(0)
