@@ -8,10 +8,10 @@ import sys
 from dataclasses import asdict, dataclass
 
 from jaxshare import cli
-from jaxshare.data import converting, formats
+from jaxshare.data import converting, exchanging, formats
 from jaxshare.data import target as targets
 from jaxshare.run import output
-from jaxshare.settings.fields import file_path, flag, nested, static
+from jaxshare.settings.fields import COUNT, file_path, flag, nested, static
 from jaxshare.settings.help import small_command
 from jaxshare.settings.run_parts import DatasetConfig
 from jaxshare.settings.validate import check_record
@@ -48,6 +48,14 @@ class Config:
     lossy: bool = flag(
         False, help="write also what the other format cannot hold in full", source="ours"
     )
+    exchange: bool = flag(
+        False,
+        help="agents of a type change places at random in each episode",
+        source="ours: off; paper: SIT Fig. 1 (f) tries it",
+    )
+    exchange_seed: int = static(
+        0, least=0, most=COUNT, help="seed of those orders; only with exchange", source="ours"
+    )
     overwrite: bool = flag(
         False, help="replace a data set of the same name and format", source="ours"
     )
@@ -67,6 +75,7 @@ does; dataset.* mean the same there.
   python -m jaxshare.convert data=sets/2s3z_low.jds out=sets/2s3z_low.h5
   python -m jaxshare.convert data=smac_v1/3m.vlt/Good out=sets/3m.jds dataset.last_step=keep
   python -m jaxshare.convert data=sets/2s3z_low.jds out=smax/2s3z.vlt/Low lossy=true
+  python -m jaxshare.convert data=sets/2s3z_low.jds out=sets/2s3z_mixed.jds exchange=true
 
 No format but ours holds everything. A conversion that would lose what a learner can use says what
 that is, and is refused without lossy=true: rewards of each agent alone (HDF5), what the last step
@@ -101,6 +110,8 @@ def convert(config: Config) -> pathlib.Path:
     with open_progress(console, config.progress) as bar:
         task = bar.add_task("reading", total=None)
         dataset = source.read()
+        if config.exchange:
+            dataset = exchanging.exchange(dataset, config.exchange_seed)
         lost = converting.losses(source, dataset, target)
         if lost and not config.lossy:
             raise RefusedError(

@@ -158,15 +158,19 @@ def _check(study: Study, book: Book) -> None:
 
 def _check_set(name: str, data: DataSet, book: Book) -> None:
     """It comes from a pool, or from a set that does."""
-    if bool(data.pool) == bool(data.standardised):
-        raise RefusedError(f"sets.{name}: say pool and composition, or standardised.")
+    ways = [bool(data.pool), bool(data.standardised), bool(data.exchanged)]
+    if sum(ways) != 1:
+        raise RefusedError(
+            f"sets.{name}: say pool and composition, or standardised, or exchanged.",
+        )
     if data.pool:
         one_of(f"sets.{name}", "pool", data.pool, book.pools)
         if not data.composition:
             raise RefusedError(f"sets.{name}: it has no composition, such as low.")
     else:
         originals = [other for other, entry in book.sets.items() if entry.pool]
-        one_of(f"sets.{name}", "standardised", data.standardised, originals)
+        way = "standardised" if data.standardised else "exchanged"
+        one_of(f"sets.{name}", way, getattr(data, way), originals)
 
 
 def _check_size(study: Study) -> None:

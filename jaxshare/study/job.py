@@ -12,8 +12,9 @@ MODULES = {  # what runs a kind of job
     "collect": "jaxshare.collect",
     "decompose": "jaxshare.decompose",
     "standardise": "jaxshare.study.standardise",
+    "exchange": "jaxshare.convert",
 }
-DATA_KINDS = ("collect", "standardise")  # kinds of jobs that make data sets
+DATA_KINDS = ("collect", "standardise", "exchange")  # kinds of jobs that make data sets
 QUIET = ("resume=auto", "progress=false")  # settings of every run that people need not see
 STAGE = "algo.stage1_updates"  # of SIT: updates before those of its policy
 

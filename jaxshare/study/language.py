@@ -136,6 +136,11 @@ class DataSet:
         kinds.text,
         "",
     )
+    exchanged: str = key(
+        "instead: the set of which this is a copy whose agents of a type change places at random",
+        kinds.text,
+        "",
+    )
     small: int | None = key("episodes with the small budget", kinds.whole(1), None)
     full: int | None = key("with the full one", kinds.whole(1), None)
 

@@ -201,6 +201,16 @@ class _Planner:
                 Job(f"set-{name}", "standardise", arguments, out, (original.name,),
                     speed="standardise"),
             )  # fmt: skip
+        if data.exchanged:
+            original = self._data(data.exchanged)
+            out = f"sets/{name}.jds"
+            arguments = (
+                f"data={{root}}/{original.out}", f"out={{root}}/{out}", "exchange=true",
+                "overwrite=true", "progress=false",
+            )  # fmt: skip
+            return self._add(
+                Job(f"set-{name}", "exchange", arguments, out, (original.name,), speed="exchange"),
+            )
         return self._collected(name, data)
 
     def _collected(self, name: str, data: DataSet) -> Job:

@@ -118,7 +118,8 @@ def test_what_a_check_cannot_be_is_refused(tmp_path, check_text, message):
     [
         ("{a: {pool: p, small: 3}}", "sets.a: it has no composition"),
         ("{a: {pool: q, composition: low}}", "sets.a: pool=q is not one of p"),
-        ("{a: {}}", "sets.a: say pool and composition, or standardised"),
+        ("{a: {}}", "sets.a: say pool and composition, or standardised, or exchanged"),
+        ("{a: {exchanged: a}}", "sets.a: exchanged=a is not one of"),
         ("{a: {standardised: a}}", "sets.a: standardised=a is not one of"),
     ],
 )

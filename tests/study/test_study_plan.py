@@ -87,6 +87,29 @@ def test_a_data_set_of_other_settings_is_refused(tmp_path):
         check_signed(other, tmp_path)
 
 
+def test_a_set_may_be_one_with_exchanged_agents(tmp_path):
+    path = tmp_path / "mixed.yaml"
+    path.write_text("""
+pools: {game: {small: [algo=vdn, env=matrix, total_env_steps=64, eval.every=16]}}
+sets:
+  plain: {pool: game, composition: low, small: 10}
+  mixed: {exchanged: plain}
+studies:
+  cloning:
+    title: Cloning of exchanged agents
+    arms: {BC: [algo=bc, data=plain], exchanged: [algo=bc, data=mixed]}
+    tasks: {game: [env=matrix]}
+    small: {settings: [total_updates=4, eval.every=2]}
+""")
+    plan = planning.make(books.read(path), "cloning", "small")
+    job = plan.jobs["set-mixed"]
+    assert job.needs == ("set-plain",)
+    expected = "python -m jaxshare.convert data=runs/sets/plain.jds out=runs/sets/mixed.jds exchange=true"
+    assert job.command_line("runs").startswith(expected)
+    (exchanged,) = plan.jobs_of("game", "exchanged")
+    assert exchanged.needs == ("set-mixed",)
+
+
 def test_data_sets_are_signed_as_in_earlier_versions(tmp_path):
     """Those of benchmarks/claims.py: copies were signed with the step before their arguments."""
     job = Job("set-x", "standardise", ("{root}/sets/y.jds",), "sets/x.jds")
