@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,9 +36,11 @@ def exchange(dataset: Dataset, seed: int) -> Dataset:
 
     # what has agents on its third axis, [E, T(+1), N, ...], and the labels [E, N]
     episodes = dataset.episodes
-    changes = {name: _reordered(getattr(episodes, name), order) for name in OF_AGENTS}
-    extras = {name: _extra(x, order) for name, x in episodes.extras.items()}
-    replaced = jax.tree.map(np.asarray, dataclasses.replace(episodes, **changes, extras=extras))
+    changes: dict[str, Any] = {
+        name: _reordered(getattr(episodes, name), order) for name in OF_AGENTS
+    }
+    changes["extras"] = {name: _extra(x, order) for name, x in episodes.extras.items()}
+    replaced = jax.tree.map(np.asarray, dataclasses.replace(episodes, **changes))
     return dataclasses.replace(
         dataset,
         episodes=replaced,
