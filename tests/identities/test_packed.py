@@ -133,7 +133,7 @@ SOON = {"qmix"}  # the others take some seconds each
 @pytest.mark.parametrize("algo", [algo if algo in SOON else slow(algo) for algo in PACKED])
 def test_an_update_is_that_of_whole_rows(algo, descending):
     learner = parts(algo)
-    assert_same_update(learner, ring_of(learner.spec, LENGTHS))
+    assert_same_update(learner, ring_of(learner.assemble().spec, LENGTHS))
 
 
 MORE = [  # what only some settings read
