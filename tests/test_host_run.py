@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import tiny
+from PIL import Image
 
 from jaxshare import registry
 from jaxshare.commands import collect, evaluate
@@ -87,11 +88,14 @@ def test_evaluation_has_environments_of_its_own_a_few_at_a_time(fake, seeds, poo
     assert training is not evaluation
     assert seeds[1:3] == seeds[5:7]
     seeds.clear()
-    found = evaluate.evaluate(evaluate.Config(run_dir=str(run_dir), episodes=6, gif=str(tmp_path / "episode.gif")))
-    assert len(seeds) == 3  # two rounds, and the one of the picture
+    gif, picture = tmp_path / "episode.gif", tmp_path / "steps.png"
+    shown = {"gif": str(gif), "picture": str(picture), "picture_steps": ["2", "0", "99"]}
+    found = evaluate.evaluate(evaluate.Config(run_dir=str(run_dir), episodes=6, **shown))
+    assert len(seeds) == 3  # two rounds, and the one that film and picture share
     assert found["mean"]["length"] == 6
     assert found["mean"]["return"] == 6 * 3  # both agents' rewards, 1 and 2
-    assert (tmp_path / "episode.gif").stat().st_size > 0
+    assert gif.stat().st_size > 0
+    assert Image.open(picture).format == "PNG"
 
 
 @pytest.mark.slow

@@ -23,9 +23,9 @@ COMMANDS = [("train", RunConfig)] + [
     (module.__name__, module.Config) for module in (collect, convert, decompose, evaluate, report)
 ]
 FREE = {  # texts that no list of names holds: paths, ids of other packages, and what an environment reads itself
-    "data", "run_dir", "init_from", "out", "composition", "rule", "dtype", "gif", "metric", "score", "at", "unfinished",
-    "checkpoint", "python", "id", "scenario", "sc2path", "implementation", "map_file", "payoff", "share", "networks",
-    "coordinator",
+    "data", "run_dir", "init_from", "out", "composition", "rule", "dtype", "gif", "picture", "metric", "score", "at",
+    "unfinished", "checkpoint", "python", "id", "scenario", "sc2path", "implementation", "map_file", "payoff",
+    "share", "networks", "coordinator",
 }  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def taken(command, *arguments):
 
 PATHS = {
     "train": ("run_dir", "data", "env.sc2path", "env.python"),
-    "evaluate": ("run_dir", "gif"),
+    "evaluate": ("run_dir", "gif", "picture"),
     "collect": ("run_dir", "out"),
     "decompose": ("run_dir", "data", "out"),
     "report": ("out",),
@@ -90,7 +90,7 @@ def test_every_path_of_the_program_is_known_as_one():
             if kinds[row.key].text and words.search(row.setting.help):
                 assert kinds[row.key].path, row.key
                 paths.add(row.key)
-    assert paths == {"run_dir", "data", "out", "gif", "sc2path", "python", "map_file", "init_from"}
+    assert paths == {"run_dir", "data", "out", "gif", "picture", "sc2path", "python", "map_file", "init_from"}
 
 
 def test_runs_of_a_report_at_home(monkeypatch, tmp_path):

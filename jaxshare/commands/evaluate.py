@@ -25,6 +25,7 @@ usage: python -m jaxshare.evaluate run_dir=RUN [key=value ...]
 Restore a checkpoint and play episodes: per seed and mean return, win rate and length. Writes
 evaluation.json into the run directory, or to out=FILE.
   python -m jaxshare.evaluate run_dir=runs/demo episodes=128 gif=episode.gif
+  python -m jaxshare.evaluate run_dir=runs/demo picture=battle.png picture_steps=[3,12]
   python -m jaxshare.evaluate run_dir=runs/demo checkpoint=best final=true policy=both
 checkpoint=best plays other episodes than those that selected it: its score on these is too high by
 the selection.
@@ -48,13 +49,15 @@ def _check(config: Config) -> None:
         raise RefusedError(
             "final=true has no effect: the final checkpoint is played anyway. Add checkpoint=best."
         )
-    for key in ("out", "gif"):
+    if config.picture_steps and not config.picture:
+        raise RefusedError("picture_steps has no effect without a picture: add picture=FILE.png.")
+    for key in ("out", "gif", "picture"):
         if getattr(config, key):
             output.check_writable(pathlib.Path(getattr(config, key)), key)
 
 
 def evaluate(config: Config) -> dict[str, Any]:
-    """Play, print the table, write evaluation.json (and the gif): the written dict.
+    """Play, print the table, write evaluation.json (and gif and picture): the written dict.
 
     Raises RefusedError.
     """
@@ -63,12 +66,13 @@ def evaluate(config: Config) -> dict[str, Any]:
     from jaxshare.run.saved import open_run  # with orbax
 
     # what is played
+    steps = film.steps_of(config.picture_steps)
     permission = Permission(config.trust, config.env, plugins=config.plugins)
     run = open_run(config.run_dir, config.checkpoint, permission)
     trained = run.settings.run.eval
     run = run.with_settings(scores.settings_with(run, config.episodes, config.policy, config.seed))
     with closing(run), host_errors(run.program.evaluator):
-        film.check(run, config.gif, config.gif_run)
+        film.check(run, {"gif": config.gif, "picture": config.picture}, config.gif_run)
         result = scores.evaluation(run, trained, config.final)
 
         # show, and write
@@ -77,7 +81,12 @@ def evaluate(config: Config) -> dict[str, Any]:
         path = pathlib.Path(config.out) if config.out else run.run_dir / EVALUATION
         text = json.dumps(result, indent=1) + "\n"
         print(output.write_if_possible(path, text.encode(), "out", chosen=bool(config.out)))
+        if config.gif or config.picture:
+            shown = film.play(run, config.gif_run)
         if config.gif:
-            film.write(run, config.gif_run, pathlib.Path(config.gif))
+            film.write_gif(shown, pathlib.Path(config.gif))
             print(f"written: {config.gif}")
+        if config.picture:
+            drawn = film.write_picture(shown, steps, pathlib.Path(config.picture))
+            print(f"written: {config.picture} (steps {', '.join(map(str, drawn))})")
     return result

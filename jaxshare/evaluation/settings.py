@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, free_text, static
+from jaxshare.settings.fields import COUNT, UNITS, file_path, flag, free_text, static, text_list
 from jaxshare.settings.run_parts import POLICIES
 from jaxshare.trust import RunCode
 
@@ -49,3 +49,8 @@ class Config(RunCode):
         help="which run to show; 0 is the first seed",
         source="ours",
     )
+    picture: str | None = file_path(
+        None,
+        help="write steps of that episode here as a PNG, with the same bars",
+    )
+    picture_steps: list[str] = text_list(help="which steps, as in [3,12]; []: four from end to end")

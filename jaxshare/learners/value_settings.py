@@ -30,6 +30,9 @@ class ValueHParams(Averaging, Adam, RMSprop, Epsilon, Learning):
 
     lr: float = default(5e-4, DIFFER)
     gamma: float = default(0.99, DIFFER)
+    grad_clip: float = default(
+        10.0, "paper: DIFFER Table 1 (norm), appendix B (each entry within); code: PyMARL, the norm"
+    )
     epsilon_start: float = default(1.0, DIFFER)
     epsilon_end: float = default(0.05, DIFFER)
     epsilon_anneal_steps: float = default(50_000.0, DIFFER)

@@ -79,7 +79,7 @@ def package(monkeypatch):
         extra_players=None, number_of_left_players_agent_controls=1, number_of_right_players_agent_controls=0,
         channel_dimensions=(96, 72), other_config_options={},  # noqa: B006
     ):  # fmt: skip
-        assert env_name in ("academy_3_vs_1_with_keeper", "academy_corner")
+        assert env_name in TASKS
         assert (rewards, render, number_of_right_players_agent_controls) == ("scoring", False, 0)
         return StandIn(made.plot, representation, number_of_left_players_agent_controls, made.duration)
 
@@ -127,6 +127,18 @@ def test_observation_of_the_literature(package):
     ]  # fmt: skip
     np.testing.assert_allclose(shown.state[0, 0], absolute, atol=1e-6)
     assert shown.avail.all()
+
+
+def test_types_of_players(package):
+    def spec(scenario):
+        return gfootball.make(gfootball.Config(scenario=scenario, workers=0)).spec
+
+    three = spec("academy_3_vs_1_with_keeper")
+    assert three.groups == (0, 1, 1)  # one amid the field, two at its sides
+    assert three.group_names == ("middle", "wing")
+    four = spec("academy_counterattack_hard")
+    assert four.groups == (1, 0, 0, 1)
+    assert spec("academy_counterattack_easy").group_names == ("player",)
 
 
 def test_hard_counterattack_shows_three_opponents():

@@ -6,6 +6,7 @@ StarCraft II cannot be had where these tests run.
 import importlib
 import importlib.util
 import pathlib
+import re
 import sys
 
 import jax
@@ -15,6 +16,7 @@ import pytest
 
 from jaxshare.envs import smaclite
 from jaxshare.envs.smac import environment as smac
+from jaxshare.envs.smac import maps
 from jaxshare.types import RefusedError
 
 STAND_INS = pathlib.Path(__file__).parent.parent / "stand_ins"
@@ -104,6 +106,25 @@ def test_spec_is_the_games_and_no_game_is_started_for_it(game, made):
     assert spec.episode_limit == 60
     assert spec.common_reward
     assert game.GAMES == []
+
+
+def test_agents_are_of_the_types_of_the_map(game, made, monkeypatch):
+    assert made(smac, workers=0).spec.group_names == ("marine",)
+    assert set(maps.UNITS) == set(maps.LIMITS)
+    for name, units in maps.UNITS.items():
+        # a name counts what is ours, before what is the enemy's
+        ours = [int(count) for count in re.findall(r"\d+", name.split("_vs_")[0])]
+        if ours and name != "MMM2":
+            assert list(units.values()) == ours, name
+
+    # three of a kind are here; of another map's units nothing is believed that does not fit
+    monkeypatch.setitem(maps.UNITS, "3m", {"medivac": 1, "marine": 2})
+    spec = made(smac, workers=0).spec
+    assert spec.groups == (0, 1, 1)
+    assert spec.group_names == ("medivac", "marine")
+    monkeypatch.setitem(maps.UNITS, "3m", {"medivac": 1, "marine": 7})
+    assert made(smac, workers=0).spec.groups == (0, 0, 0)
+    assert made(smac, workers=0).spec.group_names == ("unit",)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

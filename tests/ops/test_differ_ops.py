@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxshare.algos import vdn
 from jaxshare.learners.records import View
@@ -325,6 +326,36 @@ def test_draws_average_to_the_expected_weights():
     omega = np.asarray(differ.importance(jnp.array(p), mask, 0.6))
     assert np.all(np.abs(weight.mean(0) - np.asarray(expected_weight)) <= 5 * sigma * omega + 1e-6)
     np.testing.assert_allclose(count.var(0), num * p * (1 - p), rtol=0.05, atol=5e-3)  # independent draws, put back
+
+
+def test_where_agents_are_alike_draws_are_those_of_the_usual_replay():
+    """Sec. 3.2: errors equal everywhere make draws uniform; equal within a step, uniform over agents."""
+    steps, agents, repeats = 6, 3, 400
+    config, mask = modifier.Config(), jnp.ones((steps, 1, agents))
+    draw = jax.jit(jax.vmap(lambda error, key: select_at(config, error, mask, jnp.float32(0.8), key=key)[1], (None, 0)))
+    keys = jax.random.split(KEY, repeats)
+
+    def drawn(error):
+        return np.asarray(draw(jnp.broadcast_to(error, mask.shape), keys)).sum(0)[:, 0]
+
+    def unlikely(counts, expected):
+        """Pearson's statistic beyond its 0.999 quantile for so many cells; draws are independent."""
+        statistic = (np.square(counts - expected) / expected).sum()
+        return statistic > stats.chi2.ppf(0.999, counts.size - 1)
+
+    total = np.floor(0.8 * steps * agents) * repeats
+    alike = drawn(jnp.float32(0.3))
+    assert alike.sum() == pytest.approx(total)
+    assert not unlikely(alike, np.full(alike.shape, total / alike.size))
+
+    # steps differ: each agent has its third, steps have not theirs
+    by_step = drawn(jnp.linspace(0.05, 1.0, steps)[:, None, None])
+    assert not unlikely(by_step.sum(0), np.full(agents, total / agents))
+    assert unlikely(by_step.sum(1), np.full(steps, total / steps))
+
+    # and where agents differ, they have not
+    by_agent = drawn(jnp.array([0.1, 0.1, 1.0]))
+    assert unlikely(by_agent.sum(0), np.full(agents, total / agents))
 
 
 def test_with_replacement_even_all_draws_miss_a_third():

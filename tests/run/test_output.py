@@ -72,7 +72,7 @@ def test_another_place(evaluated, tmp_path):
     assert tiny.files(evaluated.run_dir) == before
 
 
-@pytest.mark.parametrize("key", ["out", "gif"])
+@pytest.mark.parametrize("key", ["out", "gif", "picture"])
 def test_a_named_place_is_tried_before_anything_is_played(evaluated, tmp_path, key):
     (tmp_path / "file").touch()
     for where in (tmp_path / "file" / "x", tmp_path):

@@ -13,6 +13,8 @@ state is the same in absolute positions; every action is available. Departs, on 
   counterattack_hard the game gives control of players 5 to 8 of 0 to 10 at the start, and it moves
   control between players during play. `env.representation=controlled` shows each agent the player
   that it controls.
+* Types of agents (middle, wing) are of the players that agents see themselves as, in the two tasks
+  of DIFFER.
 * An episode depends on its key alone: the game draws from Python's generator, which is seeded with
   it. Which team the engine moves first is drawn per episode; gfootball draws it once per game
   object.
@@ -108,6 +110,7 @@ def make(config: Config) -> Env:
         "scenario": name,
         "agents": task.agents,
         "opponents": task.opponents,
+        "wings": task.wings,
         "max_steps": config.max_steps,
         "representation": config.representation,
         "reward": config.reward,

@@ -28,11 +28,13 @@ class Academy:
         agents,
         opponents,
         max_steps=150,
+        wings=(),
         **variants,
     ):
         self.agents = agents
         self.opponents = opponents
         self.max_steps = max_steps
+        self.wings = wings
         self.steps = 0
 
         # representation, reward and ends
@@ -59,9 +61,16 @@ class Academy:
             "num_actions": ACTIONS,
             "episode_limit": self.max_steps,
             "common_reward": True,
-            "group_names": ("player",),
             "info": ("won",),
+            **self.types(),
         }
+
+    def types(self):
+        """{"groups", "group_names"}."""
+        if not self.wings:
+            return {"group_names": ("player",)}
+        groups = [int(i in self.wings) for i in range(self.agents)]
+        return {"groups": groups, "group_names": ("middle", "wing")}
 
     def reset(self, seed):
         """See `hosted.slots`; the worker seeds `random`."""

@@ -18,6 +18,7 @@ class StarCraft:
 
     implementation: "module:Class".
     kwargs: of that class, besides map_name and seed.
+    units: {type: how many agents, in their order}; None: agents are of one type, group_name.
     time_limit: "truncated", or "terminated" as in the literature.
     The game takes a seed when it starts, not at each reset: only the first episode of a slot is its
     seed's.
@@ -31,6 +32,7 @@ class StarCraft:
         time_limit="truncated",
         sc2path="",
         group_name="unit",
+        units=None,
     ):
         if sc2path:
             os.environ["SC2PATH"] = sc2path
@@ -45,6 +47,7 @@ class StarCraft:
             check_game(map_name)
         self.kwargs = {"map_name": map_name, "continuing_episode": True, **(kwargs or {})}
         self.time_limit = time_limit
+        self.units = units or {}
         self.group_name = group_name
         self.env = None
         self.last = None  # what it showed last
@@ -67,9 +70,16 @@ class StarCraft:
             "num_actions": int(about["n_actions"]),
             "episode_limit": int(about["episode_limit"]),
             "info": ("won", "lost_connection"),
-            "group_names": (self.group_name,),
             "common_reward": True,
+            **self.types(int(about["n_agents"])),
         }
+
+    def types(self, num_agents):
+        """{"groups", "group_names"}; one type if the map has other units than were told."""
+        groups = [i for i, count in enumerate(self.units.values()) for _ in range(count)]
+        if len(groups) != num_agents:
+            return {"group_names": (self.group_name,)}
+        return {"groups": groups, "group_names": tuple(self.units)}
 
     def reset(self, seed):
         """See `hosted.slots`."""

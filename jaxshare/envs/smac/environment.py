@@ -21,7 +21,8 @@ Departs, on purpose:
   starts a new game.
 * The game is seeded when it starts, not at each reset, so runs do not repeat, and a resumed run is
   not exact.
-* Agents are one group: the interface does not tell unit types before a game has started.
+* Types of agents are those of SMAC's own maps (maps.py): the interface does not tell them before a
+  game has started. On other maps, and with another implementation, agents are of one type.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxshare.envs.host import HostConfig, Install, host_env
-from jaxshare.envs.smac.maps import LIMITS
+from jaxshare.envs.smac.maps import LIMITS, UNITS
 from jaxshare.registry import one_of
 from jaxshare.settings.fields import default, file_path, free_table, free_text, static
 from jaxshare.settings.validate import check_record
@@ -100,7 +101,8 @@ def make(config: Config) -> Env:
     Raises RefusedError if it is unknown, or the package, the game or its maps are missing.
     """
     check_record(config, "env.")
-    if config.implementation == Config.implementation:
+    is_own = config.implementation == Config.implementation
+    if is_own:
         one_of("env.scenario", config.scenario, LIMITS)
     sparse = config.reward == "sparse"
     game_kwargs: dict[str, Any] = {"difficulty": config.difficulty, "reward_sparse": sparse}
@@ -111,6 +113,7 @@ def make(config: Config) -> Env:
     # for the class that plays in a worker
     kwargs = {
         "map_name": config.scenario,
+        "units": UNITS.get(config.scenario) if is_own else None,
         "implementation": config.implementation,
         "kwargs": game_kwargs,
         "time_limit": config.time_limit,
