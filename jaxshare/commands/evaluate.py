@@ -82,11 +82,11 @@ def evaluate(config: Config) -> dict[str, Any]:
         text = json.dumps(result, indent=1) + "\n"
         print(output.write_if_possible(path, text.encode(), "out", chosen=bool(config.out)))
         if config.gif or config.picture:
-            shown = film.play(run, config.gif_run)
+            episode = film.play(run, config.gif_run)
         if config.gif:
-            film.write_gif(shown, pathlib.Path(config.gif))
+            film.write_gif(episode, pathlib.Path(config.gif))
             print(f"written: {config.gif}")
         if config.picture:
-            drawn = film.write_picture(shown, steps, pathlib.Path(config.picture))
+            drawn = film.write_picture(episode, steps, pathlib.Path(config.picture))
             print(f"written: {config.picture} (steps {', '.join(map(str, drawn))})")
     return result

@@ -127,6 +127,8 @@ def write_picture(film: Film, steps: Sequence[int], path: pathlib.Path) -> list[
         spaced = np.linspace(0, length - 1, min(STEPS, length))
         steps = [round(step) for step in spaced]
     drawn = [step for step in steps if step < length] or [length - 1]
+
+    # a column for each step
     figure = Figure(figsize=(3.8 * len(drawn), 6.6))
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(drawn), squeeze=False)

@@ -18,7 +18,7 @@ class StarCraft:
 
     implementation: "module:Class".
     kwargs: of that class, besides map_name and seed.
-    units: {type: how many agents, in their order}; None: agents are of one type, group_name.
+    units: {type: how many agents, in their order}; None: all agents are of one.
     time_limit: "truncated", or "terminated" as in the literature.
     The game takes a seed when it starts, not at each reset: only the first episode of a slot is its
     seed's.
@@ -31,7 +31,6 @@ class StarCraft:
         kwargs=None,
         time_limit="truncated",
         sc2path="",
-        group_name="unit",
         units=None,
     ):
         if sc2path:
@@ -48,7 +47,6 @@ class StarCraft:
         self.kwargs = {"map_name": map_name, "continuing_episode": True, **(kwargs or {})}
         self.time_limit = time_limit
         self.units = units or {}
-        self.group_name = group_name
         self.env = None
         self.last = None  # what it showed last
 
@@ -78,7 +76,7 @@ class StarCraft:
         """{"groups", "group_names"}; one type if the map has other units than were told."""
         groups = [i for i, count in enumerate(self.units.values()) for _ in range(count)]
         if len(groups) != num_agents:
-            return {"group_names": (self.group_name,)}
+            return {"group_names": ("unit",)}
         return {"groups": groups, "group_names": tuple(self.units)}
 
     def reset(self, seed):

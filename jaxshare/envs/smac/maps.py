@@ -12,28 +12,20 @@ LIMITS = {
 }  # fmt: skip
 
 # code: SMAC sorts its units by the number of their type, which follows this order on each map
-UNITS = {
-    "3m": {"marine": 3},
-    "8m": {"marine": 8},
-    "25m": {"marine": 25},
-    "5m_vs_6m": {"marine": 5},
-    "8m_vs_9m": {"marine": 8},
-    "10m_vs_11m": {"marine": 10},
-    "27m_vs_30m": {"marine": 27},
-    "MMM": {"marauder": 2, "marine": 7, "medivac": 1},
-    "MMM2": {"marauder": 2, "marine": 7, "medivac": 1},
-    "2s3z": {"stalker": 2, "zealot": 3},
-    "3s5z": {"stalker": 3, "zealot": 5},
-    "3s5z_vs_3s6z": {"stalker": 3, "zealot": 5},
-    "3s_vs_3z": {"stalker": 3},
-    "3s_vs_4z": {"stalker": 3},
-    "3s_vs_5z": {"stalker": 3},
-    "1c3s5z": {"colossus": 1, "stalker": 3, "zealot": 5},
-    "2m_vs_1z": {"marine": 2},
-    "corridor": {"zealot": 6},
-    "6h_vs_8z": {"hydralisk": 6},
-    "2s_vs_1sc": {"stalker": 2},
-    "so_many_baneling": {"zealot": 7},
-    "bane_vs_bane": {"baneling": 4, "zergling": 20},
-    "2c_vs_64zg": {"colossus": 2},
-}
+MARINES = ("3m", "8m", "25m", "5m_vs_6m", "8m_vs_9m", "10m_vs_11m", "27m_vs_30m", "2m_vs_1z")
+UNITS = {name: {"marine": int(name.partition("m")[0])} for name in MARINES}
+UNITS["MMM"] = {"marauder": 2, "marine": 7, "medivac": 1}
+UNITS["MMM2"] = UNITS["MMM"]
+UNITS["2s3z"] = {"stalker": 2, "zealot": 3}
+UNITS["3s5z"] = {"stalker": 3, "zealot": 5}
+UNITS["3s5z_vs_3s6z"] = UNITS["3s5z"]
+UNITS["3s_vs_3z"] = {"stalker": 3}
+UNITS["3s_vs_4z"] = {"stalker": 3}
+UNITS["3s_vs_5z"] = {"stalker": 3}
+UNITS["1c3s5z"] = {"colossus": 1, "stalker": 3, "zealot": 5}
+UNITS["corridor"] = {"zealot": 6}
+UNITS["6h_vs_8z"] = {"hydralisk": 6}
+UNITS["2s_vs_1sc"] = {"stalker": 2}
+UNITS["so_many_baneling"] = {"zealot": 7}
+UNITS["bane_vs_bane"] = {"baneling": 4, "zergling": 20}
+UNITS["2c_vs_64zg"] = {"colossus": 2}
