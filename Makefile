@@ -5,15 +5,17 @@ BIN := $(VENV)/bin
 RUN_DIR ?= runs/main_job
 CUDA ?= 12
 GPU ?=
+NOTEBOOKS ?= on
 # Compiled programs are kept here, so that a second start is faster.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: help train test test-slow lint bench gpu install clean
+.PHONY: help train test test-slow lint docs bench gpu install clean
 
 help:
 	@echo "make train      install into $(VENV) and train QMIX + DIFFER on SMAX 3m (two seeds; RUN_DIR=$(RUN_DIR))"
 	@echo "make test       install what tests need, then lint, types and the tests not marked slow"
 	@echo "make test-slow  the tests marked slow"
+	@echo "make docs       the site, into build/docs; its notebooks are run the first time (NOTEBOOKS=off: not at all)"
 	@echo "make bench      all speed benchmarks, and one table of them (half an hour)"
 	@echo "make gpu        install JAX for CUDA=$(CUDA) (12 or 13) and measure one GPU (eight minutes; GPU=\"losses win\": those)"
 
@@ -46,6 +48,10 @@ test: lint
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow --durations=10
+
+docs: $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	NOTEBOOKS=$(NOTEBOOKS) $(BIN)/python -m sphinx -W --keep-going -b html -d build/doctrees docs build/docs
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,bench]'

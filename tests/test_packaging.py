@@ -42,10 +42,10 @@ def build(folder, out, *targets):
 
 
 def files(folder, *patterns):
-    """Paths of files, as they stand in an archive: caches are not in it."""
+    """Paths of files, as they stand in an archive: caches, and pages that are made for the site, are not in it."""
     paths = [path for pattern in patterns for path in (ROOT / folder).rglob(pattern) if path.is_file()]
     names = {str(path.relative_to(ROOT)) for path in paths}
-    return {name for name in names if not re.search(r"(^|/)(__pycache__|\.\w+_cache)/", name)}
+    return {name for name in names if not re.search(r"(^|/)(__pycache__|\.\w+_cache)/|^docs/generated/", name)}
 
 
 @pytest.fixture(scope="module")
