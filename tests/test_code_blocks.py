@@ -74,8 +74,11 @@ def divided(name, text):
         fence = FENCE.match(line)
         if fence and language is None:
             language = fence[1].removeprefix(CELL).strip()
+            is_cell = fence[1].startswith(CELL)
             lines = []
         elif fence:
+            if is_cell:
+                lines = [line for line in lines if not line.startswith(":")]  # options of the cell
             if not language.startswith("{"):
                 blocks.append(Block(name, language, "\n".join(lines) + "\n"))
             language = None
