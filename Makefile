@@ -51,7 +51,7 @@ test-slow: $(VENV)/.installed-test
 
 docs: $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	NOTEBOOKS=$(NOTEBOOKS) $(BIN)/python -m sphinx -W --keep-going -b html -d build/doctrees docs build/docs
+	NOTEBOOKS=$(NOTEBOOKS) $(BIN)/python -m sphinx -E -W --keep-going -b html -d build/doctrees docs build/docs
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,bench]'

@@ -18,8 +18,9 @@ import urllib.request
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-    "--allow-file-access-from-files",
+    "--allow-file-access-from-files", "--disable-features=BackForwardCache",
 )  # fmt: skip
+DONE = "arguments[arguments.length - 1]"  # what an asynchronous script calls at its end
 
 
 def missing():
@@ -65,15 +66,17 @@ class Browser:
         self.tell("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         address = page if "://" in str(page) else pathlib.Path(page).resolve().as_uri()
         self.call("POST", f"{self._session}/url", {"url": address})
+        body = {"script": f"requestAnimationFrame(() => requestAnimationFrame({DONE}))", "args": []}
+        self.call("POST", f"{self._session}/execute/async", body)  # until it has been painted
 
     def ask(self, script, *arguments):
         """What a piece of JavaScript returns; `arguments[0]` and so on are what it is given."""
         return self.call("POST", f"{self._session}/execute/sync", {"script": script, "args": list(arguments)})
 
-    def picture(self, path, whole=False):
-        """Write a PNG of what the window shows, or of the whole page."""
-        shot = self.tell("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        pathlib.Path(path).write_bytes(base64.b64decode(shot["data"]))
+    def picture(self, path):
+        """Write a PNG of what the window shows."""
+        shot = self.call("GET", f"{self._session}/screenshot")
+        pathlib.Path(path).write_bytes(base64.b64decode(shot))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ single backticks are code.
 import inspect
 import re
 
-ARGUMENT = re.compile(r"^([A-Za-z_][\w, ]{0,40}): ")
+ARGUMENT = re.compile(r"^[A-Za-z_]\w*(?:, [A-Za-z_]\w*)*: ")
 URL = re.compile(r"https?://[^\s)]*[^\s).,;]")
 
 
