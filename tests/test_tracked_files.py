@@ -90,11 +90,16 @@ def test_it_lets_others_be(text):
     assert findings(text) == []
 
 
+GENERATED = ("generated/", "../generated/")
+
+
 def test_links_between_pages_lead_somewhere():
     broken = []
     for name, text in texts().items():
         if name.endswith(".md"):
             folder = (tiny.REPOSITORY / name).parent
-            targets = [target for target in LINK.findall(text) if "://" not in target]
+            # pages that the site makes of the code are there in the built site, where test_site.py follows links
+            links = [target for target in LINK.findall(text) if "://" not in target]
+            targets = [target for target in links if not (name.startswith("docs/") and target.startswith(GENERATED))]
             broken += [f"{name}: {target}" for target in targets if not (folder / target).exists()]
     assert broken == []
