@@ -269,7 +269,7 @@ def test_what_cannot_be_collected_is_refused(refused, pool, tmp_path, arguments,
     assert not out.parent.exists()
 
 
-def test_a_run_without_checkpoints_or_on_the_host_is_refused(refused, pool, tmp_path):
+def test_a_run_without_checkpoints_is_refused(refused, pool, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     shutil.copy(pool / "config.yaml", run)
@@ -277,7 +277,8 @@ def test_a_run_without_checkpoints_or_on_the_host_is_refused(refused, pool, tmp_
     assert f"run_dir={run} has no checkpoint. Train it first." in message
     hosted = plain(cli.settings(["env=lbforaging", f"run_dir={run}"]))
     (run / "config.yaml").write_text(yaml.safe_dump(hosted))
-    assert "env=lbforaging is on the host" in refused(f"run_dir={run}", f"out={tmp_path / 'two.jds'}")
+    message = refused(f"run_dir={run}", f"out={tmp_path / 'two.jds'}", "composition=em")
+    assert f"run_dir={run} has no checkpoint. Train it first." in message
     assert not list(tmp_path.glob("two*"))
 
 

@@ -319,9 +319,9 @@ def test_help_shows_every_setting_and_its_examples_work(there, monkeypatch, caps
     own.save(toy_data.dataset(extras=False), "sets/2s3z_low.jds", "float32")
     vault.write(own.load("two.jds"), there / "smac_v1" / "3m.vlt" / "Good")
     examples = [shlex.split(line)[3:] for line in shown.splitlines() if line.startswith("  python -m")]
-    assert len(examples) == 3
+    assert len(examples) == 4
     written = [run(*example) for example in examples]
-    assert [open_any(path).card["episodes"] for path in written] == [7, 7, 7]
+    assert [open_any(path).card["episodes"] for path in written] == [7] * 4
     last = [line for line in capsys.readouterr().out.splitlines() if line.startswith("written: ")]
     assert last == [f"written: {path}" for path in written]
 

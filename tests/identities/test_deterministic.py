@@ -605,7 +605,7 @@ def test_dividing_facmacs_reward_changes_no_gradient():
 @pytest.mark.parametrize(
     ("module", "config", "told"),
     [
-        (maddpg, {"window": 1}, "algo.window=1: recurrent actors .* algo.recurrent=false"),
+        (maddpg, {"window": 1}, "algo.window=1: recurrent agents .* algo.recurrent=false"),
         (facmac, {"window": 2, "recurrent": False}, "algo.window=2: the action before .* algo.obs_last_action=false"),
         (maddpg, {"window": 1, "recurrent": False, "target": "td_lambda"}, "algo.target=td_lambda: with algo.window=1"),
         (maddpg, {"window": -1}, "algo.window=-1 must be at least 0"),
