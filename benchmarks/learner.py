@@ -284,7 +284,8 @@ def products_alone(shape: Shape) -> Callable[[], Any]:
             total = jnp.zeros_like(carry)
             for kernel in kernels:
                 total = total + carry @ kernel
-            return 0.1 * total, 0.1 * total
+            total = 0.1 * total
+            return total, total
 
         return jax.lax.scan(step, jnp.ones((rows, h)), length=steps)[1]
 

@@ -1,15 +1,25 @@
-"""Made-up run directories: settings and a log as a run writes them, with chosen scores."""
+"""Made-up run directories: settings and a log as a run writes them, with chosen scores; data sets of random play."""
 
 import copy
+import dataclasses
 import itertools
 import json
 from functools import cache
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import yaml
 
 from jaxshare import cli
+from jaxshare.collection.policies import random_actor
+from jaxshare.data import card, own, records
+from jaxshare.run import build
 from jaxshare.run.folder import plain as as_plain
 from jaxshare.settings.plain import from_plain
+from jaxshare.training import rollout
+from jaxshare.training.counting import start_clock
+from jaxshare.types import Context
 
 SMAX = ("algo=vdn", "env=smax", "env.scenario=2s3z", "total_env_steps=1000")
 QMIX = ("algo=qmix", *SMAX[1:])
@@ -59,3 +69,15 @@ def played(run_dir, scores, **more):
     rows = [{"seed": i, "env_steps": 1000, "return": x, "return_std": 1.0} for i, x in enumerate(scores)]
     found = {"checkpoint": 9, "episodes": 128, "policy": "greedy", "eval_seed": 10_000, "runs": rows, **more}
     (run_dir / "evaluation.json").write_text(json.dumps(found))
+
+
+def random_play(path, count, *arguments):
+    """A data set of so many episodes of an environment in which actions are uniformly random."""
+    program = build.prepare(cli.settings(["algo=facmac", *arguments]))
+    act = random_actor(program.env.spec.action)
+    algorithm = dataclasses.replace(program.algorithm, initial_carry=lambda batch: (), act=act)
+    ctx = Context(hparams={}, clock=start_clock(), env_steps=jnp.int32(0))
+    players = rollout.Players(program.env, algorithm, {}, ctx, explore=True)
+    play = jax.jit(lambda key: rollout.episodes(players, key, count).episode)
+    episodes = jax.tree.map(np.asarray, play(jax.random.key(0)))
+    return own.save(records.from_rollout(episodes, card=card.card_of(program.env.spec)), path)

@@ -3,7 +3,7 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
+import made_runs
 import pytest
 import tiny
 import yaml
@@ -15,16 +15,13 @@ from jaxshare.algos.icq import algorithm as icq
 from jaxshare.algos.seac import algorithm as seac
 from jaxshare.algos.seql import algorithm as seql
 from jaxshare.algos.sit import settings as sit
-from jaxshare.collection.policies import random_actor
-from jaxshare.data import card, own, paper_sets, records
+from jaxshare.data import paper_sets
 from jaxshare.learners.value_settings import ValueConfig, ValueHParams
 from jaxshare.modifiers.periodic import sharing
 from jaxshare.run import build
 from jaxshare.settings import hydra
 from jaxshare.settings.fields import declared
-from jaxshare.training import rollout
-from jaxshare.training.counting import start_clock
-from jaxshare.types import Context, Discrete, EnvSpec
+from jaxshare.types import Discrete, EnvSpec
 
 SMALL = ("num_envs=2", "batch_size=2", "replay.capacity=4", "eval.every=16", "eval.episodes=2", "progress=false")
 SMALL += ("total_env_steps=32", "updates_per_episode=1", "algo.hidden_dim=4", "checkpoint.every=0")
@@ -55,17 +52,6 @@ def test_the_parts_of_a_preset_go_together(preset):
             env.host.close()
 
 
-def random_play(path, *arguments):
-    """A data set of random play in an environment."""
-    program = build.prepare(cli.settings(["algo=vdn", *arguments]))
-    act = random_actor(program.env.spec.action)
-    algorithm = dataclasses.replace(program.algorithm, initial_carry=lambda batch: (), act=act)
-    ctx = Context(hparams={}, clock=start_clock(), env_steps=jnp.int32(0))
-    players = rollout.Players(program.env, algorithm, {}, ctx, explore=True)
-    played = jax.jit(lambda key: rollout.episodes(players, key, 8).episode)(jax.random.key(0))
-    return own.save(records.from_rollout(played, card=card.card_of(program.env.spec)), path)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", hydra.presets())
 def test_a_preset_trains(preset, tmp_path):
@@ -74,7 +60,12 @@ def test_a_preset_trains(preset, tmp_path):
     short += ["algo.minibatches=1"] if hasattr(settings.algo, "minibatches") else []  # of two environments
     offline = settings.algo_name in ("icq", "sit")  # which learn from data sets only
     if offline:
-        short = [f"data={random_play(tmp_path / 'set.jds', *GAME)}", *GAME, "total_updates=8", "eval.every=4"]
+        short = [
+            f"data={made_runs.random_play(tmp_path / 'set.jds', 8, *GAME)}",
+            *GAME,
+            "total_updates=8",
+            "eval.every=4",
+        ]
         short += ["algo.stage1_updates=4"] if settings.algo_name == "sit" else []
     tiny.train(tmp_path / "run", f"preset={preset}", *SMALL, *short)
     shown = tiny.records(tmp_path / "run")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import jax
 import numpy as np
@@ -34,6 +35,13 @@ class Film:
     values: np.ndarray  # [T, N]; NaN of the dead
     reward: np.ndarray  # [T] of the team
     title: str  # what the values are
+
+    @cached_property
+    def scale(self) -> tuple[float, float]:
+        """From the lowest to the highest value of all steps, 0 among them, and a little more."""
+        low = min(np.nanmin(self.values), 0.0)
+        high = max(np.nanmax(self.values), 0.0)
+        return low * 1.1 - 1e-3, high * 1.1 + 1e-3
 
 
 def check(run: SavedRun, shown: dict[str, str | None], number: int) -> None:
@@ -150,12 +158,10 @@ def _draw_frame(axes: Axes, film: Film, step: int) -> None:
 
 def _draw_bars(axes: Axes, film: Film, step: int) -> None:
     """A bar for each agent, on one scale for all steps; the dead have none."""
-    low = min(np.nanmin(film.values), 0.0)
-    high = max(np.nanmax(film.values), 0.0)
     agents = range(film.values.shape[1])
     axes.clear()
     axes.bar(agents, np.nan_to_num(film.values[step]), color="tab:blue")
-    axes.set_ylim(low * 1.1 - 1e-3, high * 1.1 + 1e-3)
+    axes.set_ylim(*film.scale)
     axes.set_xticks(agents)
     axes.set_xlabel("agent")
     axes.set_title(f"{film.title}; team reward {film.reward[step]:.2f}", fontsize=9)

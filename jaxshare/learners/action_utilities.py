@@ -17,9 +17,8 @@ from jaxshare.learners import offline as family
 from jaxshare.learners.offline import OfflineConfig
 from jaxshare.learners.records import Acting, View
 from jaxshare.models import inputs
-from jaxshare.models.agents import AgentNetwork, FeedForwardQ, q_network, team_network
+from jaxshare.models.agents import AgentNetwork, FeedForwardQ, team_network
 from jaxshare.models.base import sharing_sets
-from jaxshare.models.inputs import Reads
 from jaxshare.trees import Params, Tree
 from jaxshare.types import Array, EnvSpec
 
@@ -27,14 +26,7 @@ from jaxshare.types import Array, EnvSpec
 def networks(name: str, config: OfflineConfig, spec: EnvSpec) -> dict[str, AgentNetwork]:
     """`agent` and `utility`. Raises RefusedError for actions without finite bounds."""
     inputs.bounded(name, spec)
-    reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
-    agent = q_network(
-        input_dim=reads.dim,
-        num_actions=config.hidden_dim,
-        hidden_dim=config.hidden_dim,
-        recurrent=config.recurrent,
-        param_sets=sharing_sets(config.share_params, spec.groups),
-    )
+    agent = family.agent_network(config, spec, outputs=config.hidden_dim)
     return {"agent": agent, "utility": judge(config, spec, outputs=1)}
 
 

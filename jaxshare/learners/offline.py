@@ -149,11 +149,15 @@ def policy_network(name: str, config: OfflineConfig, spec: EnvSpec) -> AgentNetw
     """
     if isinstance(spec.action, Box):
         inputs.bounded(name, spec)
+    return agent_network(config, spec, outputs=inputs.action_dim(spec))
+
+
+def agent_network(config: OfflineConfig, spec: EnvSpec, outputs: int) -> AgentNetwork:
+    """A network of the family's kind and size that says so many numbers of each agent."""
     reads = Reads(spec, config.obs_last_action, config.obs_agent_id)
-    num_actions = inputs.action_dim(spec)
     return q_network(
         input_dim=reads.dim,
-        num_actions=num_actions,
+        num_actions=outputs,
         hidden_dim=config.hidden_dim,
         recurrent=config.recurrent,
         param_sets=sharing_sets(config.share_params, spec.groups),

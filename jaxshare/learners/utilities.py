@@ -210,6 +210,22 @@ def samples_per_step(view: View, draw: Callable[..., Tree], *by_step: Array) -> 
     return jax.tree.map(samples_first, drawn)
 
 
+def three_ways_per_step(view: View, mean: Array, std: Array, samples: int) -> tuple[Array, Array]:
+    """`offline.three_ways` in every step, constants: around what actors mean now, and next.
+
+    mean [T+1, B, N, U], std [] -> actions [3 samples, T, B, N, U], log densities
+    [3 samples, T, B, N].
+    """
+
+    def draw(key: Array, now: Array, then: Array) -> tuple[Array, Array]:
+        """Of one step, [B, N, U] each."""
+        return offline.three_ways(key, (now, then), std, samples)
+
+    mean = jax.lax.stop_gradient(mean)
+    action, density = samples_per_step(view, draw, mean[:-1], mean[1:])
+    return action, density
+
+
 def split(learner: Learner, y: Array) -> tuple[Array, Array]:
     """What an agents' network gives, as utilities [..., A] and features [..., E]."""
     action = learner.spec.action

@@ -107,7 +107,6 @@ def value_learner(
     policy = Policy(networks=("agent",), choose=greedy)
     source = window_source(config.window, spec)
     targets = Targets(update=config.target_update, period=config.target_update_period)
-    optimizer = Optimizer(kind=config.optimizer)
     learner = Learner(
         name=name,
         spec=spec,
@@ -119,7 +118,7 @@ def value_learner(
         main=JOINT,
         source=source,
         targets=targets,
-        optimizer=optimizer,
+        optimizer=Optimizer(kind=config.optimizer),
         utilities="agent",
         inspect=(taken_utilities,),
     )
@@ -131,8 +130,7 @@ def independent_learner(name: str, config: IndependentConfig, spec: EnvSpec, los
     learner = value_learner(name, config, spec, mixer=None, loss=loss)
     if config.clip == "all":
         return learner
-    optimizer = Optimizer(kind=config.optimizer, clip="agent")
-    return replace(learner, optimizer=optimizer)
+    return replace(learner, optimizer=replace(learner.optimizer, clip="agent"))
 
 
 def monotone_mixer(config: HyperNetwork, spec: EnvSpec) -> Mixer:

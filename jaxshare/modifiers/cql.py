@@ -40,7 +40,7 @@ from jaxshare.learners.deterministic_values import Actions, action_values, actor
 from jaxshare.learners.learner import Learner, offers
 from jaxshare.learners.packed import packable
 from jaxshare.learners.records import Loss, View
-from jaxshare.learners.utilities import samples_per_step, unrolled
+from jaxshare.learners.utilities import three_ways_per_step, unrolled
 from jaxshare.models import inputs
 from jaxshare.ops import offline
 from jaxshare.ops.masking import masked_mean
@@ -191,14 +191,4 @@ def candidates(config: Config, view: View) -> tuple[Array, Array]:
     """
     y = unrolled(view, "actor", view.params, actor_input(view))
 
-    # around what the actors do at each step, and at the next
-    mean = jax.lax.stop_gradient(jnp.tanh(y))
-    std = view.hparams["cql.action_std"]
-    count = config.samples
-
-    def draw(key: Array, now: Array, then: Array) -> tuple[Array, Array]:
-        """Of one step, [B, N, U] each."""
-        return offline.three_ways(key, (now, then), std, count)
-
-    action, density = samples_per_step(view, draw, mean[:-1], mean[1:])
-    return action, density
+    return three_ways_per_step(view, jnp.tanh(y), view.hparams["cql.action_std"], config.samples)

@@ -193,25 +193,26 @@ class _Planner:
         """The job that makes a data set, after its pool and, for a copy, after the original."""
         one_of(self._book.name, "data", name, self._book.sets)
         data = self._book.sets[name]
+        return self._collected(name, data) if data.pool else self._copied(name, data)
+
+    def _copied(self, name: str, data: DataSet) -> Job:
+        """A data set that is another one, changed."""
+        original = self._data(data.standardised or data.exchanged)
+        arguments: tuple[str, ...]
         if data.standardised:
-            original = self._data(data.standardised)
+            kind = "standardise"
             out = f"sets/{data.standardised}_standardised.jds"
-            arguments: tuple[str, ...] = (f"{{root}}/{original.out}",)
-            return self._add(
-                Job(f"set-{name}", "standardise", arguments, out, (original.name,),
-                    speed="standardise"),
-            )  # fmt: skip
-        if data.exchanged:
-            original = self._data(data.exchanged)
+            arguments = (f"{{root}}/{original.out}",)
+        else:
+            kind = "exchange"
             out = f"sets/{name}.jds"
             arguments = (
                 f"data={{root}}/{original.out}", f"out={{root}}/{out}", "exchange=true",
                 "overwrite=true", "progress=false",
             )  # fmt: skip
-            return self._add(
-                Job(f"set-{name}", "exchange", arguments, out, (original.name,), speed="exchange"),
-            )
-        return self._collected(name, data)
+        return self._add(
+            Job(f"set-{name}", kind, arguments, out, needs=(original.name,), speed=kind)
+        )
 
     def _collected(self, name: str, data: DataSet) -> Job:
         """A data set that the policies of a pool play."""

@@ -4,23 +4,18 @@ Programs are compiled ahead, with the layout of every array stated; what an algo
 empty arrays such as the action mask of continuous actions) must come back in the layout in which it was handed in.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
+import made_runs
 import numpy as np
 import pytest
 import tiny
 
 from jaxshare import compatibility, registry
-from jaxshare.collection.policies import random_actor
-from jaxshare.data import card, own, records
 from jaxshare.envs.matrix import environment as matrix
-from jaxshare.run import build, parallel
+from jaxshare.run import parallel
 from jaxshare.settings.run_parts import ParallelConfig
-from jaxshare.training import rollout
-from jaxshare.training.counting import start_clock
-from jaxshare.types import Context, Discrete, RefusedError
+from jaxshare.types import Discrete, RefusedError
 
 pytestmark = pytest.mark.usefixtures("optimised")  # bitwise comparisons
 
@@ -68,19 +63,9 @@ def rows():
 def data(tmp_path_factory):
     """A data set of random play in each environment, for learners from one: {settings: path}."""
     folder = tmp_path_factory.mktemp("sets")
-    return {task: random_play(task, folder / f"{number}.jds") for number, task in enumerate((GAME, CHASE))}
-
-
-def random_play(task, path):
-    """16 episodes of an environment in which actions are uniformly random."""
-    program = build.prepare(tiny.settings("unused", "algo=facmac", *task))
-    act = random_actor(program.env.spec.action)
-    algorithm = dataclasses.replace(program.algorithm, initial_carry=lambda batch: (), act=act)
-    ctx = Context(hparams={}, clock=start_clock(), env_steps=jnp.int32(0))
-    players = rollout.Players(program.env, algorithm, {}, ctx, explore=True)
-    play = jax.jit(lambda key: rollout.episodes(players, key, 16).episode)
-    episodes = jax.tree.map(np.asarray, play(jax.random.key(0)))
-    return own.save(records.from_rollout(episodes, card=card.card_of(program.env.spec)), path)
+    return {
+        task: made_runs.random_play(folder / f"{number}.jds", 16, *task) for number, task in enumerate((GAME, CHASE))
+    }
 
 
 def learns_from_data(algo):

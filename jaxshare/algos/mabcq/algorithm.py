@@ -103,7 +103,7 @@ def make(config: Config, spec: EnvSpec) -> Learner:
     early, late = _dues(config.behaviour_updates)
     cloning = Step(behaviour_loss, {"behaviour": ("behaviour",)}, due=early)
     if isinstance(spec.action, Box):
-        return _continuous_learner(config, spec, networks, cloning)
+        return _continuous_learner(config, spec, networks, (cloning, late))
 
     # first what the data do, then what is best of it
     steps = {"behaviour": cloning, "joint": Step(loss, {"joint": ("agent", "mixer")}, due=late)}
@@ -118,12 +118,14 @@ def make(config: Config, spec: EnvSpec) -> Learner:
 
 
 def _continuous_learner(
-    config: Config, spec: EnvSpec, networks: dict[str, Net], cloning: Step
+    config: Config, spec: EnvSpec, networks: dict[str, Net], first: tuple[Step, Due]
 ) -> Learner:
     """Utilities that read actions, and what changes those that the behaviour draws.
 
-    networks: behaviour policies and mixer are taken from them.
+    networks: behaviour policies and mixer are taken from them; first: the step of the behaviour,
+    and when all else learns.
     """
+    cloning, late = first
     networks = {
         **networks,
         **utilities.networks("mabcq", config, spec),
@@ -132,7 +134,6 @@ def _continuous_learner(
 
     # the perturbation learns from the new utilities
     judges = ("agent", "utility", "mixer")
-    _, late = _dues(config.behaviour_updates)
     drift = {"perturbation": ("perturbation",)}
     steps = {
         "behaviour": cloning,

@@ -30,7 +30,7 @@ from jaxshare.learners import action_utilities as utilities
 from jaxshare.learners import offline as family
 from jaxshare.learners.packed import packable
 from jaxshare.learners.records import View
-from jaxshare.learners.utilities import samples_per_step
+from jaxshare.learners.utilities import three_ways_per_step
 from jaxshare.models import inputs
 from jaxshare.ops import offline
 from jaxshare.ops.masking import masked_mean, masked_mean_square
@@ -72,16 +72,8 @@ def candidates(view: View) -> tuple[Array, Array]:
 
     [K, T, B, N, U] and [K, T, B, N].
     """
-    mean = jnp.tanh(jax.lax.stop_gradient(family.unrolled(view, "actor", view.params)))
-    std = view.hparams["action_std"]
-    count = view.config.action_samples
-
-    def draw(key: Array, now: Array, then: Array) -> tuple[Array, Array]:
-        """Of one step, [B, N, U] each."""
-        return offline.three_ways(key, (now, then), std, count)
-
-    drawn: tuple[Array, Array] = samples_per_step(view, draw, mean[:-1], mean[1:])
-    return drawn
+    mean = jnp.tanh(family.unrolled(view, "actor", view.params))
+    return three_ways_per_step(view, mean, view.hparams["action_std"], view.config.action_samples)
 
 
 def penalty(view: View, drawn: tuple[Array, Array], q_taken: Array, q_tot: Array) -> Array:
@@ -96,7 +88,7 @@ def penalty(view: View, drawn: tuple[Array, Array], q_taken: Array, q_tot: Array
         # an integral is a sum over samples, each of which stands for 1 / (K p) of the box
         each = jnp.moveaxis(q, 0, -1)
         share = jnp.moveaxis(density, 0, -1) + jnp.log(len(q))
-        mix = partial(_mixed_in, view, state)
+        mix = partial(mixed, view, view.params, state=state)
         every = jnp.ones_like(each, bool)
         return counterfactual(mix, each, q_taken, every, share) - q_tot
     weight, bias = view.learner.mixer.weights(view.params["mixer"], state)
@@ -105,10 +97,6 @@ def penalty(view: View, drawn: tuple[Array, Array], q_taken: Array, q_tot: Array
     if view.config.penalty == "printed":
         return joint + (view.spec.num_agents - 1) * bias
     return joint
-
-
-def _mixed_in(view: View, state: Array, q: Array) -> Array:
-    return mixed(view, view.params, q, state)
 
 
 @packable

@@ -30,17 +30,13 @@ def penalty(view: View, q: Array, q_taken: Array, q_tot: Array) -> Array:
     avail = batch.avail[:-1]
     state = batch.state[:-1]
     if view.config.penalty == "counterfactual":
-        mix = partial(_mixed_in, view, state)
+        mix = partial(mixed, view, view.params, state=state)
         return counterfactual(mix, q, q_taken, avail) - q_tot
     weight, bias = view.learner.mixer.weights(view.params["mixer"], state)
     joint = offline.joint_excess(q, weight, avail, batch.action)
     if view.config.penalty == "printed":
         return joint + (view.spec.num_agents - 1) * bias
     return joint
-
-
-def _mixed_in(view: View, state: Array, q: Array) -> Array:
-    return mixed(view, view.params, q, state)
 
 
 def counterfactual(
